@@ -1,0 +1,129 @@
+"""A data set that lives in device memory as uint8, and the batches drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import MlplibError
+from ..specs import AugmentSpec, DataSpec
+from . import ImageDataset, Split, subset_indices
+from .augment import augment, draw
+
+# Streams of random numbers that must not repeat one another: the first entry after the run's seed.
+SHUFFLE, AUGMENT = 0, 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch of B images, ready for the model.
+
+    ``images``: float (B, 3, H, W), normalized. ``labels``, ``partner_labels``: int64 (B,); ``lam``: MixUp's share of
+    the first label, 1 without MixUp.
+    """
+
+    images: Tensor
+    labels: Tensor
+    partner_labels: Tensor
+    lam: float
+
+
+@dataclass(frozen=True)
+class ResidentSplit:
+    """One split on a device: ``images`` uint8 (N, 3, H, W), ``labels`` int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ResidentData:
+    """A data set on a device as a run sees it: subset and permuted as its :class:`DataSpec` says.
+
+    ``mean``, ``std``: float32 (3,) of the full training split, in units of pixel values 0 to 255.
+    """
+
+    train: ResidentSplit
+    test: ResidentSplit
+    classes: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, 3) of every image."""
+        _, c, h, w = self.train.images.shape
+        return h, w, c
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Center and scale float (B, 3, H, W) images of values 0 to 255, in place."""
+        mean, std = (v.to(images.dtype)[:, None, None] for v in (self.mean, self.std))
+        return images.sub_(mean).div_(std)
+
+    def training_batches(
+        self, batch_size: int, spec: AugmentSpec, seed: int, epoch: int, dtype: torch.dtype, start: int = 0
+    ) -> Iterator[Batch]:
+        """The batches of one epoch from batch ``start`` on; each is a function of (seed, epoch, its number) alone.
+
+        Images are shuffled anew every epoch and the incomplete last batch is left out, as in the official loader.
+        """
+        order = np.random.default_rng([seed, SHUFFLE, epoch]).permutation(len(self.train))
+        h, w, _ = self.image_shape
+        for number in range(start, len(self.train) // batch_size):
+            indices = order[number * batch_size : (number + 1) * batch_size]
+            draws = draw(spec, indices, (h, w), np.random.default_rng([seed, AUGMENT, epoch, number]))
+            on_device = torch.from_numpy(indices).to(self.train.images.device, non_blocking=True)
+            images = augment(self.train.images.index_select(0, on_device), spec, draws, dtype)
+            labels = self.train.labels.index_select(0, on_device)
+            partner = torch.from_numpy(draws.partner).to(labels.device, non_blocking=True)
+            partner_labels = labels if draws.lam == 1 else labels.index_select(0, partner)
+            yield Batch(self.normalize(images), labels, partner_labels, draws.lam)
+
+    def test_batches(self) -> Iterator[Batch]:
+        """The whole test split in stored order, float32, unaugmented."""
+        return self._plain_batches(self.test, len(self.test))
+
+    def train_sample(self, count: int) -> Iterator[Batch]:
+        """The first ``count`` training images (all, if there are fewer), float32, unaugmented."""
+        return self._plain_batches(self.train, min(count, len(self.train)))
+
+    def _plain_batches(self, split: ResidentSplit, count: int, batch_size: int = 2000) -> Iterator[Batch]:
+        for first in range(0, count, batch_size):
+            part = slice(first, min(first + batch_size, count))
+            images, labels = split.images[part].to(torch.float32), split.labels[part]
+            yield Batch(self.normalize(images), labels, labels, 1.0)
+
+
+def put_on_device(dataset: ImageDataset, spec: DataSpec, device: torch.device) -> ResidentData:
+    """Move ``dataset`` to ``device`` with the subset and the pixel permutation of ``spec``.
+
+    Raises:
+        MlplibError: ``spec`` wants more training images than there are.
+    """
+    train = dataset.train
+    if spec.examples is not None:
+        if spec.examples > len(train.labels):
+            raise MlplibError(f"{spec.name} has {len(train.labels)} training images: examples={spec.examples} is too many")
+        keep = subset_indices(np.asarray(train.labels), spec.examples)
+        train = Split(np.asarray(train.images)[keep], np.asarray(train.labels)[keep])
+    scaled = [torch.tensor(v, dtype=torch.float32, device=device) * 255 for v in (dataset.mean, dataset.std)]
+    splits = (_to_device(split, spec.pixel_permutation, device) for split in (train, dataset.test))
+    return ResidentData(*splits, tuple(dataset.classes), *scaled)
+
+
+def _to_device(split: Split, permutation_seed: int | None, device: torch.device) -> ResidentSplit:
+    # A fresh copy: the cache's memory map is read-only, and torch wants memory that it may write to.
+    images = torch.from_numpy(np.array(split.images)).permute(0, 3, 1, 2).contiguous()
+    if permutation_seed is not None:
+        n, c, h, w = images.shape
+        order = torch.from_numpy(np.random.default_rng(permutation_seed).permutation(h * w))
+        images = images.view(n, c, h * w).index_select(2, order).view(n, c, h, w)
+    labels = torch.from_numpy(np.array(split.labels, dtype=np.int64))
+    return ResidentSplit(images.to(device), labels.to(device))

@@ -1,0 +1,24 @@
+"""Errors that a person can act on."""
+
+
+class MlplibError(Exception):
+    """Bad input or a failed resource, said in one line that tells what to do next.
+
+    Every error that a user can cause is one of these: the command line prints the line
+    without a traceback, a notebook stops at its first cell with it.
+    """
+
+
+class Interrupted(MlplibError):
+    """Work was stopped on request; everything done so far is kept and can be resumed."""
+
+
+def one_of(what: str, value, valid) -> None:
+    """Refuse ``value`` unless it is in ``valid``, naming what would have been accepted.
+
+    Raises:
+        MlplibError: ``value`` is not one of ``valid``.
+    """
+    if value not in valid:
+        names = ", ".join(str(v) for v in valid)
+        raise MlplibError(f"unknown {what} {value!r}: choose one of {names}")

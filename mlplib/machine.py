@@ -1,0 +1,151 @@
+"""What the machine is and what it can do: device, precision, matrix-product rate, versions."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from .errors import MlplibError
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device to compute on: ``name`` (``cpu``, ``cuda``, ``cuda:1``), or the GPU if there is one.
+
+    Raises:
+        MlplibError: the name is unknown or the device is not there.
+    """
+    if name in (None, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise MlplibError(f"unknown device {name!r}: write auto, cpu, cuda or cuda:<number>") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MlplibError(f"device {name!r} is not there: torch sees no CUDA GPU; use cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise MlplibError(f"device {name!r} is not supported: write auto, cpu, cuda or cuda:<number>")
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def pick_precision(wanted: str, device: torch.device) -> str:
+    """``bf16`` or ``fp32``: what ``auto`` means on this device."""
+    if wanted == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    return wanted
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until everything queued on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@functools.lru_cache
+def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: int = 7) -> float:
+    """The device's matrix-product rate in FLOP/s: best-case square product, median of ``repeats``.
+
+    Args:
+        precision: ``bf16`` or ``fp32``.
+        size: side of the matrices; 0 takes 2048 on a CPU and 8192 on a GPU.
+    """
+    size = size or (8192 if device.type == "cuda" else 2048)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = []
+    for _ in range(2 + repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        left @ right
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(seconds[2:])
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes: of device memory allocated by torch, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on the device (on a CPU: available to new processes, 4 GB where the system does not say)."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 4 * 2**30
+
+
+def device_name(device: torch.device) -> str:
+    """A name that a reader knows, e.g. ``NVIDIA H200`` or ``AMD EPYC (2 threads)``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()} ({torch.get_num_threads()} threads)"
+
+
+@functools.lru_cache
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@functools.lru_cache
+def source_state() -> dict:
+    """The commit of the source tree and whether it has uncommitted changes; both None outside git."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "mlplib"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def environment(device: torch.device, precision: str) -> dict:
+    """What a record says of where it was made. It names no folder, host or user."""
+    import numpy
+
+    return {
+        "device": device_name(device),
+        "device_type": device.type,
+        "precision": precision,
+        "cpu": _cpu_name(),
+        "cpu_threads": torch.get_num_threads(),
+        "cpu_count": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "numpy": numpy.__version__,
+        **source_state(),
+    }

@@ -1,0 +1,170 @@
+"""The run store: one folder a run, its record written once, atomically, under a lock.
+
+A folder ``<store>/<run id>/`` holds what the run left: ``record.json``, its weights and small artifacts, and while it is not
+finished its checkpoint. A record that is there is never written again, so it can be trusted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import MlplibError
+from .specs import RunSpec, spec_from_json
+
+RECORD_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run left.
+
+    ``spec``, ``data``, ``history`` and ``metrics`` follow from the settings alone and are the same whenever the run
+    is repeated on the same device; ``compute`` and ``environment`` tell of this execution.
+
+    ``status``: ``completed``, or ``diverged`` where the loss stopped being finite. ``metrics``: name to number;
+    accuracies are fractions in [0, 1], losses are in nats. ``history``: name to list.
+    """
+
+    id: str
+    spec: RunSpec
+    status: str
+    data: dict
+    metrics: dict
+    history: dict = field(default_factory=dict)
+    compute: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
+
+    def to_json(self) -> dict:
+        """Plain JSON values; :meth:`from_json` reads them back."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"format": RECORD_FORMAT, **values, "spec": self.spec.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict) -> Record:
+        """Read a record.
+
+        Raises:
+            MlplibError: a field is missing or unknown, or the format is another one.
+        """
+        values = dict(values)
+        version = values.pop("format", None)
+        if version != RECORD_FORMAT:
+            raise MlplibError(f"a record of format {version!r} cannot be read: this version reads {RECORD_FORMAT}")
+        try:
+            spec = spec_from_json(values.pop("spec"))
+            return cls(spec=spec, **values)
+        except (KeyError, TypeError) as error:
+            raise MlplibError(f"not a complete record: {error}") from None
+
+
+class RunStore:
+    """The runs in a folder, shared safely by any number of processes.
+
+    Args:
+        root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs``.
+    """
+
+    def __init__(self, root: str | os.PathLike | None = None):
+        self.root = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+
+    def folder(self, run: RunSpec | str) -> Path:
+        """Where a run (or run id) keeps its files."""
+        return self.root / (run if isinstance(run, str) else run.id)
+
+    def find(self, spec: RunSpec) -> Record | None:
+        """The finished record of ``spec``, or None."""
+        return self._read(self.folder(spec) / "record.json")
+
+    def records(self) -> Iterator[Record]:
+        """Every finished record, by id."""
+        for path in sorted(self.root.glob("*/record.json")):
+            yield self._read(path)
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, MlplibError) as error:
+            raise MlplibError(f"{path} is damaged ({error}): delete its folder and run again") from None
+
+    @contextmanager
+    def claim(self, spec: RunSpec, on_wait=None) -> Iterator[Path]:
+        """Hold the run's lock and give its folder; a second process waits here until the first is done.
+
+        ``on_wait`` is called once if there is somebody to wait for.
+
+        Raises:
+            MlplibError: the folder cannot be written to.
+        """
+        folder = self.folder(spec)
+        with storage_errors(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(str(folder / ".lock"))
+            try:
+                lock.acquire(timeout=0.1)
+            except Timeout:
+                if on_wait is not None:
+                    on_wait()
+                lock.acquire()
+        try:
+            yield folder
+        finally:
+            lock.release()
+
+    def write(self, record: Record) -> None:
+        """Write a finished record, once.
+
+        Raises:
+            MlplibError: there is one already, or the folder cannot be written to.
+        """
+        path = self.folder(record.id) / "record.json"
+        if path.exists():
+            raise MlplibError(f"{path} exists and records are never overwritten: delete its folder to run again")
+        with storage_errors(self.root):
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+
+
+@contextmanager
+def storage_errors(root: Path) -> Iterator[None]:
+    """Say in one line what is wrong with a folder that cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MlplibError(f"the disk of {root} is full: free some space and start again, finished runs are kept") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise MlplibError(f"{root} cannot be written to: choose another folder for runs (MLPLIB_RUNS)") from error
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to, and put it in the place of ``path`` when that is done.
+
+    A reader sees the old content or all of the new one, whenever this process is killed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def by_id(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """The different runs among ``specs``, in order of first mention, by id."""
+    return {spec.id: spec for spec in specs}
