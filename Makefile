@@ -1,0 +1,40 @@
+# What a reader types; `make help` lists it. Every target sets up what it needs, once, in .venv.
+#   make book PROFILE=gpu                what to spend: smoke, laptop (default), gpu or paper
+#   make book PYTHON=/path/to/python3.12 another Python, 3.11 or newer, to make the environment with
+#   make book VENV=/path/to/environment  another place for the environment
+SHELL   := /bin/bash
+PYTHON  ?= python3
+VENV    ?= .venv
+PROFILE ?= laptop
+
+export PYTHON VENV
+export JUPYTER_PREFER_ENV_PATH = 1
+unexport JUPYTER_PATH
+
+python = "$(VENV)/bin/python"
+# Content decides what is out of date: a checkout that only touches files starts nothing. No lock of Snakemake's: it
+# would outlive a killed `make`; runs have their own.
+engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
+	--quiet host reason rules progress --config quiet=true
+explain = $(python) -m mlplib.book --failed
+
+.PHONY: help setup book smoke test clean
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+setup: ## install the package and what it needs into .venv (the others do it, too)
+	@bin/set-up
+
+book: setup ## run the notebooks, then render the book: book/_build/html/index.html
+	@$(engine) profile="$(PROFILE)" out=book || $(explain) book
+	@echo "read the book: book/_build/html/index.html"
+
+smoke: setup ## the same in profile smoke, in minutes: build/smoke/_build/html/index.html
+	@$(engine) profile=smoke out=build/smoke || $(explain) build/smoke
+	@echo "read the book: build/smoke/_build/html/index.html"
+
+test: setup ## run every test
+	@bin/set-up ffcv && $(python) -m pytest
+
+clean: ## remove what was rendered; keep .venv, the data and the runs
+	@rm -rf build book/_build book/chapters .snakemake .pytest_cache .ruff_cache .hypothesis

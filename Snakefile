@@ -1,0 +1,113 @@
+"""The study as a graph: notebooks -> chapters -> book. `make book` calls this; so can you.
+
+    snakemake --cores all                                   every chapter and the book, in profile laptop
+    snakemake --cores all --config profile=gpu              another profile
+    snakemake --cores all --config profile=smoke out=build/smoke    into another folder
+    snakemake --cores all -- book/chapters/filters.ipynb    one chapter
+    snakemake --executor slurm --jobs 10 ...                on a cluster (pip install snakemake-executor-plugin-slurm)
+
+A chapter is rendered again when its notebook, the library, its published records or the profile changed. What was
+trained before is not trained again: the library finds its runs.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.logging import logger
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+from mlplib import book as checks
+
+PROFILE = config.get("profile", "laptop")
+OUT = Path(config.get("out", "book"))
+JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
+SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date
+
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+LIBRARY = sorted(str(SOURCE / path.relative_to(ROOT)) for path in (ROOT / "mlplib").rglob("*.py"))
+PAGES = checks.pages_of(ROOT / "book")
+
+if config.get("quiet"):
+    # Every rule below says itself what it does; the rest goes to Snakemake's log file.
+    for handler in logger.handlers:
+        handler.setLevel("WARNING")
+
+
+def records(wildcards):
+    """The published records that a chapter shows: its own; the scoreboard shows everybody's."""
+    stem = "*" if wildcards.name == "scoreboard" else wildcards.name.replace("-", "_")
+    found = (ROOT / "results").glob(f"*/{stem}.jsonl")
+    return sorted(str(SOURCE / path.relative_to(ROOT)) for path in found)
+
+
+def earlier_chapters(wildcards):
+    """The scoreboard judges what the other chapters left behind, so it comes last."""
+    others = [name for name in NOTEBOOKS if name != "scoreboard"]
+    return [OUT / "chapters" / f"{name}.ipynb" for name in others] if wildcards.name == "scoreboard" else []
+
+
+wildcard_constraints:
+    name="[a-z0-9-]+",
+
+
+rule all:
+    input:
+        OUT / "_build/html/index.html",
+
+
+rule chapter:
+    input:
+        earlier_chapters,
+        records,
+        LIBRARY,
+        notebook=SOURCE / "notebooks/{name}.ipynb",
+    output:
+        OUT / "chapters/{name}.ipynb",
+    log:
+        # Kept when the notebook fails: it then ends with the cell that failed.
+        OUT / "_build/executed/{name}.ipynb",
+    params:
+        profile=PROFILE,
+        root=str(SOURCE),
+        executed=lambda wildcards: os.path.relpath(OUT / "_build/executed" / f"{wildcards.name}.ipynb", ROOT),
+    threads: workflow.cores  # a run uses every core, so chapters take turns
+    shell:
+        "echo 'chapter {wildcards.name}: executing in profile {params.profile}';"
+        " rm -f {log:q} && (cd {params.root:q} && {sys.executable:q} -m mlplib notebook {wildcards.name}"
+        " --profile {params.profile:q} --out {params.executed:q})"
+        " && cp {log:q} {output:q}"
+
+
+if OUT.resolve() != ROOT / "book":
+
+    rule pages:
+        input:
+            [SOURCE / "book" / page for page in PAGES],
+        output:
+            [OUT / page for page in PAGES],
+        params:
+            source=str(SOURCE / "book"),
+            out=str(OUT),
+        shell:
+            "for page in {PAGES:q}; do cp {params.source:q}/$page {params.out:q}/$page; done"
+
+
+rule book:
+    input:
+        [OUT / "chapters" / f"{name}.ipynb" for name in NOTEBOOKS],
+        [OUT / page for page in PAGES],
+    output:
+        OUT / "_build/html/index.html",
+    log:
+        OUT / "_build/book.log",
+    params:
+        out=str(OUT),
+        root=str(SOURCE),
+    shell:
+        "echo 'book: rendering';"
+        # --all: a page that was rendered earlier would keep its warnings to itself.
+        " {JUPYTER_BOOK:q} build --all -W -n --keep-going {params.out:q} > {log:q} 2>&1"
+        " || {{ grep -E 'WARNING|ERROR|Error' {log:q} >&2 || tail -n 20 {log:q} >&2; exit 1; }}"
+        " && PYTHONPATH={params.root:q} {sys.executable:q} -m mlplib.book {params.out:q}"
