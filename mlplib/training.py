@@ -22,7 +22,7 @@ from . import machine, weights
 from .data import ImageDataset
 from .data.resident import Batch, ResidentData, put_on_device
 from .errors import Interrupted, MlplibError
-from .models import build_model, count_macs, count_parameters
+from .models import build_model, count_macs, count_parameters, outline
 from .optim import build_optimizer, learning_rate
 from .progress import quiet
 from .runs import replacing, storage_errors
@@ -324,11 +324,12 @@ def _finish(loop: _Loop, state: TrainState, dataset: ImageDataset, folder: Path 
 def _compute(loop: _Loop, state: TrainState) -> dict:
     """Costs of the run; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
     shape, classes = loop.data.image_shape, len(loop.data.classes)
-    macs = count_macs(loop.spec.model, shape, classes)
+    network = outline(loop.spec.model, shape, classes)
+    macs = count_macs(network, shape)
     rate = state.images / state.seconds if state.seconds else 0.0
     peak = machine.matmul_rate(loop.device, loop.precision)
     return {
-        "parameters": count_parameters(loop.spec.model, shape, classes),
+        "parameters": count_parameters(network),
         "forward_macs": macs,
         "training_macs": 3 * macs * state.images,
         "training_flops": 6 * macs * state.images,
@@ -336,25 +337,22 @@ def _compute(loop: _Loop, state: TrainState) -> dict:
         "seconds": state.seconds,
         "images_per_second": rate,
         "matmul_flops_per_second": peak,
-        "matmul_fraction": rate * executed_flops(loop.spec.model, shape, classes) / peak,
+        "matmul_fraction": rate * executed_flops(network, shape) / peak,
         "peak_memory_bytes": machine.peak_memory(loop.device),
         "micro_batch": loop.micro_batch,
     }
 
 
-def executed_flops(model: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> float:
-    """FLOPs that one image costs in a training step, forward and backward.
+def executed_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """FLOPs that one image costs in a training step of ``network`` (an outline), forward and backward.
 
     A little below the usual ``3 x forward``, since the first layer needs no gradient for its input. Normalization and
     activations are not counted.
     """
     h, w, c = image_shape
     batch = 2  # BatchNorm refuses to train on one image
-    with torch.device("meta"):
-        network = build_model(model, image_shape, classes)
-        images = torch.empty(batch, c, h, w)
     with FlopCounterMode(display=False) as counter:
-        network(images).sum().backward()
+        network(torch.empty(batch, c, h, w, device="meta")).sum().backward()
     return counter.get_total_flops() / batch
 
 

@@ -1,0 +1,32 @@
+"""The experiments: one module each, for one paper item or a few that share runs.
+
+A module offers
+
+- ``TITLE`` and ``ITEMS``: its chapter's title and the paper's tables and figures that it covers;
+- ``runs(profile, seeds) -> list[RunSpec]``: every run that it needs;
+- ``summary(records, profile) -> list[Cell]``: its table, from the records of the runs of a profile;
+- ``FIGURES``: name to ``Figure``, drawn from records;
+- ``CLAIMS``: the claims it decides.
+
+Only ``runs`` is needed to train, so importing an experiment imports neither pandas nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from ..errors import one_of
+
+EXPERIMENTS = ("architectures", "from-scratch", "filters")
+"""Every experiment by name, in the order of the book."""
+
+
+def experiment(name: str) -> ModuleType:
+    """The module of an experiment.
+
+    Raises:
+        MlplibError: there is none of that name.
+    """
+    one_of("experiment", name, EXPERIMENTS)
+    return importlib.import_module(f".{name.replace('-', '_')}", __name__)

@@ -1,0 +1,79 @@
+"""What experiments share: cells of their tables, figures, and picking records by their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ..runs import Record
+from ..stats import Estimate, over_seeds
+
+DATASET_TITLES = {
+    "shapes-16": "drawn shapes",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tinyimagenet": "TinyImageNet",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured cell of a table, to be set beside the paper's cell of the same (item, row, column).
+
+    ``setting`` says in a few words where this measurement differs from the row's name, e.g. ``40 epochs``. ``run_ids`` is empty
+    for what is computed without a run.
+    """
+
+    item: str
+    row: str
+    column: str
+    estimate: Estimate
+    unit: str
+    setting: str = ""
+    run_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a chapter.
+
+    ``data``: records to a pandas DataFrame holding every number that is drawn (with run ids), offered to the reader as CSV.
+    ``draw``: (DataFrame, records, store folder or None) to a matplotlib figure. ``alt``: what a reader who cannot see it needs;
+    ``caption``: can be read alone.
+    """
+
+    data: Callable
+    draw: Callable
+    caption: str
+    alt: str
+
+
+def completed(records: Iterable[Record]) -> list[Record]:
+    """Those that ended with finite numbers."""
+    return [record for record in records if record.status == "completed"]
+
+
+def by_seed(records: Iterable[Record], value: Callable[[Record], float | None]) -> dict[int, float]:
+    """Seed to value, for records that differ in their seed only; records without a value are left out."""
+    found = {record.spec.seed: value(record) for record in completed(records)}
+    return {seed: v for seed, v in sorted(found.items()) if v is not None}
+
+
+def seeds_cell(item: str, row: str, column: str, records: Sequence[Record], value, unit: str, setting: str) -> list[Cell]:
+    """The cell of a mean over seeds, as a list: empty where no record has the value."""
+    values = by_seed(records, value)
+    if not values:
+        return []
+    ids = tuple(record.id for record in completed(records))
+    return [Cell(item, row, column, over_seeds(list(values.values())), unit, setting, ids)]
+
+
+def top1_at(record: Record, epoch: int) -> float | None:
+    """Test accuracy (fraction) after ``epoch`` epochs, None where it was not measured."""
+    return next((entry["top1"] for entry in record.history["test"] if entry["epoch"] == epoch), None)
+
+
+def checkpoints(epochs: int, also: Iterable[int] = (), points: int = 8) -> tuple[int, ...]:
+    """About ``points`` evenly spaced epochs up to ``epochs`` at which to measure a curve, with those in ``also``."""
+    even = {max(1, round(epochs * k / points)) for k in range(1, points + 1)}
+    return tuple(sorted(even | {epoch for epoch in also if epoch <= epochs}))

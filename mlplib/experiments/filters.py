@@ -1,0 +1,217 @@
+"""First-layer filters (Fig 11, 12): with growing training sets, with and without data augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested
+from ..filters import UNITS_SHOWN
+from ..profiles import Profile
+from ..runs import Record
+from ..specs import FilterSpec
+from ..stats import over_seeds, paired_difference
+from .base import DATASET_TITLES, Cell, Figure, completed
+from .from_scratch import training_run
+
+TITLE = "What the first layer learns"
+ITEMS = ("Fig 11", "Fig 12")
+INITIAL = "at initialization"
+
+
+def runs(profile: Profile, seeds: Sequence[int]) -> list[FilterSpec]:
+    """A look at the B-MLP's first layer: untrained, trained on growing subsets with DA, on everything without DA.
+
+    The runs on all the data are those of Table 1, so they are trained once for both chapters.
+    """
+    dataset = profile.datasets[0]
+
+    def trained(seed: int, da: bool = True, examples: int | None = None):
+        return training_run(profile, profile.b_mlp, dataset, seed, da, examples)
+
+    looks = []
+    for seed in seeds:
+        looks.append(FilterSpec(trained(seed), at="initial"))
+        looks += [FilterSpec(trained(seed, examples=n)) for n in (*profile.examples, None)]
+        looks.append(FilterSpec(trained(seed, da=False)))
+    return looks
+
+
+def condition(record: Record) -> str:
+    """The name of what a record shows, the row of the table and of the figure."""
+    spec = record.spec
+    if spec.at == "initial":
+        return INITIAL
+    examples = spec.upstream.data.examples
+    images = f"{examples:,} images" if examples else "all images"
+    return f"{images}, {'with' if spec.upstream.augment.any else 'without'} DA"
+
+
+def _order(record: Record) -> tuple:
+    spec = record.spec
+    return (spec.at != "initial", not spec.upstream.augment.any, spec.upstream.data.examples or float("inf"))
+
+
+def _by_condition(records: Sequence[Record]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(completed(records), key=_order):
+        groups.setdefault(condition(record), []).append(record)
+    return groups
+
+
+def _metric(records: Sequence[Record], name: str) -> dict[int, float]:
+    return {record.spec.upstream.seed: record.metrics[name] for record in records}
+
+
+def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+    """Locality and smoothness, means over units and then over seeds."""
+    cells = []
+    for row, group in _by_condition(records).items():
+        ids = tuple(r.id for r in group)
+        spec = group[0].spec.upstream
+        setting = f"{spec.model}, {DATASET_TITLES[spec.data.name]}"
+        if row != INITIAL:
+            setting += f", {spec.epochs} epochs"
+        for name in ("locality", "smoothness"):
+            estimate = over_seeds(list(_metric(group, name).values()))
+            cells.append(Cell("Fig 11, 12", row, name, estimate, "", setting, ids))
+    return cells
+
+
+# --------------------------------------------------------------------------- figures
+
+
+def spread(records: Sequence[Record]):
+    """Locality and smoothness of every run: mean over its units and quartiles."""
+    import pandas as pd
+
+    rows = []
+    for row, group in _by_condition(records).items():
+        for record in group:
+            for name in ("locality", "smoothness"):
+                rows.append(
+                    {
+                        "condition": row,
+                        "measure": name,
+                        "seed": record.spec.upstream.seed,
+                        "mean": record.metrics[name],
+                        **{q: record.metrics[f"{name}_{q}"] for q in ("q25", "median", "q75")},
+                        "units": record.metrics["units"],
+                        "run": record.id,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def draw_spread(frame, records, folder):
+    """Dots are units' means of each seed, bars the quartiles over units."""
+    from .. import plots
+
+    return plots.filter_measures(frame)
+
+
+def _first_seed(records: Sequence[Record]) -> dict[str, Record]:
+    return {row: min(group, key=lambda r: r.spec.upstream.seed) for row, group in _by_condition(records).items()}
+
+
+def shown(records: Sequence[Record]):
+    """Which run each mosaic comes from."""
+    import pandas as pd
+
+    rows = [{"condition": row, "seed": r.spec.upstream.seed, "run": r.id} for row, r in _first_seed(records).items()]
+    return pd.DataFrame(rows)
+
+
+def draw_mosaics(frame, records, folder):
+    """The first units of each condition, first seed."""
+    from .. import plots
+    from ..execution import MOSAIC
+    from ..filters import load_mosaic
+
+    mosaics = {row: load_mosaic(folder / record.id / MOSAIC) for row, record in _first_seed(records).items()}
+    return plots.filter_mosaics(mosaics)
+
+
+FIGURES = {
+    "first-layer-weights": Figure(
+        data=shown,
+        draw=draw_mosaics,
+        caption=(
+            f"First-layer weights of the first {UNITS_SHOWN} units, maximum over color channels, each unit scaled to its own range; "
+            "lowest seed. No unit was chosen by its looks."
+        ),
+        alt="Grids of first-layer weights drawn as gray images, one grid for each training condition.",
+    ),
+    "how-local": Figure(
+        data=spread,
+        draw=draw_spread,
+        caption=(
+            "How local and how smooth first-layer filters are. A dot is the mean over all units of one seed, a bar spans the middle "
+            "half of the units. Both measures are 0 for noise."
+        ),
+        alt="Dot plot of filter locality and smoothness for each training condition, with bars for the quartiles over units.",
+    ),
+}
+
+
+# --------------------------------------------------------------------------- claims
+
+
+def _trained_with(groups: dict[str, list[Record]], da: bool) -> list[list[Record]]:
+    """The trained conditions with or without DA, by growing number of images."""
+    found = [g for row, g in groups.items() if row != INITIAL and g[0].spec.upstream.augment.any == da]
+    return sorted(found, key=lambda g: _order(g[0]))
+
+
+def judge_c20(records: Sequence[Record]) -> Judgement:
+    """Locality grows with the number of images and above initialization."""
+    groups = _by_condition(records)
+    growing = _trained_with(groups, da=True)
+    if INITIAL not in groups or len(growing) < 2:
+        return not_tested("needs the initialization and at least two sizes of training set")
+    start, fewest, most = (_metric(g, "locality") for g in (groups[INITIAL], growing[0], growing[-1]))
+    learned, grown = paired_difference(most, start), paired_difference(most, fewest)
+    verdicts = (judge_sign(learned), judge_sign(grown))
+    verdict = verdicts[0] if verdicts[0] == verdicts[1] else PARTLY
+    note = "equal epochs, so fewer images also mean fewer updates"
+    return Judgement(verdict, grown, "locality, most against fewest images", note, _ids(records))
+
+
+def judge_c21(records: Sequence[Record]) -> Judgement:
+    """Without DA filters stay less local than with it."""
+    groups = _by_condition(records)
+    with_da, without_da = _trained_with(groups, da=True), _trained_with(groups, da=False)
+    if INITIAL not in groups or not with_da or not without_da:
+        return not_tested("needs the initialization and full runs with and without augmentation")
+    start, da, no_da = (_metric(g, "locality") for g in (groups[INITIAL], with_da[-1], without_da[-1]))
+    effect = paired_difference(da, no_da)
+    gain_da, gain_no_da = paired_difference(da, start).mean, paired_difference(no_da, start).mean
+    if judge_sign(effect) != REPRODUCED:
+        verdict = NOT_REPRODUCED
+    else:
+        verdict = REPRODUCED if gain_no_da < gain_da / 2 else PARTLY
+    return Judgement(verdict, effect, "locality, with against without DA", "", _ids(records))
+
+
+def _ids(records: Sequence[Record]) -> tuple[str, ...]:
+    return tuple(r.id for r in completed(records))
+
+
+CLAIMS = (
+    Claim(
+        "C20",
+        "First-layer filters become structured and local with more data.",
+        "Fig 11",
+        "Mean locality over all units with DA, paired by seed: reproduced if the whole 95 % intervals of (all images minus initialization) "
+        "and (all images minus the fewest) are above 0, partly if only one is.",
+        judge_c20,
+    ),
+    Claim(
+        "C21",
+        "Without data augmentation the filters stay unstructured even on all the data.",
+        "Fig 12",
+        "Mean locality over all units on all images, paired by seed: not reproduced unless the whole 95 % interval of (with DA minus "
+        "without) is above 0; reproduced if, besides, training without DA gains less than half of what training with DA gains over "
+        "initialization.",
+        judge_c21,
+    ),
+)

@@ -1,0 +1,40 @@
+"""The paper's own values, each with how sure its transcription is. They live in ``paper.csv`` and nowhere else."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from dataclasses import dataclass
+from importlib.resources import files
+
+SOURCES = {
+    "checked": "checked against the paper",
+    "text": "stated in the paper's text",
+    "code": "the official repository",
+    "unchecked": "unchecked transcription",
+}
+
+
+@dataclass(frozen=True)
+class PaperValue:
+    """One cell of the paper: ``value`` in ``unit``; ``source`` is a key of :data:`SOURCES`."""
+
+    item: str
+    row: str
+    column: str
+    value: float
+    unit: str
+    source: str
+
+
+@functools.lru_cache
+def values() -> dict[tuple[str, str, str], PaperValue]:
+    """Every known cell by (item, row, column). A cell that is not here is unknown, and shown as n/a."""
+    with files(__package__).joinpath("paper.csv").open(encoding="utf-8") as file:
+        cells = [PaperValue(**{**row, "value": float(row["value"])}) for row in csv.DictReader(file)]
+    return {(cell.item, cell.row, cell.column): cell for cell in cells}
+
+
+def value(item: str, row: str, column: str) -> PaperValue | None:
+    """One cell, or None where it is unknown."""
+    return values().get((item, row, column))

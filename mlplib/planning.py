@@ -1,0 +1,95 @@
+"""What is still to be done and how long it will take, without training anything."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from . import machine
+from .data import catalog
+from .models import count_macs, outline
+from .runs import Record, RunStore
+from .specs import FilterSpec, RunSpec, TrainSpec
+
+ASSUMED_FRACTION = 0.4
+"""Share of the matrix-product rate that a run is taken to reach where the store has no run on this device yet."""
+
+OVERHEAD_SECONDS = 1.0
+"""A run's evaluation, checkpoint and start-up, roughly."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``runs``: every run, what it depends on included, each once. ``missing``: those without a record.
+
+    ``flops``: of training the missing ones, ``6 x forward MACs x images``. ``seconds``: the estimate for them.
+    """
+
+    runs: tuple[RunSpec, ...]
+    missing: tuple[RunSpec, ...]
+    flops: float
+    seconds: float
+
+    @property
+    def cached(self) -> int:
+        """How many runs have a record already."""
+        return len(self.runs) - len(self.missing)
+
+
+def with_upstream(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """The different runs among ``specs`` and those they depend on, by id, dependencies first."""
+    found: dict[str, RunSpec] = {}
+    for spec in specs:
+        if isinstance(spec, FilterSpec) and spec.at == "final":
+            found.setdefault(spec.upstream.id, spec.upstream)
+        found.setdefault(spec.id, spec)
+    return found
+
+
+def training_flops(spec: RunSpec) -> float:
+    """FLOPs of training ``spec`` itself (0 for a run that trains nothing): ``6 x forward MACs x images seen``."""
+    if not isinstance(spec, TrainSpec):
+        return 0.0
+    entry = catalog.find(spec.data.name)
+    shape = (entry.image_size, entry.image_size, 3)
+    images = (spec.data.examples or entry.train) // spec.batch_size * spec.batch_size * spec.epochs
+    return 6.0 * count_macs(outline(spec.model, shape, len(entry.classes)), shape) * images
+
+
+def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Plan:
+    """Which of ``specs`` are missing in ``store``, and how long they will take on ``device``.
+
+    The rate is the device's measured matrix-product rate times the share of it that the store's earlier runs on this device
+    reached, model by model where there are such runs.
+    """
+    runs = with_upstream(specs)
+    records = {id: store.find(spec) for id, spec in runs.items()}
+    missing = tuple(spec for id, spec in runs.items() if records[id] is None)
+    flops = {spec.id: training_flops(spec) for spec in missing}
+    seconds = 0.0
+    if any(flops.values()):
+        reached = _fractions(store.records(), machine.device_name(device))
+        overall = statistics.median(f for fs in reached.values() for f in fs) if reached else ASSUMED_FRACTION
+        for spec in missing:
+            precision = machine.pick_precision(getattr(spec, "precision", "fp32"), device)
+            fractions = reached.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
+            share = statistics.median(fractions) if fractions else overall
+            seconds += OVERHEAD_SECONDS + flops[spec.id] / (share * machine.matmul_rate(device, precision))
+    return Plan(tuple(runs.values()), missing, sum(flops.values()), seconds)
+
+
+def _kind(spec: TrainSpec) -> tuple:
+    return spec.model, spec.data.name, spec.batch_size
+
+
+def _fractions(records: Iterable[Record], device: str) -> dict[tuple, list[float]]:
+    """The share of the matrix-product rate that finished runs on this device reached, by kind of run."""
+    found: dict[tuple, list[float]] = {}
+    for record in records:
+        if isinstance(record.spec, TrainSpec) and record.environment["device"] == device:
+            if record.compute.get("matmul_fraction"):
+                found.setdefault(_kind(record.spec), []).append(record.compute["matmul_fraction"])
+    return found
