@@ -12,7 +12,7 @@ from . import machine
 from .data import catalog
 from .models import count_macs, outline
 from .runs import Record, RunStore
-from .specs import FilterSpec, RunSpec, TrainSpec
+from .specs import RunSpec, TrainSpec
 
 ASSUMED_FRACTION = 0.4
 """Share of the matrix-product rate that a run is taken to reach where the store has no run on this device yet."""
@@ -43,8 +43,7 @@ def with_upstream(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
     """The different runs among ``specs`` and those they depend on, by id, dependencies first."""
     found: dict[str, RunSpec] = {}
     for spec in specs:
-        if isinstance(spec, FilterSpec) and spec.at == "final":
-            found.setdefault(spec.upstream.id, spec.upstream)
+        found |= with_upstream(spec.needs())
         found.setdefault(spec.id, spec)
     return found
 

@@ -258,6 +258,10 @@ class RunSpec:
         """The catalog name of the data set that the run reads."""
         raise NotImplementedError
 
+    def needs(self) -> tuple[RunSpec, ...]:
+        """The runs whose results this one reads."""
+        return ()
+
     def to_json(self) -> dict:
         """The spec as plain JSON values, with its ``kind``; :func:`spec_from_json` reads it back."""
         return {"kind": self.kind, **_plain(self)}
@@ -338,6 +342,9 @@ class FilterSpec(RunSpec):
     def __post_init__(self):
         _check_types(self)
         one_of("moment", self.at, ("initial", "final"))
+
+    def needs(self) -> tuple[RunSpec, ...]:
+        return (self.upstream,) if self.at == "final" else ()
 
     def slug(self) -> str:
         return f"filters-{self.at}-{self.upstream.slug()}"
