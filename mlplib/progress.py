@@ -73,7 +73,7 @@ class _Lines:
 
 @contextmanager
 def plain(total: int | None, label: str) -> Iterator[Bar]:
-    """A line on stderr every :data:`PLAIN_INTERVAL_S` seconds, and one at the end of a step that printed any."""
+    """A line on stderr every :data:`PLAIN_INTERVAL_S` seconds, and at the end of a step that printed any."""
     lines = _Lines(total, label)
     yield lines
     if lines.printed:
@@ -94,7 +94,8 @@ class _RichBars:
         from rich import progress as rp
 
         percent = rp.TaskProgressColumn(text_format_no_percentage="")
-        return rp.TextColumn("{task.description}"), rp.BarColumn(), percent, rp.TimeElapsedColumn(), rp.TimeRemainingColumn()
+        times = rp.TimeElapsedColumn(), rp.TimeRemainingColumn()
+        return rp.TextColumn("{task.description}"), rp.BarColumn(), percent, *times
 
     @contextmanager
     def __call__(self, total: int | None, label: str) -> Iterator[Bar]:
@@ -103,7 +104,8 @@ class _RichBars:
         with self.lock:
             if self.open == 0:
                 # A finished bar would stay in a notebook's saved output; in a terminal it is a useful trace.
-                self.display = Display(*self._columns(), console=self.console, transient=self.console.is_jupyter)
+                transient = self.console.is_jupyter
+                self.display = Display(*self._columns(), console=self.console, transient=transient)
                 self.display.start()
             self.open += 1
             display = self.display

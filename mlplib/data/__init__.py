@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from ..errors import MlplibError
 from ..progress import Progress, quiet
 from . import cache
 from .catalog import CATALOG, ClassSubset, Drawn, Published, content_hash, find
 from .dataset import ImageDataset, Split, class_subset, ordered_hash, statistics, subset_indices
+
+_log = logging.getLogger("mlplib")
 
 __all__ = ["CATALOG", "ImageDataset", "Split", "content_hash", "load", "subset_indices"]
 
@@ -40,7 +44,9 @@ def _drawn(entry: Drawn) -> ImageDataset:
 
     train, test = shapes.draw(entry.train, entry.test, entry.image_size)
     if ordered_hash(train, test) != entry.content_hash:
-        raise MlplibError(f"{entry.name} came out different on this machine: please report its numpy version and CPU")
+        raise MlplibError(
+            f"{entry.name} came out different on this machine: please report its numpy version and CPU"
+        )
     return ImageDataset(entry.name, train, test, entry.classes, *statistics(train.images), entry.content_hash)
 
 
@@ -51,6 +57,10 @@ def _published(entry: Published, progress: Progress, verify: bool) -> ImageDatas
 
     if not is_good():
         from . import sources
+
+        if cache.folder(entry.name).exists():
+            wrong = cache.damage(entry.name, full=verify) or "another version of its content"
+            _log.warning("getting %s anew: %s", entry.name, wrong)
 
         def fetch(staging):
             return sources.fetch(entry, staging, progress)

@@ -1,8 +1,8 @@
 """The data cache: plain ``.npy`` arrays, written once, opened as memory maps that processes share.
 
-``<cache>/data/<name>/`` holds ``{train,test}_{images,labels}.npy`` and ``manifest.json``, which is what makes it
-complete. ``<cache>`` is ``$MLPLIB_CACHE``, else ``$XDG_CACHE_HOME/mlplib``, else ``~/.cache/mlplib``. Reading
-takes no lock and writes nothing, so a cache on a read-only disk serves.
+``<cache>/data/<name>/`` holds ``{train,test}_{images,labels}.npy`` and ``manifest.json``. ``<cache>`` is
+``$MLPLIB_CACHE``, else ``$XDG_CACHE_HOME/mlplib``, else ``~/.cache/mlplib``. Reading takes no lock and writes
+nothing, so a cache on a read-only disk serves.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ FORMAT = 1
 """Raise this when the layout changes: copies in an older format are then built anew."""
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_KEYS = {"source", "content_hash", "unordered_hash", "classes", "mean", "std", "files"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def damage(name: str, full: bool = False) -> str | None:
         found = json.loads((at / "manifest.json").read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
             return f"{at} has format {found['format']} instead of {FORMAT}"
+        if not (_KEYS <= set(found) and set(found["files"]) == {f"{array}.npy" for array in _ARRAYS}):
+            return f"{at / 'manifest.json'} is not complete"
         for file, expected in found["files"].items():
             size = (at / file).stat().st_size
             if size != expected["bytes"]:
@@ -104,9 +107,8 @@ def read(name: str) -> ImageDataset:
     # Labels are small and get indexed a lot: plain memory is better there.
     train = Split(arrays["train_images"], np.array(arrays["train_labels"]))
     test = Split(arrays["test_images"], np.array(arrays["test_labels"]))
-    return ImageDataset(
-        name, train, test, tuple(kept["classes"]), tuple(kept["mean"]), tuple(kept["std"]), kept["content_hash"]
-    )
+    classes, mean, std = (tuple(kept[key]) for key in ("classes", "mean", "std"))
+    return ImageDataset(name, train, test, classes, mean, std, kept["content_hash"])
 
 
 # --------------------------------------------------------------------------- writing
@@ -114,8 +116,8 @@ def read(name: str) -> ImageDataset:
 
 def _cannot_write(error: OSError, at: Path) -> MlplibError:
     return MlplibError(
-        f"cannot write the data cache {at}: {error.strerror or error}; free some space there or set MLPLIB_CACHE "
-        "to a folder that can be written and has room"
+        f"cannot write the data cache {at}: {error.strerror or error}; free some space there or set "
+        "MLPLIB_CACHE to a folder that can be written and has room"
     )
 
 

@@ -31,7 +31,7 @@ class ImageDataset:
     """A data set by its name in the catalog.
 
     ``mean`` and ``std`` are those of the training pixels divided by 255, by channel (population standard
-    deviation). ``content_hash`` is what enters the identity of a run (:func:`mlplib.data.catalog.content_hash`).
+    deviation). ``content_hash`` enters the identity of a run (:func:`mlplib.data.catalog.content_hash`).
     """
 
     name: str
@@ -121,8 +121,10 @@ def _select(split: Split, old_labels: list[int]) -> Split:
     return Split(np.ascontiguousarray(split.images[keep]), labels[keep])
 
 
-def class_subset(parent: ImageDataset, name: str, classes: tuple[str, ...], content_hash: str) -> ImageDataset:
-    """The examples of some of the parent's classes, in stored order, labels renumbered in the order of ``classes``."""
+def class_subset(
+    parent: ImageDataset, name: str, classes: tuple[str, ...], content_hash: str
+) -> ImageDataset:
+    """The examples of some of the parent's classes, in stored order; label i is the i-th of ``classes``."""
     old_labels = [parent.classes.index(c) for c in classes]
     train, test = _select(parent.train, old_labels), _select(parent.test, old_labels)
     return ImageDataset(name, train, test, classes, *statistics(train.images), content_hash)
@@ -136,12 +138,13 @@ def _class_sequence(counts: list[int], length: int) -> list[int]:
     """The first ``length`` classes of a sequence whose every prefix holds each class in proportion.
 
     The j-th example (from 0) of a class with ``c`` of ``n`` examples must be placed in the slots from
-    ``floor(j n / c)`` to ``ceil((j + 1) n / c) - 1``: then a prefix of any length holds the class's exact share,
-    rounded down or up. Taking the earliest deadline first always finds such a sequence (Baruah et al.,
-    "Proportionate progress", Algorithmica 1996, for one resource).
+    ``floor(j n / c)`` to ``ceil((j + 1) n / c) - 1``: then a prefix of any length holds the class's exact
+    share, rounded down or up. Placing the earliest deadline first always works: these are the windows of
+    "Proportionate progress" (Baruah et al., Algorithmica 1996) for a single resource.
     """
     n = sum(counts)
-    arriving = [(0, -(-n // c), label, 0) for label, c in enumerate(counts) if c]  # (slot, deadline, class, j)
+    # (first slot, deadline, class, j) of the next example of each class
+    arriving = [(0, -(-n // c), label, 0) for label, c in enumerate(counts) if c]
     heapq.heapify(arriving)
     ready: list[tuple[int, int]] = []
     sequence = []
@@ -161,8 +164,8 @@ def subset_indices(labels: np.ndarray, examples: int) -> np.ndarray:
 
     Args:
         labels: int64 ``(N,)``.
-        examples: how many to keep. A class with ``c`` of the ``N`` examples gets ``examples * c / N``, rounded
-            down or up to a whole example.
+        examples: how many to keep. A class with ``c`` of the ``N`` examples gets ``examples * c / N``,
+            rounded down or up to a whole example.
 
     Returns:
         int64 ``(examples,)``, ascending. Depends on nothing but the arguments (no seed of a run), and
@@ -173,7 +176,7 @@ def subset_indices(labels: np.ndarray, examples: int) -> np.ndarray:
     """
     labels = np.asarray(labels)
     if not 1 <= examples <= len(labels):
-        raise MlplibError(f"examples must be from 1 to {len(labels)}, the size of the training set, not {examples}")
+        raise MlplibError(f"examples must be from 1 to the {len(labels)} that there are, not {examples}")
     # Raw PCG64 output is stable across numpy versions; Generator.permutation is not promised to be.
     order = np.argsort(np.random.PCG64(_SUBSET_SEED).random_raw(len(labels)), kind="stable")
     counts = np.bincount(labels)

