@@ -108,6 +108,6 @@ rule book:
     shell:
         "echo 'book: rendering';"
         # --all: a page that was rendered earlier would keep its warnings to itself.
-        " {JUPYTER_BOOK:q} build --all -W -n --keep-going {params.out:q} > {log:q} 2>&1"
+        " NO_COLOR=1 {JUPYTER_BOOK:q} build --all -W -n --keep-going {params.out:q} > {log:q} 2>&1"
         " || {{ grep -E 'WARNING|ERROR|Error' {log:q} >&2 || tail -n 20 {log:q} >&2; exit 1; }}"
         " && PYTHONPATH={params.root:q} {sys.executable:q} -m mlplib.book {params.out:q}"
