@@ -10,7 +10,10 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from ..progress import Bar, Progress
@@ -20,7 +23,7 @@ STALL_S = 30.0
 """A download that has not grown for so many seconds is given up."""
 
 CONNECT_S = 5.0
-"""How long torchvision's downloader may wait for the network at any one time."""
+"""How long a server of torchvision's may take to answer."""
 
 SLOW_BYTES_PER_S = 500_000
 """A download that has an alternative is given up when it is slower than this after :data:`SLOW_AFTER_S`."""
@@ -39,6 +42,31 @@ def _check_room(folder: Path, needed: int) -> None:
             f"needs {needed / 1e6:.0f} MB in the cache, where {free / 1e6:.0f} MB are free "
             "(MLPLIB_CACHE can name another folder)"
         )
+
+
+def _check_answer(url: str) -> None:
+    """Raise a DownloadError unless a server answers soon.
+
+    In a thread that may be left behind, because looking up a name can hang beyond any time limit.
+    """
+    outcome: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=CONNECT_S).close()
+        except urllib.error.HTTPError:  # an answer all the same
+            outcome.append(None)
+        except Exception as error:
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_S + 1)
+    error = outcome[0] if outcome else TimeoutError("timed out")
+    if error is not None:
+        raise DownloadError(f"cannot reach {url} ({getattr(error, 'reason', error)})")
 
 
 def _size(folder: Path) -> int:
@@ -121,6 +149,7 @@ def torchvision_archive(entry: Published, dataset_class, folder: Path, progress:
     target = folder / "torchvision"
     target.mkdir()
     log = folder / "torchvision.log"
+    _check_answer(dataset_class.url)
     settings = [str(CONNECT_S), dataset_class.url, str(target), name, dataset_class.tgz_md5]
     command = [sys.executable, "-c", _TORCHVISION_CHILD, *settings]
     with progress(entry.archive_size, f"downloading {name}") as bar:
