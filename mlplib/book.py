@@ -70,7 +70,9 @@ def headings(page: Path) -> list[str]:
     elif markdown.is_file():
         text = markdown.read_text(encoding="utf-8")
     else:
-        raise MlplibError(f"the table of contents lists {page.name}, but there is no {notebook} and no {markdown}")
+        raise MlplibError(
+            f"the table of contents lists {page.name}, but there is no {notebook} and no {markdown}"
+        )
     fence = r"^(`{3,}|:{3,}|~{3,}).*?^\1"
     text = re.sub(fence, "", text, flags=re.MULTILINE | re.DOTALL)
     return [_plain(h) for h in re.findall(r"^#{1,4} +(.+?) *#*$", text, flags=re.MULTILINE)]
