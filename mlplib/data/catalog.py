@@ -147,8 +147,9 @@ _CIFAR10 = Published(
     ),
 )
 
-# Pinned from a lossless copy in the order of Hugging Face's files; the official archive, ordered otherwise, gets
-# its own content hash. 14 pairs inside train are identical and 10 images are in both splits: they stay.
+# Pinned from a lossless copy in the order of Hugging Face's files; the official archive, ordered otherwise,
+# gets its own content hash. 14 pairs inside train are identical and 10 images are in both splits: they
+# stay.
 _CIFAR100 = Published(
     name="cifar100",
     title="CIFAR-100",

@@ -54,7 +54,8 @@ def verified(entry: Published, train: Split, test: Split, source: str) -> Found:
 def local_folders() -> list[Path]:
     """The folders to look in: ``$MLPLIB_DATA``, if set, then ``./data``."""
     named = os.environ.get("MLPLIB_DATA")
-    return ([Path(named).expanduser()] if named else []) + [Path("data").absolute()]
+    folders = ([Path(named).expanduser()] if named else []) + [Path("data")]
+    return list(dict.fromkeys(folder.absolute() for folder in folders))
 
 
 def _local_copies(
