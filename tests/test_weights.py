@@ -1,0 +1,226 @@
+"""Safetensors files: the package and the few own functions write and read one format."""
+
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlplib import weights
+from mlplib.errors import MlplibError
+
+safetensors_torch = pytest.importorskip("safetensors.torch")
+
+MODULES = ("safetensors", "safetensors.torch")
+
+
+@pytest.fixture(params=["package", "own"])
+def either(request, monkeypatch):
+    """Run a test with the safetensors package, and as on a machine that lacks it."""
+    if request.param == "own":
+        for name in MODULES:
+            monkeypatch.setitem(sys.modules, name, None)
+    return request.param
+
+
+@st.composite
+def tensors(draw):
+    """Any stored dtype, 0 to 3 dimensions with sizes from 0, arbitrary bits (NaNs and subnormals too)."""
+    dtype = draw(st.sampled_from(sorted(weights.DTYPES)))
+    shape = draw(st.lists(st.integers(0, 4), max_size=3))
+    numel = int(torch.tensor(shape).prod()) if shape else 1
+    size = numel * weights.DTYPES[dtype].itemsize
+    raw = draw(st.binary(min_size=size, max_size=size))
+    if dtype == "BOOL":
+        raw = bytes(b & 1 for b in raw)
+    data = torch.tensor(list(raw), dtype=torch.uint8)
+    return data.view(weights.DTYPES[dtype]).reshape(shape)
+
+
+names = st.text(max_size=8).filter(lambda name: name != "__metadata__")
+state_dicts = st.dictionaries(names, tensors(), max_size=4)
+
+
+def bits(tensor):
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def same(left, right):
+    """Equal names, dtypes, shapes and bits (NaN is equal to the same NaN)."""
+    return left.keys() == right.keys() and all(
+        left[n].dtype == right[n].dtype
+        and left[n].shape == right[n].shape
+        and torch.equal(bits(left[n]), bits(right[n]))
+        for n in left
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(state=state_dicts)
+def test_own_functions_and_the_package_read_each_other(state, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    stored = {name: tensor.clone() for name, tensor in state.items()}
+    weights._write(path, stored)
+    assert same(safetensors_torch.load_file(path), state)
+    assert same(weights._read(path), state)
+    safetensors_torch.save_file(stored, path)
+    assert same(weights._read(path), state)
+
+
+@pytest.mark.parametrize("dtype", sorted(weights.DTYPES))
+def test_every_dtype_round_trips(dtype, either, tmp_path):
+    tensor = torch.arange(6).to(weights.DTYPES[dtype]).reshape(2, 3)
+    weights.save(tmp_path / "w", {"a": tensor, "scalar": tensor[0, 1].clone(), "empty": tensor[:0].clone()})
+    loaded = weights.load(tmp_path / "w")
+    assert same(loaded, {"a": tensor, "scalar": tensor[0, 1], "empty": tensor[:0]})
+    assert loaded["scalar"].shape == ()
+
+
+def test_metadata_of_other_writers_is_skipped(either, tmp_path):
+    safetensors_torch.save_file({"a": torch.ones(3)}, tmp_path / "w", metadata={"format": "pt"})
+    assert weights.load(tmp_path / "w").keys() == {"a"}
+
+
+def test_views_and_other_layouts_are_stored_by_value(either, tmp_path):
+    whole = torch.arange(24.0).reshape(1, 2, 3, 4)
+    state = {
+        "transposed": whole.transpose(1, 3),
+        "part": whole[0, 1],
+        "same memory": whole[0, 1],
+        "channels last": whole.contiguous(memory_format=torch.channels_last),
+        "trained": whole.clone().requires_grad_(),
+    }
+    weights.save(tmp_path / "w", state)
+    assert same(weights.load(tmp_path / "w"), {n: t.detach() for n, t in state.items()})
+
+
+def test_loaded_tensors_can_be_changed_without_changing_the_file(either, tmp_path):
+    weights.save(tmp_path / "w", {"a": torch.zeros(4)})
+    weights.load(tmp_path / "w")["a"].add_(1)
+    assert weights.load(tmp_path / "w")["a"].sum() == 0
+
+
+def test_saving_again_replaces_the_file_and_leaves_nothing_else(either, tmp_path):
+    path = tmp_path / "deep" / "folder" / "w.safetensors"
+    for value in (1.0, 2.0):
+        weights.save(path, {"a": torch.full((3,), value)})
+        assert weights.load(path)["a"].tolist() == [value] * 3
+        assert os.listdir(path.parent) == ["w.safetensors"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("short write")])
+def test_failed_writing_keeps_the_old_file(error, tmp_path):
+    path = tmp_path / "w"
+    weights.save(path, {"a": torch.ones(3)})
+    with pytest.raises(MlplibError, match=r"cannot write .*(No space left|short write).*disk not full"):
+        with weights.replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+    assert os.listdir(tmp_path) == ["w"]
+    assert weights.load(path)["a"].tolist() == [1, 1, 1]
+
+
+def test_interrupted_writing_keeps_the_old_file(tmp_path):
+    path = tmp_path / "w"
+    weights.save(path, {"a": torch.ones(3)})
+    with pytest.raises(KeyboardInterrupt), weights.replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["w"]
+    assert weights.load(path)["a"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX file-size limits")
+@pytest.mark.parametrize("own", [False, True])
+def test_a_file_that_cannot_grow_is_an_error_in_one_line(own, tmp_path):
+    script = f"""
+        import resource, signal, sys
+        if {own}:
+            sys.modules.update(dict.fromkeys({MODULES}))
+        import torch
+        from mlplib import weights
+        from mlplib.errors import MlplibError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            weights.save("big", {{"a": torch.zeros(100_000)}})
+        except MlplibError as error:
+            print(error)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(weights.__file__))},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.startswith("cannot write big: ") and ran.stdout.count("\n") == 1, ran.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_is_an_error_in_one_line(either, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MlplibError, match=r"^cannot write .*check that the folder is writable"):
+        weights.save(tmp_path / "file" / "w", {"a": torch.ones(3)})
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"a": 1.0}, {3: torch.ones(2)}, {"__metadata__": torch.ones(2)}, {"a": torch.eye(2).to_sparse()},
+     {"a": torch.ones(2, dtype=torch.complex128)}],
+    ids=["a number", "a key that is no text", "the reserved name", "sparse", "complex128"],
+)  # fmt: skip
+def test_what_the_format_cannot_hold_is_refused(state, either, tmp_path):
+    with pytest.raises(MlplibError, match=r"^weight"):
+        weights.save(tmp_path / "w", state)
+    assert os.listdir(tmp_path) == []
+
+
+def test_missing_file_and_folder_are_errors(either, tmp_path):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(MlplibError, match=f"^cannot read the weights {path}"):
+            weights.load(path)
+
+
+def test_every_truncation_is_an_error(either, tmp_path):
+    path = tmp_path / "w"
+    weights.save(path, {"a": torch.ones(3), "b": torch.ones(2, 2, dtype=torch.bfloat16)})
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(MlplibError, match="truncated or not a safetensors file"):
+            weights.load(path)
+    path.write_bytes(whole + b"x")
+    with pytest.raises(MlplibError, match="truncated or not a safetensors file"):
+        weights.load(path)
+
+
+HEADERS = {
+    "no JSON": b"{nonsense",
+    "a list": b"[]",
+    "a number for a tensor": b'{"a":1}',
+    "no offsets": b'{"a":{"dtype":"F32","shape":[1]}}',
+    "unknown dtype": b'{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}',
+    "shape too small": b'{"a":{"dtype":"F32","shape":[],"data_offsets":[0,8]}}',
+    "negative shape": b'{"a":{"dtype":"U8","shape":[-2,-4],"data_offsets":[0,8]}}',
+    "a hole": b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
+    "overlap": b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},'
+    b'"b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}}',
+    "backwards": b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[8,0]}}',
+    "past the end": b'{"a":{"dtype":"U8","shape":[9000000000000],"data_offsets":[0,9000000000000]}}',
+    "bytes left over": b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}',
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_every_damaged_header_is_an_error_in_one_line(header, either, tmp_path):
+    path = tmp_path / "w"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    with pytest.raises(MlplibError, match="truncated or not a safetensors file") as caught:
+        weights.load(path)
+    assert "\n" not in str(caught.value)
