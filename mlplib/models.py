@@ -1,0 +1,360 @@
+"""The paper's networks, S-MLP and B-MLP (Section 3), and the official checkpoints of them.
+
+Parameters carry the names of the official code (https://github.com/gregorbachmann/scaling_mlps), so that
+its state dicts load strictly here and ours load there. Weights start at PyTorch's defaults, as there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from .baselines import small_cnn
+from .errors import MlplibError
+from .specs import ModelSpec
+from .weights import replacing
+
+NORMS = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d, "none": nn.Identity}
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+# --------------------------------------------------------------------------- the networks
+
+
+class ImageMLP(nn.Module):
+    """What both MLPs share: pixels, ``linear_in``, ``depth`` blocks of width m, ``linear_out``, logits.
+
+    A block is ``z -> f(norm(z))``, or ``z -> norm(f(z))`` where the spec says post-norm; with a skip
+    connection ``z -> z + f(norm(z))`` or ``z -> norm(z + f(z))``. The subclass says what f is. No norm
+    follows the last pre-norm block.
+    """
+
+    unused: tuple[str, ...] = ()
+    """Settings of :class:`ModelSpec` that mean nothing to this network."""
+
+    def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
+        super().__init__()
+        _refuse_changes(spec, self.unused)
+        if spec.norm == "none" and spec.norm_position != "pre":
+            raise MlplibError("norm_position has no effect with norm 'none': leave it out or choose a norm")
+        self.spec, self.image_shape, self.classes = spec, tuple(image_shape), classes
+        # Made in the official code's order, so that one seed draws the same weights in both.
+        self.linear_in = nn.Linear(math.prod(image_shape), spec.width)
+        self.linear_out = nn.Linear(spec.width, classes)
+
+    def _branch(self, index: int, z: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _block(self, index: int, norm: nn.Module, z: Tensor) -> Tensor:
+        pre = self.spec.norm_position == "pre"
+        out = self._branch(index, norm(z) if pre else z)
+        if self.spec.skip:
+            out = z + out
+        return out if pre else norm(out)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Activations (B, width) that the head reads, for images as in :meth:`forward`."""
+        z = self.linear_in(_flatten(images, self.image_shape))
+        for index, norm in enumerate(self.layernorms):
+            z = self._block(index, norm, z)
+        return z
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of normalized float images (B, 3, H, W), or the same flattened to (B, 3 H W).
+
+        Raises:
+            MlplibError: the images have another size.
+        """
+        return self.linear_out(self.features(images))
+
+
+class StandardMLP(ImageMLP):
+    """S-MLP: f(z) = sigma(W z), W m x m (paper Section 3), or f(z) = W sigma(z) in the official order.
+
+    ``depth`` counts blocks, each with one W, as it does for a B-MLP; the embedding and the head come on
+    top. The official command line counts the embedding too: its depth 6 is depth 5 here. The paper's
+    "6 x 2048" is read as six blocks: with the 11,230-class head they hold 73 M parameters, next to the
+    74 M of the B-6/Wi-1024 they are compared with. Dropout, which the paper has for B-MLPs only, falls on
+    the output of f.
+    """
+
+    unused = ("expansion",)
+
+    def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
+        super().__init__(spec, image_shape, classes)
+        self.layers = nn.ModuleList(nn.Linear(spec.width, spec.width) for _ in range(spec.depth))
+        self.layernorms = nn.ModuleList(NORMS[spec.norm](spec.width) for _ in range(spec.depth))
+        self.activation = ACTIVATIONS[spec.activation]()
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def _branch(self, index: int, z: Tensor) -> Tensor:
+        layer = self.layers[index]
+        out = layer(self.activation(z)) if self.spec.official_order else self.activation(layer(z))
+        return self.dropout(out)
+
+
+class BottleneckMLP(ImageMLP):
+    """B-MLP: f(z) = W_c sigma(W_e z), W_e: m -> k m, W_c: k m -> m (paper Section 3, Appendix D).
+
+    k is the spec's ``expansion``, 4 in the paper.
+    """
+
+    unused = ("official_order",)
+
+    def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
+        super().__init__(spec, image_shape, classes)
+        self.blocks = nn.ModuleList(BottleneckBlock(spec) for _ in range(spec.depth))
+        self.layernorms = nn.ModuleList(NORMS[spec.norm](spec.width) for _ in range(spec.depth))
+
+    def _branch(self, index: int, z: Tensor) -> Tensor:
+        return self.blocks[index](z)
+
+
+class BottleneckBlock(nn.Module):
+    """Expand, activate, contract, (B, m) -> (B, m); dropout after both linear maps (Appendix D)."""
+
+    def __init__(self, spec: ModelSpec):
+        super().__init__()
+        wide = spec.expansion * spec.width
+        # The official names ask for the linear maps at 0 and 2, so the first dropout shares place 1.
+        self.block = nn.Sequential(
+            nn.Linear(spec.width, wide),
+            nn.Sequential(ACTIVATIONS[spec.activation](), nn.Dropout(spec.dropout)),
+            nn.Linear(wide, spec.width),
+            nn.Dropout(spec.dropout),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.block(z)
+
+
+def _flatten(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    height, width, channels = image_shape
+    if tuple(images.shape[1:]) not in ((channels, height, width), (channels * height * width,)):
+        raise MlplibError(
+            f"the model takes images (B, {channels}, {height}, {width}) or (B, {channels * height * width}), "
+            f"not {tuple(images.shape)}"
+        )
+    return images.flatten(1)
+
+
+# --------------------------------------------------------------------------- building
+
+
+def _baseline(make: Callable[[tuple[int, int, int], int], nn.Module]) -> Callable[..., nn.Module]:
+    """A builder for a network that has no settings."""
+
+    def build(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+        _refuse_changes(spec, tuple(f.name for f in dataclasses.fields(spec) if f.name != "family"))
+        return make(image_shape, classes)
+
+    return build
+
+
+def _refuse_changes(spec: ModelSpec, names: tuple[str, ...]) -> None:
+    """Refuse a setting that would be ignored."""
+    defaults = {field.name: field.default for field in dataclasses.fields(spec)}
+    for name in names:
+        if getattr(spec, name) != defaults[name]:
+            raise MlplibError(f"{name} means nothing to the model {spec.family!r}: leave it out")
+
+
+BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]] = {
+    "b-mlp": BottleneckMLP,
+    "s-mlp": StandardMLP,
+    "small-cnn": _baseline(small_cnn),
+}
+"""Every model family and what builds it."""
+
+
+def build_model(
+    spec: ModelSpec, image_shape: tuple[int, int, int], classes: int, seed: int | None = None
+) -> nn.Module:
+    """Build the network of ``spec`` in float32, with logits (B, classes).
+
+    Args:
+        image_shape: (height, width, channels) of the images, which the network takes as (B, channels,
+            height, width).
+        seed: draws the initial weights on the CPU, whatever the state of torch's global generators, which
+            stay untouched; ``None`` draws from the global generator, on torch's current default device.
+
+    Raises:
+        MlplibError: a size below 1, or a setting that this network would ignore.
+    """
+    sizes = (*image_shape, classes)
+    if len(sizes) != 4 or not all(isinstance(n, int) and n >= 1 for n in sizes):
+        raise MlplibError(
+            "a model needs (height, width, channels) and a number of classes, all at least 1, "
+            f"not {image_shape!r} and {classes!r}"
+        )
+    builder = BUILDERS[spec.family]
+    if seed is None:
+        return builder(spec, image_shape, classes)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed, which would reach the GPU's generators too.
+        torch.default_generator.manual_seed(seed)
+        return builder(spec, image_shape, classes)
+
+
+def outline(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The network of ``spec`` without memory (torch's ``meta`` device): to count it, to see its shapes."""
+    with torch.device("meta"):
+        return build_model(spec, image_shape, classes)
+
+
+# --------------------------------------------------------------------------- size and cost
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers in the model, head included; works on an :func:`outline`.
+
+    Table 5 of the paper is this for 64x64 images and ImageNet-21k's 11,230 classes, cut to whole millions.
+    """
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of one image's forward pass; works on an :func:`outline` and computes nothing.
+
+    Matrix products and convolutions count (:mod:`torch.utils.flop_counter`); norms, activations and
+    biases do not. One multiply-add is one MAC and two FLOPs: the paper's code counts MACs where its text
+    says FLOPs.
+    """
+    height, width, channels = image_shape
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    dtype = next(iter(shapes.values())).dtype
+    # Two images: in training mode BatchNorm refuses a single one.
+    images = torch.empty(2, channels, height, width, dtype=dtype, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        functional_call(model, shapes, (images,))
+    return counter.get_total_flops() // (2 * 2)
+
+
+# --------------------------------------------------------------------------- official checkpoints
+
+
+def load_official(path: str | Path) -> tuple[ModelSpec, ImageMLP]:
+    """Read a checkpoint of the official code: a state dict saved by ``torch.save``, S-MLP or B-MLP, any size.
+
+    Depth, width, expansion, norm, classes and the (square) image size follow from the names and shapes; what
+    leaves no trace is as in the official code: pre-norm, GELU, a skip in B-MLPs only, the official order
+    in S-MLPs. Nothing in the file is executed (``weights_only=True``).
+
+    Returns:
+        The spec, and the model on the CPU in float32, in training mode.
+
+    Raises:
+        MlplibError: the file is missing, damaged, or not such a state dict.
+    """
+    state = _read_state_dict(Path(path))
+    try:
+        spec, image_shape, classes = _describe(state)
+        model = outline(spec, image_shape, classes)
+        _compare(state, model.state_dict())
+    except MlplibError as error:
+        raise MlplibError(f"checkpoint {path} is not an official S-MLP or B-MLP: {error}") from None
+    # Memory comes without drawing weights, so loading leaves the random generators alone.
+    model = model.to_empty(device="cpu")
+    model.load_state_dict(state, strict=True)
+    return spec, model
+
+
+def save_official(model: nn.Module, path: str | Path) -> None:
+    """Write the model's weights as the official code does, for it and :func:`load_official` to read.
+
+    Raises:
+        MlplibError: the official code has no such network (then it would compute something else from
+            these weights), or the file cannot be written.
+    """
+    if not isinstance(model, ImageMLP):
+        raise MlplibError("only S-MLPs and B-MLPs have an official form: save others with mlplib.weights")
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    spec, image_shape, _ = _describe(state)
+    # Dropout is no part of the official networks, and does nothing once trained.
+    ours = {**dataclasses.asdict(model.spec), "dropout": 0.0}
+    for name, value in dataclasses.asdict(spec).items():
+        if ours[name] != value:
+            raise MlplibError(
+                f"the official code has no {spec.family} with {name} {ours[name]!r}, only {value!r}"
+            )
+    if image_shape != model.image_shape:
+        raise MlplibError(f"the official code has square images only, not {model.image_shape}")
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise MlplibError(f"no checkpoint {path}: check the path, or download the file again")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
+        kind = type(error).__name__
+        raise MlplibError(
+            f"checkpoint {path} cannot be read ({kind}): it is cut off, damaged or not saved by torch.save "
+            "from a plain state dict; download it again"
+        ) from None
+    plain = isinstance(state, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    )
+    if not plain:
+        raise MlplibError(f"checkpoint {path} is not a state dict of names and tensors: extract it first")
+    return state
+
+
+def _describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, int], int]:
+    """Spec, image shape and classes of an official state dict, read from a few of its names and shapes."""
+    width, pixels = _matrix(state, "linear_in.weight")
+    classes, _ = _matrix(state, "linear_out.weight")
+    side = math.isqrt(pixels // 3)
+    if 3 * side * side != pixels:
+        raise MlplibError(f"linear_in.weight takes {pixels} numbers: no square image of three channels")
+    if any(name.startswith("blocks.") for name in state):
+        wide, thin = _matrix(state, "blocks.0.block.0.weight")
+        if wide % thin:
+            raise MlplibError(f"blocks.0.block.0.weight is {wide} x {thin}: no whole expansion")
+        block = r"blocks\.\d+\.block\.0\.weight"
+        settings = dict(family="b-mlp", expansion=wide // thin)
+    else:
+        _matrix(state, "layers.0.weight")
+        block = r"layers\.\d+\.weight"
+        settings = dict(family="s-mlp", skip=False, official_order=True)
+    depth = sum(re.fullmatch(block, name) is not None for name in state)
+    return ModelSpec(depth=depth, width=width, norm=_norm_of(state), **settings), (side, side, 3), classes
+
+
+def _matrix(state: Mapping[str, Tensor], name: str) -> tuple[int, int]:
+    if name not in state:
+        raise MlplibError(f"it lacks {name}")
+    if state[name].ndim != 2 or 0 in state[name].shape:
+        raise MlplibError(f"{name} is {tuple(state[name].shape)}, not a matrix")
+    return tuple(state[name].shape)
+
+
+def _norm_of(state: Mapping[str, Tensor]) -> str:
+    if not any(name.startswith("layernorms.") for name in state):
+        return "none"
+    return "batch" if any(name.endswith(".running_mean") for name in state) else "layer"
+
+
+def _compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse a state dict that differs from the expected one in names, shapes or kind of number."""
+    for name in expected:
+        if name not in state:
+            raise MlplibError(f"it lacks {name}")
+    for name, tensor in state.items():
+        if name not in expected:
+            raise MlplibError(f"it has an unknown {name}")
+        if tensor.shape != expected[name].shape:
+            raise MlplibError(f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}")
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise MlplibError(f"{name} holds {tensor.dtype}, not {expected[name].dtype}")
