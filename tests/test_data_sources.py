@@ -1,5 +1,6 @@
 """Every source with real files, a real server, the real npm: what is accepted, what is refused and why."""
 
+import os
 import shutil
 import signal
 import time
@@ -209,7 +210,11 @@ def test_stalled_child_is_stopped(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(downloads, "STALL_S", 0.5)
         with quiet(None, "") as bar, pytest.raises(downloads.DownloadError, match=r"nothing arrived for"):
-            downloads._run(["sleep", "60"], tmp_path, tmp_path / "log", 10, True, bar)
+            downloads._run(
+                ["bash", "-c", "echo $$ > pid; exec sleep 60"], tmp_path, tmp_path / "log", 10, True, bar
+            )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_slow_download_is_given_up_where_there_is_another_source(tmp_path):
