@@ -1,0 +1,54 @@
+"""What all tests share: no test touches the reader's own runs, and where CI asks for it a skip is a failure.
+
+A test skips, by name, where something is not installed that the study works without (Chromium, FFCV). With
+``CI=true`` or ``MLPLIB_NO_SKIPS=1`` everything is expected to be there, so every skip fails.
+"""
+
+import os
+
+import hypothesis
+import pytest
+
+STRICT = os.environ.get("MLPLIB_NO_SKIPS", "") not in ("", "0") or os.environ.get("CI", "").lower() == "true"
+
+hypothesis.settings.register_profile("study", deadline=None, derandomize=STRICT)
+hypothesis.settings.load_profile("study")
+
+
+def pytest_configure(config):
+    if STRICT:
+        # A module that is skipped as a whole becomes a collection error; the other tests run all the same.
+        config.option.continue_on_collection_errors = True
+
+
+def _fail_if_skipped(report):
+    expected_failure = hasattr(report, "wasxfail")
+    if STRICT and report.outcome == "skipped" and not expected_failure:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{reason.removeprefix('Skipped: ')} (a skip counts as a failure here: see tests/conftest.py)"
+        )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    return _fail_if_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _fail_if_skipped((yield))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_runs(tmp_path_factory):
+    """Runs of the tests go to a folder of their own, for this process and the ones it starts."""
+    before = os.environ.get("MLPLIB_RUNS")
+    os.environ["MLPLIB_RUNS"] = str(tmp_path_factory.mktemp("runs"))
+    yield
+    if before is None:
+        del os.environ["MLPLIB_RUNS"]
+    else:
+        os.environ["MLPLIB_RUNS"] = before
