@@ -38,6 +38,16 @@ PRECISIONS = ("auto", "bf16", "fp32")
 # --------------------------------------------------------------------------- validation
 
 
+def _finite(value) -> bool:
+    """Whether ``value`` is a number, no bool, that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int of hundreds of digits
+        return False
+
+
 def _check_types(spec) -> None:
     """Refuse values whose type is not the annotated one (``int`` is accepted for ``float``)."""
     hints = typing.get_type_hints(type(spec))
@@ -54,7 +64,7 @@ def _check_types(spec) -> None:
             raise MlplibError(
                 f"{type(spec).__name__}.{field.name} must be {wanted}, not {value!r} ({type(value).__name__})"
             )
-        if isinstance(value, float) and not math.isfinite(value):
+        if float in accepted and isinstance(value, (int, float)) and not _finite(value):
             raise MlplibError(f"{type(spec).__name__}.{field.name} must be finite, not {value!r}")
 
 
@@ -124,7 +134,7 @@ class ModelSpec:
         Raises:
             MlplibError: the name is none of these.
         """
-        match = re.fullmatch(r"([BS])-([1-9]\d*)/Wi-([1-9]\d*)", str(name))
+        match = re.fullmatch(r"([BS])-([1-9][0-9]{0,8})/Wi-([1-9][0-9]{0,8})", str(name))
         if match:
             family = FAMILIES[match[1]]
             settings = dict(family=family, depth=int(match[2]), width=int(match[3]))
@@ -194,7 +204,7 @@ class AugmentSpec:
             pair = getattr(self, name)
             if pair is None:
                 continue
-            numbers = len(pair) == 2 and all(isinstance(v, (int, float)) and math.isfinite(v) for v in pair)
+            numbers = len(pair) == 2 and all(map(_finite, pair))
             if not numbers or not 0 < pair[0] <= pair[1]:
                 raise MlplibError(f"AugmentSpec.{name} must be two numbers 0 < low <= high, not {pair!r}")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
@@ -235,7 +245,7 @@ class OptimizerSpec:
         one_of("schedule", self.schedule, SCHEDULES)
         _at_least(self, 0, "lr", "weight_decay", "warmup")
         _below_one(self, "momentum")
-        if len(self.betas) != 2 or not all(isinstance(b, (int, float)) and 0 <= b < 1 for b in self.betas):
+        if len(self.betas) != 2 or not all(_finite(b) and 0 <= b < 1 for b in self.betas):
             raise MlplibError(f"OptimizerSpec.betas must be two numbers in [0, 1), not {self.betas!r}")
         if self.clip is not None and self.clip <= 0:
             raise MlplibError(f"OptimizerSpec.clip must be above 0, not {self.clip!r} (leave it out for no clipping)")
@@ -308,10 +318,12 @@ class TrainSpec(RunSpec):
         _check_types(self)
         _at_least(self, 1, "epochs", "batch_size")
         _at_least(self, 0, "seed")
+        if self.seed >= 2**63:
+            raise MlplibError(f"TrainSpec.seed must be below 2**63, the most that torch takes, not {self.seed}")
         _below_one(self, "label_smoothing")
         one_of("precision", self.precision, PRECISIONS)
         for epoch in self.evaluate_at:
-            if not isinstance(epoch, int) or not 1 <= epoch <= self.epochs:
+            if not isinstance(epoch, int) or isinstance(epoch, bool) or not 1 <= epoch <= self.epochs:
                 raise MlplibError(f"TrainSpec.evaluate_at must hold epochs from 1 to {self.epochs}, not {epoch!r}")
         moves_pixels = self.augment.flip or self.augment.crop_scale is not None
         if self.data.pixel_permutation is not None and moves_pixels:
@@ -366,26 +378,34 @@ def _plain(spec) -> dict:
         elif dataclasses.is_dataclass(value):
             value = _plain(value)
         elif isinstance(value, tuple):
-            value = list(value)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            # 1 and 1.0 are the same setting where a float is meant, so they must hash alike.
-            value = float(value) if "float" in str(field.type) else value
+            value = [_plain_number(v, field) for v in value]
+        else:
+            value = _plain_number(value, field)
         out[field.name] = value
     return out
+
+
+def _plain_number(value, field: dataclasses.Field):
+    # 1 and 1.0, 0.0 and -0.0 are the same setting where a float is meant, so they must hash alike.
+    real = "float" in str(field.type) and isinstance(value, (int, float))
+    return float(value) + 0.0 if real else value
 
 
 def _build(cls, values: dict):
     hints = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+    missing = sorted(needed - set(values))
+    if missing:
+        raise MlplibError(f"{cls.__name__} lacks {', '.join(missing)}")
     unknown = sorted(set(values) - known)
     if unknown:
         raise MlplibError(f"{cls.__name__} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}")
     built = {}
     for name, value in values.items():
         hint = hints[name]
-        if isinstance(value, dict):
-            is_run = isinstance(hint, type) and issubclass(hint, RunSpec)
-            value = spec_from_json(value) if is_run else _build(hint, value)
+        if isinstance(value, dict) and dataclasses.is_dataclass(hint):
+            value = spec_from_json(value) if issubclass(hint, RunSpec) else _build(hint, value)
         built[name] = value
     return cls(**built)
 
@@ -396,6 +416,8 @@ def spec_from_json(values: dict) -> RunSpec:
     Raises:
         MlplibError: an unknown kind or setting, or a value that the spec refuses.
     """
+    if not isinstance(values, dict):
+        raise MlplibError(f"a run is written as a JSON object, not as {values!r}")
     values = dict(values)
     kind = values.pop("kind", None)
     one_of("kind of run", kind, sorted(KINDS))
