@@ -78,7 +78,7 @@ def learning_rate(spec: OptimizerSpec, epoch: float, epochs: int) -> float:
     Linear warm-up over ``spec.warmup`` epochs, then constant, a half cosine to 0, or a line to 0.
     """
     if epoch < spec.warmup:
-        return spec.lr * (epoch + 1e-12) / spec.warmup
+        return spec.lr * (epoch / spec.warmup)
     if spec.schedule == "constant":
         return spec.lr
     progress = min(1.0, (epoch - spec.warmup) / max(epochs - spec.warmup, 1e-12))
