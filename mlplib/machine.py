@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import platform
@@ -48,6 +49,22 @@ def pick_precision(wanted: str, device: torch.device) -> str:
     if wanted == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     return wanted
+
+
+@functools.lru_cache
+def keep_freed_memory() -> None:
+    """Ask the C library to keep freed memory for the next batch instead of handing it back (glibc; elsewhere nothing).
+
+    A step frees and takes the same tens of megabytes again. Given back in between, every page of them costs a fault the next
+    time: on 2 virtual CPU cores the crops alone went from 2.2 ms to 7.7 ms a batch.
+    """
+    trim_threshold, mmap_threshold = -1, -3
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 32 * 2**20)  # the largest that glibc accepts
+    mallopt(trim_threshold, 2**31 - 1)
 
 
 def synchronize(device: torch.device) -> None:

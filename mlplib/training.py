@@ -89,6 +89,7 @@ def train(
         Interrupted: stopped on request.
     """
     device = device or machine.pick_device()
+    machine.keep_freed_memory()
     precision = machine.pick_precision(spec.precision, device)
     data = put_on_device(dataset, spec.data, device)
     if spec.batch_size > len(data.train):
@@ -96,7 +97,7 @@ def train(
             f"a batch of {spec.batch_size} is larger than the {len(data.train)} training images of {spec.data.name}: "
             "choose a smaller batch_size"
         )
-    loop = _Loop(spec, data, device, precision, micro_batch)
+    loop = Loop(spec, data, device, precision, micro_batch)
     state = loop.fresh_state()
     if folder is not None:
         # Sums of other parts round differently: a resumed run keeps its micro-batches so as to end with the same bits.
@@ -112,7 +113,7 @@ def train(
     return _finish(loop, state, dataset, folder)
 
 
-def _run(loop: _Loop, state: TrainState, folder: Path | None, checkpoint_every: float, bar, stop: StopRequest) -> None:
+def _run(loop: Loop, state: TrainState, folder: Path | None, checkpoint_every: float, bar, stop: StopRequest) -> None:
     """Train until the last epoch is done or the loss is no longer finite."""
     saved = mark = time.monotonic()
 
@@ -143,7 +144,7 @@ def _run(loop: _Loop, state: TrainState, folder: Path | None, checkpoint_every: 
         mark = time.monotonic()  # evaluation is not training time
 
 
-class _Loop:
+class Loop:
     """What stays the same from the first step of a run to the last."""
 
     def __init__(self, spec: TrainSpec, data: ResidentData, device: torch.device, precision: str, micro_batch: int | None):
@@ -292,7 +293,7 @@ def load_checkpoint(path: Path, state: TrainState, device: torch.device) -> int 
 # --------------------------------------------------------------------------- the end of a run
 
 
-def _finish(loop: _Loop, state: TrainState, dataset: ImageDataset, folder: Path | None) -> Trained:
+def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path | None) -> Trained:
     spec, data = loop.spec, loop.data
     metrics: dict = {}
     if not state.diverged:
@@ -321,7 +322,7 @@ def _finish(loop: _Loop, state: TrainState, dataset: ImageDataset, folder: Path 
     )
 
 
-def _compute(loop: _Loop, state: TrainState) -> dict:
+def _compute(loop: Loop, state: TrainState) -> dict:
     """Costs of the run; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
     shape, classes = loop.data.image_shape, len(loop.data.classes)
     network = outline(loop.spec.model, shape, classes)

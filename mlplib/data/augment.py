@@ -81,7 +81,7 @@ def _draw_boxes(spec: AugmentSpec, count: int, size: tuple[int, int], rng: np.ra
     none = ~fits.any(axis=1)
     if none.any():
         nearest = min(max(w / h, spec.crop_ratio[0]), spec.crop_ratio[1])
-        central_w, central_h = min(w, round(h * nearest)), min(h, round(w / nearest))
+        central_w, central_h = (min(n, max(1, round(m))) for n, m in ((w, h * nearest), (h, w / nearest)))
         height[none], width[none] = central_h, central_w
         top[none], left[none] = (h - central_h) // 2, (w - central_w) // 2
     return top, left, height, width
@@ -114,9 +114,10 @@ def crop_and_flip(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
     """Apply the crops and flips of ``draws``.
 
     Args:
-        images: uint8 or float (B, C, H, W).
+        images: uint8 or float (B, C, H, W), best with the channels of a row side by side in memory (strides of
+            (B, H, C, W)), since both products can then be taken without moving anything.
     Returns:
-        ``dtype`` (B, C, H, W) in the same value range.
+        ``dtype`` (B, C, H, W) in the same value range, in that memory order.
     """
     b, c, h, w = images.shape
     device = images.device
@@ -127,14 +128,16 @@ def crop_and_flip(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
 
     columns = interpolation(on_device(draws.left), on_device(draws.width), w, on_device(draws.flip), dtype)
     rows = interpolation(on_device(draws.top), on_device(draws.height), h, None, dtype)
-    resized = torch.bmm(images.to(dtype).view(b, c * h, w), columns.transpose(1, 2))
-    return torch.matmul(rows.unsqueeze(1), resized.view(b, c, h, w))
+    lines = images.to(dtype).permute(0, 2, 1, 3).reshape(b, h, c * w)
+    resized = torch.bmm(rows, lines).view(b, h * c, w)
+    return torch.bmm(resized, columns.transpose(1, 2)).view(b, h, c, w).permute(0, 2, 1, 3)
 
 
 def mix(images: Tensor, draws: Draws) -> Tensor:
     """MixUp (Zhang et al. 2018): ``lam`` of each image plus ``1 - lam`` of its partner; float (B, C, H, W)."""
     partner = torch.from_numpy(draws.partner).to(images.device, non_blocking=True)
-    return torch.lerp(images.index_select(0, partner), images, draws.lam)
+    rows = images.permute(0, 2, 1, 3)
+    return rows.index_select(0, partner).lerp_(rows, draws.lam).permute(0, 2, 1, 3)
 
 
 def mixup_ffcv(images: Tensor, lam: float) -> Tensor:

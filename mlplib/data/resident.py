@@ -34,13 +34,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class ResidentSplit:
-    """One split on a device: ``images`` uint8 (N, 3, H, W), ``labels`` int64 (N,)."""
+    """One split on a device: ``rows`` uint8 (N, H, 3, W), the images in the order that suits crops; ``labels`` int64 (N,)."""
 
-    images: Tensor
+    rows: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, indices: Tensor | slice) -> Tensor:
+        """Some images, uint8 (B, 3, H, W), with the memory order of ``rows``."""
+        chosen = self.rows[indices] if isinstance(indices, slice) else self.rows.index_select(0, indices)
+        return chosen.permute(0, 2, 1, 3)
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,14 @@ class ResidentData:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, 3) of every image."""
-        _, c, h, w = self.train.images.shape
+        _, h, c, w = self.train.rows.shape
         return h, w, c
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Center and scale float (B, 3, H, W) images of values 0 to 255, in place."""
-        mean, std = (v.to(images.dtype)[:, None, None] for v in (self.mean, self.std))
-        return images.sub_(mean).div_(std)
+        """Center and scale float (B, 3, H, W) images of values 0 to 255, of any memory order; the result is contiguous."""
+        mean, scale = (v.to(images.dtype)[:, None, None] for v in (self.mean, 1 / self.std))
+        out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
+        return torch.sub(images, mean, out=out).mul_(scale)
 
     def training_batches(
         self, batch_size: int, spec: AugmentSpec, seed: int, epoch: int, dtype: torch.dtype, start: int = 0
@@ -79,8 +85,8 @@ class ResidentData:
         for number in range(start, len(self.train) // batch_size):
             indices = order[number * batch_size : (number + 1) * batch_size]
             draws = draw(spec, indices, (h, w), np.random.default_rng([seed, AUGMENT, epoch, number]))
-            on_device = torch.from_numpy(indices).to(self.train.images.device, non_blocking=True)
-            images = augment(self.train.images.index_select(0, on_device), spec, draws, dtype)
+            on_device = torch.from_numpy(indices).to(self.train.labels.device, non_blocking=True)
+            images = augment(self.train.take(on_device), spec, draws, dtype)
             labels = self.train.labels.index_select(0, on_device)
             partner = torch.from_numpy(draws.partner).to(labels.device, non_blocking=True)
             partner_labels = labels if draws.lam == 1 else labels.index_select(0, partner)
@@ -97,7 +103,7 @@ class ResidentData:
     def _plain_batches(self, split: ResidentSplit, count: int, batch_size: int = 2000) -> Iterator[Batch]:
         for first in range(0, count, batch_size):
             part = slice(first, min(first + batch_size, count))
-            images, labels = split.images[part].to(torch.float32), split.labels[part]
+            images, labels = split.take(part).to(torch.float32), split.labels[part]
             yield Batch(self.normalize(images), labels, labels, 1.0)
 
 
@@ -120,10 +126,10 @@ def put_on_device(dataset: ImageDataset, spec: DataSpec, device: torch.device) -
 
 def _to_device(split: Split, permutation_seed: int | None, device: torch.device) -> ResidentSplit:
     # A fresh copy: the cache's memory map is read-only, and torch wants memory that it may write to.
-    images = torch.from_numpy(np.array(split.images)).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(np.array(split.images))
     if permutation_seed is not None:
-        n, c, h, w = images.shape
+        n, h, w, c = images.shape
         order = torch.from_numpy(np.random.default_rng(permutation_seed).permutation(h * w))
-        images = images.view(n, c, h * w).index_select(2, order).view(n, c, h, w)
+        images = images.view(n, h * w, c).index_select(1, order).view(n, h, w, c)
     labels = torch.from_numpy(np.array(split.labels, dtype=np.int64))
-    return ResidentSplit(images.to(device), labels.to(device))
+    return ResidentSplit(images.permute(0, 1, 3, 2).contiguous().to(device), labels.to(device))

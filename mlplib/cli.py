@@ -1,0 +1,327 @@
+"""The command ``mlplib``: plan, run, read and publish the study. It only calls the library; nothing imports it.
+
+Torch and the like are imported inside the commands, so that ``mlplib --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import Interrupted, MlplibError
+
+app = typer.Typer(
+    help="Re-run the experiments of 'Scaling MLPs: A Tale of Inductive Bias', and read what came out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Start with: mlplib plan, then mlplib run from-scratch. Everything can be stopped with Ctrl-C and started again.",
+)
+data_app = typer.Typer(help="Get, list and check the data sets.", no_args_is_help=True)
+results_app = typer.Typer(help="Publish finished records under results/.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(results_app, name="results")
+
+out = Console()
+
+# --------------------------------------------------------------------------- options that commands share
+
+Experiments = Annotated[
+    Optional[list[str]], typer.Argument(help="Experiments by name, e.g. from-scratch. Default: all.", show_default=False)
+]
+ProfileOption = Annotated[str, typer.Option("--profile", "-P", help="How much to spend: smoke, laptop, gpu or paper.")]
+SeedsOption = Annotated[
+    Optional[str], typer.Option("--seeds", help="Seeds, e.g. 0,1,2. Default: the profile's.", show_default=False)
+]
+RunsOption = Annotated[
+    Optional[Path],
+    typer.Option("--runs", help="Folder of the runs. Default: $MLPLIB_RUNS, else runs.", show_default=False),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
+ResultsOption = Annotated[
+    Optional[Path],
+    typer.Option("--results", help="Folder of published records. Default: $MLPLIB_RESULTS, else results.", show_default=False),
+]
+
+
+def _names(experiments: list[str] | None) -> list[str]:
+    from .experiments import EXPERIMENTS, experiment
+
+    for name in experiments or ():
+        experiment(name)
+    return list(experiments or EXPERIMENTS)
+
+
+def _seeds(text: str | None, profile) -> tuple[int, ...]:
+    from .parameters import parse_seeds
+
+    return profile.seeds if text is None else parse_seeds(text)
+
+
+def _specs(names: list[str], profile, seeds) -> dict[str, list]:
+    from .experiments import experiment
+
+    return {name: experiment(name).runs(profile, seeds) for name in names}
+
+
+def duration(seconds: float) -> str:
+    """A time that a person can read: ``45 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+# --------------------------------------------------------------------------- commands
+
+
+@app.command()
+def plan(
+    experiments: Experiments = None,
+    profile: ProfileOption = "laptop",
+    seeds: SeedsOption = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+):
+    """List what is to be run, what is done already, and how long the rest will take here. Trains nothing."""
+    from . import planning
+    from .machine import device_name, pick_device
+    from .profiles import profile as get_profile
+    from .runs import RunStore
+
+    chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
+    specs = _specs(_names(experiments), chosen, _seeds(seeds, chosen))
+    table = Table(title=f"Profile {profile} on {device_name(where)}", title_justify="left")
+    for heading in ("experiment", "runs", "done", "to train (PFLOP)", "estimated time"):
+        table.add_column(heading, justify="left" if heading == "experiment" else "right")
+    rows = [(name, planning.plan(wanted, store, where)) for name, wanted in specs.items()]
+    everything = planning.plan([spec for wanted in specs.values() for spec in wanted], store, where)
+    for name, found in [*rows, ("all, shared runs counted once", everything)]:
+        if name.startswith("all"):
+            table.add_section()
+        numbers = (str(len(found.runs)), str(found.cached), f"{found.flops / 1e15:.3g}", duration(found.seconds))
+        table.add_row(name, *numbers)
+    out.print(table)
+
+
+@app.command()
+def run(
+    experiments: Experiments = None,
+    profile: ProfileOption = "laptop",
+    seeds: SeedsOption = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+):
+    """Do every run of some experiments that is not done yet. Ctrl-C stops it; the same command goes on."""
+    from .execution import Executor
+    from .machine import pick_device
+    from .profiles import profile as get_profile
+    from .progress import bars
+    from .runs import RunStore
+
+    chosen = get_profile(profile)
+    executor = Executor(RunStore(runs), device=pick_device(device), progress=bars(), say=lambda line: out.print(line))
+    for name, specs in _specs(_names(experiments), chosen, _seeds(seeds, chosen)).items():
+        records = executor.records(specs)
+        out.print(_summary_table(name, records, chosen))
+
+
+def _summary_table(name: str, records, profile) -> Table:
+    from . import paper
+    from .experiments import experiment
+
+    table = Table(title=f"{name}, profile {profile.name}", title_justify="left")
+    for heading in ("item", "row", "column", "paper", "here", "n", "setting"):
+        table.add_column(heading)
+    for cell in experiment(name).summary(records, profile):
+        known, estimate = paper.value(cell.item, cell.row, cell.column), cell.estimate
+        half = "" if estimate.half_width is None else f" ± {estimate.half_width:.3g}"
+        table.add_row(
+            cell.item,
+            cell.row,
+            cell.column,
+            f"{known.value:g} {known.unit}" if known else "n/a",
+            f"{estimate.mean:.4g}{half} {cell.unit}",
+            str(estimate.n or ""),
+            cell.setting,
+        )
+    return table
+
+
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="A notebook by name, e.g. from-scratch.")],
+    profile: ProfileOption = "laptop",
+    out_file: Annotated[
+        Optional[Path],
+        typer.Option("--out", help="Where the executed notebook goes. Default: book/chapters/<name>.ipynb.", show_default=False),
+    ] = None,
+    parameters: Annotated[
+        Optional[list[str]],
+        typer.Option("--parameter", "-p", help="A further parameter as name=value; may be repeated.", show_default=False),
+    ] = None,
+):
+    """Execute one notebook with papermill, as a chapter of the book."""
+    from .notebook import execute
+
+    given = {}
+    for entry in parameters or ():
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise MlplibError(f"write a parameter as name=value, not {entry!r}")
+        given[key.strip()] = value.strip()
+    execute(name, {"profile": profile, **given}, out_file)
+
+
+@app.command()
+def claims(
+    profile: Annotated[
+        Optional[str],
+        typer.Option("--profile", "-P", help="Judge your own runs of this profile. Default: the published records.", show_default=False),
+    ] = None,
+    seeds: SeedsOption = None,
+    runs: RunsOption = None,
+    results: ResultsOption = None,
+    form: Annotated[str, typer.Option("--format", help="table, or markdown as in the README.")] = "table",
+):
+    """Show the verdict on every claim, from the published records or from your own runs. Trains nothing."""
+    from . import ledger
+    from .errors import one_of
+    from .profiles import profile as get_profile
+
+    one_of("format", form, ("table", "markdown"))
+    if profile is None:
+        entries = ledger.from_published(results)
+    else:
+        chosen = get_profile(profile)
+        entries = ledger.from_store(chosen, _seeds(seeds, chosen), runs)
+    if form == "markdown":
+        print(ledger.markdown(entries))
+        return
+    table = Table(title="Claims of the paper, judged by code", title_justify="left")
+    for heading in ("claim", "sentence", "verdict", "effect", "from"):
+        table.add_column(heading)
+    for entry in entries:
+        verdict = entry.judgement.verdict
+        table.add_row(entry.claim.id, entry.claim.sentence, verdict, entry.judgement.effect_text(), entry.origin)
+    out.print(table)
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="speed (about a minute), or accuracy (several minutes; trains on CIFAR-10).")] = "speed",
+    model: Annotated[str, typer.Option(help="The MLP to train.")] = "B-6/Wi-256",
+    data: Annotated[str, typer.Option(help="The data set.")] = "cifar10",
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 1024,
+    device: DeviceOption = "auto",
+    json_file: Annotated[Optional[Path], typer.Option("--json", help="Also write the figures here.", show_default=False)] = None,
+):
+    """Measure how near the training loop comes to the machine's matrix-product rate, or what accuracy it reaches."""
+    import json
+
+    from . import benchmark
+    from .errors import one_of
+    from .machine import pick_device
+    from .progress import bars
+
+    one_of("benchmark", what, ("speed", "accuracy"))
+    where = pick_device(device)
+    measure = benchmark.speed if what == "speed" else benchmark.accuracy
+    found = measure(model=model, data=data, batch_size=batch_size, device=where, progress=bars())
+    table = Table(title=found["title"], title_justify="left")
+    for heading in found["columns"]:
+        table.add_column(heading)
+    for row in found["rows"]:
+        table.add_row(*(str(value) for value in row))
+    out.print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+# --------------------------------------------------------------------------- data and results
+
+
+@data_app.command("list")
+def data_list():
+    """List every data set with its size and whether it is here already."""
+    from .data.catalog import CATALOG
+    from .data.status import describe
+
+    table = Table(title="Data sets", title_justify="left")
+    for heading in ("name", "what", "train", "test", "size", "here"):
+        table.add_column(heading)
+    for name in CATALOG:
+        found = describe(name)
+        sizes = (f"{found['train']:,}", f"{found['test']:,}", f"{found['image_size']} px")
+        table.add_row(name, found["title"], *sizes, "yes" if found["ready"] else "no: mlplib data prepare " + name)
+    out.print(table)
+
+
+@data_app.command("prepare")
+def data_prepare(names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")]):
+    """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
+    from .data.status import prepare
+    from .progress import bars
+
+    for name in names:
+        prepare(name, progress=bars())
+        out.print(f"{name} is ready")
+
+
+@data_app.command("verify")
+def data_verify(names: Annotated[list[str], typer.Argument(help="Data sets by name.")]):
+    """Read the cached copies whole and compare them with their known hashes."""
+    from .data.status import verify
+
+    damaged = False
+    for name in names:
+        found = verify(name)
+        damaged |= not found["ok"]
+        for check in found["checks"]:
+            state = "ok" if check["ok"] else f"WRONG: {check['found']} instead of {check['expected']}"
+            out.print(f"{name}: {check['check']}: {state}")
+    if damaged:
+        raise MlplibError("the data differ from what is known of them: see the lines above")
+
+
+@results_app.command("publish")
+def results_publish(
+    experiments: Experiments = None,
+    profile: ProfileOption = "laptop",
+    seeds: SeedsOption = None,
+    runs: RunsOption = None,
+    results: ResultsOption = None,
+):
+    """Copy the finished records of experiments from the runs folder to results/<profile>/."""
+    from .profiles import profile as get_profile
+    from .published import publish
+    from .runs import RunStore
+
+    chosen = get_profile(profile)
+    for name in _names(experiments):
+        path = publish(name, profile, _seeds(seeds, chosen), RunStore(runs), results)
+        out.print(f"published {path}")
+
+
+# --------------------------------------------------------------------------- entry
+
+
+def main() -> None:
+    """Entry point: errors that a person can act on end in one line, without a traceback."""
+    try:
+        app()
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(130)
+    except MlplibError as error:
+        print(f"mlplib: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("mlplib: stopped; start it again and it goes on from its last checkpoint", file=sys.stderr)
+        sys.exit(130)
