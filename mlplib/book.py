@@ -105,7 +105,7 @@ def problems(source: Path) -> list[str]:
         if page.startswith("chapters/"):
             if 'class="output' not in raw and 'class="cell_output' not in raw:
                 found.append(f"page {page} has no outputs: it was rendered without being executed")
-            if "Traceback (most recent call last)" in words or 'class="output traceback' in raw:
+            if "Traceback (most recent call last)" in text or 'class="output traceback' in raw:
                 found.append(f"page {page} shows a traceback")
     return found
 
