@@ -1,0 +1,125 @@
+"""The few pieces of HTML that chapters are made of: tables, figures, folds. They look right in a book and in Jupyter."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+STYLE = """
+.mlp-box { border: 1px solid var(--pst-color-border, #c9ccd1); border-left: 4px solid #0072B2; border-radius: 4px;
+  padding: .6rem 1rem; margin: .8rem 0; }
+.mlp-box.mlp-warning { border-left-color: #D55E00; }
+.mlp-box dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; }
+.mlp-box dt { font-weight: 600; } .mlp-box dd { margin: 0; overflow-wrap: anywhere; }
+.mlp-box p { margin: .3rem 0; }
+.mlp-scroll { overflow-x: auto; margin: .8rem 0; }
+.mlp-scroll table { border-collapse: collapse; margin: 0; }
+.mlp-scroll caption { caption-side: top; text-align: left; padding-bottom: .4rem; }
+.mlp-scroll th, .mlp-scroll td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
+  border-bottom: 1px solid var(--pst-color-border, #c9ccd1); background: none; }
+.mlp-scroll thead th { border-bottom-width: 2px; vertical-align: bottom; }
+.mlp-small { font-size: .85em; opacity: .85; display: block; }
+.mlp-figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
+.mlp-figures figure { margin: .8rem 0; flex: 0 1 auto; max-width: min(100%, 40rem); }
+.mlp-figures img { max-width: 100%; height: auto; background: #fff; }
+.mlp-figures figcaption { font-size: .9em; text-align: left; }
+.mlp-verdict { font-weight: 600; white-space: nowrap; border-left: .5em solid; padding-left: .4em; }
+.mlp-verdict.reproduced { border-color: #009E73; } .mlp-verdict.partly { border-color: #E69F00; }
+.mlp-verdict.not { border-color: #D55E00; } .mlp-verdict.untested { border-color: #999; }
+.mlp-fold { margin: .8rem 0; } .mlp-fold > summary { cursor: pointer; font-weight: 600; }
+@media (max-width: 600px) { .mlp-box dl { display: block; } .mlp-box dd { margin-bottom: .3rem; } }
+"""
+"""Every chapter shows this once. Colors that the book's theme knows follow its light and dark mode."""
+
+
+class Html(str):
+    """HTML that a notebook shows as such; printed, it reads as plain text."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+    def __repr__(self) -> str:
+        text = re.sub(r"<style.*?</style>", "", self, flags=re.DOTALL)
+        text = re.sub(r"</(tr|p|dd|li|figcaption|summary|caption|h\d)>", "\n", text)
+        return html.unescape(re.sub(r"[ \t]*\n\s*", "\n", re.sub(r"<[^>]*>", " ", text))).strip()
+
+
+def escape(text: object) -> str:
+    """``text`` as it is to be read, safe inside HTML."""
+    return html.escape(str(text))
+
+
+def small(text: str) -> str:
+    """A second, smaller line; ``text`` is HTML."""
+    return f'<span class="mlp-small">{text}</span>' if text else ""
+
+
+def table(rows: Sequence[Mapping[str, str]], caption: str, row_headers: Sequence[str]) -> str:
+    """A table of HTML cells with its caption, in a box that scrolls sideways where it does not fit.
+
+    Args:
+        rows: column name to cell, HTML; every row has the same columns.
+        caption: HTML.
+        row_headers: the columns that name a row. Equal neighbors in the first of them are merged.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows)).set_index(list(row_headers))
+    headings = [*row_headers, *frame.columns]
+    frame.index.names = [None] * len(row_headers)
+    text = frame.to_html(escape=False, border=0, classes="mlp-table")
+    head, body = text.split("</thead>")
+    cells = "".join(f'<th scope="col">{name}</th>' for name in headings)
+    head = head[: head.index("<thead>")] + f"<caption>{caption}</caption><thead><tr>{cells}</tr></thead>"
+    body = re.sub(r"<th( rowspan=\"\d+\")?[^>]*>", r'<th scope="row"\1>', body)
+    label = escape(re.sub(r"<[^>]*>", "", caption))
+    return f'<div class="mlp-scroll" role="region" tabindex="0" aria-label="{label}">{head}{body}</div>'
+
+
+def definitions(entries: Mapping[str, str]) -> str:
+    """Names and what they mean; the values are HTML."""
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in entries.items()) + "</dl>"
+
+
+def box(content: str, warning: bool = False) -> str:
+    """A framed box around ``content`` (HTML)."""
+    return f'<div class="mlp-box{" mlp-warning" if warning else ""}">{content}</div>'
+
+
+def fold(summary: str, content: str) -> str:
+    """``content`` (HTML) behind a line that opens it."""
+    return f'<details class="mlp-fold"><summary>{escape(summary)}</summary>{content}</details>'
+
+
+def svg_image(figure, alt: str) -> str:
+    """A matplotlib figure as an SVG image inside the page; closes the figure."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    # The same drawing gives the same bytes: no date, and element names that do not change.
+    with matplotlib.rc_context({"svg.hashsalt": "mlplib", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" width="{width}" height="{height}">'
+
+
+def figure(image: str, caption: str) -> str:
+    """An image with its caption, both HTML."""
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def figures(parts: Sequence[str]) -> str:
+    """Figures side by side where there is room."""
+    return f'<div class="mlp-figures">{"".join(parts)}</div>'
+
+
+def csv_link(frame, filename: str) -> str:
+    """A link that downloads a DataFrame as CSV; the data is inside the page."""
+    data = base64.b64encode(frame.to_csv(index=False).encode()).decode()
+    return f'<a download="{escape(filename)}" href="data:text/csv;base64,{data}">Data (CSV)</a>'

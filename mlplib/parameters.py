@@ -1,0 +1,148 @@
+"""The parameters of a notebook, checked at the edge: before a kernel starts, and in its first cell under plain papermill.
+
+papermill itself only warns of a parameter it does not know, and hands on whatever YAML makes of a value.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from .errors import MlplibError
+from .profiles import profile as find_profile
+
+
+class Parameters(BaseModel):
+    """What a reader may set in a notebook's cell ``parameters``.
+
+    ``profile``: how much to spend; ``seeds``: None for the profile's own; ``runs_dir, results_dir``: folders of the runs
+    and of the published records, None for the usual places; ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str = "laptop"
+    seeds: tuple[int, ...] | None = None
+    runs_dir: str | None = None
+    results_dir: str | None = None
+    device: str = "auto"
+
+    @field_validator("profile")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return find_profile(name).name
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _list_of_seeds(cls, seeds):
+        return None if seeds is None else parse_seeds(seeds)
+
+    @field_validator("runs_dir", "results_dir")
+    @classmethod
+    def _not_empty(cls, folder: str | None) -> str | None:
+        if folder is not None and not folder.strip():
+            raise MlplibError("runs_dir and results_dir must name a folder: leave them out for the usual places")
+        return folder
+
+    @field_validator("device")
+    @classmethod
+    def _there(cls, name: str) -> str:
+        if name != "auto":
+            from .machine import pick_device
+
+            pick_device(name)
+        return name
+
+
+WANTED = {
+    "profile": "a name, such as laptop",
+    "seeds": "a list of whole numbers, such as [0, 1, 2] or 0,1,2",
+    "runs_dir": "the path of a folder",
+    "results_dir": "the path of a folder",
+    "device": "auto, cpu, cuda or cuda:<number>",
+}
+"""What each parameter has to be, for a message."""
+
+
+def parse(values: Mapping[str, object]) -> Parameters:
+    """The parameters that ``values`` give.
+
+    Raises:
+        MlplibError: a parameter is unknown, of the wrong type, or not possible; one line says which would be right.
+    """
+    refuse_unknown(values)
+    try:
+        return Parameters(**values)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise MlplibError(f"{name} must be {WANTED[name]}, not {values[name]!r}") from None
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse names that are no parameters.
+
+    Raises:
+        MlplibError: with the list of those there are.
+    """
+    for name in names:
+        if name not in Parameters.model_fields:
+            raise MlplibError(f"unknown parameter {name!r}: choose from {', '.join(Parameters.model_fields)}")
+
+
+def parse_seeds(seeds: object) -> tuple[int, ...]:
+    """Seeds from ``"0,1,2"``, from a list of whole numbers, or from one number, which is one seed.
+
+    Raises:
+        MlplibError: not seeds, negative, or one twice.
+    """
+    wrong = MlplibError(f"seeds must be {WANTED['seeds']}, not {seeds!r}")
+    if isinstance(seeds, str):
+        parts = [part.strip() for part in seeds.strip().strip("[]()").split(",") if part.strip()]
+        if not all(re.fullmatch(r"[+-]?[0-9]+", part) for part in parts):
+            raise wrong
+        seeds = [int(part) for part in parts]
+    elif isinstance(seeds, int):
+        seeds = [seeds]
+    if not isinstance(seeds, (list, tuple)) or not seeds:
+        raise wrong
+    if any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
+        raise wrong
+    if min(seeds) < 0:
+        raise MlplibError(f"seeds must not be negative, but {min(seeds)} is: write 0 or more")
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise MlplibError(f"seed {seed} is given twice: a run is done once, so name every seed once")
+    return tuple(seeds)
+
+
+def names_set_by(cells: Iterable[str]) -> list[str]:
+    """The names that parameter cells assign, among the sources of cells executed so far.
+
+    A parameter cell is one that papermill injected (it starts with ``# Parameters``), or one that does nothing but assign
+    constants and sets at least one parameter, like a notebook's own.
+    """
+    found: list[str] = []
+    for source in cells:
+        try:
+            statements = ast.parse(source).body
+        except SyntaxError:  # a cell with magics is no parameter cell
+            continue
+        if not statements or not all(isinstance(statement, ast.Assign) for statement in statements):
+            continue
+        names = [t.id for statement in statements for t in statement.targets if isinstance(t, ast.Name)]
+        constants = all(_is_constant(statement.value) for statement in statements)
+        own = constants and any(name in Parameters.model_fields for name in names)
+        if own or source.lstrip().startswith("# Parameters"):
+            found += names
+    return found
+
+
+def _is_constant(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True

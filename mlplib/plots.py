@@ -1,0 +1,236 @@
+"""The look of every figure: one style, colors that color-blind readers tell apart, sizes that a phone can show.
+
+Every function takes data and gives a new matplotlib figure. The style holds inside these functions only: nothing that the
+reader draws afterwards looks different.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PINK, GOLD, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+PALETTE = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
+"""Okabe and Ito's colors, which stay apart under the common color deficiencies (https://jfly.uni-koeln.de/color/)."""
+
+INK, MUTED, GRID = "#1a1a1a", "#595959", "#dddddd"
+WIDTH = 6.0
+"""Inches: at 11 points, letters are still 9 pixels tall where a phone shows the figure 360 pixels wide."""
+
+STYLE = {
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "savefig.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 11,
+    "text.color": INK,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 11,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "image.cmap": "gray",
+}
+
+
+@contextmanager
+def style():
+    """Matplotlib's settings for the figures of the study, until the block ends."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """A drawing function under :func:`style`."""
+
+    @functools.wraps(draw)
+    def inside(*args, **kwargs) -> Figure:
+        with style():
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def new_figure(rows: int, columns: int, height: float, width: float = WIDTH, **options):
+    """A figure and its axes, an array (rows, columns); made without pyplot, so nothing has to be closed."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def nothing_to_draw(why: str = "no run ended with finite numbers") -> Figure:
+    """The figure where there is no data, so that a chapter can go on."""
+    figure, ((axes,),) = new_figure(1, 1, height=1.2)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, f"nothing to draw: {why}", ha="center", va="center", color=MUTED)
+    return figure
+
+
+def _colors(names: Sequence[str]) -> dict[str, str]:
+    return dict(zip(names, PALETTE * math.ceil(len(names) / len(PALETTE)), strict=False))
+
+
+# --------------------------------------------------------------------------- accuracy over epochs
+
+
+@styled
+def accuracy_curves(frame) -> Figure:
+    """Accuracy against epoch: a row of panels a data set, a panel an augmentation, a color a model.
+
+    Test accuracy is solid, training accuracy dotted. With several seeds, lines are means and bands span all seeds.
+
+    Args:
+        frame: columns ``data, model, augmentation, seed, split ("test", "train"), epoch, accuracy`` (percent).
+    """
+    if frame.empty:
+        return nothing_to_draw()
+    datasets = list(dict.fromkeys(frame["data"]))
+    settings = sorted(dict.fromkeys(frame["augmentation"]), reverse=True)
+    colors = _colors(list(dict.fromkeys(frame["model"])))
+    figure, grid = new_figure(len(datasets), len(settings), height=0.7 + 2.9 * len(datasets), sharey=True)
+    for row, dataset in zip(grid, datasets, strict=True):
+        for axes, setting in zip(row, settings, strict=True):
+            part = frame[(frame["data"] == dataset) & (frame["augmentation"] == setting)]
+            for model, color in colors.items():
+                for split, line in (("train", ":"), ("test", "-")):
+                    curves = part[(part["model"] == model) & (part["split"] == split)]
+                    _mean_and_range(axes, curves, color, line)
+            axes.set_title(f"{dataset}, {setting}" if len(datasets) > 1 else setting)
+            axes.set_xlabel("epoch")
+            axes.set_xlim(left=0)
+            axes.locator_params(axis="x", integer=True, nbins=5)
+        row[0].set_ylabel("accuracy (%)")
+    lines = [matplotlib.lines.Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    for split, line in (("test", "-"), ("train", ":")):
+        lines.append(matplotlib.lines.Line2D([], [], color=MUTED, linestyle=line, label=split))
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, columnspacing=1.2, handlelength=1.6)
+    return figure
+
+
+def _mean_and_range(axes, curves, color: str, line: str) -> None:
+    if curves.empty:
+        return
+    found = curves.groupby("epoch")["accuracy"].agg(["mean", "min", "max"])
+    few = "o" if len(found) < 3 else None  # a line through one or two points is easily overlooked
+    axes.plot(found.index, found["mean"], color=color, linestyle=line, marker=few, markersize=4)
+    if curves["seed"].nunique() > 1:
+        axes.fill_between(found.index, found["min"], found["max"], color=color, alpha=0.18, linewidth=0)
+
+
+# --------------------------------------------------------------------------- first-layer filters
+
+
+@styled
+def filter_measures(frame) -> Figure:
+    """A panel a measure, a row a condition: dots are means over units, one a seed; bars the middle half of the units.
+
+    Args:
+        frame: columns ``condition, measure, seed, mean, q25, median, q75``, in the order to be drawn.
+    """
+    if frame.empty:
+        return nothing_to_draw()
+    conditions = list(dict.fromkeys(frame["condition"]))
+    measures = list(dict.fromkeys(frame["measure"]))
+    figure, (row,) = new_figure(1, len(measures), height=1.0 + 0.5 * len(conditions), sharey=True)
+    for axes, measure in zip(row, measures, strict=True):
+        part = frame[frame["measure"] == measure]
+        for place, condition in enumerate(conditions):
+            seeds = part[part["condition"] == condition].sort_values("seed")
+            offsets = 0.13 * (np.arange(len(seeds)) - (len(seeds) - 1) / 2)
+            color = MUTED if place == 0 else ORANGE if "without DA" in condition else BLUE
+            axes.hlines(place + offsets, seeds["q25"], seeds["q75"], color=color, alpha=0.45, linewidth=3)
+            axes.plot(seeds["mean"], place + offsets, "o", color=color, markersize=5)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_xlabel(measure)
+        axes.locator_params(axis="x", nbins=4)
+        axes.grid(visible=False, axis="y")
+    row[0].set_yticks(range(len(conditions)), [_two_lines(name) for name in conditions])
+    row[0].set_ylim(len(conditions) - 0.5, -0.5)
+    return figure
+
+
+def _two_lines(name: str) -> str:
+    return name.replace(", ", ",\n")
+
+
+@styled
+def filter_mosaics(mosaics: Mapping[str, np.ndarray]) -> Figure:
+    """Filters as gray images, a square grid a condition, two conditions a row.
+
+    Args:
+        mosaics: title to uint8 (units, H, W).
+    """
+    if not mosaics:
+        return nothing_to_draw()
+    columns = min(2, len(mosaics))
+    rows = math.ceil(len(mosaics) / columns)
+    figure, grid = new_figure(rows, columns, height=2.85 * rows, width=2.6 * columns)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (name, filters) in zip(grid.flat, mosaics.items(), strict=False):
+        axes.imshow(tiles(filters), cmap="gray", vmin=0, vmax=255, interpolation="none")
+        axes.set_title(name)
+    return figure
+
+
+def tiles(filters: np.ndarray, gap: int = 1) -> np.ndarray:
+    """Filters (units, H, W) as one image, in a square grid from the top left, with white gaps; masked where there is none."""
+    units, height, width = filters.shape
+    side = math.ceil(math.sqrt(units))
+    image = np.ma.masked_all((side * (height + gap) - gap, side * (width + gap) - gap), filters.dtype)
+    for unit, picture in enumerate(filters):
+        row, column = unit // side * (height + gap), unit % side * (width + gap)
+        image[row : row + height, column : column + width] = picture
+    return image
+
+
+# --------------------------------------------------------------------------- before and after
+
+
+@styled
+def before_and_after(frame, x: str, y: str, hue: str, label: str) -> Figure:
+    """What a change does: a line from the value before to the value after, one a seed, a color a group.
+
+    Args:
+        frame: one row a value; ``x, y, hue`` are its columns of the two situations, the values and the groups; it has a
+            column ``seed``, too.
+        label: what the values are, with their unit.
+    """
+    if frame.empty:
+        return nothing_to_draw()
+    situations = list(dict.fromkeys(frame[x]))
+    colors = _colors(list(dict.fromkeys(frame[hue])))
+    figure, ((axes,),) = new_figure(1, 1, height=3.4, width=4.6)
+    for name, color in colors.items():
+        group = frame[frame[hue] == name]
+        for _, seed in group.groupby("seed"):
+            values = seed.set_index(x)[y].reindex(situations)
+            axes.plot(range(len(situations)), values, "o-", color=color, markersize=5, alpha=0.8)
+        means = group.groupby(x)[y].mean().reindex(situations).dropna()
+        if len(means):
+            place = situations.index(means.index[-1])
+            axes.annotate(name, (place, means.iloc[-1]), (9, 0), textcoords="offset points", va="center", color=color)
+    axes.set_xticks(range(len(situations)), situations)
+    axes.set_xlim(-0.25, len(situations) - 0.3)
+    axes.set_xlabel(x)
+    axes.set_ylabel(label)
+    axes.grid(visible=False, axis="x")
+    return figure
