@@ -94,7 +94,7 @@ def publish(
     root = results_folder(folder) / profile_name
     path = root / f"{name}.jsonl"
     lines = [json.dumps(record.to_json(), sort_keys=True, allow_nan=False) for record in records]
-    with storage_errors(root):
+    with storage_errors(root, "MLPLIB_RESULTS"):
         root.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

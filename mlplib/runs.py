@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,8 @@ class Record:
         Raises:
             MlplibError: a field is missing or unknown, or the format is another one.
         """
+        if not isinstance(values, dict):
+            raise MlplibError("a record is a JSON object")
         values = dict(values)
         version = values.pop("format", None)
         if version != RECORD_FORMAT:
@@ -82,8 +84,16 @@ class RunStore:
         return self.root / (run if isinstance(run, str) else run.id)
 
     def find(self, spec: RunSpec) -> Record | None:
-        """The finished record of ``spec``, or None."""
-        return self._read(self.folder(spec) / "record.json")
+        """The finished record of ``spec``, or None.
+
+        Raises:
+            MlplibError: there is something that cannot be read or is no record of this run.
+        """
+        path = self.folder(spec) / "record.json"
+        record = self._read(path)
+        if record is not None and (record.id, record.spec) != (spec.id, spec):
+            raise _damaged(path, f"it is the record of another run, {record.id}")
+        return record
 
     def records(self) -> Iterator[Record]:
         """Every finished record, by id."""
@@ -93,10 +103,12 @@ class RunStore:
     def _read(self, path: Path) -> Record | None:
         try:
             return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise MlplibError(f"{path} cannot be read ({error.strerror}): mend that, or delete its folder") from None
         except (ValueError, MlplibError) as error:
-            raise MlplibError(f"{path} is damaged ({error}): delete its folder and run again") from None
+            raise _damaged(path, error) from None
 
     @contextmanager
     def claim(self, spec: RunSpec, on_wait=None) -> Iterator[Path]:
@@ -118,6 +130,7 @@ class RunStore:
                     on_wait()
                 lock.acquire()
         try:
+            _clear_leftovers(folder)
             yield folder
         finally:
             lock.release()
@@ -136,16 +149,37 @@ class RunStore:
                 temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
 
 
+def _damaged(path: Path, why: object) -> MlplibError:
+    return MlplibError(f"{path} is damaged ({why}): delete its folder and run again")
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Delete what :func:`replacing` could not clear because its process was killed. Needs the run's lock."""
+    for path in folder.glob(".*"):
+        if path.name != ".lock":
+            with suppress(OSError):
+                path.unlink()
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+
+
 @contextmanager
-def storage_errors(root: Path) -> Iterator[None]:
-    """Say in one line what is wrong with a folder that cannot be written to."""
+def storage_errors(root: Path, variable: str = "MLPLIB_RUNS") -> Iterator[None]:
+    """Say in one line what is wrong with a folder that cannot be written to; ``variable`` sets another one."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MlplibError(f"the disk of {root} is full: free some space and start again, finished runs are kept") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise MlplibError(f"{root} cannot be written to: choose another folder for runs (MLPLIB_RUNS)") from error
+        if error.errno in _FULL:
+            raise MlplibError(
+                f"the disk of {root} is full ({error.strerror}): free some space and start again, "
+                "finished runs are kept"
+            ) from error
+        if error.errno in _NOT_WRITABLE:
+            raise MlplibError(
+                f"{root} cannot be written to ({error.strerror}): choose another folder ({variable})"
+            ) from error
         raise
 
 

@@ -1,0 +1,142 @@
+"""Runs small enough to be trained in a test, data to train them on, and records made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mlplib.data.dataset import ImageDataset, Split, ordered_hash, statistics
+from mlplib.runs import Record
+from mlplib.specs import DataSpec, FilterSpec, ModelSpec, OptimizerSpec, RunSpec, TrainSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def small(**changes) -> TrainSpec:
+    """A run of a few milliseconds a step on drawn shapes, in float32; some settings changed."""
+    settings = dict(
+        model=ModelSpec.parse("B-1/Wi-16"),
+        data=DataSpec("shapes-16", examples=256),
+        epochs=3,
+        batch_size=64,
+        optimizer=OptimizerSpec(lr=2e-3),
+        precision="fp32",
+    )
+    return TrainSpec(**settings | changes)
+
+
+def dataset(
+    train: np.ndarray, test: np.ndarray | None = None, classes: int = 4, name: str = "hand"
+) -> ImageDataset:
+    """A data set of the given uint8 images (N, H, W, 3); labels go 0, 1, ... and round again."""
+    test = train if test is None else test
+    parts = [Split(images, np.arange(len(images), dtype=np.int64) % classes) for images in (train, test)]
+    names = tuple(f"class {i}" for i in range(classes))
+    return ImageDataset(name, *parts, names, *statistics(train), ordered_hash(*parts))
+
+
+@functools.cache
+def noise(count: int = 60, height: int = 8, width: int = 8, seed: int = 0) -> ImageDataset:
+    """Images of random pixels."""
+    draw = np.random.default_rng(seed).integers
+    train, test = (draw(0, 256, (n, height, width, 3), dtype=np.uint8) for n in (count, count // 2))
+    return dataset(train, test)
+
+
+@functools.cache
+def numbered(count: int = 200) -> ImageDataset:
+    """Image i is plain gray of value i, so that a batch shows which images are in it. Up to 256 images."""
+    gray = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 6, 6, 3))
+    return dataset(np.ascontiguousarray(gray))
+
+
+# --------------------------------------------------------------------------- records made by hand
+
+
+def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
+    """A record as training would leave it; ``curve`` gives the accuracies after some epochs."""
+    curve = metrics.pop("curve", {})
+    if isinstance(spec, FilterSpec):
+        history = {}
+        values = {
+            f"{name}{end}": metrics.get(name, 0.1)
+            for name in ("locality", "smoothness")
+            for end in ("", "_std", "_q25", "_median", "_q75")
+        }
+        metrics = {"units": spec.upstream.model.width, **values, **metrics}
+    else:
+        top1 = metrics.get("test_top1", 0.5)
+        epochs = list(range(1, spec.epochs + 1))
+        accuracies = {epoch: curve.get(epoch, top1) for epoch in (*spec.evaluate_at, spec.epochs)}
+        history = {
+            "epoch": epochs,
+            "train_loss": [1.0 for _ in epochs],
+            "train_accuracy": [0.5 for _ in epochs],
+            "test": [
+                {"epoch": e, "top1": a, "top5": 1.0, "loss": 1.0} for e, a in sorted(accuracies.items())
+            ],
+        }
+        metrics = {"test_top1": top1, "train_top1": 0.9, **metrics}
+    return Record(
+        id=spec.id,
+        spec=spec,
+        status=status,
+        data={"name": spec.data_name(), "content_hash": "0" * 64, "train_images": 2000, "test_images": 500},
+        metrics=metrics if status == "completed" else {},
+        history=history,
+        compute={"matmul_fraction": 0.5},
+        environment={"device": "a test"},
+    )
+
+
+# --------------------------------------------------------------------------- other processes
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a process needs to import this package and its tests, and nothing of the user's own settings."""
+    paths = [str(ROOT), str(ROOT / "tests"), *(p for p in sys.path if p)]
+    return {
+        "PYTHONPATH": ":".join(dict.fromkeys(paths)),
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/nonexistent",
+        **more,
+    }
+
+
+def execute(spec: RunSpec, store: str, checkpoint_every: float = 60.0, started=None) -> None:
+    """Do one run in this process. A worker for tests with several processes: it prints how it ended.
+
+    ``started``: an event that is set once everything is imported and training is about to begin.
+    """
+    from mlplib.errors import MlplibError
+    from mlplib.execution import Executor
+    from mlplib.runs import RunStore
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a forked worker may have inherited another one
+    executor = Executor(RunStore(store), checkpoint_every=checkpoint_every, say=lambda line: log(store, line))
+    if started is not None:
+        started.set()
+    try:
+        log(store, "done " + executor.record(spec).metrics["weights_sha256"])
+    except MlplibError as error:
+        log(store, f"{type(error).__name__}: {error}")
+
+
+def log(store: str, line: str) -> None:
+    """Add a line to the store's log, whole, whichever process it is from."""
+    with open(Path(store) / "log.txt", "a", encoding="utf-8") as file:
+        file.write(line.replace("\n", "\\n") + "\n")
+
+
+def logged(store: Path) -> list[str]:
+    path = Path(store) / "log.txt"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def changed(spec: TrainSpec, **changes) -> TrainSpec:
+    return dataclasses.replace(spec, **changes)
