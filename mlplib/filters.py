@@ -47,8 +47,8 @@ def locality(filters: np.ndarray) -> np.ndarray:
 def _variance(mass: np.ndarray) -> np.ndarray:
     """Variance of the position under each row of ``mass`` (m, n), which sums to 1."""
     position = np.arange(mass.shape[1])
-    mean = mass @ position
-    return mass @ position**2 - mean**2
+    from_mean = position - (mass @ position)[:, None]
+    return (mass * from_mean**2).sum(axis=1)
 
 
 def smoothness(filters: np.ndarray) -> np.ndarray:
@@ -72,10 +72,11 @@ def smoothness(filters: np.ndarray) -> np.ndarray:
     # Both orders of a pair, so that the correlation does not depend on which pixel is called the first.
     a = np.concatenate(first + second, axis=1)
     b = np.concatenate(second + first, axis=1)
+    rounding = 1e-24 * (a * a).sum(axis=1)
     a = a - a.mean(axis=1, keepdims=True)
     b = b - b.mean(axis=1, keepdims=True)
     variance = (a * a).sum(axis=1)
-    return np.divide((a * b).sum(axis=1), variance, out=np.zeros(m), where=variance > 0)
+    return np.divide((a * b).sum(axis=1), variance, out=np.zeros(m), where=variance > rounding)
 
 
 def mosaic(filters: np.ndarray, units: int = UNITS_SHOWN) -> np.ndarray:
@@ -114,5 +115,5 @@ def load_mosaic(path: Path) -> np.ndarray:
     """
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise MlplibError(f"cannot read the filters in {path} ({error}): run the experiment again") from None
