@@ -68,7 +68,7 @@ def execute(
     _check_kernel()
     target = Path(out) if out is not None else ROOT / "book" / "chapters" / f"{name}.ipynb"
     failed = target if out is not None else ROOT / "book" / "_build" / "executed" / f"{name}.ipynb"
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.ipynb")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text("", encoding="utf-8")
@@ -135,6 +135,7 @@ class _Narrator:
 def _papermill(source: Path, target: Path, parameters: dict, say: Callable[[str], None]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     try:
         papermill.execute_notebook(
@@ -145,6 +146,8 @@ def _papermill(source: Path, target: Path, parameters: dict, say: Callable[[str]
             cwd=ROOT,
             progress_bar=False,
             stdout_file=_Narrator(say),
+            # Over sockets of this user alone: other users of the machine cannot listen, as they could over TCP.
+            config=Config({"KernelManager": {"transport": "ipc"}}),
         )
     except KeyboardInterrupt:
         raise Interrupted(f"stopped in notebook {source.stem}: start it again and it goes on from its last checkpoint") from None

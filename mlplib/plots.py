@@ -65,7 +65,9 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     @functools.wraps(draw)
     def inside(*args, **kwargs) -> Figure:
         with style():
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # ticks take their style when first drawn
+            return figure
 
     return inside
 
@@ -84,8 +86,19 @@ def nothing_to_draw(why: str = "no run ended with finite numbers") -> Figure:
     return figure
 
 
+KNOWN_COLORS = {"B-MLP": BLUE, "S-MLP": ORANGE, "small CNN": GREEN}
+"""What has one color in every figure of the book."""
+
+
 def _colors(names: Sequence[str]) -> dict[str, str]:
-    return dict(zip(names, PALETTE * math.ceil(len(names) / len(PALETTE)), strict=False))
+    """A color for each name, different ones up to six names."""
+    free = [color for color in PALETTE if color not in [KNOWN_COLORS.get(name) for name in names]] or PALETTE
+    unknown = [name for name in names if name not in KNOWN_COLORS]
+    return {**{name: free[i % len(free)] for i, name in enumerate(unknown)}, **_known(names)}
+
+
+def _known(names: Sequence[str]) -> dict[str, str]:
+    return {name: KNOWN_COLORS[name] for name in names if name in KNOWN_COLORS}
 
 
 # --------------------------------------------------------------------------- accuracy over epochs
