@@ -30,8 +30,12 @@ def pick_device(name: str | None = None) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise MlplibError(f"unknown device {name!r}: write auto, cpu, cuda or cuda:<number>") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise MlplibError(f"device {name!r} is not there: torch sees no CUDA GPU; use cpu")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise MlplibError(f"device {name!r} is not there: torch sees no CUDA GPU; use cpu")
+        if (device.index or 0) >= count:
+            raise MlplibError(f"device {name!r} is not there: torch sees {count} CUDA GPU(s), from cuda:0 on")
     if device.type not in ("cpu", "cuda"):
         raise MlplibError(f"device {name!r} is not supported: write auto, cpu, cuda or cuda:<number>")
     return device
@@ -135,7 +139,7 @@ def _cpu_name() -> str:
 
 @functools.lru_cache
 def source_state() -> dict:
-    """The commit of the source tree and whether it has uncommitted changes; both None outside git."""
+    """The commit of this source and whether the library has uncommitted changes; both None where there is none."""
     root = Path(__file__).resolve().parent.parent
 
     def git(*words: str) -> str:
@@ -143,6 +147,8 @@ def source_state() -> dict:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
+        # Installed below somebody else's repository, the library is not part of that one's commits.
+        git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "mlplib"))}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}

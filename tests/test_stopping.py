@@ -1,0 +1,88 @@
+"""Requests to stop: by signal, by deadline, and only as long as somebody listens."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from mlplib.stopping import StopRequest
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(0)  # Python runs the handler before the next line
+
+
+def test_nobody_asked():
+    assert not StopRequest() and not StopRequest(deadline=time.monotonic() + 100)
+
+
+def test_a_deadline_that_passed_is_a_request():
+    stop = StopRequest(deadline=time.monotonic() + 0.05)
+    assert not stop
+    time.sleep(0.06)
+    assert stop and not stop.signaled
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_asks_and_interrupts_nothing(number):
+    stop = StopRequest()
+    with stop.listening() as listened:
+        assert listened is stop
+        send(number)
+        assert stop and stop.signaled
+    assert stop, "the request stays"
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    stop = StopRequest()
+    with pytest.raises(KeyboardInterrupt), stop.listening():
+        send(signal.SIGINT)
+        send(signal.SIGINT)
+        pytest.fail("went on")
+
+
+def test_a_second_sigterm_only_asks_again():
+    stop = StopRequest()
+    with stop.listening():
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+    assert stop
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_earlier_handlers_come_back(fails):
+    seen = []
+    before = {number: signal.signal(number, lambda n, frame: seen.append(n)) for number in SIGNALS}
+    mine = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.raises(KeyError) if fails else StopRequest().listening():
+            with StopRequest().listening():
+                assert all(signal.getsignal(n) is not mine[n] for n in SIGNALS)
+                if fails:
+                    raise KeyError
+        assert {number: signal.getsignal(number) for number in SIGNALS} == mine
+        send(signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_other_threads_leave_signals_alone():
+    seen = []
+
+    def listen():
+        stop = StopRequest()
+        with stop.listening() as listened:
+            seen.append((listened is stop, signal.getsignal(signal.SIGINT)))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [(True, before)]
