@@ -25,14 +25,14 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[FilterSpec]:
     """
     dataset = profile.datasets[0]
 
-    def trained(seed: int, da: bool = True, examples: int | None = None):
+    def run(seed: int, da: bool = True, examples: int | None = None):
         return training_run(profile, profile.b_mlp, dataset, seed, da, examples)
 
     looks = []
     for seed in seeds:
-        looks.append(FilterSpec(trained(seed), at="initial"))
-        looks += [FilterSpec(trained(seed, examples=n)) for n in (*profile.examples, None)]
-        looks.append(FilterSpec(trained(seed, da=False)))
+        looks.append(FilterSpec(run(seed), at="initial"))
+        looks += [FilterSpec(run(seed, examples=n)) for n in (*profile.examples, None)]
+        looks.append(FilterSpec(run(seed, da=False)))
     return looks
 
 
@@ -41,9 +41,13 @@ def condition(record: Record) -> str:
     spec = record.spec
     if spec.at == "initial":
         return INITIAL
-    examples = spec.upstream.data.examples
+    return trained(spec.upstream.data.examples, spec.upstream.augment.any)
+
+
+def trained(examples: int | None, da: bool) -> str:
+    """The name of a trained condition."""
     images = f"{examples:,} images" if examples else "all images"
-    return f"{images}, {'with' if spec.upstream.augment.any else 'without'} DA"
+    return f"{images}, {'with' if da else 'without'} DA"
 
 
 def _order(record: Record) -> tuple:
@@ -156,20 +160,22 @@ FIGURES = {
 # --------------------------------------------------------------------------- claims
 
 
-def _trained_with(groups: dict[str, list[Record]], da: bool) -> list[list[Record]]:
-    """The trained conditions with or without DA, by growing number of images."""
-    found = [g for row, g in groups.items() if row != INITIAL and g[0].spec.upstream.augment.any == da]
-    return sorted(found, key=lambda g: _order(g[0]))
+def _localities(groups: dict[str, list[Record]], *rows: str) -> list[dict[int, float]] | None:
+    """Mean locality by seed under each of the conditions, None unless some seed has them all."""
+    found = [_metric(groups.get(row, ()), "locality") for row in rows]
+    return found if set.intersection(*map(set, found)) else None
 
 
 def judge_c20(records: Sequence[Record]) -> Judgement:
     """Locality grows with the number of images and above initialization."""
     groups = _by_condition(records)
-    growing = _trained_with(groups, da=True)
-    if INITIAL not in groups or len(growing) < 2:
-        return not_tested("needs the initialization and at least two sizes of training set")
-    start, fewest, most = (_metric(g, "locality") for g in (groups[INITIAL], growing[0], growing[-1]))
-    learned, grown = paired_difference(most, start), paired_difference(most, fewest)
+    sizes = [g[0].spec.upstream.data.examples for row, g in groups.items() if row != INITIAL]
+    fewest = min((n for n in sizes if n), default=None)
+    found = _localities(groups, INITIAL, trained(fewest, da=True), trained(None, da=True))
+    if fewest is None or found is None:
+        return not_tested("needs the initialization and training with augmentation on all images and on fewer")
+    start, few, most = found
+    learned, grown = paired_difference(most, start), paired_difference(most, few)
     verdicts = (judge_sign(learned), judge_sign(grown))
     verdict = verdicts[0] if verdicts[0] == verdicts[1] else PARTLY
     note = "equal epochs, so fewer images also mean fewer updates"
@@ -178,11 +184,10 @@ def judge_c20(records: Sequence[Record]) -> Judgement:
 
 def judge_c21(records: Sequence[Record]) -> Judgement:
     """Without DA filters stay less local than with it."""
-    groups = _by_condition(records)
-    with_da, without_da = _trained_with(groups, da=True), _trained_with(groups, da=False)
-    if INITIAL not in groups or not with_da or not without_da:
-        return not_tested("needs the initialization and full runs with and without augmentation")
-    start, da, no_da = (_metric(g, "locality") for g in (groups[INITIAL], with_da[-1], without_da[-1]))
+    found = _localities(_by_condition(records), INITIAL, trained(None, da=True), trained(None, da=False))
+    if found is None:
+        return not_tested("needs the initialization and training on all images with and without augmentation")
+    start, da, no_da = found
     effect = paired_difference(da, no_da)
     gain_da, gain_no_da = paired_difference(da, start).mean, paired_difference(no_da, start).mean
     if judge_sign(effect) != REPRODUCED:
