@@ -96,8 +96,6 @@ def publish(
     lines = [json.dumps(record.to_json(), sort_keys=True, allow_nan=False) for record in records]
     with storage_errors(root, "MLPLIB_RESULTS"):
         root.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         for record in records:
             for artifact in ARTIFACTS:
                 source = store.folder(record.id) / artifact
@@ -105,4 +103,7 @@ def publish(
                     target = root / "artifacts" / record.id
                     target.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(source, target / artifact)
+        # Last, so that records never appear without their pictures.
+        with replacing(path) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

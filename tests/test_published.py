@@ -1,0 +1,156 @@
+"""Published records: always the same file, read back whole, refused where something is missing."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from small_runs import record
+
+from mlplib.errors import MlplibError
+from mlplib.execution import MOSAIC
+from mlplib.experiments import EXPERIMENTS, experiment
+from mlplib.profiles import profile
+from mlplib.published import BEST_FIRST, publish, published, read_records, results_folder
+from mlplib.runs import RunStore
+
+SEEDS = (0, 1)
+
+
+def fill(store, name, budget="laptop", seeds=SEEDS):
+    """A store in which every run of an experiment is finished; gives the records in the order of its runs."""
+    made = []
+    for i, spec in enumerate(experiment(name).runs(profile(budget), seeds)):
+        one = record(spec, test_top1=0.1 + 0.001 * i)
+        with store.claim(spec) as folder:
+            store.write(one)
+            if name == "filters":
+                np.save(folder / MOSAIC, np.full((2, 3, 3), i, dtype=np.uint8))
+        made.append(one)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_is_published_is_read_back(store, tmp_path, name):
+    made = fill(store, name)
+    path = publish(name, "laptop", SEEDS, store, tmp_path / "results")
+    assert path == tmp_path / "results" / "laptop" / f"{name}.jsonl"
+    found = published(name, tmp_path / "results")
+    assert found.records == made and found.profile.name == "laptop" and found.devices == "a test"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [r.id for r in made], "one line a record, in order"
+
+
+def test_publishing_again_changes_no_byte(store, tmp_path):
+    fill(store, "filters")
+    path = publish("filters", "laptop", SEEDS, store, tmp_path / "a")
+    before = path.read_bytes()
+    publish("filters", "laptop", SEEDS, store, tmp_path / "a")
+    assert path.read_bytes() == before
+    # Another order of writing, another folder: the same file.
+    other = RunStore(tmp_path / "other")
+    shutil.copytree(store.root, other.root)
+    assert publish("filters", "laptop", SEEDS, other, tmp_path / "b").read_bytes() == before
+
+
+def test_pictures_go_with_the_records(store, tmp_path):
+    made = fill(store, "filters")
+    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    artifacts = published("filters", tmp_path / "results").artifacts
+    for i, one in enumerate(made):
+        assert np.load(artifacts / one.id / MOSAIC).tolist() == np.full((2, 3, 3), i).tolist()
+    assert sorted(p.name for p in artifacts.iterdir()) == sorted(r.id for r in made)
+
+
+def test_records_appear_only_with_their_pictures(store, tmp_path):
+    fill(store, "filters")
+    artifacts = tmp_path / "results" / "laptop" / "artifacts"
+    artifacts.parent.mkdir(parents=True)
+    artifacts.write_text("in the way")
+    with pytest.raises(MlplibError, match="cannot be written to"):
+        publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    assert published("filters", tmp_path / "results") is None
+
+
+def test_only_finished_experiments_are_published(store, tmp_path):
+    fill(store, "from-scratch", seeds=(0,))
+    with pytest.raises(MlplibError, match=r"4 of 8 runs of from-scratch are not finished, .*-s1-") as caught:
+        publish("from-scratch", "laptop", SEEDS, store, tmp_path / "results")
+    assert "mlplib run from-scratch --profile laptop" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "results").exists(), "nothing half published"
+
+
+def test_a_diverged_run_is_published_as_what_it_is(store, tmp_path):
+    specs = experiment("from-scratch").runs(profile("laptop"), (0,))
+    for i, spec in enumerate(specs):
+        with store.claim(spec):
+            store.write(record(spec, "diverged" if i == 1 else "completed"))
+    publish("from-scratch", "laptop", (0,), store, tmp_path / "results")
+    statuses = [r.status for r in published("from-scratch", tmp_path / "results").records]
+    assert statuses == ["completed", "diverged", "completed", "completed"]
+
+
+def test_the_strongest_profile_is_read_first(tmp_path):
+    results = tmp_path / "results"
+    assert published("from-scratch", results) is None
+    for budget in ("smoke", "laptop", "gpu", "paper"):
+        one = RunStore(tmp_path / budget)
+        fill(one, "from-scratch", budget)
+        publish("from-scratch", budget, SEEDS, one, results)
+        found = published("from-scratch", results)
+        if budget == "smoke":
+            assert found is None, "drawn shapes are no evidence"
+        else:
+            assert found.profile.name == budget
+            assert {r.spec.epochs for r in found.records} >= {profile(budget).epochs_no_da}
+    assert published("filters", results) is None
+    assert BEST_FIRST == ("paper", "gpu", "laptop")
+
+
+def test_devices_are_named_once(store, tmp_path):
+    for i, spec in enumerate(experiment("from-scratch").runs(profile("laptop"), (0,))):
+        with store.claim(spec):
+            store.write(dataclasses.replace(record(spec), environment={"device": "B" if i % 2 else "A"}))
+    publish("from-scratch", "laptop", (0,), store, tmp_path / "results")
+    assert published("from-scratch", tmp_path / "results").devices == "A, B"
+
+
+@pytest.mark.parametrize(
+    "line", ["", "{", "[]", "null", "3", '{"format": 1}', '{"format": 99}', "<<<<<<< HEAD"]
+)
+def test_a_line_that_is_no_record_is_named(store, tmp_path, line):
+    fill(store, "from-scratch")
+    path = publish("from-scratch", "laptop", SEEDS, store, tmp_path / "results")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
+    for read in (lambda: read_records(path), lambda: published("from-scratch", tmp_path / "results")):
+        with pytest.raises(MlplibError, match=r"from-scratch\.jsonl, line 2, is not a record") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_results_folder_that_cannot_be_written_is_one_line(store, tmp_path):
+    fill(store, "from-scratch")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MlplibError, match=r"file.* cannot be written to .*MLPLIB_RESULTS") as caught:
+        publish("from-scratch", "laptop", SEEDS, store, tmp_path / "file")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_folder_is_the_argument_then_the_environment_then_the_source_tree(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPLIB_RESULTS", str(tmp_path / "set"))
+    assert results_folder() == tmp_path / "set" and results_folder(tmp_path / "given") == tmp_path / "given"
+    monkeypatch.delenv("MLPLIB_RESULTS")
+    assert results_folder().name == "results" and (results_folder().parent / "mlplib").is_dir()
+
+
+def test_unknown_names_are_one_line(store, tmp_path):
+    for name, budget in (("nope", "laptop"), ("filters", "nope")):
+        with pytest.raises(MlplibError, match=r"unknown .*choose one of"):
+            publish(name, budget, SEEDS, store, tmp_path / "results")
