@@ -60,7 +60,7 @@ PROFILES = {
             epochs_da=(20, 40),
             seeds=(0,),
             examples=(1000, 10000),
-            permutation_epochs=8,
+            permutation_epochs=4,
         ),
         Profile(
             name="gpu",

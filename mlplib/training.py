@@ -92,11 +92,6 @@ def train(
     machine.keep_freed_memory()
     precision = machine.pick_precision(spec.precision, device)
     data = put_on_device(dataset, spec.data, device)
-    if spec.batch_size > len(data.train):
-        raise MlplibError(
-            f"a batch of {spec.batch_size} is larger than the {len(data.train)} training images of {spec.data.name}: "
-            "choose a smaller batch_size"
-        )
     loop = Loop(spec, data, device, precision, micro_batch)
     state = loop.fresh_state()
     if folder is not None:
@@ -148,6 +143,11 @@ class Loop:
     """What stays the same from the first step of a run to the last."""
 
     def __init__(self, spec: TrainSpec, data: ResidentData, device: torch.device, precision: str, micro_batch: int | None):
+        if spec.batch_size > len(data.train):
+            raise MlplibError(
+                f"a batch of {spec.batch_size} is larger than the {len(data.train)} training images of {spec.data.name}: "
+                "choose a smaller batch_size"
+            )
         self.spec, self.data, self.device, self.precision = spec, data, device, precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.micro_batch = _pick_micro_batch(spec, data.image_shape, device, micro_batch)

@@ -268,15 +268,15 @@ def test_c22_from_one_seed_uses_the_test_images():
 # --------------------------------------------------------------------------- filters
 
 
-def looks(localities, seeds=SEEDS, prof=LAPTOP):
-    """Records of the first layers; ``localities``: condition to locality, None to leave it out."""
+def looks(values, seeds=SEEDS, prof=LAPTOP):
+    """Records of the first layers; ``values``: condition to both measures, or to (smoothness, locality); None leaves it out."""
     made = []
     for spec in filter_runs(prof, seeds):
-        value = localities.get(condition(record(spec)))
+        value = values.get(condition(record(spec)))
         if value is not None:
-            made.append(
-                record(spec, locality=value + WIGGLE.get(spec.upstream.seed, 0.0) * (spec.at == "final"))
-            )
+            pair = value if isinstance(value, tuple) else (value, value)
+            smoothness, locality = (v + WIGGLE.get(spec.upstream.seed, 0.0) * (spec.at == "final") for v in pair)
+            made.append(record(spec, smoothness=smoothness, locality=locality))
     return made
 
 
@@ -304,6 +304,14 @@ def test_c20_in_all_its_outcomes(start, few, most, expected):
     found = judge("C20", looks({INITIAL: start, FEW: few, MORE: 0.15, MOST: most, PLAIN: 0.0}))
     assert found.verdict == expected
     assert found.effect.mean == pytest.approx(most - few)
+
+
+def test_smooth_filters_that_are_not_local_are_half_of_the_claims():
+    found = looks({INITIAL: 0.0, FEW: 0.1, MORE: 0.2, MOST: (0.5, -0.1), PLAIN: (0.1, 0.1)})
+    for claim in ("C20", "C21"):
+        judgement = judge(claim, found)
+        assert judgement.verdict == PARTLY and judgement.effect.mean == pytest.approx(0.4)
+        assert judgement.note.startswith("by locality: not reproduced, -0.200")
 
 
 @pytest.mark.parametrize("missing", [(INITIAL,), (FEW, MORE), (FEW, MORE, MOST)])

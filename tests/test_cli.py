@@ -1,0 +1,123 @@
+"""The command line as a person meets it: run as a process, read as text."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def mlplib(folder):
+    """Run ``mlplib`` with words in an empty folder; gives the finished process."""
+
+    def call(*words, **environment):
+        env = {**os.environ, "COLUMNS": "160", "MLPLIB_RUNS": str(folder / "runs"), **environment}
+        command = [sys.executable, "-m", "mlplib", *words]
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+
+    return call
+
+
+def one_line_error(process) -> str:
+    """The error line of a process that must have failed with just that."""
+    assert process.returncode == 2, process.stderr
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mlplib: "), process.stderr
+    return lines[0]
+
+
+COMMANDS = ["plan", "run", "notebook", "claims", "bench", "data", "results"]
+
+
+def test_help_names_every_command(mlplib):
+    text = mlplib("--help").stdout
+    assert all(command in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "data prepare", "data list", "data verify", "results publish"])
+def test_every_command_explains_itself(mlplib, command):
+    process = mlplib(*command.split(), "--help")
+    assert process.returncode == 0
+    assert "Usage:" in process.stdout and len(process.stdout) > 200
+
+
+def test_help_needs_no_torch():
+    code = "import sys; sys.argv = ['mlplib', '--help']\ntry:\n  from mlplib.cli import main; main()\nexcept SystemExit: pass\n"
+    code += "print('TORCH' if 'torch' in sys.modules else 'LIGHT')"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip().endswith("LIGHT")
+
+
+def test_run_then_plan_then_claims_then_publish(mlplib, folder):
+    process = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0")
+    assert process.returncode == 0, process.stderr
+    assert "small CNN" in process.stdout and "B-12/Wi-1024" in process.stdout
+
+    records = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
+    again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0")
+    assert again.returncode == 0 and again.stdout == process.stdout
+    assert records == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
+
+    plan = mlplib("plan", "architectures", "from-scratch", "--profile", "smoke", "--seeds", "0").stdout
+    rows = {line.split("│")[1].strip(): line for line in plan.splitlines() if "│" in line}
+    assert rows["architectures"].split("│")[2:4] == [rows["architectures"].split("│")[2]] * 2, plan
+    assert rows["from-scratch"].split("│")[3].strip() == "0"
+
+    claims = mlplib("claims", "--profile", "smoke", "--seeds", "0").stdout
+    assert "C22" in claims and "not tested at this scale" in claims
+    markdown = mlplib("claims", "--format", "markdown", "--results", str(folder / "none")).stdout
+    assert markdown.startswith("| claim |") and "nothing published" in markdown
+
+    published = mlplib(
+        "results", "publish", "architectures", "--profile", "smoke", "--seeds", "0", "--results", str(folder / "out")
+    )
+    assert published.returncode == 0, published.stderr
+    lines = (folder / "out" / "smoke" / "architectures.jsonl").read_text().splitlines()
+    assert len(lines) == len(records) and all(json.loads(line)["status"] == "completed" for line in lines)
+
+
+def test_bench_measures(mlplib, folder):
+    process = mlplib(
+        "bench", "--model", "B-2/Wi-32", "--data", "shapes-16", "--batch-size", "256", "--json", str(folder / "b.json")
+    )
+    assert process.returncode == 0, process.stderr
+    rows = json.loads((folder / "b.json").read_text())["rows"]
+    assert [row[0] for row in rows][:2] == ["end to end, with DA", "end to end, without DA"]
+    assert all(float(row[1]) > 0 for row in rows[:4])
+
+
+def test_data_list_and_verify(mlplib):
+    listed = mlplib("data", "list").stdout
+    assert "cifar10-animals" in listed and "50,000" in listed
+    assert "shapes-16: content hash: ok" in mlplib("data", "verify", "shapes-16").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "from-scrach"], "architectures, from-scratch, filters"),
+        (["run", "--profile", "huge"], "smoke, laptop, gpu, paper"),
+        (["run", "--seeds", "0,x"], "seeds must be"),
+        (["run", "--seeds=-1"], "seeds must not be negative"),
+        (["run", "--device", "tpu"], "cpu"),
+        (["plan", "--device", "cuda:99"], "cpu"),
+        (["notebook", "nothing"], "from-scratch"),
+        (["notebook", "filters", "-p", "sede=1"], "choose from profile, seeds"),
+        (["notebook", "filters", "-p", "seeds"], "name=value"),
+        (["data", "prepare", "cifar11"], "cifar10"),
+        (["claims", "--format", "pdf"], "table, markdown"),
+        (["bench", "--model", "C-3/Wi-4"], "B-<blocks>/Wi-<width>"),
+        (["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "0"], "batch_size must be at least 1"),
+        (["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "5000"], "larger than the 2000"),
+        (["bench", "fast"], "speed, accuracy"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(mlplib, words, expected):
+    assert expected in one_line_error(mlplib(*words))
