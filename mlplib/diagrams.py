@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from .errors import MlplibError
-from .plots import BLUE, GOLD, GRID, INK, MUTED, SKY, new_figure, styled
+from .plots import BLUE, GOLD, GRID, INK, MUTED, SKY, WIDTH, new_figure, styled
 from .specs import ModelSpec
 
 NORM_NAMES = {"layer": "LayerNorm", "batch": "BatchNorm"}
@@ -27,7 +27,7 @@ def patches_and_pixels(image: np.ndarray, patch: int = 4) -> Figure:
     height, width, _ = image.shape
     if height % patch or width % patch:
         raise MlplibError(f"patches of {patch} pixels do not tile an image of {height} x {width}")
-    figure = Figure(figsize=(6.0, 4.0))
+    figure = Figure(figsize=(WIDTH, 3.7))
     parts = figure.subplot_mosaic([["image", "patches"], ["pixels", "pixels"]], height_ratios=(3, 1.15))
     for axes in parts.values():
         axes.set_axis_off()
@@ -74,7 +74,7 @@ def wiring(patches: int = 5, channels: int = 4, seed: int = 0) -> Figure:
         "Mixer: between channels": (np.kron(np.eye(patches), mixing), mixing.size),
         "MLP: everything": (rng.uniform(0.1, 1, (size, size)), size * size),
     }
-    figure, (row,) = new_figure(1, 3, height=2.7)
+    figure, (row,) = new_figure(1, 3, height=2.35)
     for axes, (name, (matrix, numbers)) in zip(row, matrices.items(), strict=True):
         axes.imshow(np.ma.masked_equal(matrix, 0), cmap="viridis", vmin=0, vmax=1, interpolation="none")
         for place in range(channels, size, channels):
@@ -98,7 +98,7 @@ def blocks(*specs: ModelSpec) -> Figure:
     """One block of each MLP, bottom to top as data flows. A box is as wide as what it gives out."""
     most = max(len(steps(spec)) for spec in specs)
     widest = max(width for spec in specs for _, width in steps(spec))
-    figure, (row,) = new_figure(1, len(specs), height=1.1 + 0.62 * most, width=3.0 * len(specs))
+    figure, (row,) = new_figure(1, len(specs), height=1.1 + 0.62 * most, width=WIDTH / 2 * len(specs))
     for axes, spec in zip(row, specs, strict=True):
         _block(axes, spec, widest, most)
     return figure

@@ -17,16 +17,22 @@ STYLE = """
 .mlp-box p { margin: .3rem 0; }
 .mlp-scroll { overflow-x: auto; margin: .8rem 0; }
 .mlp-scroll table { border-collapse: collapse; margin: 0; }
-.mlp-scroll caption { caption-side: top; text-align: left; padding-bottom: .4rem; }
-.mlp-scroll th, .mlp-scroll td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
-  border-bottom: 1px solid var(--pst-color-border, #c9ccd1); background: none; }
+.mlp-scroll caption { caption-side: top; text-align: left; padding: 0 0 .4rem; font-size: .9em;
+  color: var(--pst-color-text-base, inherit); }
+.mlp-scroll th, .mlp-scroll td { text-align: left; vertical-align: top; padding: .35rem .6rem;
+  border-bottom: 1px solid var(--pst-color-border, #c9ccd1); }
 .mlp-scroll thead th { border-bottom-width: 2px; vertical-align: bottom; }
+.mlp-scroll .mlp-small { font-weight: normal; }
+.mlp-number { white-space: nowrap; }
+.mlp-muted { opacity: .8; }
 .mlp-small { font-size: .85em; opacity: .85; display: block; }
 .mlp-figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
-.mlp-figures figure { margin: .8rem 0; flex: 0 1 auto; max-width: min(100%, 40rem); }
-.mlp-figures img { max-width: 100%; height: auto; background: #fff; }
-.mlp-figures figcaption { font-size: .9em; text-align: left; }
-.mlp-verdict { font-weight: 600; white-space: nowrap; border-left: .5em solid; padding-left: .4em; }
+.mlp-figures figure { margin: .8rem 0; padding: 0; flex: 0 1 auto; max-width: min(100%, 40rem); text-align: left; }
+.mlp-figures img { max-width: 100%; height: auto; margin: 0; background: #fff; }
+.mlp-figures figcaption { font-size: .9em; font-weight: normal; text-align: left; margin: .3rem 0 0; padding: 0;
+  color: var(--pst-color-text-base, inherit); }
+.mlp-claim { margin: 1.4rem 0 0; } .mlp-claim p { margin: 0 0 .3rem; }
+.mlp-verdict { font-weight: 600; display: block; border-left: .5em solid; padding-left: .4em; min-width: 6.5rem; }
 .mlp-verdict.reproduced { border-color: #009E73; } .mlp-verdict.partly { border-color: #E69F00; }
 .mlp-verdict.not { border-color: #D55E00; } .mlp-verdict.untested { border-color: #999; }
 .mlp-fold { margin: .8rem 0; } .mlp-fold > summary { cursor: pointer; font-weight: 600; }

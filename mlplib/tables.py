@@ -1,0 +1,200 @@
+"""Records in words and tables: cells with their intervals, settings side by side, which run a number comes from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from . import html, paper, planning
+from .claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Judgement
+from .experiments.base import DATASET_TITLES, Cell
+from .html import escape, small
+from .runs import Record
+from .specs import AugmentSpec, RunSpec, TrainSpec
+
+NOT_PUBLISHED = "not yet published"
+VERDICT_CLASSES = {REPRODUCED: "reproduced", PARTLY: "partly", NOT_REPRODUCED: "not", NOT_TESTED: "untested"}
+
+# --------------------------------------------------------------------------- words
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``45 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def count(n: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def slug(text: str) -> str:
+    """``text`` as a part of a file name."""
+    return text.lower().replace(", ", "-").replace(" ", "-")
+
+
+def devices(records: Sequence[Record]) -> str:
+    """The devices that runs were made on."""
+    return ", ".join(sorted({record.environment["device"] for record in records}))
+
+
+def what_is_left(plan: planning.Plan) -> str:
+    """How many of a plan's runs are done, and how long the others will take."""
+    if not plan.missing:
+        return "all of them done already"
+    return f"{plan.cached} of them done already; the rest will take about {duration(plan.seconds)}"
+
+
+# --------------------------------------------------------------------------- cells of tables
+
+
+def number(value: float, unit: str) -> str:
+    """A value with as many digits as its unit deserves."""
+    return minus(f"{value:.1f}" if unit in ("%", "million") else f"{value:.3f}")
+
+
+def paper_cell(key: tuple[str, str, str], notes: dict[str, str]) -> str:
+    """The paper's value; ``notes`` collects the footnotes that it needs."""
+    known = paper.value(*key)
+    if known is None:
+        notes["unknown"] = "n/a: the paper gives no such value, or it is not known to this study."
+        return "n/a"
+    text = f"{known.value:g} {known.unit}"
+    if known.source == "unchecked":
+        notes["unchecked"] = f"† {paper.SOURCES['unchecked']}: recalled from the paper's table and not compared with it again."
+        text += '<sup title="unchecked transcription">†</sup>'
+    return text
+
+
+def measured_cell(cell: Cell | None) -> str:
+    """A measured value with interval, setting and n, as HTML; a dash without one."""
+    if cell is None:
+        return '<span class="mlp-muted">–</span>'
+    estimate = cell.estimate
+    text = number(estimate.mean, cell.unit)
+    if estimate.low is not None:
+        text += f" [{number(estimate.low, cell.unit)}, {number(estimate.high, cell.unit)}]"
+    about = [escape(cell.setting)] if cell.setting and estimate.n else []
+    about += [f"n = {estimate.n}"] if estimate.n else []
+    return f'<span class="mlp-number">{f"{text} {cell.unit}".rstrip()}</span>' + small("; ".join(about))
+
+
+def cells_frame(keys, ours: dict, study: dict):
+    """Everything a table shows, in full precision."""
+    import pandas as pd
+
+    rows = []
+    for key in keys:
+        known = paper.value(*key)
+        row = dict(zip(("item", "row", "column"), key, strict=True))
+        row |= {"paper": known.value if known else None, "paper_source": known.source if known else "unknown"}
+        for side, cells in (("study", study), ("execution", ours)):
+            cell = cells.get(key)
+            if cell is not None:
+                estimate = cell.estimate
+                row |= {f"{side}_{name}": getattr(estimate, name) for name in ("mean", "low", "high", "n")}
+                row |= {f"{side}_setting": cell.setting, f"{side}_runs": " ".join(cell.run_ids), "unit": cell.unit}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def judgement_cells(judgement: Judgement) -> dict[str, str]:
+    """The cells ``verdict`` and ``effect``. A verdict is told by its word first and by its color second."""
+    verdict = f'<span class="mlp-verdict {VERDICT_CLASSES[judgement.verdict]}">{escape(judgement.verdict)}</span>'
+    return {"verdict": verdict, "effect": minus(escape(judgement.effect_text())) + small(escape(judgement.note))}
+
+
+def minus(text: str) -> str:
+    """``text`` with real minus signs before its numbers."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
+# --------------------------------------------------------------------------- settings
+
+
+def _trained(spec: RunSpec) -> TrainSpec:
+    return spec if isinstance(spec, TrainSpec) else spec.upstream
+
+
+def augmentation(spec: AugmentSpec) -> str:
+    """What is augmented, in a few words."""
+    parts = ["flips"] if spec.flip else []
+    if spec.crop_scale:
+        parts.append(f"crops of {spec.crop_scale[0]:g} to {spec.crop_scale[1]:g} of the area")
+    if spec.mixup:
+        parts.append(f"MixUp {spec.mixup:g}")
+    return ", ".join(parts) or "none"
+
+
+FACTS: dict[str, Callable[[TrainSpec], object]] = {
+    "model": lambda s: s.model.name,
+    "data": lambda s: DATASET_TITLES.get(s.data.name, s.data.name),
+    "training images": lambda s: f"{s.data.examples:,}" if s.data.examples else "all",
+    "pixels": lambda s: "as they are" if s.data.pixel_permutation is None else "permuted",
+    "augmentation": lambda s: augmentation(s.augment),
+    "epochs": lambda s: s.epochs,
+    "batch size": lambda s: f"{s.batch_size:,}",
+    "optimizer": lambda s: s.optimizer.name,
+    "learning rate": lambda s: f"{s.optimizer.lr:g}",
+    "weight decay": lambda s: f"{s.optimizer.weight_decay:g}",
+    "label smoothing": lambda s: f"{s.label_smoothing:g}",
+    "seeds": lambda s: s.seed,
+}
+"""The settings of a training run that a chapter shows, by the name it shows them under."""
+
+
+def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
+    """Each setting's different values over some runs."""
+    runs = [_trained(spec) for spec in specs]
+    return {name: "; ".join(dict.fromkeys(str(fact(run)) for run in runs)) for name, fact in FACTS.items()}
+
+
+# --------------------------------------------------------------------------- provenance
+
+
+def _anchor(side: str, run_id: str) -> str:
+    return f"{slug(side)}-{run_id}"
+
+
+def numbers_table(side: str, cells: Sequence[Cell]) -> str:
+    """Every number with links to its runs in :func:`runs_table`, as HTML."""
+    rows = [
+        {
+            "number": escape(f"{cell.row}, {cell.column}"),
+            "value": f"{number(cell.estimate.mean, cell.unit)} {cell.unit}",
+            "runs": "<br>".join(f'<a href="#{_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids),
+        }
+        for cell in cells
+    ]
+    return html.table(rows, f"<b>{side}</b>: the runs behind each number", row_headers=("number",))
+
+
+def runs_table(side: str, records: Sequence[Record]) -> str:
+    """How each run was made and how fast it was, as HTML."""
+    rows = []
+    for record in records:
+        compute, environment = record.compute, record.environment
+        commit = (environment.get("commit") or "unknown")[:10]
+        rows.append(
+            {
+                "run": f'<code id="{_anchor(side, record.id)}">{escape(record.id)}</code>',
+                "settings": escape(_settings_line(record.spec)),
+                "ended": escape(record.status),
+                "training": duration(compute["seconds"]) if "seconds" in compute else "–",
+                "images/s": f"{compute['images_per_second']:,.0f}" if compute.get("images_per_second") else "–",
+                "of matmul rate": f"{100 * compute['matmul_fraction']:.0f} %" if compute.get("matmul_fraction") else "–",
+                "device": escape(f"{environment['device']}, {environment['precision']}"),
+                "torch": escape(environment["torch"]),
+                "commit": f"<code>{commit}</code>" + (" + changes" if environment.get("dirty") else ""),
+            }
+        )
+    return html.table(rows, f"<b>{side}</b>: the runs", row_headers=("run",))
+
+
+def _settings_line(spec: RunSpec) -> str:
+    if not isinstance(spec, TrainSpec):
+        return f"first layer, {spec.at}, of {spec.upstream.id}"
+    hidden = ("weight decay",) if not spec.optimizer.weight_decay else ()
+    return "; ".join(f"{name}: {fact(spec)}" for name, fact in FACTS.items() if name not in hidden)
