@@ -11,9 +11,10 @@ import torch
 
 from . import data, filters, machine, training, weights
 from .errors import MlplibError
+from .files import replacing
 from .models import build_model
 from .progress import quiet
-from .runs import Record, RunStore, by_id, replacing, storage_errors
+from .runs import Record, RunStore, by_id
 from .specs import FilterSpec, RunSpec, TrainSpec
 from .stopping import StopRequest
 
@@ -111,7 +112,7 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
     else:
         found = filters.as_filters(_first_layer(executor, spec, image_shape, len(dataset.classes)), image_shape)
         metrics = filters.describe(found)
-        with storage_errors(folder), replacing(folder / MOSAIC) as temporary:
+        with replacing(folder / MOSAIC) as temporary:
             with open(temporary, "wb") as file:
                 np.save(file, filters.mosaic(found))
     return Record(

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .baselines import small_cnn
 from .errors import MlplibError
+from .files import replacing
 from .specs import ModelSpec
-from .weights import replacing
 
 NORMS = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d, "none": nn.Identity}
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}

@@ -12,8 +12,9 @@ from pathlib import Path
 from .errors import MlplibError
 from .execution import MOSAIC
 from .experiments import experiment
+from .files import replacing, storage_errors
 from .profiles import PROFILES, Profile, profile
-from .runs import Record, RunStore, replacing, storage_errors
+from .runs import Record, RunStore
 
 ARTIFACTS = (MOSAIC,)
 """Small files of a run that are published beside its record."""

@@ -7,10 +7,8 @@ finished its checkpoint. A record that is there is never written again, so it ca
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import MlplibError
+from .files import replacing, storage_errors
 from .specs import RunSpec, spec_from_json
 
 RECORD_FORMAT = 1
@@ -144,9 +143,8 @@ class RunStore:
         path = self.folder(record.id) / "record.json"
         if path.exists():
             raise MlplibError(f"{path} exists and records are never overwritten: delete its folder to run again")
-        with storage_errors(self.root):
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _damaged(path: Path, why: object) -> MlplibError:
@@ -159,44 +157,6 @@ def _clear_leftovers(folder: Path) -> None:
         if path.name != ".lock":
             with suppress(OSError):
                 path.unlink()
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
-
-
-@contextmanager
-def storage_errors(root: Path, variable: str = "MLPLIB_RUNS") -> Iterator[None]:
-    """Say in one line what is wrong with a folder that cannot be written to; ``variable`` sets another one."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise MlplibError(
-                f"the disk of {root} is full ({error.strerror}): free some space and start again, "
-                "finished runs are kept"
-            ) from error
-        if error.errno in _NOT_WRITABLE:
-            raise MlplibError(
-                f"{root} cannot be written to ({error.strerror}): choose another folder ({variable})"
-            ) from error
-        raise
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and put it in the place of ``path`` when that is done.
-
-    A reader sees the old content or all of the new one, whenever this process is killed.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def by_id(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:

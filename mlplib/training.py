@@ -22,10 +22,10 @@ from . import machine, weights
 from .data import ImageDataset
 from .data.resident import Batch, ResidentData, put_on_device
 from .errors import Interrupted, MlplibError
+from .files import replacing
 from .models import build_model, count_macs, count_parameters, outline
 from .optim import build_optimizer, learning_rate
 from .progress import quiet
-from .runs import replacing, storage_errors
 from .specs import ModelSpec, TrainSpec
 from .stopping import StopRequest
 
@@ -265,7 +265,7 @@ def save_checkpoint(path: Path, state: TrainState, micro_batch: int) -> None:
         "micro_batch": micro_batch,
         **{name: getattr(state, name) for name in ("epoch", "batch", "images", "seconds", "diverged", "history")},
     }
-    with storage_errors(path.parent), replacing(path) as temporary:
+    with replacing(path) as temporary:
         torch.save(content, temporary)
 
 
@@ -304,8 +304,7 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
         metrics |= {f"train_{name}": value for name, value in seen.items()}
         metrics["weights_sha256"] = weights_digest(state.model)
         if folder is not None:
-            with storage_errors(folder):
-                weights.save(folder / WEIGHTS, state.model.state_dict())
+            weights.save(folder / WEIGHTS, state.model.state_dict())
     return Trained(
         model=state.model,
         status="diverged" if state.diverged else "completed",

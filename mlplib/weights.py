@@ -7,12 +7,10 @@ that has only torch and NumPy writes and reads the same files through the few fu
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import MlplibError
+from .files import replacing
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -90,34 +89,6 @@ def load(path: str | Path) -> dict[str, Tensor]:
             f"the weights {path} are truncated or not a safetensors file ({_line(error)}): "
             "delete the file and make it again"
         ) from None
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success the file written there replaces ``path``.
-
-    Missing folders are made.
-
-    Raises:
-        MlplibError: writing failed; the temporary file is gone and ``path`` is as it was.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        # Without this a power cut could leave the new name on empty contents.
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save wraps some failures in RuntimeError
-        reason = getattr(error, "strerror", None) or _line(error)
-        raise MlplibError(
-            f"cannot write {path}: {reason}; check that the folder is writable and the disk not full"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):  # mostly because it is not there, now or from the start
-            temporary.unlink()
 
 
 def _line(error: Exception) -> str:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from small_runs import environment, record, small
 
 from mlplib.errors import MlplibError
-from mlplib.runs import RECORD_FORMAT, Record, RunStore, by_id, replacing, storage_errors
+from mlplib.files import replacing, storage_errors
+from mlplib.runs import RECORD_FORMAT, Record, RunStore, by_id
 from mlplib.specs import FilterSpec
 
 SPEC = small()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mlplib import weights
 from mlplib.errors import MlplibError
+from mlplib.files import replacing
 
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
@@ -118,7 +119,7 @@ def test_failed_writing_keeps_the_old_file(error, tmp_path):
     path = tmp_path / "w"
     weights.save(path, {"a": torch.ones(3)})
     with pytest.raises(MlplibError, match=r"cannot write .*(No space left|short write).*disk not full"):
-        with weights.replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_bytes(b"half")
             raise error
     assert os.listdir(tmp_path) == ["w"]
@@ -128,7 +129,7 @@ def test_failed_writing_keeps_the_old_file(error, tmp_path):
 def test_interrupted_writing_keeps_the_old_file(tmp_path):
     path = tmp_path / "w"
     weights.save(path, {"a": torch.ones(3)})
-    with pytest.raises(KeyboardInterrupt), weights.replacing(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
         temporary.write_bytes(b"half")
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == ["w"]

@@ -1,0 +1,62 @@
+"""Writing files so that nothing is ever half there, and saying in one line what is wrong with a folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import MlplibError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder; on success the file written there replaces ``path``.
+
+    Missing folders are made.
+
+    Raises:
+        MlplibError: writing failed; the temporary file is gone and ``path`` is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        # Without this a power cut could leave the new name on empty contents.
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save wraps some failures in RuntimeError
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise MlplibError(
+            f"cannot write {path}: {reason}; check that the folder is writable and the disk not full"
+        ) from None
+    finally:
+        with suppress(OSError):  # mostly because it is not there, now or from the start
+            temporary.unlink()
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+
+
+@contextmanager
+def storage_errors(root: Path, variable: str = "MLPLIB_RUNS") -> Iterator[None]:
+    """Say in one line what is wrong with a folder that cannot be written to; ``variable`` sets another one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise MlplibError(
+                f"the disk of {root} is full ({error.strerror}): free some space and start again, "
+                "finished runs are kept"
+            ) from error
+        if error.errno in _NOT_WRITABLE:
+            raise MlplibError(
+                f"{root} cannot be written to ({error.strerror}): choose another folder ({variable})"
+            ) from error
+        raise
