@@ -1,7 +1,8 @@
-"""What a chapter's cells call: the banner, the runs, the table, the figures, the verdicts, and where the numbers come from.
+"""What a chapter's cells call: banner, runs, table, figures, verdicts, and where the numbers come from.
 
-Everything that a chapter shows of results is made here from records, so no number is typed into a notebook. "This
-execution" are the runs of the profile and seeds in the notebook's parameters; "this study" are the published records.
+Everything that a chapter shows of results is made here from records, so no number is typed into a notebook.
+"This execution" are the runs of the profile and seeds in the notebook's parameters; "this study" are the
+published records.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ from .tables import (
 
 
 def open_chapter(name: str, **parameters) -> Chapter:
-    """The first call of a chapter: check the notebook's parameters, find runs and published records. Trains nothing.
+    """The first call of a chapter: check the notebook's parameters, find published records. Trains nothing.
 
     Args:
         name: the experiment's.
         parameters: the notebook's, see :class:`mlplib.parameters.Parameters`.
 
     Raises:
-        MlplibError: a parameter is unknown or impossible; a notebook shows this and every later one as a single line.
+        MlplibError: a parameter is unknown or impossible; a notebook shows this and every later one as a
+        single line.
     """
     session = open_session(parameters)
     return Chapter(name, experiment(name), session, published(name, session.results_dir))
@@ -114,7 +116,7 @@ class Chapter:
     # ------------------------------------------------------------------ the runs
 
     def run(self) -> list[Record]:
-        """Do every run that has no record yet, and give all records. Shows how far it is, and in the end what it cost.
+        """Do every run that has no record yet, and give all records. Shows how far it is, then what it cost.
 
         Raises:
             Interrupted: stopped on request; the same call goes on from there.
@@ -144,7 +146,9 @@ class Chapter:
         if not lost:
             return html.box(f"<p>{text}</p>")
         names = ", ".join(f"<code>{escape(record.id)}</code>" for record in lost)
-        warning = f"{count(len(lost), 'run')} diverged and is missing below (the loss stopped being finite): {names}."
+        warning = (
+            f"{count(len(lost), 'run')} diverged (a loss that is not finite) and is left out below: {names}."
+        )
         return html.box(f"<p>{text}</p><p>{warning}</p>", warning=True)
 
     # ------------------------------------------------------------------ tables
@@ -181,8 +185,9 @@ class Chapter:
                 row[self._study_heading()] = measured_cell(study.get(key))
                 row[self._heading()] = measured_cell(ours.get(key))
             rows.append(row)
-        about = [escape(item or ", ".join(self.experiment.ITEMS)), *(escape(c) for c in columns if len(columns) == 1)]
-        caption = f"<b>{', '.join(about)}</b>"
+        about = [item] if item else list(self.experiment.ITEMS)
+        about += columns if len(columns) == 1 else ()
+        caption = f"<b>{escape(', '.join(about))}</b>"
         if not counted:
             caption += ". Means over seeds, with 95 % intervals in brackets"
         text = html.table(rows, caption, row_headers=("", " ") if len(columns) > 1 else ("",))
@@ -210,8 +215,8 @@ class Chapter:
         drawn = self.experiment.FIGURES[name]
         where = f"{self.profile.name}, {count(len(self.session.seeds), 'seed')}"
         if self.study and self._same_as_study():
-            parts = [self._draw(name, drawn, self.records, self.store.root, f"This study and this execution ({where})")]
-            return Html(html.figures(parts))
+            label = f"This study and this execution ({where})"
+            return Html(html.figures([self._draw(name, drawn, self.records, self.store.root, label)]))
         parts = [self._draw(name, drawn, self.records, self.store.root, f"This execution ({where})")]
         if self.study:
             label = f"This study ({self._study_label()})"
@@ -253,7 +258,7 @@ class Chapter:
     # ------------------------------------------------------------------ settings and provenance
 
     def settings(self) -> Html:
-        """The settings of this execution and of the study beside those of profile ``paper``; what differs from it is bold."""
+        """This execution's and the study's settings beside those of profile ``paper``, bold if different."""
         as_paper = self.experiment.runs(PROFILES["paper"], PROFILES["paper"].seeds)
         columns = {"profile paper": facts(as_paper)}
         if self.study:
@@ -292,7 +297,7 @@ class Chapter:
         return [record for record in found if record is not None]
 
     def show(self, figure, caption: str, alt: str) -> Html:
-        """A matplotlib figure of one's own, with what every figure needs: a caption and a text for who cannot see it."""
+        """A matplotlib figure of one's own, with its caption and, in ``alt``, what it shows in words."""
         return Html(html.figures([html.figure(html.svg_image(figure, alt), escape(caption))]))
 
 
@@ -307,6 +312,6 @@ def _with_callees(function: Callable) -> list[Callable]:
         codes = [current.__code__]
         for code in codes:
             codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-            called = (current.__globals__.get(name) for name in code.co_names)
-            todo += [f for f in called if inspect.isfunction(f) and f.__module__.startswith("mlplib.experiments")]
+            called = filter(inspect.isfunction, map(current.__globals__.get, code.co_names))
+            todo += [f for f in called if f.__module__.startswith("mlplib.experiments")]
     return found

@@ -63,8 +63,8 @@ def _as_strips(image: np.ndarray, lines: int = 4) -> np.ndarray:
 def wiring(patches: int = 5, channels: int = 4, seed: int = 0) -> Figure:
     """The matrices by which a Mixer and an MLP map all inputs to all outputs, for a small network.
 
-    Inputs and outputs are ordered by patch, then by channel. One color is one trained number: a Mixer uses its
-    few numbers again and again and leaves the white places out; an MLP has one of its own at every place.
+    Inputs and outputs are ordered by patch, then by channel. One color is one trained number: a Mixer uses
+    its few numbers again and again and leaves the white places out; an MLP has one of its own at every place.
     """
     rng = np.random.default_rng(seed)
     tokens, mixing = rng.uniform(0.1, 1, (patches, patches)), rng.uniform(0.1, 1, (channels, channels))
@@ -154,7 +154,8 @@ def _box(axes, place: float, name: str, width: int) -> None:
     color = BLUE if name.startswith("Linear") else SKY if name.endswith("LU") else GOLD
     wide = _box_width(width)
     shape = "round,pad=0.02,rounding_size=0.06"
-    axes.add_patch(FancyBboxPatch((-wide / 2, place - 0.25), wide, 0.5, boxstyle=shape, facecolor=color, lw=0))
+    corner = (-wide / 2, place - 0.25)
+    axes.add_patch(FancyBboxPatch(corner, wide, 0.5, boxstyle=shape, facecolor=color, linewidth=0))
     axes.text(0, place, name, ha="center", va="center", fontsize=10, color="white" if color == BLUE else INK)
 
 

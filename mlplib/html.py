@@ -1,4 +1,4 @@
-"""The few pieces of HTML that chapters are made of: tables, figures, folds. They look right in a book and in Jupyter."""
+"""The few pieces of HTML that chapters are made of, for a book and for Jupyter: tables, figures, folds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 STYLE = """
-.mlp-box { border: 1px solid var(--pst-color-border, #c9ccd1); border-left: 4px solid #0072B2; border-radius: 4px;
-  padding: .6rem 1rem; margin: .8rem 0; }
+.mlp-box { border: 1px solid var(--pst-color-border, #c9ccd1); border-left: 4px solid #0072B2;
+  border-radius: 4px; padding: .6rem 1rem; margin: .8rem 0; }
 .mlp-box.mlp-warning { border-left-color: #D55E00; }
 .mlp-box dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; }
 .mlp-box dt { font-weight: 600; } .mlp-box dd { margin: 0; overflow-wrap: anywhere; }
@@ -27,12 +27,14 @@ STYLE = """
 .mlp-muted { opacity: .8; }
 .mlp-small { font-size: .85em; opacity: .85; display: block; }
 .mlp-figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
-.mlp-figures figure { margin: .8rem 0; padding: 0; flex: 0 1 auto; max-width: min(100%, 40rem); text-align: left; }
+.mlp-figures figure { margin: .8rem 0; padding: 0; flex: 0 1 auto; max-width: min(100%, 40rem);
+  text-align: left; }
 .mlp-figures img { max-width: 100%; height: auto; margin: 0; background: #fff; }
-.mlp-figures figcaption { font-size: .9em; font-weight: normal; text-align: left; margin: .3rem 0 0; padding: 0;
-  color: var(--pst-color-text-base, inherit); }
+.mlp-figures figcaption { font-size: .9em; font-weight: normal; text-align: left; margin: .3rem 0 0;
+  padding: 0; color: var(--pst-color-text-base, inherit); }
 .mlp-claim { margin: 1.4rem 0 0; } .mlp-claim p { margin: 0 0 .3rem; }
-.mlp-verdict { font-weight: 600; display: block; border-left: .5em solid; padding-left: .4em; min-width: 6.5rem; }
+.mlp-verdict { font-weight: 600; display: block; border-left: .5em solid; padding-left: .4em;
+  min-width: 6.5rem; }
 .mlp-verdict.reproduced { border-color: #009E73; } .mlp-verdict.partly { border-color: #E69F00; }
 .mlp-verdict.not { border-color: #D55E00; } .mlp-verdict.untested { border-color: #999; }
 .mlp-fold { margin: .8rem 0; } .mlp-fold > summary { cursor: pointer; font-weight: 600; }
@@ -111,8 +113,8 @@ def svg_image(figure, alt: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     plt.close(figure)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" width="{width}" height="{height}">'
+    source = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f'<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}">'
 
 
 def figure(image: str, caption: str) -> str:

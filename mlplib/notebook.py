@@ -1,14 +1,15 @@
 """Executing a notebook as a chapter. Three people come here, and this is what they type and see.
 
-*Who reads the book* types nothing. Every chapter opens with what it teaches and a box that names the device and the cost;
-every number has its settings, its seeds and its runs one click away.
+*Who reads the book* types nothing. Every chapter opens with what it teaches and a box that names the device
+and the cost; every number has its settings, its seeds and its runs one click away.
 
-*Who executes it again* types ``make book``, ``mlplib notebook filters --profile smoke``, or
-``papermill notebooks/filters.ipynb out.ipynb -p profile smoke``, and sees a line for every run under way, then where the
+*Who executes it again* types ``make book``, ``mlplib notebook filters --profile smoke``, or ``papermill
+notebooks/filters.ipynb out.ipynb -p profile smoke``, and sees a line for every run under way, then where the
 chapter is. Typing it again trains nothing. A wrong parameter ends in one line before anything starts.
 
-*Who teaches with it* opens the notebook in Jupyter, changes the cell ``parameters`` or calls the library in a cell of their
-own: a chapter's cells are a few named calls, and everything that they show comes from :mod:`mlplib.chapter`.
+*Who teaches with it* opens the notebook in Jupyter, changes the cell ``parameters`` or calls the library in a
+cell of their own: a chapter's cells are a few named calls, and everything that they show comes from
+:mod:`mlplib.chapter`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def names() -> list[str]:
     """Every notebook by name, those of experiments in the book's order first.
 
     Raises:
-        MlplibError: there is no folder ``notebooks``, as when the package was installed without its source tree.
+        MlplibError: there is no folder ``notebooks``, as when the package was installed without its source
+        tree.
     """
     from .experiments import EXPERIMENTS
 
@@ -55,11 +57,13 @@ def execute(
     Args:
         parameters: as in :class:`mlplib.parameters.Parameters`; what is left out keeps its default.
         out: where the executed notebook goes, whether it succeeded or stops at the cell that failed.
-            None: a success goes to ``book/chapters/<name>.ipynb``, a failure to ``book/_build/executed/<name>.ipynb``.
+            None: a success goes to ``book/chapters/<name>.ipynb``, a failure to
+            ``book/_build/executed/<name>.ipynb``.
         say: called with each line that tells how far the work is.
 
     Raises:
-        MlplibError: an unknown notebook or parameter, no usable kernel, a folder that cannot be written to (nothing was
+        MlplibError: an unknown notebook or parameter, no usable kernel, a folder that cannot be written to
+        (nothing was
             started then), or a cell failed.
         Interrupted: Ctrl-C; finished and checkpointed runs are kept.
     """
@@ -73,7 +77,8 @@ def execute(
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text("", encoding="utf-8")
     except OSError as error:
-        raise MlplibError(f"{target} cannot be written ({error.strerror}): choose another place with --out") from None
+        problem = f"{target} cannot be written ({error.strerror}): choose another place with --out"
+        raise MlplibError(problem) from None
     try:
         _papermill(ROOT / "notebooks" / f"{name}.ipynb", temporary, given, say)
     except BaseException:
@@ -89,25 +94,26 @@ def execute(
 
 
 def _given(parameters: Mapping[str, object]) -> dict[str, object]:
-    """The parameters to inject: checked, those at their default left out, folders relative to the source tree."""
+    """The parameters to inject: checked, without defaults, folders relative to the source tree."""
     checked = parse(parameters)
     given = {k: v for k, v in checked.model_dump(mode="json").items() if v != getattr(Parameters(), k)}
     for folder in ("runs_dir", "results_dir"):
         if folder in given:
-            # The notebook runs in the source tree, and an absolute path would name this machine's folders in the book.
+            # The notebook runs in the source tree, and the book should not tell where that is.
             given[folder] = os.path.relpath(Path(given[folder]).expanduser(), ROOT)
     return given
 
 
 def _check_kernel() -> None:
-    """Make sure that the kernel is this very interpreter: another one would lack the package or run other versions of it."""
+    """Refuse a kernel that is another interpreter: it may lack the package, or have another version of it."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     try:
         command = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
     except NoSuchKernel:
-        raise MlplibError(f"there is no Jupyter kernel {KERNEL!r}: install it with {sys.executable} -m pip install ipykernel") from None
+        install = f"{sys.executable} -m pip install ipykernel"
+        raise MlplibError(f"there is no Jupyter kernel {KERNEL!r}: install it with {install}") from None
     # Jupyter replaces a bare "python" by the interpreter that it runs in.
     bare = os.path.basename(command) == command and command.startswith("python")
     if not bare and Path(command).absolute() != Path(sys.executable).absolute():
@@ -135,7 +141,6 @@ class _Narrator:
 def _papermill(source: Path, target: Path, parameters: dict, say: Callable[[str], None]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     try:
         papermill.execute_notebook(
@@ -146,15 +151,16 @@ def _papermill(source: Path, target: Path, parameters: dict, say: Callable[[str]
             cwd=ROOT,
             progress_bar=False,
             stdout_file=_Narrator(say),
-            # Over sockets of this user alone: other users of the machine cannot listen, as they could over TCP.
-            config=Config({"KernelManager": {"transport": "ipc"}}),
+            extra_arguments=["--log-level=CRITICAL"],  # its talk of sockets and signals is not for a reader
         )
     except KeyboardInterrupt:
-        raise Interrupted(f"stopped in notebook {source.stem}: start it again and it goes on from its last checkpoint") from None
+        again = "start it again and it goes on from its last checkpoint"
+        raise Interrupted(f"stopped in notebook {source.stem}: {again}") from None
     except PapermillExecutionError as error:
         kind = {"Interrupted": Interrupted, "KeyboardInterrupt": Interrupted}.get(error.ename, MlplibError)
         # The library's own errors say what to do; of others the reader needs the kind and the place.
-        what = error.evalue if error.ename in ("MlplibError", "Interrupted") else f"{error.ename}: {error.evalue}"
+        own = error.ename in (MlplibError.__name__, Interrupted.__name__)
+        what = error.evalue if own else f"{error.ename}: {error.evalue}"
         raise kind(f"notebook {source.stem} stopped at cell {error.exec_count}: {what}") from None
 
 

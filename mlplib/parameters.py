@@ -1,4 +1,4 @@
-"""The parameters of a notebook, checked at the edge: before a kernel starts, and in its first cell under plain papermill.
+"""A notebook's parameters, checked before a kernel starts, and in its first cell under plain papermill.
 
 papermill itself only warns of a parameter it does not know, and hands on whatever YAML makes of a value.
 """
@@ -18,8 +18,9 @@ from .profiles import profile as find_profile
 class Parameters(BaseModel):
     """What a reader may set in a notebook's cell ``parameters``.
 
-    ``profile``: how much to spend; ``seeds``: None for the profile's own; ``runs_dir, results_dir``: folders of the runs
-    and of the published records, None for the usual places; ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
+    ``profile``: how much to spend; ``seeds``: None for the profile's own; ``runs_dir, results_dir``: folders
+    of the runs and of the published records, None for the usual places; ``device``: ``auto``, ``cpu``,
+    ``cuda`` or ``cuda:<number>``.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -44,7 +45,7 @@ class Parameters(BaseModel):
     @classmethod
     def _not_empty(cls, folder: str | None) -> str | None:
         if folder is not None and not folder.strip():
-            raise MlplibError("runs_dir and results_dir must name a folder: leave them out for the usual places")
+            raise MlplibError("runs_dir and results_dir name folders: leave them out for the usual ones")
         return folder
 
     @field_validator("device")
@@ -71,7 +72,7 @@ def parse(values: Mapping[str, object]) -> Parameters:
     """The parameters that ``values`` give.
 
     Raises:
-        MlplibError: a parameter is unknown, of the wrong type, or not possible; one line says which would be right.
+        MlplibError: a parameter is unknown, of the wrong type, or not possible; one line tells.
     """
     refuse_unknown(values)
     try:
@@ -121,8 +122,8 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
 def names_set_by(cells: Iterable[str]) -> list[str]:
     """The names that parameter cells assign, among the sources of cells executed so far.
 
-    A parameter cell is one that papermill injected (it starts with ``# Parameters``), or one that does nothing but assign
-    constants and sets at least one parameter, like a notebook's own.
+    A parameter cell is one that papermill injected (it starts with ``# Parameters``), or one that does
+    nothing but assign constants and sets at least one parameter, like a notebook's own.
     """
     found: list[str] = []
     for source in cells:

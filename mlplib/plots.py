@@ -1,7 +1,7 @@
-"""The look of every figure: one style, colors that color-blind readers tell apart, sizes that a phone can show.
+"""The look of every figure: one style, colors for color-blind readers too, sizes that a phone can show.
 
-Every function takes data and gives a new matplotlib figure. The style holds inside these functions only: nothing that the
-reader draws afterwards looks different.
+Every function takes data and gives a new matplotlib figure. The style holds inside these functions only:
+nothing that the reader draws afterwards looks different.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from contextlib import contextmanager
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 BLUE, ORANGE, GREEN, PINK, GOLD, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
-"""Okabe and Ito's colors, which stay apart under the common color deficiencies (https://jfly.uni-koeln.de/color/)."""
+"""Okabe and Ito's colors, made for color-blind readers too (https://jfly.uni-koeln.de/color/)."""
 
 INK, MUTED, GRID = "#1a1a1a", "#595959", "#dddddd"
 WIDTH = 5.4
@@ -108,10 +110,11 @@ def _known(names: Sequence[str]) -> dict[str, str]:
 def accuracy_curves(frame) -> Figure:
     """Accuracy against epoch: a row of panels a data set, a panel an augmentation, a color a model.
 
-    Test accuracy is solid, training accuracy dotted. With several seeds, lines are means and bands span all seeds.
+    Test accuracy is solid, training accuracy dotted. Of several seeds, lines are means and bands span all.
 
     Args:
-        frame: columns ``data, model, augmentation, seed, split ("test", "train"), epoch, accuracy`` (percent).
+        frame: columns ``data, model, augmentation, seed, split, epoch, accuracy``; ``split`` is ``test`` or
+            ``train``, accuracy in percent.
     """
     if frame.empty:
         return nothing_to_draw()
@@ -131,10 +134,12 @@ def accuracy_curves(frame) -> Figure:
             axes.set_xlim(left=0)
             axes.locator_params(axis="x", integer=True, nbins=5)
         row[0].set_ylabel("accuracy (%)")
-    lines = [matplotlib.lines.Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    lines = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
     for split, line in (("test", "-"), ("train", ":")):
-        lines.append(matplotlib.lines.Line2D([], [], color=MUTED, linestyle=line, label=split))
-    figure.legend(handles=lines, loc="outside lower center", ncols=4, columnspacing=1.2, handlelength=1.6)
+        lines.append(Line2D([], [], color=MUTED, linestyle=line, label=split))
+    if frame["seed"].nunique() > 1:
+        lines.append(Patch(color=MUTED, alpha=0.18, linewidth=0, label="all seeds"))
+    figure.legend(handles=lines, loc="outside lower center", ncols=5, columnspacing=1.0, handlelength=1.4)
     return figure
 
 
@@ -153,7 +158,7 @@ def _mean_and_range(axes, curves, color: str, line: str) -> None:
 
 @styled
 def filter_measures(frame) -> Figure:
-    """A panel a measure, a row a condition: dots are means over units, one a seed; bars the middle half of the units.
+    """A panel a measure, a row a condition: a dot a seed's mean over units, a bar the middle half of them.
 
     Args:
         frame: columns ``condition, measure, seed, mean, q25, median, q75``, in the order to be drawn.
@@ -206,7 +211,7 @@ def filter_mosaics(mosaics: Mapping[str, np.ndarray]) -> Figure:
 
 
 def tiles(filters: np.ndarray, gap: int = 1) -> np.ndarray:
-    """Filters (units, H, W) as one image, in a square grid from the top left, with white gaps; masked where there is none."""
+    """Filters (units, H, W) as one image: a square grid from the top left, masked where there is none."""
     units, height, width = filters.shape
     side = math.ceil(math.sqrt(units))
     image = np.ma.masked_all((side * (height + gap) - gap, side * (width + gap) - gap), filters.dtype)
@@ -224,8 +229,8 @@ def before_and_after(frame, x: str, y: str, hue: str, label: str) -> Figure:
     """What a change does: a line from the value before to the value after, one a seed, a color a group.
 
     Args:
-        frame: one row a value; ``x, y, hue`` are its columns of the two situations, the values and the groups; it has a
-            column ``seed``, too.
+        frame: one row a value, with a column ``seed``; ``x, y, hue`` are its columns of the two situations,
+            the values and the groups.
         label: what the values are, with their unit.
     """
     if frame.empty:
@@ -241,7 +246,8 @@ def before_and_after(frame, x: str, y: str, hue: str, label: str) -> Figure:
         means = group.groupby(x)[y].mean().reindex(situations).dropna()
         if len(means):
             place = situations.index(means.index[-1])
-            axes.annotate(name, (place, means.iloc[-1]), (9, 0), textcoords="offset points", va="center", color=color)
+            at, aside = (place, means.iloc[-1]), (9, 0)
+            axes.annotate(name, at, aside, textcoords="offset points", va="center", color=color)
     axes.set_xticks(range(len(situations)), situations)
     axes.set_xlim(-0.25, len(situations) - 0.3)
     axes.set_xlabel(x)

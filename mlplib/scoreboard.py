@@ -1,4 +1,4 @@
-"""What the notebook ``scoreboard`` shows: the verdict on every claim, and how far every experiment is. Trains nothing."""
+"""What the notebook ``scoreboard`` shows: every claim's verdict, and how far each experiment is."""
 
 from __future__ import annotations
 
@@ -52,20 +52,18 @@ class Scoreboard:
     def claims(self) -> Html:
         """Every claim that has a chapter: criterion, and the verdicts of the study and of this execution."""
         session = self.session
+        study = ledger.from_published(session.results_dir)
+        ours = ledger.from_store(session.profile, session.seeds, session.store.root)
         sides = {
-            "this study": {e.claim.id: e for e in ledger.from_published(session.results_dir) if self._study(e.experiment)},
-            "this execution": {
-                e.claim.id: e
-                for e in ledger.from_store(session.profile, session.seeds, session.store.root)
-                if self._finished(e.experiment)
-            },
+            "this study": {entry.claim.id: entry for entry in study if self._study(entry.experiment)},
+            "this execution": {entry.claim.id: entry for entry in ours if self._finished(entry.experiment)},
         }
         rows = []
         for name, claim in _claims():
             criterion = html.fold("criterion", f"<p>{small(escape(claim.criterion))}</p>")
             link = f'<a href="{name}.html">{escape(experiment(name).TITLE)}</a>'
-            row = {"claim": claim.id}
-            row["the paper says"] = escape(claim.sentence) + small(f"{escape(claim.item)}; chapter {link}") + criterion
+            where = small(f"{escape(claim.item)}; chapter {link}")
+            row = {"claim": claim.id, "the paper says": escape(claim.sentence) + where + criterion}
             for side, absent in (("this study", NOT_PUBLISHED), ("this execution", "not run")):
                 entry = sides[side].get(claim.id)
                 row[side] = _one_cell(entry) if entry else f'<span class="mlp-muted">{absent}</span>'
@@ -78,10 +76,13 @@ class Scoreboard:
         rows = []
         for name in EXPERIMENTS:
             found, chapter = self._study(name), {"chapter": escape(experiment(name).TITLE)}
-            study = _status(found.records, found.profile.name, len(found.records)) if found else _nothing(NOT_PUBLISHED)
+            study = _nothing(NOT_PUBLISHED)
+            if found:
+                study = _status(found.records, found.profile.name, len(found.records))
             rows.append(chapter | {"side": "this study"} | study)
-            ours, wanted = self._finished(name), len(self._wanted(name))
-            execution = _status(ours, self.session.profile.name, wanted) if ours else _nothing("not run")
+            ours, execution = self._finished(name), _nothing("not run")
+            if ours:
+                execution = _status(ours, self.session.profile.name, len(self._wanted(name)))
             rows.append(chapter | {"side": "this execution"} | execution)
         return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
 
@@ -90,7 +91,8 @@ class Scoreboard:
 
     def _wanted(self, name: str) -> list[RunSpec]:
         """Every run of an experiment, those that it reads included."""
-        return list(planning.with_upstream(experiment(name).runs(self.session.profile, self.session.seeds)).values())
+        specs = experiment(name).runs(self.session.profile, self.session.seeds)
+        return list(planning.with_upstream(specs).values())
 
     def _finished(self, name: str) -> list[Record]:
         found = (self.session.store.find(spec) for spec in self._wanted(name))
@@ -122,7 +124,8 @@ def _status(records: Sequence[Record], profile: str, wanted: int) -> dict[str, s
     diverged = sum(record.status != "completed" for record in records)
 
     def different(key: str) -> str:
-        return escape(", ".join(sorted({str(record.environment.get(key) or "unknown") for record in records})))
+        found = {str(record.environment.get(key) or "unknown") for record in records}
+        return escape(", ".join(sorted(found)))
 
     return {
         "profile": escape(profile),

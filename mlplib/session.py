@@ -1,4 +1,4 @@
-"""A notebook's session: its parameters checked, errors in one line, progress that leaves no trace in the saved file."""
+"""A notebook's session: checked parameters, errors in one line, progress that leaves no trace."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def open_session(parameters: Mapping[str, object]) -> Session:
     """Check the parameters, those that papermill injected included. Starts nothing.
 
     Raises:
-        MlplibError: a parameter is unknown or impossible. A notebook shows this and every later one as a single line.
+        MlplibError: a parameter is unknown or impossible. A notebook shows this and every later one as a
+        single line.
     """
     _errors_in_one_line()
     refuse_unknown(names_set_by(_executed_cells()))
@@ -54,7 +55,7 @@ def open_session(parameters: Mapping[str, object]) -> Session:
 
 
 def _usual_runs() -> str | None:
-    """The source tree's ``runs``, wherever the notebook was started; None lets the environment or the folder decide."""
+    """The source tree's ``runs``, wherever the notebook was started; None leaves it to the environment."""
     in_source_tree = (ROOT / "notebooks").is_dir()
     return None if os.environ.get("MLPLIB_RUNS") or not in_source_tree else os.path.relpath(ROOT / "runs")
 

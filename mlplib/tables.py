@@ -1,4 +1,4 @@
-"""Records in words and tables: cells with their intervals, settings side by side, which run a number comes from."""
+"""Records in words and tables: values with intervals, settings side by side, the runs behind a number."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def paper_cell(key: tuple[str, str, str], notes: dict[str, str]) -> str:
         return "n/a"
     text = f"{known.value:g} {known.unit}"
     if known.source == "unchecked":
-        notes["unchecked"] = f"† {paper.SOURCES['unchecked']}: recalled from the paper's table and not compared with it again."
+        notes["unchecked"] = f"† {paper.SOURCES['unchecked']}: recalled from the paper, not compared with it."
         text += '<sup title="unchecked transcription">†</sup>'
     return text
 
@@ -95,15 +95,19 @@ def cells_frame(keys, ours: dict, study: dict):
             if cell is not None:
                 estimate = cell.estimate
                 row |= {f"{side}_{name}": getattr(estimate, name) for name in ("mean", "low", "high", "n")}
-                row |= {f"{side}_setting": cell.setting, f"{side}_runs": " ".join(cell.run_ids), "unit": cell.unit}
+                row |= {f"{side}_setting": cell.setting, f"{side}_runs": " ".join(cell.run_ids)}
+                row["unit"] = cell.unit
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def judgement_cells(judgement: Judgement) -> dict[str, str]:
     """The cells ``verdict`` and ``effect``. A verdict is told by its word first and by its color second."""
-    verdict = f'<span class="mlp-verdict {VERDICT_CLASSES[judgement.verdict]}">{escape(judgement.verdict)}</span>'
-    return {"verdict": verdict, "effect": minus(escape(judgement.effect_text())) + small(escape(judgement.note))}
+    look = VERDICT_CLASSES[judgement.verdict]
+    return {
+        "verdict": f'<span class="mlp-verdict {look}">{escape(judgement.verdict)}</span>',
+        "effect": minus(escape(judgement.effect_text())) + small(minus(escape(judgement.note))),
+    }
 
 
 def minus(text: str) -> str:
@@ -160,14 +164,16 @@ def _anchor(side: str, run_id: str) -> str:
 
 def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     """Every number with links to its runs in :func:`runs_table`, as HTML."""
-    rows = [
-        {
-            "number": escape(f"{cell.row}, {cell.column}"),
-            "value": f"{number(cell.estimate.mean, cell.unit)} {cell.unit}",
-            "runs": "<br>".join(f'<a href="#{_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids),
-        }
-        for cell in cells
-    ]
+    rows = []
+    for cell in cells:
+        links = [f'<a href="#{_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids]
+        rows.append(
+            {
+                "number": escape(f"{cell.row}, {cell.column}"),
+                "value": f"{number(cell.estimate.mean, cell.unit)} {cell.unit}",
+                "runs": "<br>".join(links),
+            }
+        )
     return html.table(rows, f"<b>{side}</b>: the runs behind each number", row_headers=("number",))
 
 
@@ -177,14 +183,15 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
     for record in records:
         compute, environment = record.compute, record.environment
         commit = (environment.get("commit") or "unknown")[:10]
+        rate, share = compute.get("images_per_second"), compute.get("matmul_fraction")
         rows.append(
             {
                 "run": f'<code id="{_anchor(side, record.id)}">{escape(record.id)}</code>',
                 "settings": escape(_settings_line(record.spec)),
                 "ended": escape(record.status),
                 "training": duration(compute["seconds"]) if "seconds" in compute else "–",
-                "images/s": f"{compute['images_per_second']:,.0f}" if compute.get("images_per_second") else "–",
-                "of matmul rate": f"{100 * compute['matmul_fraction']:.0f} %" if compute.get("matmul_fraction") else "–",
+                "images/s": f"{rate:,.0f}" if rate else "–",
+                "of matmul rate": f"{100 * share:.0f} %" if share else "–",
                 "device": escape(f"{environment['device']}, {environment['precision']}"),
                 "torch": escape(environment["torch"]),
                 "commit": f"<code>{commit}</code>" + (" + changes" if environment.get("dirty") else ""),
