@@ -96,7 +96,7 @@ def train(
     state = loop.fresh_state()
     if folder is not None:
         # Sums of other parts round differently: a resumed run keeps its micro-batches so as to end with the same bits.
-        loop.micro_batch = load_checkpoint(folder / CHECKPOINT, state, device) or loop.micro_batch
+        loop.micro_batch = load_checkpoint(folder / CHECKPOINT, state, spec) or loop.micro_batch
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -127,7 +127,7 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, checkpoint_every: f
                 continue
             lap()
             if folder is not None:
-                save_checkpoint(folder / CHECKPOINT, state, loop.micro_batch)
+                save_checkpoint(folder / CHECKPOINT, state, loop.spec, loop.micro_batch)
             saved = mark = time.monotonic()
             if stop:
                 raise Interrupted(
@@ -214,7 +214,9 @@ class Loop:
         state.history["train_accuracy"].append(correct / count)
         if state.epoch in self.spec.evaluate_at and state.epoch < self.spec.epochs:
             found = evaluate(state.model, self.data.test_batches())
-            state.history["test"].append({"epoch": state.epoch, **found})
+            state.diverged = not _all_finite(found)
+            if not state.diverged:
+                state.history["test"].append({"epoch": state.epoch, **found})
 
 
 def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, smoothing: float) -> Tensor:
@@ -249,10 +251,14 @@ def evaluate(model: nn.Module, batches) -> dict[str, float]:
     return {"top1": float(top1) / count, "top5": float(top5) / count, "loss": float(loss) / count}
 
 
+def _all_finite(*measures: dict[str, float]) -> bool:
+    return all(math.isfinite(value) for found in measures for value in found.values())
+
+
 # --------------------------------------------------------------------------- checkpoints
 
 
-def save_checkpoint(path: Path, state: TrainState, micro_batch: int) -> None:
+def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec, micro_batch: int) -> None:
     """Write all that is needed to go on, atomically.
 
     Raises:
@@ -262,6 +268,7 @@ def save_checkpoint(path: Path, state: TrainState, micro_batch: int) -> None:
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "sums": state.sums,
+        "spec": spec.to_json(),
         "micro_batch": micro_batch,
         **{name: getattr(state, name) for name in ("epoch", "batch", "images", "seconds", "diverged", "history")},
     }
@@ -269,7 +276,7 @@ def save_checkpoint(path: Path, state: TrainState, micro_batch: int) -> None:
         torch.save(content, temporary)
 
 
-def load_checkpoint(path: Path, state: TrainState, device: torch.device) -> int | None:
+def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec) -> int | None:
     """Bring ``state`` to where the checkpoint was and give its micro-batch; None if there is no checkpoint.
 
     Raises:
@@ -278,14 +285,16 @@ def load_checkpoint(path: Path, state: TrainState, device: torch.device) -> int 
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location=state.sums.device, weights_only=True)
+        if content.pop("spec") != spec.to_json():
+            raise ValueError("it is of a run with other settings")
         state.model.load_state_dict(content.pop("model"))
         state.optimizer.load_state_dict(content.pop("optimizer"))
         micro_batch = content.pop("micro_batch")
         for name, value in content.items():
             setattr(state, name, value)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MlplibError(f"{path} is damaged ({reason}): delete it and the run starts over") from None
     return micro_batch
 
@@ -298,9 +307,12 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
     metrics: dict = {}
     if not state.diverged:
         found = evaluate(state.model, data.test_batches())
+        seen = evaluate(state.model, data.train_sample(len(data.test)))
+        # The last step can leave weights whose loss nobody has seen yet.
+        state.diverged = not _all_finite(found, seen)
+    if not state.diverged:
         state.history["test"].append({"epoch": spec.epochs, **found})
         metrics = {f"test_{name}": value for name, value in found.items()}
-        seen = evaluate(state.model, data.train_sample(len(data.test)))
         metrics |= {f"train_{name}": value for name, value in seen.items()}
         metrics["weights_sha256"] = weights_digest(state.model)
         if folder is not None:
