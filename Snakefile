@@ -1,7 +1,7 @@
 """The study as a graph: notebooks -> chapters -> book. `make book` calls this; so can you.
 
     snakemake --cores all                                   every chapter and the book, in profile laptop
-    snakemake --cores all --config profile=gpu              another profile
+    snakemake --cores all --config profile=gpu seeds=0,1    another profile, other seeds than the profile's
     snakemake --cores all --config profile=smoke out=build/smoke    into another folder
     snakemake --cores all -- book/chapters/filters.ipynb    one chapter
     snakemake --executor slurm --jobs 10 ...                on a cluster (pip install snakemake-executor-plugin-slurm)
@@ -19,27 +19,42 @@ from snakemake.logging import logger
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 from mlplib import book as checks
+from mlplib.errors import MlplibError
+from mlplib.parameters import Parameters, parse
 
-PROFILE = config.get("profile", "laptop")
+PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in Parameters.model_fields if name in config}
 OUT = Path(config.get("out", "book"))
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-LIBRARY = sorted(str(SOURCE / path.relative_to(ROOT)) for path in (ROOT / "mlplib").rglob("*.py"))
 PAGES = checks.pages_of(ROOT / "book")
 
+try:
+    parse(PARAMETERS)
+except MlplibError as error:
+    sys.exit(f"make: {error}")  # one line, before the first notebook starts
+
 if config.get("quiet"):
-    # Every rule below says itself what it does; the rest goes to Snakemake's log file.
+    # Every rule below says itself what it does and why it failed. The rest goes to Snakemake's log file.
+    SAID = ("CalledProcessError", "Exiting because a job execution failed", "At least one job did not complete")
     for handler in logger.handlers:
         handler.setLevel("WARNING")
+        handler.addFilter(lambda record: not any(text in record.getMessage() for text in SAID))
+
+
+def sources(paths):
+    """Files of the tree, as inputs of a rule."""
+    return sorted(str(SOURCE / path.relative_to(ROOT)) for path in paths if path.is_file())
+
+
+LIBRARY = sources(path for path in (ROOT / "mlplib").rglob("*") if "__pycache__" not in path.parts)
 
 
 def records(wildcards):
     """The published records that a chapter shows: its own; the scoreboard shows everybody's."""
-    stem = "*" if wildcards.name == "scoreboard" else wildcards.name.replace("-", "_")
-    found = (ROOT / "results").glob(f"*/{stem}.jsonl")
-    return sorted(str(SOURCE / path.relative_to(ROOT)) for path in found)
+    stem = "*" if wildcards.name == "scoreboard" else wildcards.name
+    return sources((ROOT / "results").glob(f"*/{stem}.jsonl"))
 
 
 def earlier_chapters(wildcards):
@@ -69,14 +84,15 @@ rule chapter:
         # Kept when the notebook fails: it then ends with the cell that failed.
         OUT / "_build/executed/{name}.ipynb",
     params:
-        profile=PROFILE,
+        profile=PARAMETERS["profile"],
         root=str(SOURCE),
+        others=[f"--parameter={name}={value}" for name, value in PARAMETERS.items() if name != "profile"],
         executed=lambda wildcards: os.path.relpath(OUT / "_build/executed" / f"{wildcards.name}.ipynb", ROOT),
     threads: workflow.cores  # a run uses every core, so chapters take turns
     shell:
         "echo 'chapter {wildcards.name}: executing in profile {params.profile}';"
         " rm -f {log:q} && (cd {params.root:q} && {sys.executable:q} -m mlplib notebook {wildcards.name}"
-        " --profile {params.profile:q} --out {params.executed:q})"
+        " --profile {params.profile:q} {params.others:q} --out {params.executed:q})"
         " && cp {log:q} {output:q}"
 
 

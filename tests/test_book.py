@@ -15,6 +15,8 @@ import pytest
 from mlplib import book as checks
 from mlplib.errors import MlplibError
 
+pytestmark = pytest.mark.timeout(1200)  # the first test that needs the book waits for all notebooks
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 PAGES = checks.pages_in_toc(ROOT / "book")
@@ -32,7 +34,7 @@ def snakemake(folder: Path, root: Path = ROOT, **config: str) -> subprocess.Comp
     command += "--cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB".split()
     command += "--quiet host reason rules progress --config quiet=true".split()
     command += [f"{key}={value}" for key, value in config.items()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=540)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1100)
 
 
 # --------------------------------------------------------------------------- the whole book
