@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import multiprocessing
 import signal
 import sys
 from pathlib import Path
@@ -108,23 +108,73 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
-def execute(spec: RunSpec, store: str, checkpoint_every: float = 60.0, started=None) -> None:
-    """Do one run in this process. A worker for tests with several processes: it prints how it ended.
+class Watched:
+    """A progress factory that logs that training began and sets ``event`` after ``batches`` more batches."""
 
-    ``started``: an event that is set once everything is imported and training is about to begin.
+    def __init__(self, store: str, event=None, batches: int = 1):
+        self.store, self.event, self.left = store, event, batches
+
+    def __call__(self, total, label):
+        log(self.store, f"training {label}")
+        return self
+
+    def __enter__(self):
+        self.resumed = False
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def advance(self, n: int = 1) -> None:
+        if self.resumed:  # the first call tells how many batches were done before
+            self.left -= n
+            if self.left <= 0 and self.event is not None:
+                self.event.set()
+        self.resumed = True
+
+
+def execute(
+    spec: RunSpec, store: str, checkpoint_every: float = 60.0, under_way=None, batches: int = 1
+) -> None:
+    """Do one run in this process, as a worker of a test, and log how it ended.
+
+    ``under_way``: an event to set after ``batches`` batches.
     """
+    import torch
+
     from mlplib.errors import MlplibError
     from mlplib.execution import Executor
     from mlplib.runs import RunStore
 
+    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a forked worker may have inherited another one
-    executor = Executor(RunStore(store), checkpoint_every=checkpoint_every, say=lambda line: log(store, line))
-    if started is not None:
-        started.set()
+    executor = Executor(
+        RunStore(store),
+        device=torch.device("cpu"),
+        progress=Watched(store, under_way, batches),
+        say=lambda line: log(store, line),
+        checkpoint_every=checkpoint_every,
+    )
     try:
-        log(store, "done " + executor.record(spec).metrics["weights_sha256"])
+        log(store, f"done {executor.record(spec).metrics.get('weights_sha256')}")
     except MlplibError as error:
         log(store, f"{type(error).__name__}: {error}")
+
+
+@functools.cache
+def workers():
+    """Where to start worker processes: a server forks them with everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["small_runs", "mlplib.execution"])
+    return context
+
+
+def start(spec: RunSpec, store, **how):
+    """A worker process that does ``spec`` (:func:`execute`), already started."""
+    Path(store).mkdir(parents=True, exist_ok=True)
+    process = workers().Process(target=execute, args=(spec, str(store)), kwargs=how)
+    process.start()
+    return process
 
 
 def log(store: str, line: str) -> None:
@@ -136,7 +186,3 @@ def log(store: str, line: str) -> None:
 def logged(store: Path) -> list[str]:
     path = Path(store) / "log.txt"
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def changed(spec: TrainSpec, **changes) -> TrainSpec:
-    return dataclasses.replace(spec, **changes)

@@ -1,0 +1,107 @@
+"""Where nothing can be installed, torch and NumPy do: every run of every experiment is planned and trained.
+
+The oldest torch is too large to install for a test. Here it is a process that can import nothing else.
+"""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+from small_runs import environment
+
+ALLOWED = {
+    "mlplib",
+    "torch",
+    "numpy",
+    "filelock",
+    # What torch itself asks for or tries to import.
+    *("torchgen", "functorch", "triton", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec"),
+    *("typing_extensions",),
+}
+
+PROGRAM = """
+    import dataclasses, importlib.machinery, json, sys
+
+    class Bare(importlib.machinery.PathFinder):
+        '''Finds nothing but the standard library and what is allowed.'''
+
+        @classmethod
+        def find_spec(cls, name, path=None, target=None):
+            top = name.partition(".")[0]
+            standard = top in sys.stdlib_module_names or top.startswith("_sysconfigdata")
+            allowed = top in sys.argv[2].split(",")
+            return super().find_spec(name, path, target) if standard or allowed else None
+
+    sys.meta_path[:] = [Bare if f is importlib.machinery.PathFinder else f for f in sys.meta_path]
+    for name in ("safetensors", "scipy", "PIL", "rich"):
+        try:
+            __import__(name)
+        except ImportError:
+            pass
+        else:
+            raise SystemExit(f"{name} was found: the test tests nothing")
+
+    import torch
+    from mlplib import planning, training
+    from mlplib.errors import Interrupted
+    from mlplib.execution import Executor
+    from mlplib.experiments import EXPERIMENTS, experiment
+    from mlplib.profiles import profile
+    from mlplib.published import read_records
+    from mlplib.runs import RunStore
+    from mlplib.specs import FilterSpec
+    from mlplib.stopping import StopRequest
+
+    torch.set_num_threads(1)
+    cpu, store = torch.device("cpu"), RunStore(sys.argv[1])
+
+    def smaller(spec):
+        if isinstance(spec, FilterSpec):
+            return dataclasses.replace(spec, upstream=smaller(spec.upstream))
+        data = dataclasses.replace(spec.data, examples=64)
+        return dataclasses.replace(spec, data=data, batch_size=32, epochs=1, evaluate_at=(1,))
+
+    specs = [smaller(s) for name in EXPERIMENTS for s in experiment(name).runs(profile("smoke"), (0,))]
+    plan = planning.plan(specs, store, cpu)
+    assert plan.cached == 0 and plan.flops > 0
+    executor = Executor(store, device=cpu, checkpoint_every=0.0)
+    try:
+        Executor(store, device=cpu, stop=StopRequest(deadline=0.0)).record(specs[0])
+    except Interrupted:
+        pass
+    else:
+        raise SystemExit("not stopped")
+    records = executor.records(specs)
+    assert planning.plan(specs, store, cpu).missing == ()
+    lines = [json.dumps(record.to_json(), allow_nan=False) for record in records]
+    path = store.root / "published.jsonl"
+    path.write_text("\\n".join(lines))
+    assert read_records(path) == records
+
+    own = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
+    kinds = sorted({(r.spec.kind, r.status) for r in records})
+    print(json.dumps({"runs": len(records), "kinds": kinds, "imported": sorted(own)}))
+"""
+
+
+def test_every_run_of_the_smoke_profile_with_torch_and_numpy_only(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path), ",".join(sorted(ALLOWED))]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kinds"] == [["filters", "completed"], ["train", "completed"]]
+    assert found["runs"] >= 11
+    assert {"torch", "numpy", "mlplib"} <= set(found["imported"])
+    heavy = {
+        "pandas",
+        "scipy",
+        "matplotlib",
+        "safetensors",
+        "pydantic",
+        "typer",
+        "rich",
+        "PIL",
+        "torchvision",
+    }
+    assert not heavy & set(found["imported"])
