@@ -96,7 +96,7 @@ class Chapter:
 
     def banner(self) -> Html:
         """What this execution is going to do, where, and how long it will take."""
-        plan = planning.plan(self.specs, self.store, self.session.device)
+        rest, total = self._rest(), len(planning.with_upstream(self.specs))
         precision = machine.pick_precision("auto", self.session.device)
         command = f"mlplib notebook {self.name} --profile {self.profile.name}"
         entries = {
@@ -104,7 +104,7 @@ class Chapter:
             "Profile": f"<code>{self.profile.name}</code>: {escape(self.profile.about)}",
             "Seeds": escape(", ".join(map(str, self.session.seeds))),
             "Device": f"{escape(machine.device_name(self.session.device))}, {precision}",
-            "Runs": f"{len(plan.runs)}, {what_is_left(plan)}",
+            "Runs": f"{total}, {what_is_left(rest, total)}",
             "Do it again": f"<code>{escape(command)}</code>",
         }
         return Html(f"<style>{html.STYLE}</style>" + html.box(html.definitions(entries)))
@@ -123,7 +123,7 @@ class Chapter:
         """
         from IPython.display import clear_output, display
 
-        missing = planning.plan(self.specs, self.store, self.session.device).missing
+        missing = self._rest().missing
         executor = Executor(self.store, device=self.session.device, say=replace_line)
         for number, spec in enumerate(missing, start=1):
             executor.progress = counted(number, len(missing))
@@ -133,6 +133,11 @@ class Chapter:
             clear_output()
         display(Html(self._what_ran(len(missing))))
         return self.records
+
+    def _rest(self) -> planning.Plan:
+        """The runs without a record, with what they in turn need."""
+        specs = [spec for spec in self.specs if self.store.find(spec) is None]
+        return planning.plan(specs, self.store, self.session.device)
 
     def _what_ran(self, new: int) -> str:
         runs = planning.with_upstream(self.specs)

@@ -56,7 +56,9 @@ class Scoreboard:
         ours = ledger.from_store(session.profile, session.seeds, session.store.root)
         sides = {
             "this study": {entry.claim.id: entry for entry in study if self._study(entry.experiment)},
-            "this execution": {entry.claim.id: entry for entry in ours if self._finished(entry.experiment)},
+            "this execution": {
+                entry.claim.id: entry for entry in ours if self._found(self._runs(entry.experiment))
+            },
         }
         rows = []
         for name, claim in _claims():
@@ -80,22 +82,22 @@ class Scoreboard:
             if found:
                 study = _status(found.records, found.profile.name, len(found.records))
             rows.append(chapter | {"side": "this study"} | study)
-            ours, execution = self._finished(name), _nothing("not run")
+            wanted = planning.with_upstream(self._runs(name)).values()
+            ours, execution = self._found(wanted), _nothing("not run")
             if ours:
-                execution = _status(ours, self.session.profile.name, len(self._wanted(name)))
+                execution = _status(ours, self.session.profile.name, len(wanted))
             rows.append(chapter | {"side": "this execution"} | execution)
         return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
 
     def _study(self, name: str) -> Published | None:
         return published(name, self.session.results_dir)
 
-    def _wanted(self, name: str) -> list[RunSpec]:
-        """Every run of an experiment, those that it reads included."""
-        specs = experiment(name).runs(self.session.profile, self.session.seeds)
-        return list(planning.with_upstream(specs).values())
+    def _runs(self, name: str) -> list[RunSpec]:
+        return experiment(name).runs(self.session.profile, self.session.seeds)
 
-    def _finished(self, name: str) -> list[Record]:
-        found = (self.session.store.find(spec) for spec in self._wanted(name))
+    def _found(self, specs: Iterable[RunSpec]) -> list[Record]:
+        """The records that this execution's store has."""
+        found = (self.session.store.find(spec) for spec in specs)
         return [record for record in found if record is not None]
 
 

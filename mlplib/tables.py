@@ -40,11 +40,12 @@ def devices(records: Sequence[Record]) -> str:
     return ", ".join(sorted({record.environment["device"] for record in records}))
 
 
-def what_is_left(plan: planning.Plan) -> str:
-    """How many of a plan's runs are done, and how long the others will take."""
-    if not plan.missing:
+def what_is_left(rest: planning.Plan, total: int) -> str:
+    """How many of ``total`` runs are done, and how long the others will take."""
+    if not rest.missing:
         return "all of them done already"
-    return f"{plan.cached} of them done already; the rest will take about {duration(plan.seconds)}"
+    done = total - len(rest.missing)
+    return f"{done} of them done already; the rest will take about {duration(rest.seconds)}"
 
 
 # --------------------------------------------------------------------------- cells of tables

@@ -1,0 +1,459 @@
+"""The notebooks: their skeleton, what they show of given records, and the real thing in profile smoke."""
+
+import base64
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from small_runs import ROOT, record
+
+from mlplib import notebook, planning
+from mlplib.chapter import open_chapter
+from mlplib.errors import MlplibError
+from mlplib.experiments import EXPERIMENTS, experiment
+from mlplib.parameters import Parameters, names_set_by
+from mlplib.profiles import PROFILES
+from mlplib.published import publish
+from mlplib.runs import Record, RunStore
+from mlplib.scoreboard import open_scoreboard
+
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in (ROOT / "notebooks").glob("*.ipynb")}
+SECTIONS = [
+    "What the paper says",
+    "Command and cost",
+    "The experiment",
+    "Runs",
+    "Results",
+    "Verdict",
+    "Where this differs from the paper",
+    "Exercises",
+    "Where the numbers come from",
+]
+SCOREBOARD_SECTIONS = ["How to read it", "Command and cost", "Claims", "Status"]
+
+
+def code_cells(name):
+    return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == "code"]
+
+
+def prose(name):
+    return "\n\n".join(cell.source for cell in NOTEBOOKS[name].cells if cell.cell_type == "markdown")
+
+
+def solutions(name):
+    """The code of every solution, in order."""
+    return re.findall(r"^~~~python\n(.*?)^~~~", prose(name), flags=re.MULTILINE | re.DOTALL)
+
+
+# --------------------------------------------------------------------------- the skeleton
+
+
+def test_every_experiment_has_its_notebook_and_there_is_a_scoreboard():
+    assert sorted(NOTEBOOKS) == sorted([*EXPERIMENTS, "scoreboard"])
+    assert notebook.names() == [*EXPERIMENTS, "scoreboard"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_committed_without_outputs_for_any_python3(name):
+    for cell in code_cells(name):
+        assert cell.outputs == [] and cell.execution_count is None
+    assert NOTEBOOKS[name].metadata.kernelspec.name == "python3"
+    assert set(NOTEBOOKS[name].metadata) == {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_has_the_sections_of_the_skeleton_in_order(name):
+    text = prose(name)
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == (
+        SCOREBOARD_SECTIONS if name == "scoreboard" else SECTIONS
+    )
+    title = re.findall(r"^# (.+)$", text, flags=re.MULTILINE)
+    assert title == ["Scoreboard" if name == "scoreboard" else experiment(name).TITLE]
+    assert "**After this chapter you can**" in text and "{cite}`bachmann2023scaling`" in text
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_parameters_are_the_first_code_and_offer_all_there_are(name):
+    cells = code_cells(name)
+    assert [c.metadata.get("tags") for c in cells].index(["parameters"]) == 0
+    assert names_set_by([cells[0].source]) == list(Parameters.model_fields)
+    values = {}
+    exec(cells[0].source, values)
+    assert {key: values[key] for key in Parameters.model_fields} == Parameters().model_dump()
+    assert all(f"{key}={key}," in cells[1].source for key in Parameters.model_fields)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_long_plumbing_is_folded_and_no_helper_is_defined_in_a_notebook(name):
+    for cell in code_cells(name):
+        assert not re.search(r"^(def|class) ", cell.source, flags=re.MULTILINE)
+        if "open_" in cell.source or "chapter.show" in cell.source:
+            assert cell.metadata.tags == ["hide-input"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_result_is_typed_into_prose(name):
+    """Digits in prose belong to names only (Table 1, B-6/Wi-256, CIFAR-10); numbers come from code."""
+    text = re.sub(r"^(~~~|\$\$).*?^\1", " ", prose(name), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\{cite\}`[^`]*`|`[^`]*`|\$[^$]*\$|^:label:.*$|```\{.*$", " ", text, flags=re.MULTILINE)
+    names = (
+        r"(Table|Fig|Section|Appendix) \d+",
+        r"[BS]-\w+/Wi-\w+",
+        r"CIFAR-100?",
+        r"ImageNet-\d+k",
+        r"ResNet\d+",
+    )
+    assert re.findall(r"\S*\d\S*", re.sub("|".join(names), " ", text)) == []
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_exercise_has_a_folded_solution(name):
+    text = prose(name)
+    exercises = re.findall(r"^```\{exercise\} .+\n:label: (\S+)$", text, flags=re.MULTILINE)
+    answered = re.findall(r"^```\{solution\} (\S+)\n:label: \S+\n:class: dropdown$", text, flags=re.MULTILINE)
+    assert 2 <= len(exercises) <= 4
+    assert exercises == answered
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_chapter_shows_all_its_figures_and_its_verdicts(name):
+    calls = "\n".join(cell.source for cell in code_cells(name))
+    for figure in experiment(name).FIGURES:
+        assert f'chapter.figure("{figure}")' in calls
+    for call in ("banner()", "definition()", "run()", "table(", "verdicts()", "settings()", "provenance()"):
+        assert f"chapter.{call}" in calls
+
+
+# --------------------------------------------------------------------------- what a chapter shows
+
+
+def made_by_hand(name, profile, seeds, **metrics) -> list[Record]:
+    """Records of an experiment that nobody trained, with complete environments."""
+    environment = {"device": f"device of {profile}", "precision": "fp32", "torch": "2.99", "commit": "c" * 40}
+    return [
+        dataclasses.replace(record(spec, **metrics), environment=environment)
+        for spec in experiment(name).runs(PROFILES[profile], seeds)
+    ]
+
+
+def filled(folder: Path, records) -> RunStore:
+    """A store with these records, and the filters that records of filters leave."""
+    import numpy as np
+
+    store = RunStore(folder)
+    for each in records:
+        store.folder(each.id).mkdir(parents=True)
+        store.write(each)
+        if each.spec.kind == "filters" and each.status == "completed":
+            np.save(store.folder(each.id) / "filters.npy", np.zeros((25, 4, 4), np.uint8))
+    return store
+
+
+def shown(chapter) -> dict[str, str]:
+    """Everything that a chapter shows after its runs."""
+    parts = {call: str(getattr(chapter, call)()) for call in ("table", "verdicts", "settings", "provenance")}
+    return parts | {name: str(chapter.figure(name)) for name in chapter.experiment.FIGURES}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_chapter_before_anything_is_published(name, tmp_path, capsys):
+    filled(tmp_path / "runs", made_by_hand(name, "laptop", (0,)))
+    runs, results = str(tmp_path / "runs"), str(tmp_path / "results")
+    chapter = open_chapter(name, runs_dir=runs, results_dir=results, device="cpu")
+    assert len(chapter.run()) == len(set(s.id for s in chapter.specs))
+    assert "0 done now" in capsys.readouterr().out
+    parts = shown(chapter)
+    assert "not yet published" in parts["table"] and "not yet published" in parts["verdicts"]
+    assert "<b>This execution (laptop, 1 seed).</b>" in parts[next(iter(chapter.experiment.FIGURES))]
+    assert "n = 1" in parts["table"] and "[" not in re.sub(r"<caption>.*?</caption>", "", parts["table"])
+    assert "device of laptop" in parts["provenance"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
+    gpu = filled(tmp_path / "gpu", made_by_hand(name, "gpu", (0, 1, 2)))
+    publish(name, "gpu", (0, 1, 2), gpu, tmp_path / "results")
+    filled(tmp_path / "runs", made_by_hand(name, "laptop", (0, 1)))
+    chapter = open_chapter(
+        name,
+        seeds="0,1",
+        runs_dir=str(tmp_path / "runs"),
+        results_dir=str(tmp_path / "results"),
+        device="cpu",
+    )
+    chapter.run()
+    parts = shown(chapter)
+    assert "not yet published" not in "".join(parts.values())
+    assert "gpu, device of gpu" in parts["table"] and "laptop, device of laptop" in parts["table"]
+    assert "n = 3" in parts["table"] and "n = 2" in parts["table"]
+    for figure in chapter.experiment.FIGURES:
+        captions = re.findall(r"<figcaption><b>(.*?)</b>", parts[figure])
+        assert captions == ["This execution (laptop, 2 seeds).", "This study (gpu, device of gpu)."]
+        assert parts[figure].count("<img ") == parts[figure].count(" alt=") == 2
+    for run in (*chapter.records, *chapter.study.records):
+        assert run.id in parts["provenance"]
+
+
+def test_the_same_runs_are_drawn_once(tmp_path):
+    store = filled(tmp_path / "runs", made_by_hand("from-scratch", "laptop", (0,)))
+    publish("from-scratch", "laptop", (0,), store, tmp_path / "results")
+    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    chapter = open_chapter("from-scratch", **folders, device="cpu")
+    chapter.run()
+    text = str(chapter.figure("accuracy-over-epochs"))
+    assert text.count("<img ") == 1 and "This study and this execution" in text
+
+
+def test_table_1_shows_the_papers_values_their_footnotes_and_rows_that_nobody_ran(tmp_path):
+    filled(tmp_path, made_by_hand("from-scratch", "laptop", (0, 1)))
+    chapter = open_chapter(
+        "from-scratch", seeds=[0, 1], runs_dir=str(tmp_path), results_dir=str(tmp_path / "no")
+    )
+    chapter.run()
+    text = str(chapter.table("Table 1"))
+    rows = re.findall(r'<tr>\s*<th scope="row">(.*?)</th>\s*<td>(.*?)</td>(.*?)</tr>', text, flags=re.DOTALL)
+    found = {name: (paper, rest) for name, paper, rest in rows}
+    assert found["S-MLP @100"][0] == "54.2 %"
+    assert found["B-MLP @100"][0].startswith("58.1 %<sup") and "† unchecked transcription" in text
+    assert found["ResNet18 + DA"][0] == "93.2 %" and found["ResNet18 + DA"][1].count("–") == 2
+    assert "B-6/Wi-256, 40 epochs" in found["B-MLP + DA @5000"][1]
+    csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", text)[1]).decode()
+    assert len(csv.splitlines()) == 1 + len(rows)
+    assert all(run.id in csv for run in chapter.records)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("lost", ["one", "all"])
+def test_a_chapter_goes_on_without_diverged_runs(name, lost, tmp_path, capsys):
+    records = made_by_hand(name, "laptop", (0,))
+    broken = records[-1:] if lost == "one" else records
+    gone = {run.id for run in broken}
+    filled(
+        tmp_path,
+        [
+            dataclasses.replace(run, status="diverged", metrics={}, history={k: [] for k in run.history})
+            if run.id in gone
+            else run
+            for run in records
+        ],
+    )
+    chapter = open_chapter(name, runs_dir=str(tmp_path), results_dir=str(tmp_path / "no"), device="cpu")
+    chapter.run()
+    assert f"{len(gone)} run{'s' * (len(gone) > 1)} diverged" in capsys.readouterr().out
+    parts = shown(chapter)
+    assert all(f"{run.id}</code>" in parts["provenance"] for run in broken)
+    if lost == "all":
+        assert "reproduced<" not in parts["verdicts"]
+
+
+def test_a_published_picture_that_is_missing_is_named_and_the_rest_is_shown(tmp_path):
+    gpu = filled(tmp_path / "gpu", made_by_hand("filters", "gpu", (0,)))
+    path = publish("filters", "gpu", (0,), gpu, tmp_path / "results")
+    for file in path.parent.rglob("*.npy"):
+        file.unlink()
+    filled(tmp_path / "runs", made_by_hand("filters", "laptop", (0,)))
+    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    chapter = open_chapter("filters", **folders, device="cpu")
+    chapter.run()
+    text = str(chapter.figure("first-layer-weights"))
+    assert text.count("<img ") == 1 and "cannot read the filters" in text
+
+
+def test_the_definition_is_the_code_that_runs(tmp_path):
+    chapter = open_chapter("filters", runs_dir=str(tmp_path), results_dir=str(tmp_path))
+    text = chapter.definition().data
+    for function in ("def runs(", "def training_run(", "def checkpoints("):
+        assert text.count(function) == 1
+
+
+def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    claims, status = str(board.claims()), str(board.status())
+    assert claims.count("not run<") == claims.count("not yet published<") > 0
+    assert status.count("not run") == status.count("not yet published") == len(EXPERIMENTS)
+    assert not (tmp_path / "runs").exists()
+    filled(tmp_path / "runs", made_by_hand("from-scratch", "laptop", (0,)))
+    claims, status = str(board.claims()), str(board.status())
+    assert 'href="from-scratch.html"' in claims and claims.count("mlp-verdict") == 3
+    assert (
+        "4 of 4" in status
+    )  # of filters, the trained networks are there, but nobody looked at their filters
+    assert claims.count("not run<") == sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS) - 3
+
+
+# --------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    "name, given, why",
+    [
+        ("from-scrath", {}, "unknown notebook 'from-scrath': choose one of architectures"),
+        ("filters", {"typo": 1}, "unknown parameter 'typo': choose from profile"),
+        ("filters", {"profile": "tiny"}, "unknown profile 'tiny'"),
+        ("filters", {"seeds": "-1"}, "must not be negative"),
+    ],
+)
+def test_execute_refuses_before_a_kernel_starts(name, given, why, tmp_path):
+    with pytest.raises(MlplibError, match=why):
+        notebook.execute(name, given, tmp_path / "out.ipynb")
+    assert not list(tmp_path.iterdir())
+
+
+def test_execute_refuses_a_place_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MlplibError, match="cannot be written"):
+        notebook.execute("scoreboard", {}, tmp_path / "file" / "out.ipynb")
+
+
+def test_execute_refuses_a_kernel_of_another_python(tmp_path, monkeypatch):
+    kernel = tmp_path / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    spec = {
+        "argv": ["/usr/bin/other-python", "-m", "ipykernel_launcher"],
+        "display_name": "x",
+        "language": "python",
+    }
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    with pytest.raises(MlplibError, match="runs /usr/bin/other-python, not this environment"):
+        notebook.execute("scoreboard", {}, tmp_path / "out.ipynb")
+
+
+# --------------------------------------------------------------------------- the real thing
+
+
+def outputs(path: Path, kind: str) -> list:
+    cells = nbformat.read(path, as_version=4).cells
+    return [output for cell in cells for output in cell.get("outputs", ()) if output.output_type == kind]
+
+
+def snapshot(store: Path) -> dict[str, int]:
+    """Every file that runs left, with its time: what a second execution must not touch."""
+    return {str(path): path.stat().st_mtime_ns for path in store.rglob("*") if path.name != ".lock"}
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory) -> dict[str, Path]:
+    """Every notebook, executed once in profile smoke with one seed and a new run store, scoreboard first."""
+    folder = tmp_path_factory.mktemp("executed")
+    given = {"profile": "smoke", "seeds": "0", "runs_dir": str(folder / "runs"), "results_dir": str(folder)}
+    lines = []
+    for name in ("scoreboard", "filters", "from-scratch", "architectures"):
+        notebook.execute(name, given, folder / f"{name}.ipynb", say=lines.append)
+    assert any(re.match(r"1 of \d+: ", line) for line in lines)
+    return {path.stem: path for path in folder.glob("*.ipynb")} | {"runs": folder / "runs"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_an_executed_notebook_is_whole_and_clean(name, executed):
+    cells = nbformat.read(executed[name], as_version=4).cells
+    assert outputs(executed[name], "error") == []
+    assert all(
+        cell.outputs for cell in cells if cell.cell_type == "code" and "parameters" not in str(cell.metadata)
+    )
+    printed = "".join(output.text for output in outputs(executed[name], "stream"))
+    assert not re.search(r"\d+ of \d+:", printed)  # progress leaves no trace
+    text = executed[name].read_text()
+    assert str(ROOT) not in text
+    assert "papermill" not in json.loads(text)["metadata"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_plain_papermill_finds_every_run_done(name, executed, tmp_path):
+    before = snapshot(executed["runs"])
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), "out.ipynb"]
+    command += ["-p", "profile", "smoke", "-p", "seeds", "0", "-p", "runs_dir", str(executed["runs"])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ", all of them done already" in (tmp_path / "out.ipynb").read_text()
+    assert snapshot(executed["runs"]) == before
+
+
+@pytest.mark.slow
+def test_plain_papermill_with_an_unknown_parameter_stops_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "from-scratch.ipynb"), "out.ipynb"]
+    command += ["-p", "profile", "smoke", "-p", "epoch", "5e-5", "-p", "runs_dir", str(tmp_path / "runs")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    (error,) = outputs(tmp_path / "out.ipynb", "error")
+    assert error.evalue == f"unknown parameter 'epoch': choose from {', '.join(Parameters.model_fields)}"
+    assert error.traceback == [f"MlplibError: {error.evalue}"]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_notebook_that_fails_is_kept_up_to_the_cell_that_failed(tmp_path):
+    (tmp_path / "laptop").mkdir()
+    (tmp_path / "laptop" / "from-scratch.jsonl").write_text("not a record\n")
+    given = {"results_dir": str(tmp_path), "profile": "smoke"}
+    with pytest.raises(
+        MlplibError, match=r"^notebook from-scratch stopped at cell 3: from-scratch.jsonl, line 1,"
+    ):
+        notebook.execute("from-scratch", given, tmp_path / "out.ipynb")
+    (error,) = outputs(tmp_path / "out.ipynb", "error")
+    assert error.traceback == [f"MlplibError: {error.evalue}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["laptop", "out.ipynb"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "mlplib",
+        "notebook",
+        "from-scratch",
+        "--profile",
+        "smoke",
+        "--out",
+        "out.ipynb",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLPLIB_RUNS": str(tmp_path / "runs")}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if " of " in line:
+                break
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().strip().splitlines()
+        assert process.wait(timeout=60) == 130
+    assert (
+        said[-1] == "stopped in notebook from-scratch: start it again and it goes on from its last checkpoint"
+    )
+    assert list((tmp_path / "runs").glob("*/checkpoint.pt"))
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert children and not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_solutions_of_the_exercises_run(name, executed):
+    """After the cells of their notebook, as a student would type them, on the runs of ``executed``."""
+    space = {"display": lambda value: None}
+    given = dict(profile="smoke", seeds=[0], runs_dir=str(executed["runs"]), device="cpu")
+    parameters, *cells = code_cells(name)
+    exec(parameters.source, space)
+    space |= given
+    for source in [cell.source for cell in cells] + solutions(name):
+        exec(compile(source, f"<{name}>", "exec"), space)
+    assert solutions(name)
+
+
+def test_the_plan_of_a_chapter_names_runs_once(tmp_path):
+    chapter = open_chapter("filters", profile="smoke", runs_dir=str(tmp_path), results_dir=str(tmp_path))
+    plan = planning.plan(chapter.specs, chapter.store, chapter.session.device)
+    assert f"{len(plan.runs)}, 0 of them done already; the rest will take about" in str(chapter.banner())
