@@ -4,7 +4,8 @@
     snakemake --cores all --config profile=gpu seeds=0,1    another profile, other seeds than the profile's
     snakemake --cores all --config profile=smoke out=build/smoke    into another folder
     snakemake --cores all -- book/chapters/filters.ipynb    one chapter
-    snakemake --executor slurm --jobs 10 ...                on a cluster (pip install snakemake-executor-plugin-slurm)
+    snakemake --executor slurm --jobs 4 --config threads=16     every chapter a job of its own on a cluster, after
+                                                            pip install snakemake-executor-plugin-slurm
 
 A chapter is rendered again when its notebook, the library, its published records or the profile changed. What was
 trained before is not trained again: the library finds its runs.
@@ -14,6 +15,7 @@ import os
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 ROOT = Path(workflow.basedir)
@@ -29,6 +31,11 @@ SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved f
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 PAGES = checks.pages_of(ROOT / "book")
+
+try:
+    THREADS = workflow.cores
+except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter's job asks for
+    THREADS = config.get("threads", 8)
 
 try:
     parse(PARAMETERS)
@@ -88,7 +95,7 @@ rule chapter:
         root=str(SOURCE),
         others=[f"--parameter={name}={value}" for name, value in PARAMETERS.items() if name != "profile"],
         executed=lambda wildcards: os.path.relpath(OUT / "_build/executed" / f"{wildcards.name}.ipynb", ROOT),
-    threads: workflow.cores  # a run uses every core, so chapters take turns
+    threads: THREADS  # a run uses them all, so chapters take turns on one machine
     shell:
         "echo 'chapter {wildcards.name}: executing in profile {params.profile}';"
         " rm -f {log:q} && (cd {params.root:q} && {sys.executable:q} -m mlplib notebook {wildcards.name}"
