@@ -41,8 +41,9 @@ class Published:
 
     @property
     def devices(self) -> str:
-        """The devices that the runs were made on."""
-        return ", ".join(sorted({record.environment["device"] for record in self.records}))
+        """The devices that the runs were made on, without the number of CPU threads."""
+        names = (record.environment["device"].split(" (")[0] for record in self.records)
+        return ", ".join(sorted(set(names)))
 
 
 def published(name: str, folder: str | os.PathLike | None = None) -> Published | None:
