@@ -109,7 +109,9 @@ def peak_memory(device: torch.device) -> int:
 def free_memory(device: torch.device) -> int:
     """Bytes free on the device (on a CPU: available to new processes, 4 GB where the system does not say)."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What torch keeps of an earlier run's memory is not in use, though the driver counts it as taken.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -139,7 +141,7 @@ def _cpu_name() -> str:
 
 @functools.lru_cache
 def source_state() -> dict:
-    """The commit of this source and whether the library has uncommitted changes; both None where there is none."""
+    """The commit of the library's source and whether it was changed since; both None where there is none."""
     root = Path(__file__).resolve().parent.parent
 
     def git(*words: str) -> str:

@@ -269,13 +269,15 @@ def test_c22_from_one_seed_uses_the_test_images():
 
 
 def looks(values, seeds=SEEDS, prof=LAPTOP):
-    """Records of the first layers; ``values``: condition to both measures, or to (smoothness, locality); None leaves it out."""
+    """Records of first layers. ``values``: condition to both measures or to (smoothness, locality), None for none."""
     made = []
     for spec in filter_runs(prof, seeds):
         value = values.get(condition(record(spec)))
         if value is not None:
             pair = value if isinstance(value, tuple) else (value, value)
-            smoothness, locality = (v + WIGGLE.get(spec.upstream.seed, 0.0) * (spec.at == "final") for v in pair)
+            smoothness, locality = (
+                v + WIGGLE.get(spec.upstream.seed, 0.0) * (spec.at == "final") for v in pair
+            )
             made.append(record(spec, smoothness=smoothness, locality=locality))
     return made
 

@@ -224,7 +224,7 @@ LONG = small(data=DataSpec("shapes-16"), batch_size=20, epochs=8, augment=FULL_D
 def test_two_processes_that_ask_for_one_run_train_it_once(store):
     under_way = workers().Event()
     first = start(LONG, store.root, under_way=under_way)
-    assert under_way.wait(60)
+    assert under_way.wait(300)
     second = start(LONG, store.root)
     for process in (first, second):
         process.join()
@@ -250,7 +250,7 @@ def test_processes_that_start_together_train_it_once(store):
 def test_whoever_waits_takes_over_from_a_process_that_was_killed(store):
     under_way = workers().Event()
     first = start(LONG, store.root, under_way=under_way, batches=20, checkpoint_every=0.0)
-    assert under_way.wait(60)
+    assert under_way.wait(300)
     second = start(LONG, store.root)
     while not any("waiting for its record" in line for line in logged(store.root)):
         assert second.is_alive()
