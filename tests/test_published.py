@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
-from small_runs import record
+from small_runs import ROOT, record
 
+from mlplib.claims import VERDICTS, decide
+from mlplib.data.catalog import content_hash
 from mlplib.errors import MlplibError
 from mlplib.execution import MOSAIC
 from mlplib.experiments import EXPERIMENTS, experiment
@@ -154,3 +157,36 @@ def test_unknown_names_are_one_line(store, tmp_path):
     for name, budget in (("nope", "laptop"), ("filters", "nope")):
         with pytest.raises(MlplibError, match=r"unknown .*choose one of"):
             publish(name, budget, SEEDS, store, tmp_path / "results")
+
+
+# --------------------------------------------------------------------------- the study's own records
+
+OWN = sorted((ROOT / "results").glob("*/*.jsonl"))
+
+
+def test_there_are_records_of_every_experiment():
+    assert {path.stem for path in OWN} == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_studys_records_are_those_of_its_runs(path):
+    """A changed setting, data set or numerics version leaves records of runs that nobody asks for any more."""
+    records = read_records(path)
+    seeds = sorted({getattr(r.spec, "upstream", r.spec).seed for r in records})
+    specs = experiment(path.stem).runs(profile(path.parent.name), seeds)
+    assert [r.spec for r in records] == [*dict.fromkeys(specs)]
+    for one in records:
+        if one.data["content_hash"] == content_hash(one.spec.data_name()):
+            assert one.id == one.spec.id
+        assert one.status in ("completed", "diverged") and one.environment["commit"]
+        assert not re.search(r"(/home/|/root/|/work/|/Users/|/tmp/)", json.dumps(one.to_json()))
+    for artifact in (path.parent / "artifacts").glob("*/*"):
+        assert artifact.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_studys_records_decide_its_claims_and_fill_its_tables(path):
+    records, chosen = read_records(path), profile(path.parent.name)
+    assert experiment(path.stem).summary(records, chosen)
+    for claim in experiment(path.stem).CLAIMS:
+        assert decide(claim, records, chosen.name).verdict in VERDICTS
