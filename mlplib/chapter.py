@@ -222,10 +222,11 @@ class Chapter:
         if self.study and self._same_as_study():
             label = f"This study and this execution ({where})"
             return Html(html.figures([self._draw(name, drawn, self.records, self.store.root, label)]))
-        parts = [self._draw(name, drawn, self.records, self.store.root, f"This execution ({where})")]
+        parts = []
         if self.study:
             label = f"This study ({self._study_label()})"
-            parts.append(self._draw(f"{name}-study", drawn, self.study.records, self.study.artifacts, label))
+            parts = [self._draw(f"{name}-study", drawn, self.study.records, self.study.artifacts, label)]
+        parts.append(self._draw(name, drawn, self.records, self.store.root, f"This execution ({where})"))
         return Html(html.figures(parts))
 
     def _draw(self, name: str, drawn: Figure, records: Sequence[Record], folder: Path, label: str) -> str:

@@ -25,6 +25,7 @@ STYLE = """
 .mlp-scroll .mlp-small { font-weight: normal; }
 .mlp-number { white-space: nowrap; }
 .mlp-muted { opacity: .8; }
+.mlp-wide { display: block; min-width: 18rem; }
 .mlp-small { font-size: .85em; opacity: .85; display: block; }
 .mlp-figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
 .mlp-figures figure { margin: .8rem 0; padding: 0; flex: 0 1 auto; max-width: min(100%, 40rem);
@@ -38,6 +39,8 @@ STYLE = """
 .mlp-verdict.reproduced { border-color: #009E73; } .mlp-verdict.partly { border-color: #E69F00; }
 .mlp-verdict.not { border-color: #D55E00; } .mlp-verdict.untested { border-color: #999; }
 .mlp-fold { margin: .8rem 0; } .mlp-fold > summary { cursor: pointer; font-weight: 600; }
+html[data-theme="dark"] .cell_output .text_html:has([class^="mlp-"]) { background: none !important;
+  color: inherit !important; padding: 0 !important; } /* the book's theme puts dark text on light there */
 @media (max-width: 600px) { .mlp-box dl { display: block; } .mlp-box dd { margin-bottom: .3rem; } }
 """
 """Every chapter shows this once. Colors that the book's theme knows follow its light and dark mode."""

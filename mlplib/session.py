@@ -20,7 +20,7 @@ from .runs import RunStore
 from .tables import duration
 
 ROOT = Path(__file__).resolve().parent.parent
-LINE_INTERVAL_S = 5.0
+LINE_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def paper_cell(key: tuple[str, str, str], notes: dict[str, str]) -> str:
     if known is None:
         notes["unknown"] = "n/a: the paper gives no such value, or it is not known to this study."
         return "n/a"
-    text = f"{known.value:g} {known.unit}"
+    text = f'<span class="mlp-number">{known.value:g} {known.unit}</span>'
     if known.source == "unchecked":
         notes["unchecked"] = f"† {paper.SOURCES['unchecked']}: recalled from the paper, not compared with it."
         text += '<sup title="unchecked transcription">†</sup>'
@@ -78,7 +78,7 @@ def measured_cell(cell: Cell | None) -> str:
     if estimate.low is not None:
         text += f" [{number(estimate.low, cell.unit)}, {number(estimate.high, cell.unit)}]"
     about = [escape(cell.setting)] if cell.setting and estimate.n else []
-    about += [f"n = {estimate.n}"] if estimate.n else []
+    about += [f"n&nbsp;=&nbsp;{estimate.n}"] if estimate.n else []
     return f'<span class="mlp-number">{f"{text} {cell.unit}".rstrip()}</span>' + small("; ".join(about))
 
 
@@ -167,11 +167,12 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     """Every number with links to its runs in :func:`runs_table`, as HTML."""
     rows = []
     for cell in cells:
+        value = number(cell.estimate.mean, cell.unit)
         links = [f'<a href="#{_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids]
         rows.append(
             {
                 "number": escape(f"{cell.row}, {cell.column}"),
-                "value": f"{number(cell.estimate.mean, cell.unit)} {cell.unit}",
+                "value": f'<span class="mlp-number">{value} {cell.unit}</span>',
                 "runs": "<br>".join(links),
             }
         )
@@ -188,11 +189,11 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
         rows.append(
             {
                 "run": f'<code id="{_anchor(side, record.id)}">{escape(record.id)}</code>',
-                "settings": escape(_settings_line(record.spec)),
+                "settings": f'<span class="mlp-wide">{escape(_settings_line(record.spec))}</span>',
                 "ended": escape(record.status),
                 "training": duration(compute["seconds"]) if "seconds" in compute else "–",
                 "images/s": f"{rate:,.0f}" if rate else "–",
-                "of matmul rate": f"{100 * share:.0f} %" if share else "–",
+                "of matmul rate": f"{100 * share:.2g} %" if share else "–",
                 "device": escape(f"{environment['device']}, {environment['precision']}"),
                 "torch": escape(environment["torch"]),
                 "commit": f"<code>{commit}</code>" + (" + changes" if environment.get("dirty") else ""),

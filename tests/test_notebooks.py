@@ -173,7 +173,9 @@ def test_a_chapter_before_anything_is_published(name, tmp_path, capsys):
     parts = shown(chapter)
     assert "not yet published" in parts["table"] and "not yet published" in parts["verdicts"]
     assert "<b>This execution (laptop, 1 seed).</b>" in parts[next(iter(chapter.experiment.FIGURES))]
-    assert "n = 1" in parts["table"] and "[" not in re.sub(r"<caption>.*?</caption>", "", parts["table"])
+    assert "n&nbsp;=&nbsp;1" in parts["table"] and "[" not in re.sub(
+        r"<caption>.*?</caption>", "", parts["table"]
+    )
     assert "device of laptop" in parts["provenance"]
 
 
@@ -193,10 +195,10 @@ def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
     parts = shown(chapter)
     assert "not yet published" not in "".join(parts.values())
     assert "gpu, device of gpu" in parts["table"] and "laptop, device of laptop" in parts["table"]
-    assert "n = 3" in parts["table"] and "n = 2" in parts["table"]
+    assert "n&nbsp;=&nbsp;3" in parts["table"] and "n&nbsp;=&nbsp;2" in parts["table"]
     for figure in chapter.experiment.FIGURES:
         captions = re.findall(r"<figcaption><b>(.*?)</b>", parts[figure])
-        assert captions == ["This execution (laptop, 2 seeds).", "This study (gpu, device of gpu)."]
+        assert captions == ["This study (gpu, device of gpu).", "This execution (laptop, 2 seeds)."]
         assert parts[figure].count("<img ") == parts[figure].count(" alt=") == 2
     for run in (*chapter.records, *chapter.study.records):
         assert run.id in parts["provenance"]
@@ -221,9 +223,12 @@ def test_table_1_shows_the_papers_values_their_footnotes_and_rows_that_nobody_ra
     text = str(chapter.table("Table 1"))
     rows = re.findall(r'<tr>\s*<th scope="row">(.*?)</th>\s*<td>(.*?)</td>(.*?)</tr>', text, flags=re.DOTALL)
     found = {name: (paper, rest) for name, paper, rest in rows}
-    assert found["S-MLP @100"][0] == "54.2 %"
-    assert found["B-MLP @100"][0].startswith("58.1 %<sup") and "† unchecked transcription" in text
-    assert found["ResNet18 + DA"][0] == "93.2 %" and found["ResNet18 + DA"][1].count("–") == 2
+    assert found["S-MLP @100"][0] == '<span class="mlp-number">54.2 %</span>'
+    assert found["B-MLP @100"][0].endswith("</sup>") and "† unchecked transcription" in text
+    assert (
+        found["ResNet18 + DA"][0] == '<span class="mlp-number">93.2 %</span>'
+        and found["ResNet18 + DA"][1].count("–") == 2
+    )
     assert "B-6/Wi-256, 40 epochs" in found["B-MLP + DA @5000"][1]
     csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", text)[1]).decode()
     assert len(csv.splitlines()) == 1 + len(rows)
