@@ -239,18 +239,31 @@ def before_and_after(frame, x: str, y: str, hue: str, label: str) -> Figure:
     colors = _colors(list(dict.fromkeys(frame[hue])))
     figure, ((axes,),) = new_figure(1, 1, height=3.4, width=4.6)
     for name, color in colors.items():
-        group = frame[frame[hue] == name]
-        for _, seed in group.groupby("seed"):
+        for _, seed in frame[frame[hue] == name].groupby("seed"):
             values = seed.set_index(x)[y].reindex(situations)
             axes.plot(range(len(situations)), values, "o-", color=color, markersize=5, alpha=0.8)
-        means = group.groupby(x)[y].mean().reindex(situations).dropna()
-        if len(means):
-            place = situations.index(means.index[-1])
-            at, aside = (place, means.iloc[-1]), (9, 0)
-            axes.annotate(name, at, aside, textcoords="offset points", va="center", color=color)
+    means = frame.groupby([x, hue])[y].mean().unstack().reindex(situations)
+    place = _where_apart(means)
+    for name, height in means.iloc[place].dropna().items():
+        side = "left" if place else "right"
+        aside = (9 if place else -9, 0)
+        axes.annotate(
+            name, (place, height), aside, textcoords="offset points", va="center", ha=side, color=colors[name]
+        )
+    reach = (0.35, 0.6) if place else (0.6, 0.35)
+    axes.set_xlim(-reach[0], len(situations) - 1 + reach[1])
     axes.set_xticks(range(len(situations)), situations)
-    axes.set_xlim(-0.25, len(situations) - 0.3)
     axes.set_xlabel(x)
     axes.set_ylabel(label)
     axes.grid(visible=False, axis="x")
     return figure
+
+
+def _where_apart(means) -> int:
+    """The first or the last row of ``means``: the one with more values, then the one with more room between."""
+
+    def room(place: int) -> tuple[int, float]:
+        values = np.sort(means.iloc[place].dropna())
+        return len(values), float(np.diff(values).min()) if len(values) > 1 else 0.0
+
+    return max((len(means) - 1, 0), key=room)

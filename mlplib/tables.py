@@ -36,8 +36,8 @@ def slug(text: str) -> str:
 
 
 def devices(records: Sequence[Record]) -> str:
-    """The devices that runs were made on."""
-    return ", ".join(sorted({record.environment["device"] for record in records}))
+    """The devices that runs were made on, without the number of CPU threads."""
+    return ", ".join(sorted({record.environment["device"].split(" (")[0] for record in records}))
 
 
 def what_is_left(rest: planning.Plan, total: int) -> str:

@@ -138,6 +138,20 @@ def test_the_readers_own_settings_stay_as_they_are():
     assert dict(matplotlib.rcParams) == before
 
 
+def test_names_stand_where_the_groups_are_apart():
+    """The CNN falls to where the MLP is: on the right their names would lie on each other."""
+    frame = before_after()
+    frame["accuracy"] = [53, 53, 71, 53]
+    figure = plots.before_and_after(frame, x="pixels", y="accuracy", hue="model", label="accuracy (%)")
+    assert {text.get_text(): text.xy for text in figure.axes[0].texts} == {
+        "B-MLP": (0, 53),
+        "small CNN": (0, 71),
+    }
+    frame["accuracy"] = [53, 53, 53, 71]
+    figure = plots.before_and_after(frame, x="pixels", y="accuracy", hue="model", label="accuracy (%)")
+    assert {text.xy for text in figure.axes[0].texts} == {(1, 53), (1, 71)}
+
+
 # --------------------------------------------------------------------------- diagrams
 
 
