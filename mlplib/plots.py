@@ -260,7 +260,7 @@ def before_and_after(frame, x: str, y: str, hue: str, label: str) -> Figure:
 
 
 def _where_apart(means) -> int:
-    """The first or the last row of ``means``: the one with more values, then the one with more room between."""
+    """The first or the last row of ``means``: the one with more values, then with more room between them."""
 
     def room(place: int) -> tuple[int, float]:
         values = np.sort(means.iloc[place].dropna())
