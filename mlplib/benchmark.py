@@ -1,7 +1,8 @@
-"""``mlplib bench``: how near training comes to the machine's matrix-product rate, and what accuracy it reaches.
+"""``mlplib bench``: how near training comes to the machine's matrix-product rate,
+and what accuracy it reaches.
 
-All measures of one table are taken in turns in one process, so that a machine that slows down for a while slows all of them
-alike; what is reported are medians and ratios.
+All measures of one table are taken in turns in one process, so that a machine that slows down for a while
+slows all of them alike; what is reported are medians and ratios.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ ROUNDS = 9
 STEPS = 8
 
 
-def _spec(model: str, dataset: str, batch_size: int, epochs: int = 1, da: bool = True, **settings) -> TrainSpec:
+def _spec(
+    model: str, dataset: str, batch_size: int, epochs: int = 1, da: bool = True, **settings
+) -> TrainSpec:
     return TrainSpec(
         model=ModelSpec.parse(model),
         data=DataSpec(dataset),
@@ -40,10 +43,11 @@ def _versions(device: torch.device, precision: str) -> str:
 
 
 def speed(*, model: str, data: str, batch_size: int, device: torch.device, progress) -> dict:
-    """Time the loop with and without augmentation, one fixed batch, the augmentation alone and a matrix product, in turns.
+    """Time the loop with and without augmentation, one fixed batch,
+    the augmentation alone and a matrix product, in turns.
 
-    Returns a title, columns and rows: measure, milliseconds a step (median), images/s, share of the matrix-product rate
-    measured in the same process.
+    Returns a title, columns and rows: measure, milliseconds a step (median), images/s, share of the
+    matrix-product rate measured in the same process.
     """
     machine.keep_freed_memory()
     precision = machine.pick_precision("auto", device)
@@ -69,7 +73,9 @@ def speed(*, model: str, data: str, batch_size: int, device: torch.device, progr
 
     milliseconds = _in_turns(measures, device, progress)
     peak = 2 * side**3 / (milliseconds.pop("matrix product") / 1e3)
-    flops = executed_flops(outline(specs[True].model, resident.image_shape, len(resident.classes)), resident.image_shape)
+    flops = executed_flops(
+        outline(specs[True].model, resident.image_shape, len(resident.classes)), resident.image_shape
+    )
     rows = []
     for name, ms in milliseconds.items():
         images = batch_size / ms * 1e3
@@ -77,7 +83,10 @@ def speed(*, model: str, data: str, batch_size: int, device: torch.device, progr
         rows.append((name, f"{ms:.2f}", f"{images:,.0f}", share))
     rows.append(("matrix product", "", "", f"{peak / 1e12:.2f} TFLOP/s"))
     return {
-        "title": f"{model}, {data}, batch {batch_size}: medians of {ROUNDS} rounds of {STEPS} steps. {_versions(device, precision)}",
+        "title": (
+            f"{model}, {data}, batch {batch_size}: medians of {ROUNDS} rounds of {STEPS} steps. "
+            f"{_versions(device, precision)}"
+        ),
         "columns": ["measure", "ms a step", "images/s", "share of matrix-product rate"],
         "rows": rows,
     }
@@ -95,7 +104,9 @@ def _endless(loop: Loop):
 
 
 def _in_turns(measures: dict, device: torch.device, progress) -> dict[str, float]:
-    """Median milliseconds a call of each measure; every round times all of them, after one round to warm up."""
+    """Median milliseconds a call of each measure;
+    every round times all of them, after one round to warm up.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in measures}
     with progress((ROUNDS + 1) * len(measures), "bench") as bar:
         for round_ in range(ROUNDS + 1):
@@ -126,7 +137,18 @@ def accuracy(*, model: str, data: str, batch_size: int, device: torch.device, pr
     rows.append(("DA adds", "", "", "", f"{gain:+.1f} points", "", ""))
     precision = machine.pick_precision("auto", device)
     return {
-        "title": f"{model}, {data}, batch {batch_size}, Lion 5e-5, 1 seed: test accuracy. {_versions(device, precision)}",
-        "columns": ["", "10 epochs", "20 epochs", "30 epochs", "40 epochs", "images/s", "share of matrix-product rate"],
+        "title": (
+            f"{model}, {data}, batch {batch_size}, Lion 5e-5, 1 seed: test accuracy. "
+            f"{_versions(device, precision)}"
+        ),
+        "columns": [
+            "",
+            "10 epochs",
+            "20 epochs",
+            "30 epochs",
+            "40 epochs",
+            "images/s",
+            "share of matrix-product rate",
+        ],
         "rows": rows,
     }

@@ -1,4 +1,6 @@
-"""The claims ledger: what the paper says, the criterion fixed beforehand, and what code decides from records."""
+"""The claims ledger: what the paper says, the criterion fixed beforehand,
+and what code decides from records.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED)
 class Judgement:
     """What the records say of a claim.
 
-    ``effect``: the measured size, in ``unit``, None where nothing was measured. ``note``: what limits the verdict, one
-    sentence. ``run_ids``: the runs that it rests on.
+    ``effect``: the measured size, in ``unit``, None where nothing was measured. ``note``: what limits the
+    verdict, one sentence. ``run_ids``: the runs that it rests on.
     """
 
     verdict: str
@@ -53,8 +55,8 @@ class Judgement:
 class Claim:
     """A sentence of the paper that code can decide.
 
-    ``criterion`` is written before results are looked at and says in words what ``judge`` computes from the records of
-    the experiment (of one profile).
+    ``criterion`` is written before results are looked at and says in words what ``judge`` computes from the
+    records of the experiment (of one profile).
     """
 
     id: str
@@ -70,7 +72,9 @@ def not_tested(note: str) -> Judgement:
 
 
 def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgement:
-    """The verdict on a claim from the records of one profile. Drawn shapes (``smoke``) test the machinery, not the paper."""
+    """The verdict on a claim from the records of one profile.
+    Drawn shapes (``smoke``) test the machinery, not the paper.
+    """
     judgement = claim.judge(records)
     if profile_name == "smoke":
         note = "drawn shapes show that the machinery runs, not what the paper claims"
@@ -81,8 +85,9 @@ def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgem
 def judge_sign(effect: Estimate, enough: float = 0.0) -> str:
     """The verdict on "the effect is positive", and where ``enough`` is above 0, "and about that large".
 
-    Reproduced: the whole interval is above 0 and reaches ``enough``. Partly: the whole interval is above 0 but below ``enough``.
-    Otherwise not reproduced. Without an interval (one seed) the mean stands for both its ends.
+    Reproduced: the whole interval is above 0 and reaches ``enough``. Partly: the whole interval
+    is above 0 but below ``enough``. Otherwise not reproduced. Without an interval (one seed) the
+    mean stands for both its ends.
     """
     low = effect.mean if effect.low is None else effect.low
     high = effect.mean if effect.high is None else effect.high
@@ -92,7 +97,9 @@ def judge_sign(effect: Estimate, enough: float = 0.0) -> str:
 
 
 def worst(verdicts: Sequence[str]) -> str:
-    """One verdict for a claim about several cases: reproduced if all are, not reproduced if none is at all."""
+    """One verdict for a claim about several cases:
+    reproduced if all are, not reproduced if none is at all.
+    """
     if all(v == REPRODUCED for v in verdicts):
         return REPRODUCED
     return NOT_REPRODUCED if all(v == NOT_REPRODUCED for v in verdicts) else PARTLY

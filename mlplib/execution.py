@@ -63,8 +63,8 @@ class Executor:
         found = self.store.find(spec)
         if found is not None:
             return found
-        # A copy of the data in another stored order than the official one is another data set. Its hash, and with it
-        # the run's id, is known for certain only once it is loaded.
+        # A copy of the data in another stored order than the official one is another data set. Its hash, and
+        # with it the run's id, is known for certain only once it is loaded.
         self.dataset(spec.data_name())
         wait = f"another process is at {spec.id}: waiting for its record"
         with self.store.claim(spec, on_wait=lambda: self.say(wait)) as folder:
@@ -110,7 +110,9 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
     if upstream is not None and upstream.status != "completed":
         status = upstream.status
     else:
-        found = filters.as_filters(_first_layer(executor, spec, image_shape, len(dataset.classes)), image_shape)
+        found = filters.as_filters(
+            _first_layer(executor, spec, image_shape, len(dataset.classes)), image_shape
+        )
         metrics = filters.describe(found)
         with replacing(folder / MOSAIC) as temporary:
             with open(temporary, "wb") as file:
@@ -133,7 +135,9 @@ def _first_layer(executor: Executor, spec: FilterSpec, image_shape, classes: int
         path = executor.store.folder(spec.upstream) / training.WEIGHTS
         state = weights.load(path)
     if "linear_in.weight" not in state:
-        raise MlplibError(f"{spec.upstream.model} has no first layer over pixels: filters are for B-MLPs and S-MLPs")
+        raise MlplibError(
+            f"{spec.upstream.model} has no first layer over pixels: filters are for B-MLPs and S-MLPs"
+        )
     return state["linear_in.weight"].float().numpy()
 
 

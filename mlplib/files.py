@@ -46,7 +46,9 @@ _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EE
 
 @contextmanager
 def storage_errors(root: Path, variable: str = "MLPLIB_RUNS") -> Iterator[None]:
-    """Say in one line what is wrong with a folder that cannot be written to; ``variable`` sets another one."""
+    """Say in one line what is wrong with a folder that cannot be written to;
+    ``variable`` sets another one.
+    """
     try:
         yield
     except OSError as error:

@@ -1,4 +1,6 @@
-"""First-layer weights as images, and two numbers for them: how local and how smooth a filter is (Fig 11, 12)."""
+"""First-layer weights as images, and two numbers for them:
+how local and how smooth a filter is (Fig 11, 12).
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,10 @@ def as_filters(weight: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndar
 def locality(filters: np.ndarray) -> np.ndarray:
     """How concentrated in space each filter's energy is: 0 when spread like noise, 1 when in a single pixel.
 
-    With e(p) the squared weights at pixel p, summed over channels and scaled to sum to 1, and r the root mean square
-    distance from e's center of mass, ``locality = 1 - r / r_uniform``, where r_uniform is r of a constant e.
-    (Energy gathered at opposite edges can be more spread than a constant: the value is then below 0.)
+    With e(p) the squared weights at pixel p, summed over channels and scaled to sum to 1, and r the
+    root mean square distance from e's center of mass, ``locality = 1 - r / r_uniform``, where
+    r_uniform is r of a constant e. (Energy gathered at opposite edges can be more spread than a
+    constant: the value is then below 0.)
 
     Args:
         filters: float (m, H, W, 3).
@@ -80,7 +83,8 @@ def smoothness(filters: np.ndarray) -> np.ndarray:
 
 
 def mosaic(filters: np.ndarray, units: int = UNITS_SHOWN) -> np.ndarray:
-    """The first ``units`` filters as the paper draws them: maximum over channels, each scaled to its own range.
+    """The first ``units`` filters as the paper draws them:
+    maximum over channels, each scaled to its own range.
 
     Args:
         filters: float (m, H, W, 3).

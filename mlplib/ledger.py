@@ -37,7 +37,9 @@ def from_published(folder: str | os.PathLike | None = None) -> list[Entry]:
     for name in EXPERIMENTS:
         found = published(name, folder)
         if found is None:
-            entries += _entries(name, lambda claim: not_tested("no published records yet"), "nothing published")
+            entries += _entries(
+                name, lambda claim: not_tested("no published records yet"), "nothing published"
+            )
             continue
 
         def judge(claim, found=found):
@@ -67,6 +69,12 @@ def markdown(entries: Sequence[Entry]) -> str:
     lines = ["| claim | the paper says | this study | effect | from |", "|---|---|---|---|---|"]
     for entry in entries:
         judgement = entry.judgement
-        cells = (entry.claim.id, entry.claim.sentence, f"**{judgement.verdict}**", judgement.effect_text(), entry.origin)
+        cells = (
+            entry.claim.id,
+            entry.claim.sentence,
+            f"**{judgement.verdict}**",
+            judgement.effect_text(),
+            entry.origin,
+        )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

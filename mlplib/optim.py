@@ -14,8 +14,8 @@ from .specs import OptimizerSpec
 class Lion(torch.optim.Optimizer):
     """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2), all tensors of a group in a few fused calls.
 
-    For gradient g, momentum m and parameter w:
-    ``u = sign(beta1 m + (1 - beta1) g)``; ``w <- w - lr (u + weight_decay w)``; ``m <- beta2 m + (1 - beta2) g``.
+    For gradient g, momentum m and parameter w: ``u = sign(beta1 m + (1 - beta1) g)``;
+    ``w <- w - lr (u + weight_decay w)``; ``m <- beta2 m + (1 - beta2) g``.
 
     Args:
         params: parameters or parameter groups, float tensors of any shape.

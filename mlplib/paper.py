@@ -1,4 +1,6 @@
-"""The paper's own values, each with how sure its transcription is. They live in ``paper.csv`` and nowhere else."""
+"""The paper's own values, each with how sure its transcription is.
+They live in ``paper.csv`` and nowhere else.
+"""
 
 from __future__ import annotations
 

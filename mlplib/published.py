@@ -1,4 +1,6 @@
-"""The study's own published records: ``results/<profile>/<experiment>.jsonl``, one record a line, never edited by hand."""
+"""The study's own published records: ``results/<profile>/<experiment>.jsonl``,
+one record a line, never edited by hand.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ BEST_FIRST = ("paper", "gpu", "laptop")
 
 def results_folder(folder: str | os.PathLike | None = None) -> Path:
     """Where published records lie: ``folder``, ``MLPLIB_RESULTS``, or ``results`` of the source tree."""
-    return Path(folder or os.environ.get("MLPLIB_RESULTS") or Path(__file__).resolve().parent.parent / "results")
+    return Path(
+        folder or os.environ.get("MLPLIB_RESULTS") or Path(__file__).resolve().parent.parent / "results"
+    )
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,18 @@ def read_records(path: Path) -> list[Record]:
         try:
             records.append(Record.from_json(json.loads(line)))
         except (ValueError, MlplibError) as error:
-            raise MlplibError(f"{path.name}, line {number}, is not a record ({error}): publish it again") from None
+            raise MlplibError(
+                f"{path.name}, line {number}, is not a record ({error}): publish it again"
+            ) from None
     return records
 
 
 def publish(
-    name: str, profile_name: str, seeds: Sequence[int], store: RunStore, folder: str | os.PathLike | None = None
+    name: str,
+    profile_name: str,
+    seeds: Sequence[int],
+    store: RunStore,
+    folder: str | os.PathLike | None = None,
 ) -> Path:
     """Write the finished records of an experiment's runs to the results folder, in the order of its runs.
 

@@ -1,7 +1,7 @@
 """The run store: one folder a run, its record written once, atomically, under a lock.
 
-A folder ``<store>/<run id>/`` holds what the run left: ``record.json``, its weights and small artifacts, and while it is not
-finished its checkpoint. A record that is there is never written again, so it can be trusted.
+A folder ``<store>/<run id>/`` holds what the run left: ``record.json``, its weights and small artifacts, and
+while it is not finished its checkpoint. A record that is there is never written again, so it can be trusted.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ RECORD_FORMAT = 1
 class Record:
     """What a run left.
 
-    ``spec``, ``data``, ``history`` and ``metrics`` follow from the settings alone and are the same whenever the run
-    is repeated on the same device; ``compute`` and ``environment`` tell of this execution.
+    ``spec``, ``data``, ``history`` and ``metrics`` follow from the settings alone and are the same whenever
+    the run is repeated on the same device; ``compute`` and ``environment`` tell of this execution.
 
-    ``status``: ``completed``, or ``diverged`` where the loss stopped being finite. ``metrics``: name to number;
-    accuracies are fractions in [0, 1], losses are in nats. ``history``: name to list.
+    ``status``: ``completed``, or ``diverged`` where the loss stopped being finite. ``metrics``: name to
+    number; accuracies are fractions in [0, 1], losses are in nats. ``history``: name to list.
     """
 
     id: str
@@ -60,7 +60,9 @@ class Record:
         values = dict(values)
         version = values.pop("format", None)
         if version != RECORD_FORMAT:
-            raise MlplibError(f"a record of format {version!r} cannot be read: this version reads {RECORD_FORMAT}")
+            raise MlplibError(
+                f"a record of format {version!r} cannot be read: this version reads {RECORD_FORMAT}"
+            )
         try:
             spec = spec_from_json(values.pop("spec"))
             return cls(spec=spec, **values)
@@ -105,7 +107,9 @@ class RunStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise MlplibError(f"{path} cannot be read ({error.strerror}): mend that, or delete its folder") from None
+            raise MlplibError(
+                f"{path} cannot be read ({error.strerror}): mend that, or delete its folder"
+            ) from None
         except (ValueError, MlplibError) as error:
             raise _damaged(path, error) from None
 
@@ -142,7 +146,9 @@ class RunStore:
         """
         path = self.folder(record.id) / "record.json"
         if path.exists():
-            raise MlplibError(f"{path} exists and records are never overwritten: delete its folder to run again")
+            raise MlplibError(
+                f"{path} exists and records are never overwritten: delete its folder to run again"
+            )
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
 

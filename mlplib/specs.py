@@ -145,7 +145,8 @@ class ModelSpec:
             return cls(family=name, **changes)
         baselines = ", ".join(BASELINES)
         raise MlplibError(
-            f"unknown model {name!r}: write B-<blocks>/Wi-<width> or S-<layers>/Wi-<width>, or one of {baselines}"
+            f"unknown model {name!r}: write B-<blocks>/Wi-<width> or S-<layers>/Wi-<width>, or one of "
+            f"{baselines}"
         )
 
     @property
@@ -208,7 +209,9 @@ class AugmentSpec:
             if not numbers or not 0 < pair[0] <= pair[1]:
                 raise MlplibError(f"AugmentSpec.{name} must be two numbers 0 < low <= high, not {pair!r}")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
-            raise MlplibError(f"AugmentSpec.crop_scale cannot exceed 1, the whole image, not {self.crop_scale!r}")
+            raise MlplibError(
+                f"AugmentSpec.crop_scale cannot exceed 1, the whole image, not {self.crop_scale!r}"
+            )
 
     @property
     def any(self) -> bool:
@@ -218,7 +221,8 @@ class AugmentSpec:
 
 NO_DA = AugmentSpec()
 FULL_DA = AugmentSpec(flip=True, crop_scale=(0.08, 1.0), mixup=0.8)
-"""Random flip, random resized crop and MixUp 0.8: "DA" in the paper's tables (Section 4.1, official defaults)."""
+"""Random flip, random resized crop and MixUp 0.8:
+"DA" in the paper's tables (Section 4.1, official defaults)."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,9 @@ class OptimizerSpec:
         if len(self.betas) != 2 or not all(_finite(b) and 0 <= b < 1 for b in self.betas):
             raise MlplibError(f"OptimizerSpec.betas must be two numbers in [0, 1), not {self.betas!r}")
         if self.clip is not None and self.clip <= 0:
-            raise MlplibError(f"OptimizerSpec.clip must be above 0, not {self.clip!r} (leave it out for no clipping)")
+            raise MlplibError(
+                f"OptimizerSpec.clip must be above 0, not {self.clip!r} (leave it out for no clipping)"
+            )
 
 
 # --------------------------------------------------------------------------- runs
@@ -294,10 +300,10 @@ class RunSpec:
 class TrainSpec(RunSpec):
     """One training run from a random initialization.
 
-    ``evaluate_at``: epochs (counted from 1) after which test accuracy enters the history; the end is
-    always evaluated and nothing is ever chosen by it. ``precision``: ``auto`` is bf16 autocast where the device
-    has bf16 arithmetic, float32 elsewhere; the record says which it was. How a run
-    is executed (micro-batches, checkpoint intervals, device) is not here: it does not change what is computed.
+    ``evaluate_at``: epochs (counted from 1) after which test accuracy enters the history; the end is always
+    evaluated and nothing is ever chosen by it. ``precision``: ``auto`` is bf16 autocast where the device has
+    bf16 arithmetic, float32 elsewhere; the record says which it was. How a run is executed (micro-batches,
+    checkpoint intervals, device) is not here: it does not change what is computed.
     """
 
     kind: ClassVar[str] = "train"
@@ -319,15 +325,21 @@ class TrainSpec(RunSpec):
         _at_least(self, 1, "epochs", "batch_size")
         _at_least(self, 0, "seed")
         if self.seed >= 2**63:
-            raise MlplibError(f"TrainSpec.seed must be below 2**63, the most that torch takes, not {self.seed}")
+            raise MlplibError(
+                f"TrainSpec.seed must be below 2**63, the most that torch takes, not {self.seed}"
+            )
         _below_one(self, "label_smoothing")
         one_of("precision", self.precision, PRECISIONS)
         for epoch in self.evaluate_at:
             if not isinstance(epoch, int) or isinstance(epoch, bool) or not 1 <= epoch <= self.epochs:
-                raise MlplibError(f"TrainSpec.evaluate_at must hold epochs from 1 to {self.epochs}, not {epoch!r}")
+                raise MlplibError(
+                    f"TrainSpec.evaluate_at must hold epochs from 1 to {self.epochs}, not {epoch!r}"
+                )
         moves_pixels = self.augment.flip or self.augment.crop_scale is not None
         if self.data.pixel_permutation is not None and moves_pixels:
-            raise MlplibError("flips and crops mean nothing on permuted pixels: use pixel_permutation without them")
+            raise MlplibError(
+                "flips and crops mean nothing on permuted pixels: use pixel_permutation without them"
+            )
 
     def slug(self) -> str:
         model = re.sub(r"[^a-z0-9]+", "", self.model.name.lower().replace("wi-", "wi"))
@@ -343,7 +355,8 @@ class TrainSpec(RunSpec):
 class FilterSpec(RunSpec):
     """A look at the first layer of another run: its filters, how local and how smooth they are (Fig 11, 12).
 
-    ``at``: ``initial`` for the random initialization of ``upstream`` (nothing is trained), ``final`` for its end.
+    ``at``: ``initial`` for the random initialization of ``upstream`` (nothing is
+    trained), ``final`` for its end.
     """
 
     kind: ClassVar[str] = "filters"
@@ -400,7 +413,9 @@ def _build(cls, values: dict):
         raise MlplibError(f"{cls.__name__} lacks {', '.join(missing)}")
     unknown = sorted(set(values) - known)
     if unknown:
-        raise MlplibError(f"{cls.__name__} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+        raise MlplibError(
+            f"{cls.__name__} has no setting {unknown[0]!r}: choose from {', '.join(sorted(known))}"
+        )
     built = {}
     for name, value in values.items():
         hint = hints[name]

@@ -13,8 +13,8 @@ CONFIDENCE = 0.95
 class Estimate:
     """A mean with its 95 % interval [low, high] over ``n`` seeds.
 
-    From one seed the spread between seeds is unknown: ``low`` and ``high`` are None then, or, where ``source`` says
-    ``test images``, cover the sampling of the test set only.
+    From one seed the spread between seeds is unknown: ``low`` and ``high`` are None then, or, where
+    ``source`` says ``test images``, cover the sampling of the test set only.
     """
 
     mean: float
@@ -51,11 +51,13 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     return over_seeds([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
 
 
-def accuracy_difference(first: Mapping[int, float], second: Mapping[int, float], test_images: int) -> Estimate:
+def accuracy_difference(
+    first: Mapping[int, float], second: Mapping[int, float], test_images: int
+) -> Estimate:
     """As :func:`paired_difference` for accuracies (fractions), with an interval even from one seed.
 
-    The interval of one seed is that of two independent binomial samples of ``test_images`` images. It leaves the spread
-    between seeds out and says so in ``source``.
+    The interval of one seed is that of two independent binomial samples of ``test_images`` images. It leaves
+    the spread between seeds out and says so in ``source``.
     """
     estimate = paired_difference(first, second)
     if estimate.n > 1:

@@ -269,7 +269,9 @@ def test_c22_from_one_seed_uses_the_test_images():
 
 
 def looks(values, seeds=SEEDS, prof=LAPTOP):
-    """Records of first layers. ``values``: condition to both measures or to (smoothness, locality), None for none."""
+    """Records of first layers. ``values``: condition to both measures
+    or to (smoothness, locality), None for none.
+    """
     made = []
     for spec in filter_runs(prof, seeds):
         value = values.get(condition(record(spec)))

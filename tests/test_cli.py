@@ -41,7 +41,9 @@ def test_help_names_every_command(mlplib):
     assert all(command in text for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data prepare", "data list", "data verify", "results publish"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "data prepare", "data list", "data verify", "results publish"]
+)
 def test_every_command_explains_itself(mlplib, command):
     process = mlplib(*command.split(), "--help")
     assert process.returncode == 0
@@ -49,7 +51,10 @@ def test_every_command_explains_itself(mlplib, command):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; sys.argv = ['mlplib', '--help']\ntry:\n  from mlplib.cli import main; main()\nexcept SystemExit: pass\n"
+    code = (
+        "import sys; sys.argv = ['mlplib', '--help']\n"
+        "try:\n  from mlplib.cli import main; main()\nexcept SystemExit: pass\n"
+    )
     code += "print('TORCH' if 'torch' in sys.modules else 'LIGHT')"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.strip().endswith("LIGHT")
@@ -76,7 +81,15 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
     assert markdown.startswith("| claim |") and "nothing published" in markdown
 
     published = mlplib(
-        "results", "publish", "architectures", "--profile", "smoke", "--seeds", "0", "--results", str(folder / "out")
+        "results",
+        "publish",
+        "architectures",
+        "--profile",
+        "smoke",
+        "--seeds",
+        "0",
+        "--results",
+        str(folder / "out"),
     )
     assert published.returncode == 0, published.stderr
     lines = (folder / "out" / "smoke" / "architectures.jsonl").read_text().splitlines()
@@ -85,7 +98,15 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
 
 def test_bench_measures(mlplib, folder):
     process = mlplib(
-        "bench", "--model", "B-2/Wi-32", "--data", "shapes-16", "--batch-size", "256", "--json", str(folder / "b.json")
+        "bench",
+        "--model",
+        "B-2/Wi-32",
+        "--data",
+        "shapes-16",
+        "--batch-size",
+        "256",
+        "--json",
+        str(folder / "b.json"),
     )
     assert process.returncode == 0, process.stderr
     rows = json.loads((folder / "b.json").read_text())["rows"]
@@ -114,8 +135,14 @@ def test_data_list_and_verify(mlplib):
         (["data", "prepare", "cifar11"], "cifar10"),
         (["claims", "--format", "pdf"], "table, markdown"),
         (["bench", "--model", "C-3/Wi-4"], "B-<blocks>/Wi-<width>"),
-        (["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "0"], "batch_size must be at least 1"),
-        (["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "5000"], "larger than the 2000"),
+        (
+            ["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "0"],
+            "batch_size must be at least 1",
+        ),
+        (
+            ["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "5000"],
+            "larger than the 2000",
+        ),
         (["bench", "fast"], "speed, accuracy"),
     ],
 )

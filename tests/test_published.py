@@ -170,7 +170,9 @@ def test_there_are_records_of_every_experiment():
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_the_studys_records_are_those_of_its_runs(path):
-    """A changed setting, data set or numerics version leaves records of runs that nobody asks for any more."""
+    """A changed setting, data set or numerics version leaves records
+    of runs that nobody asks for any more.
+    """
     records = read_records(path)
     seeds = sorted({getattr(r.spec, "upstream", r.spec).seed for r in records})
     specs = experiment(path.stem).runs(profile(path.parent.name), seeds)

@@ -1,7 +1,7 @@
 """Random flips, random resized crops and MixUp for a whole batch at once, drawn anew for every image.
 
-Everything random is drawn first, on the host and by NumPy, as :class:`Draws`: the same draws follow from a seed
-on every device, and a test can look at them. Applying them is then deterministic tensor arithmetic.
+Everything random is drawn first, on the host and by NumPy, as :class:`Draws`: the same draws follow from a
+seed on every device, and a test can look at them. Applying them is then deterministic tensor arithmetic.
 
 A crop that is resized back to the image's size, flipped or not, is a linear map of the rows followed by
 one of the columns. So a batch is cropped by two batched products with small interpolation matrices,
@@ -43,9 +43,10 @@ class Draws:
 def draw(spec: AugmentSpec, indices: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> Draws:
     """Draw what happens to the images ``indices`` (int64 (B,)) of ``size`` (H, W).
 
-    Flips have probability 1/2. Crops: area uniform in ``crop_scale``, log aspect ratio uniform in ``crop_ratio``, place
-    uniform among those that fit, all in whole pixels. MixUp: lambda from Beta(a, a), one a batch. ``ffcv`` MixUp seeds
-    lambda with the batch's last index and takes the previous image as partner, as FFCV's operations do.
+    Flips have probability 1/2. Crops: area uniform in ``crop_scale``, log aspect ratio uniform in
+    ``crop_ratio``, place uniform among those that fit, all in whole pixels. MixUp: lambda from Beta(a, a),
+    one a batch. ``ffcv`` MixUp seeds lambda with the batch's last index and takes the previous image as
+    partner, as FFCV's operations do.
     """
     count = len(indices)
     flip = rng.random(count) < 0.5 if spec.flip else np.zeros(count, dtype=bool)
@@ -87,11 +88,14 @@ def _draw_boxes(spec: AugmentSpec, count: int, size: tuple[int, int], rng: np.ra
     return top, left, height, width
 
 
-def interpolation(start: Tensor, length: Tensor, size: int, reverse: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Matrices that resize the interval ``[start, start + length)`` of a line of ``size`` pixels to the whole line.
+def interpolation(
+    start: Tensor, length: Tensor, size: int, reverse: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """Matrices that resize the interval ``[start, start + length)``
+    of a line of ``size`` pixels to the whole line.
 
-    Bilinear with pixel centers at half-integers (``align_corners=False``); no pixel outside the interval enters. Growing
-    only, so no low-pass filter is needed.
+    Bilinear with pixel centers at half-integers (``align_corners=False``); no pixel outside the interval
+    enters. Growing only, so no low-pass filter is needed.
 
     Args:
         start, length: float32 (B,), in pixels.
@@ -114,8 +118,8 @@ def crop_and_flip(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
     """Apply the crops and flips of ``draws``.
 
     Args:
-        images: uint8 or float (B, C, H, W), best with the channels of a row side by side in memory (strides of
-            (B, H, C, W)), since both products can then be taken without moving anything.
+        images: uint8 or float (B, C, H, W), best with the channels of a row side by side in memory (strides
+            of (B, H, C, W)), since both products can then be taken without moving anything.
     Returns:
         ``dtype`` (B, C, H, W) in the same value range, in that memory order.
     """
@@ -134,7 +138,9 @@ def crop_and_flip(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
 
 
 def mix(images: Tensor, draws: Draws) -> Tensor:
-    """MixUp (Zhang et al. 2018): ``lam`` of each image plus ``1 - lam`` of its partner; float (B, C, H, W)."""
+    """MixUp (Zhang et al. 2018): ``lam`` of each image plus ``1 - lam``
+    of its partner; float (B, C, H, W).
+    """
     partner = torch.from_numpy(draws.partner).to(images.device, non_blocking=True)
     rows = images.permute(0, 2, 1, 3)
     return rows.index_select(0, partner).lerp_(rows, draws.lam).permute(0, 2, 1, 3)

@@ -22,8 +22,8 @@ SHUFFLE, AUGMENT = 0, 1
 class Batch:
     """A training batch of B images, ready for the model.
 
-    ``images``: float (B, 3, H, W), normalized. ``labels``, ``partner_labels``: int64 (B,); ``lam``: MixUp's share of
-    the first label, 1 without MixUp.
+    ``images``: float (B, 3, H, W), normalized. ``labels``, ``partner_labels``: int64 (B,); ``lam``: MixUp's
+    share of the first label, 1 without MixUp.
     """
 
     images: Tensor
@@ -34,7 +34,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class ResidentSplit:
-    """One split on a device: ``rows`` uint8 (N, H, 3, W), the images in the order that suits crops; ``labels`` int64 (N,)."""
+    """One split on a device: ``rows`` uint8 (N, H, 3, W), the images in the order that suits crops;
+    ``labels`` int64 (N,).
+    """
 
     rows: Tensor
     labels: Tensor
@@ -68,7 +70,9 @@ class ResidentData:
         return h, w, c
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Center and scale float (B, 3, H, W) images of values 0 to 255, of any memory order; the result is contiguous."""
+        """Center and scale float (B, 3, H, W) images of values 0 to 255, of any memory order;
+        the result is contiguous.
+        """
         mean, scale = (v.to(images.dtype)[:, None, None] for v in (self.mean, 1 / self.std))
         out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
         return torch.sub(images, mean, out=out).mul_(scale)
@@ -76,9 +80,11 @@ class ResidentData:
     def training_batches(
         self, batch_size: int, spec: AugmentSpec, seed: int, epoch: int, dtype: torch.dtype, start: int = 0
     ) -> Iterator[Batch]:
-        """The batches of one epoch from batch ``start`` on; each is a function of (seed, epoch, its number) alone.
+        """The batches of one epoch from batch ``start`` on;
+        each is a function of (seed, epoch, its number) alone.
 
-        Images are shuffled anew every epoch and the incomplete last batch is left out, as in the official loader.
+        Images are shuffled anew every epoch and the incomplete last batch is left
+        out, as in the official loader.
         """
         order = np.random.default_rng([seed, SHUFFLE, epoch]).permutation(len(self.train))
         h, w, _ = self.image_shape
@@ -116,7 +122,9 @@ def put_on_device(dataset: ImageDataset, spec: DataSpec, device: torch.device) -
     train = dataset.train
     if spec.examples is not None:
         if spec.examples > len(train.labels):
-            raise MlplibError(f"{spec.name} has {len(train.labels)} training images: examples={spec.examples} is too many")
+            raise MlplibError(
+                f"{spec.name} has {len(train.labels)} training images: examples={spec.examples} is too many"
+            )
         keep = subset_indices(np.asarray(train.labels), spec.examples)
         train = Split(np.asarray(train.images)[keep], np.asarray(train.labels)[keep])
     scaled = [torch.tensor(v, dtype=torch.float32, device=device) * 255 for v in (dataset.mean, dataset.std)]

@@ -20,8 +20,8 @@ DATASET_TITLES = {
 class Cell:
     """One measured cell of a table, to be set beside the paper's cell of the same (item, row, column).
 
-    ``setting`` says in a few words where this measurement differs from the row's name, e.g. ``40 epochs``. ``run_ids`` is empty
-    for what is computed without a run.
+    ``setting`` says in a few words where this measurement differs from the row's name, e.g. ``40 epochs``.
+    ``run_ids`` is empty for what is computed without a run.
     """
 
     item: str
@@ -37,9 +37,9 @@ class Cell:
 class Figure:
     """A figure of a chapter.
 
-    ``data``: records to a pandas DataFrame holding every number that is drawn (with run ids), offered to the reader as CSV.
-    ``draw``: (DataFrame, records, store folder or None) to a matplotlib figure. ``alt``: what a reader who cannot see it needs;
-    ``caption``: can be read alone.
+    ``data``: records to a pandas DataFrame holding every number that is drawn (with run ids), offered to the
+    reader as CSV. ``draw``: (DataFrame, records, store folder or None) to a matplotlib figure. ``alt``: what
+    a reader who cannot see it needs; ``caption``: can be read alone.
     """
 
     data: Callable
@@ -59,7 +59,9 @@ def by_seed(records: Iterable[Record], value: Callable[[Record], float | None]) 
     return {seed: v for seed, v in sorted(found.items()) if v is not None}
 
 
-def seeds_cell(item: str, row: str, column: str, records: Sequence[Record], value, unit: str, setting: str) -> list[Cell]:
+def seeds_cell(
+    item: str, row: str, column: str, records: Sequence[Record], value, unit: str, setting: str
+) -> list[Cell]:
     """The cell of a mean over seeds, as a list: empty where no record has the value."""
     values = by_seed(records, value)
     if not values:
@@ -74,6 +76,8 @@ def top1_at(record: Record, epoch: int) -> float | None:
 
 
 def checkpoints(epochs: int, also: Iterable[int] = (), points: int = 8) -> tuple[int, ...]:
-    """About ``points`` evenly spaced epochs up to ``epochs`` at which to measure a curve, with those in ``also``."""
+    """About ``points`` evenly spaced epochs up to ``epochs`` at which to measure a curve,
+    with those in ``also``.
+    """
     even = {max(1, round(epochs * k / points)) for k in range(1, points + 1)}
     return tuple(sorted(even | {epoch for epoch in also if epoch <= epochs}))

@@ -19,7 +19,8 @@ INITIAL = "at initialization"
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[FilterSpec]:
-    """A look at the B-MLP's first layer: untrained, trained on growing subsets with DA, on everything without DA.
+    """A look at the B-MLP's first layer: untrained,
+    trained on growing subsets with DA, on everything without DA.
 
     The runs on all the data are those of Table 1, so they are trained once for both chapters.
     """
@@ -114,14 +115,19 @@ def draw_spread(frame, records, folder):
 
 
 def _first_seed(records: Sequence[Record]) -> dict[str, Record]:
-    return {row: min(group, key=lambda r: r.spec.upstream.seed) for row, group in _by_condition(records).items()}
+    return {
+        row: min(group, key=lambda r: r.spec.upstream.seed) for row, group in _by_condition(records).items()
+    }
 
 
 def shown(records: Sequence[Record]):
     """Which run each mosaic comes from."""
     import pandas as pd
 
-    rows = [{"condition": row, "seed": r.spec.upstream.seed, "run": r.id} for row, r in _first_seed(records).items()]
+    rows = [
+        {"condition": row, "seed": r.spec.upstream.seed, "run": r.id}
+        for row, r in _first_seed(records).items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -140,8 +146,8 @@ FIGURES = {
         data=shown,
         draw=draw_mosaics,
         caption=(
-            f"First-layer weights of the first {UNITS_SHOWN} units, maximum over color channels, each unit scaled to its own range; "
-            "lowest seed. No unit was chosen by its looks."
+            f"First-layer weights of the first {UNITS_SHOWN} units, maximum over color channels, each unit "
+            "scaled to its own range; lowest seed. No unit was chosen by its looks."
         ),
         alt="Grids of first-layer weights drawn as gray images, one grid for each training condition.",
     ),
@@ -149,10 +155,13 @@ FIGURES = {
         data=spread,
         draw=draw_spread,
         caption=(
-            "How local and how smooth first-layer filters are. A dot is the mean over all units of one seed, a bar spans the middle "
-            "half of the units. Both measures are 0 for noise."
+            "How local and how smooth first-layer filters are. A dot is the mean over all units of one seed, "
+            "a bar spans the middle half of the units. Both measures are 0 for noise."
         ),
-        alt="Dot plot of filter locality and smoothness for each training condition, with bars for the quartiles over units.",
+        alt=(
+            "Dot plot of filter locality and smoothness for each training condition, "
+            "with bars for the quartiles over units."
+        ),
     ),
 }
 
@@ -165,17 +174,23 @@ MEASURES = ("smoothness", "locality")
 
 
 def _values(groups: dict[str, list[Record]], measure: str, *rows: str) -> list[dict[int, float]] | None:
-    """A measure's mean over units by seed under each of the conditions, None unless some seed has them all."""
+    """A measure's mean over units by seed under each of the conditions,
+    None unless some seed has them all.
+    """
     found = [_metric(groups.get(row, ()), measure) for row in rows]
     return found if set.intersection(*map(set, found)) else None
 
 
-def _judgement(verdicts: dict[str, str], effects: dict[str, Estimate], what: str, note: str, records) -> Judgement:
+def _judgement(
+    verdicts: dict[str, str], effects: dict[str, Estimate], what: str, note: str, records
+) -> Judgement:
     """One judgement from both measures; smoothness is the effect shown, locality goes to the note."""
     local = effects["locality"]
     interval = "" if local.low is None else f" [{local.low:+.3f}, {local.high:+.3f}]"
     note = f"by locality: {verdicts['locality']}, {local.mean:+.3f}{interval}{note}"
-    return Judgement(worst(list(verdicts.values())), effects["smoothness"], f"smoothness, {what}", note, _ids(records))
+    return Judgement(
+        worst(list(verdicts.values())), effects["smoothness"], f"smoothness, {what}", note, _ids(records)
+    )
 
 
 def judge_c20(records: Sequence[Record]) -> Judgement:
@@ -187,7 +202,9 @@ def judge_c20(records: Sequence[Record]) -> Judgement:
     for measure in MEASURES:
         found = _values(groups, measure, INITIAL, trained(fewest, da=True), trained(None, da=True))
         if fewest is None or found is None:
-            return not_tested("needs the initialization and training with augmentation on all images and on fewer")
+            return not_tested(
+                "needs the initialization and training with augmentation on all images and on fewer"
+            )
         start, few, most = found
         signs = [judge_sign(paired_difference(most, start)), judge_sign(paired_difference(most, few))]
         verdicts[measure] = signs[0] if signs[0] == signs[1] else PARTLY
@@ -203,7 +220,9 @@ def judge_c21(records: Sequence[Record]) -> Judgement:
     for measure in MEASURES:
         found = _values(groups, measure, INITIAL, trained(None, da=True), trained(None, da=False))
         if found is None:
-            return not_tested("needs the initialization and training on all images with and without augmentation")
+            return not_tested(
+                "needs the initialization and training on all images with and without augmentation"
+            )
         start, da, no_da = found
         effects[measure] = paired_difference(da, no_da)
         gain_da, gain_no_da = paired_difference(da, start).mean, paired_difference(no_da, start).mean
@@ -218,8 +237,8 @@ def _ids(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 AFTERTHOUGHT = (
-    " The criterion named locality alone at first; smoothness was added after a look at one seed of profile laptop, because the "
-    "sentence says structured, too. The verdict by each measure is shown."
+    " The criterion named locality alone at first; smoothness was added after a look at one seed of profile "
+    "laptop, because the sentence says structured, too. The verdict by each measure is shown."
 )
 """Told with the criteria, since criteria are otherwise written before results are looked at."""
 
@@ -228,18 +247,20 @@ CLAIMS = (
         "C20",
         "First-layer filters become structured and local with more data.",
         "Fig 11",
-        "Mean smoothness and mean locality over all units with DA, paired by seed. By each measure: reproduced if the whole 95 % "
-        "intervals of (all images minus initialization) and (all images minus the fewest) are above 0, partly if one is. "
-        "Reproduced by both measures: reproduced; by neither: not reproduced; otherwise partly." + AFTERTHOUGHT,
+        "Mean smoothness and mean locality over all units with DA, paired by seed. By each measure: "
+        "reproduced if the whole 95 % intervals of (all images minus initialization) and (all images minus "
+        "the fewest) are above 0, partly if one is. Reproduced by both measures: reproduced; by neither: not "
+        "reproduced; otherwise partly." + AFTERTHOUGHT,
         judge_c20,
     ),
     Claim(
         "C21",
         "Without data augmentation the filters stay unstructured even on all the data.",
         "Fig 12",
-        "Mean smoothness and mean locality over all units on all images, paired by seed. By each measure: not reproduced unless the whole "
-        "95 % interval of (with DA minus without) is above 0; reproduced if, besides, training without DA gains less than half of "
-        "what training with DA gains over initialization, else partly. Reproduced by both measures: reproduced; by neither: not "
+        "Mean smoothness and mean locality over all units on all images, paired by seed. By each measure: "
+        "not reproduced unless the whole 95 % interval of (with DA minus without) is above 0; reproduced if, "
+        "besides, training without DA gains less than half of what training with DA gains over "
+        "initialization, else partly. Reproduced by both measures: reproduced; by neither: not "
         "reproduced; otherwise partly." + AFTERTHOUGHT,
         judge_c21,
     ),
