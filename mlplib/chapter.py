@@ -136,8 +136,7 @@ class Chapter:
 
     def _rest(self) -> planning.Plan:
         """The runs without a record, with what they in turn need."""
-        specs = [spec for spec in self.specs if self.store.find(spec) is None]
-        return planning.plan(specs, self.store, self.session.device)
+        return planning.plan(self.specs, self.store, self.session.device)
 
     def _what_ran(self, new: int) -> str:
         runs = planning.with_upstream(self.specs)

@@ -1,4 +1,5 @@
-"""The command ``mlplib``: plan, run, read and publish the study. It only calls the library; nothing imports it.
+"""The command ``mlplib``: plan, run, read and publish the study.
+It only calls the library; nothing imports it.
 
 Torch and the like are imported inside the commands, so that ``mlplib --help`` answers at once.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,7 +21,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Start with: mlplib plan, then mlplib run from-scratch. Everything can be stopped with Ctrl-C and started again.",
+    epilog=(
+        "Start with: mlplib plan, then mlplib run from-scratch. "
+        "Everything can be stopped with Ctrl-C and started again."
+    ),
 )
 data_app = typer.Typer(help="Get, list and check the data sets.", no_args_is_help=True)
 results_app = typer.Typer(help="Publish finished records under results/.", no_args_is_help=True)
@@ -32,20 +36,27 @@ out = Console()
 # --------------------------------------------------------------------------- options that commands share
 
 Experiments = Annotated[
-    Optional[list[str]], typer.Argument(help="Experiments by name, e.g. from-scratch. Default: all.", show_default=False)
+    list[str] | None,
+    typer.Argument(help="Experiments by name, e.g. from-scratch. Default: all.", show_default=False),
 ]
-ProfileOption = Annotated[str, typer.Option("--profile", "-P", help="How much to spend: smoke, laptop, gpu or paper.")]
+ProfileOption = Annotated[
+    str, typer.Option("--profile", "-P", help="How much to spend: smoke, laptop, gpu or paper.")
+]
 SeedsOption = Annotated[
-    Optional[str], typer.Option("--seeds", help="Seeds, e.g. 0,1,2. Default: the profile's.", show_default=False)
+    str | None, typer.Option("--seeds", help="Seeds, e.g. 0,1,2. Default: the profile's.", show_default=False)
 ]
 RunsOption = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--runs", help="Folder of the runs. Default: $MLPLIB_RUNS, else runs.", show_default=False),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
 ResultsOption = Annotated[
-    Optional[Path],
-    typer.Option("--results", help="Folder of published records. Default: $MLPLIB_RESULTS, else results.", show_default=False),
+    Path | None,
+    typer.Option(
+        "--results",
+        help="Folder of published records. Default: $MLPLIB_RESULTS, else results.",
+        show_default=False,
+    ),
 ]
 
 
@@ -69,15 +80,6 @@ def _specs(names: list[str], profile, seeds) -> dict[str, list]:
     return {name: experiment(name).runs(profile, seeds) for name in names}
 
 
-def duration(seconds: float) -> str:
-    """A time that a person can read: ``45 s``, ``12 min``, ``3.4 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 # --------------------------------------------------------------------------- commands
 
 
@@ -94,6 +96,7 @@ def plan(
     from .machine import device_name, pick_device
     from .profiles import profile as get_profile
     from .runs import RunStore
+    from .tables import duration
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
     specs = _specs(_names(experiments), chosen, _seeds(seeds, chosen))
@@ -105,7 +108,12 @@ def plan(
     for name, found in [*rows, ("all, shared runs counted once", everything)]:
         if name.startswith("all"):
             table.add_section()
-        numbers = (str(len(found.runs)), str(found.cached), f"{found.flops / 1e15:.3g}", duration(found.seconds))
+        numbers = (
+            str(len(found.runs)),
+            str(found.cached),
+            f"{found.flops / 1e15:.3g}",
+            duration(found.seconds),
+        )
         table.add_row(name, *numbers)
     out.print(table)
 
@@ -126,7 +134,9 @@ def run(
     from .runs import RunStore
 
     chosen = get_profile(profile)
-    executor = Executor(RunStore(runs), device=pick_device(device), progress=bars(), say=lambda line: out.print(line))
+    executor = Executor(
+        RunStore(runs), device=pick_device(device), progress=bars(), say=lambda line: out.print(line)
+    )
     for name, specs in _specs(_names(experiments), chosen, _seeds(seeds, chosen)).items():
         records = executor.records(specs)
         out.print(_summary_table(name, records, chosen))
@@ -159,15 +169,24 @@ def notebook(
     name: Annotated[str, typer.Argument(help="A notebook by name, e.g. from-scratch.")],
     profile: ProfileOption = "laptop",
     out_file: Annotated[
-        Optional[Path],
-        typer.Option("--out", help="Where the executed notebook goes. Default: book/chapters/<name>.ipynb.", show_default=False),
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Where the executed notebook goes. Default: build/<name>-<profile>.ipynb.",
+            show_default=False,
+        ),
     ] = None,
     parameters: Annotated[
-        Optional[list[str]],
-        typer.Option("--parameter", "-p", help="A further parameter as name=value; may be repeated.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            "-p",
+            help="A further parameter as name=value; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
 ):
-    """Execute one notebook with papermill, as a chapter of the book."""
+    """Execute one notebook with papermill. The book's own chapters are executed by make book."""
     from .notebook import execute
 
     given = {}
@@ -176,14 +195,21 @@ def notebook(
         if not equals:
             raise MlplibError(f"write a parameter as name=value, not {entry!r}")
         given[key.strip()] = value.strip()
-    execute(name, {"profile": profile, **given}, out_file)
+    target = out_file or Path("build") / f"{name}-{profile}.ipynb"
+    execute(name, {"profile": profile, **given}, target)
+    out.print(f"executed {target}", soft_wrap=True)
 
 
 @app.command()
 def claims(
     profile: Annotated[
-        Optional[str],
-        typer.Option("--profile", "-P", help="Judge your own runs of this profile. Default: the published records.", show_default=False),
+        str | None,
+        typer.Option(
+            "--profile",
+            "-P",
+            help="Judge your own runs of this profile. Default: the published records.",
+            show_default=False,
+        ),
     ] = None,
     seeds: SeedsOption = None,
     runs: RunsOption = None,
@@ -209,20 +235,26 @@ def claims(
         table.add_column(heading)
     for entry in entries:
         verdict = entry.judgement.verdict
-        table.add_row(entry.claim.id, entry.claim.sentence, verdict, entry.judgement.effect_text(), entry.origin)
+        table.add_row(
+            entry.claim.id, entry.claim.sentence, verdict, entry.judgement.effect_text(), entry.origin
+        )
     out.print(table)
 
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="speed (about a minute), or accuracy (several minutes; trains on CIFAR-10).")] = "speed",
+    what: Annotated[
+        str, typer.Argument(help="speed (about a minute), or accuracy (several minutes; trains on CIFAR-10).")
+    ] = "speed",
     model: Annotated[str, typer.Option(help="The MLP to train.")] = "B-6/Wi-256",
     data: Annotated[str, typer.Option(help="The data set.")] = "cifar10",
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 1024,
     device: DeviceOption = "auto",
-    json_file: Annotated[Optional[Path], typer.Option("--json", help="Also write the figures here.", show_default=False)] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures here.", show_default=False)
+    ] = None,
 ):
-    """Measure how near the training loop comes to the machine's matrix-product rate, or what accuracy it reaches."""
+    """Measure how near the training loop comes to the machine's matrix-product rate, or what accuracy it reaches."""  # noqa: E501
     import json
 
     from . import benchmark
@@ -259,7 +291,9 @@ def data_list():
     for name in CATALOG:
         found = describe(name)
         sizes = (f"{found['train']:,}", f"{found['test']:,}", f"{found['image_size']} px")
-        table.add_row(name, found["title"], *sizes, "yes" if found["ready"] else "no: mlplib data prepare " + name)
+        table.add_row(
+            name, found["title"], *sizes, "yes" if found["ready"] else "no: mlplib data prepare " + name
+        )
     out.print(table)
 
 

@@ -57,10 +57,11 @@ def pick_precision(wanted: str, device: torch.device) -> str:
 
 @functools.lru_cache
 def keep_freed_memory() -> None:
-    """Ask the C library to keep freed memory for the next batch instead of handing it back (glibc; elsewhere nothing).
+    """Ask the C library to keep freed memory for the next batch instead of handing it back
+    (glibc; elsewhere nothing).
 
-    A step frees and takes the same tens of megabytes again. Given back in between, every page of them costs a fault the next
-    time: on 2 virtual CPU cores the crops alone went from 2.2 ms to 7.7 ms a batch.
+    A step frees and takes the same tens of megabytes again. Given back in between, every page of them costs a
+    fault the next time: on 2 virtual CPU cores the crops alone went from 2.2 ms to 7.7 ms a batch.
     """
     trim_threshold, mmap_threshold = -1, -3
     try:
@@ -125,7 +126,8 @@ def device_name(device: torch.device) -> str:
     """A name that a reader knows, e.g. ``NVIDIA H200`` or ``AMD EPYC (2 threads)``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()} ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"{_cpu_name()} ({threads} thread{'s' if threads > 1 else ''})"
 
 
 @functools.lru_cache
@@ -151,7 +153,10 @@ def source_state() -> dict:
     try:
         # Installed below somebody else's repository, the library is not part of that one's commits.
         git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "mlplib"))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", "mlplib")),
+        }
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
 

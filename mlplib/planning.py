@@ -15,7 +15,8 @@ from .runs import Record, RunStore
 from .specs import RunSpec, TrainSpec
 
 ASSUMED_FRACTION = 0.4
-"""Share of the matrix-product rate that a run is taken to reach where the store has no run on this device yet."""
+"""Share of the matrix-product rate that a run is taken to reach
+where the store has no run on this device yet."""
 
 OVERHEAD_SECONDS = 1.0
 """A run's evaluation, checkpoint and start-up, roughly."""
@@ -25,7 +26,8 @@ OVERHEAD_SECONDS = 1.0
 class Plan:
     """``runs``: every run, what it depends on included, each once. ``missing``: those without a record.
 
-    ``flops``: of training the missing ones, ``6 x forward MACs x images``. ``seconds``: the estimate for them.
+    ``flops``: of training the missing ones, ``6 x forward MACs x images``.
+    ``seconds``: the estimate for them.
     """
 
     runs: tuple[RunSpec, ...]
@@ -49,7 +51,9 @@ def with_upstream(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
 
 
 def training_flops(spec: RunSpec) -> float:
-    """FLOPs of training ``spec`` itself (0 for a run that trains nothing): ``6 x forward MACs x images seen``."""
+    """FLOPs of training ``spec`` itself (0 for a run that trains nothing):
+    ``6 x forward MACs x images seen``.
+    """
     if not isinstance(spec, TrainSpec):
         return 0.0
     entry = catalog.find(spec.data.name)
@@ -61,12 +65,14 @@ def training_flops(spec: RunSpec) -> float:
 def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Plan:
     """Which of ``specs`` are missing in ``store``, and how long they will take on ``device``.
 
-    The rate is the device's measured matrix-product rate times the share of it that the store's earlier runs on this device
-    reached, model by model where there are such runs.
+    The rate is the device's measured matrix-product rate times the share of it that the store's earlier runs
+    on this device reached, model by model where there are such runs.
     """
+    specs = list(specs)
     runs = with_upstream(specs)
-    records = {id: store.find(spec) for id, spec in runs.items()}
-    missing = tuple(spec for id, spec in runs.items() if records[id] is None)
+    # What a finished run once needed is not needed again.
+    needed = with_upstream(spec for spec in specs if store.find(spec) is None)
+    missing = tuple(spec for spec in needed.values() if store.find(spec) is None)
     flops = {spec.id: training_flops(spec) for spec in missing}
     seconds = 0.0
     if any(flops.values()):

@@ -82,6 +82,14 @@ def _below_one(spec, *names: str) -> None:
             raise MlplibError(f"{type(spec).__name__}.{name} must lie in [0, 1), not {value!r}")
 
 
+def _refuse_idle(spec, where: str, names: tuple[str, ...]) -> None:
+    """Refuse a setting that would be ignored: it would only make two ids of one run."""
+    defaults = {field.name: field.default for field in dataclasses.fields(spec)}
+    for name in names:
+        if getattr(spec, name) != defaults[name]:
+            raise MlplibError(f"{type(spec).__name__}.{name} means nothing with {where}: leave it out")
+
+
 def _as_tuple(spec, *names: str) -> None:
     """JSON and YAML know lists only; store them as tuples so that specs stay hashable."""
     for name in names:
@@ -212,6 +220,8 @@ class AugmentSpec:
             raise MlplibError(
                 f"AugmentSpec.crop_scale cannot exceed 1, the whole image, not {self.crop_scale!r}"
             )
+        _refuse_idle(self, "no crop", () if self.crop_scale else ("crop_ratio",))
+        _refuse_idle(self, "no MixUp", () if self.mixup else ("mixup_kind",))
 
     @property
     def any(self) -> bool:
@@ -255,6 +265,7 @@ class OptimizerSpec:
             raise MlplibError(
                 f"OptimizerSpec.clip must be above 0, not {self.clip!r} (leave it out for no clipping)"
             )
+        _refuse_idle(self, self.name, ("betas",) if self.name == "sgd" else ("momentum",))
 
 
 # --------------------------------------------------------------------------- runs
@@ -335,6 +346,10 @@ class TrainSpec(RunSpec):
                 raise MlplibError(
                     f"TrainSpec.evaluate_at must hold epochs from 1 to {self.epochs}, not {epoch!r}"
                 )
+        if self.optimizer.warmup > self.epochs:
+            raise MlplibError(
+                f"a warmup of {self.optimizer.warmup:g} epochs is longer than the run's {self.epochs}"
+            )
         moves_pixels = self.augment.flip or self.augment.crop_scale is not None
         if self.data.pixel_permutation is not None and moves_pixels:
             raise MlplibError(

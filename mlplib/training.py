@@ -1,8 +1,8 @@
 """The one training loop of the study.
 
 Everything random is a function of the run's seed and of where the run is (epoch, batch), never of a
-generator's past. So a checkpoint is the weights, the optimizer's state and two counters, and a run killed at any
-moment and resumed ends with the same bits as one left alone (on a CPU).
+generator's past. So a checkpoint is the weights, the optimizer's state and two counters, and a run killed at
+any moment and resumed ends with the same bits as one left alone (on a CPU).
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class TrainState:
     images: int = 0
     seconds: float = 0.0
     diverged: bool = False
-    history: dict = field(default_factory=lambda: {"epoch": [], "train_loss": [], "train_accuracy": [], "test": []})
+    history: dict = field(
+        default_factory=lambda: {"epoch": [], "train_loss": [], "train_accuracy": [], "test": []}
+    )
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def train(
     Args:
         dataset: the data set that ``spec.data`` names.
         folder: where checkpoints and the final weights go; None keeps nothing.
-        micro_batch: images per forward and backward pass; gradients add up to the batch's. None lets memory decide.
+        micro_batch: images per forward and backward pass; gradients add up to the batch's. None lets
+            memory decide.
         checkpoint_every: seconds between checkpoints.
         progress: see :mod:`mlplib.progress`.
         stop: asked between batches; when it says so, a checkpoint is written and :class:`Interrupted` raised.
@@ -95,7 +98,8 @@ def train(
     loop = Loop(spec, data, device, precision, micro_batch)
     state = loop.fresh_state()
     if folder is not None:
-        # Sums of other parts round differently: a resumed run keeps its micro-batches so as to end with the same bits.
+        # Sums of other parts round differently: a resumed run keeps its micro-batches so as to end with
+        # the same bits.
         loop.micro_batch = load_checkpoint(folder / CHECKPOINT, state, spec) or loop.micro_batch
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -108,7 +112,9 @@ def train(
     return _finish(loop, state, dataset, folder)
 
 
-def _run(loop: Loop, state: TrainState, folder: Path | None, checkpoint_every: float, bar, stop: StopRequest) -> None:
+def _run(
+    loop: Loop, state: TrainState, folder: Path | None, checkpoint_every: float, bar, stop: StopRequest
+) -> None:
     """Train until the last epoch is done or the loss is no longer finite."""
     saved = mark = time.monotonic()
 
@@ -142,11 +148,18 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, checkpoint_every: f
 class Loop:
     """What stays the same from the first step of a run to the last."""
 
-    def __init__(self, spec: TrainSpec, data: ResidentData, device: torch.device, precision: str, micro_batch: int | None):
+    def __init__(
+        self,
+        spec: TrainSpec,
+        data: ResidentData,
+        device: torch.device,
+        precision: str,
+        micro_batch: int | None,
+    ):
         if spec.batch_size > len(data.train):
             raise MlplibError(
-                f"a batch of {spec.batch_size} is larger than the {len(data.train)} training images of {spec.data.name}: "
-                "choose a smaller batch_size"
+                f"a batch of {spec.batch_size} is larger than the {len(data.train)} training images of "
+                f"{spec.data.name}: choose a smaller batch_size"
             )
         self.spec, self.data, self.device, self.precision = spec, data, device, precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -154,7 +167,9 @@ class Loop:
 
     def fresh_state(self) -> TrainState:
         spec = self.spec
-        model = build_model(spec.model, self.data.image_shape, len(self.data.classes), seed=spec.seed).to(self.device)
+        model = build_model(spec.model, self.data.image_shape, len(self.data.classes), seed=spec.seed).to(
+            self.device
+        )
         optimizer = build_optimizer(model.parameters(), spec.optimizer)
         return TrainState(model, optimizer, torch.zeros(3, dtype=torch.float64, device=self.device))
 
@@ -185,7 +200,9 @@ class Loop:
         state.images += count
 
     def _gradients(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Leave the gradient of the batch's mean loss in the parameters; give that loss and the correct predictions."""
+        """Leave the gradient of the batch's mean loss in the parameters;
+        give that loss and the correct predictions.
+        """
         count = len(batch.labels)
         losses, corrects = [], []
         for first in range(0, count, self.micro_batch):
@@ -193,7 +210,9 @@ class Loop:
             labels, partner_labels = batch.labels[part], batch.partner_labels[part]
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
                 logits = model(batch.images[part])
-            loss = mixed_cross_entropy(logits.float(), labels, partner_labels, batch.lam, self.spec.label_smoothing)
+            loss = mixed_cross_entropy(
+                logits.float(), labels, partner_labels, batch.lam, self.spec.label_smoothing
+            )
             loss = loss * (len(labels) / count)
             loss.backward()
             dominant = labels if batch.lam >= 0.5 else partner_labels
@@ -219,8 +238,11 @@ class Loop:
                 state.history["test"].append({"epoch": state.epoch, **found})
 
 
-def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, smoothing: float) -> Tensor:
-    """Cross-entropy against both labels of a MixUp pair, weighted ``lam`` and ``1 - lam``, with label smoothing.
+def mixed_cross_entropy(
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, smoothing: float
+) -> Tensor:
+    """Cross-entropy against both labels of a MixUp pair,
+    weighted ``lam`` and ``1 - lam``, with label smoothing.
 
     Args:
         logits: float32 (B, classes). labels, partner_labels: int64 (B,).
@@ -270,7 +292,10 @@ def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec, micro_batch:
         "sums": state.sums,
         "spec": spec.to_json(),
         "micro_batch": micro_batch,
-        **{name: getattr(state, name) for name in ("epoch", "batch", "images", "seconds", "diverged", "history")},
+        **{
+            name: getattr(state, name)
+            for name in ("epoch", "batch", "images", "seconds", "diverged", "history")
+        },
     }
     with replacing(path) as temporary:
         torch.save(content, temporary)
@@ -358,8 +383,8 @@ def _compute(loop: Loop, state: TrainState) -> dict:
 def executed_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
     """FLOPs that one image costs in a training step of ``network`` (an outline), forward and backward.
 
-    A little below the usual ``3 x forward``, since the first layer needs no gradient for its input. Normalization and
-    activations are not counted.
+    A little below the usual ``3 x forward``, since the first layer needs no gradient for its input.
+    Normalization and activations are not counted.
     """
     h, w, c = image_shape
     batch = 2  # BatchNorm refuses to train on one image
@@ -385,12 +410,18 @@ def _step_seed(seed: int, epoch: int, batch: int) -> int:
 # --------------------------------------------------------------------------- memory
 
 
-def _pick_micro_batch(spec: TrainSpec, image_shape: tuple[int, int, int], device: torch.device, wanted: int | None) -> int:
-    """Images per pass: ``wanted``, or the batch halved until its activations fit in a quarter of the free memory."""
+def _pick_micro_batch(
+    spec: TrainSpec, image_shape: tuple[int, int, int], device: torch.device, wanted: int | None
+) -> int:
+    """Images per pass: ``wanted``, or the batch halved until its activations fit
+    in a quarter of the free memory.
+    """
     batch = spec.batch_size
-    if spec.model.norm == "batch":
+    if spec.model.norm == "batch" or spec.model.dropout > 0:
+        # BatchNorm's statistics and dropout's masks are those of a whole batch: in parts it would be
+        # another run.
         if wanted is not None and wanted < batch:
-            raise MlplibError("BatchNorm needs whole batches: leave micro_batch out, or use norm='layer'")
+            raise MlplibError("BatchNorm and dropout need whole batches: leave micro_batch out")
         return batch
     if wanted is not None:
         if wanted < 1:

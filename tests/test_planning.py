@@ -118,3 +118,10 @@ def test_looks_at_filters_take_moments(store):
 def test_runs_that_cannot_be_are_refused_while_planning(store, spec, message):
     with pytest.raises(MlplibError, match=message):
         plan([spec], store, CPU)
+
+
+def test_what_a_finished_run_once_needed_is_not_planned(store):
+    upstream, *_ = experiment("from-scratch").runs(profile("smoke"), (0,))
+    write(store, FilterSpec(upstream))
+    found = plan([FilterSpec(upstream)], store, CPU)
+    assert (found.missing, found.seconds) == ((), 0.0)

@@ -36,6 +36,15 @@ BASES = {
     FilterSpec: FilterSpec(TRAIN),
 }
 
+MEANT = {(OptimizerSpec, "momentum"): OptimizerSpec("sgd")}
+"""Where a setting means nothing to the base and is refused: a base to which it means something."""
+
+
+def base_for(cls, name):
+    """A spec of which the setting ``name`` can be changed."""
+    return MEANT.get((cls, name), BASES[cls])
+
+
 OTHER = {
     ModelSpec: dict(
         family="b-mlp",
@@ -131,7 +140,7 @@ def test_the_tables_of_this_file_know_every_setting():
 
 @pytest.mark.parametrize("cls, name", FIELDS, ids=lambda v: v if isinstance(v, str) else v.__name__)
 def test_every_setting_changes_the_id(cls, name):
-    base, other = BASES[cls], OTHER[cls][name]
+    base, other = base_for(cls, name), OTHER[cls][name]
     assert getattr(base, name) != other
     changed = dataclasses.replace(base, **{name: other})
     assert run_with(changed).id != run_with(base).id
@@ -141,8 +150,10 @@ def test_every_setting_changes_the_id(cls, name):
 
 
 def test_ids_differ_between_all_single_changes():
-    variants = [run_with(dataclasses.replace(BASES[cls], **{name: OTHER[cls][name]})) for cls, name in FIELDS]
-    variants += [run_with(base) for base in BASES.values()]
+    variants = [
+        run_with(dataclasses.replace(base_for(cls, name), **{name: OTHER[cls][name]})) for cls, name in FIELDS
+    ]
+    variants += [run_with(base) for base in (*BASES.values(), *MEANT.values())]
     ids = {spec.id for spec in variants}
     assert len(ids) == len(set(variants))
 
@@ -203,7 +214,8 @@ def test_five_and_five_point_zero_are_one_setting():
     assert set(WHOLE) == {key for key in FIELDS if "float" in str(hint(*key))}
     for (cls, name), whole in WHOLE.items():
         real = tuple(map(float, whole)) if isinstance(whole, tuple) else float(whole)
-        one, other = (run_with(dataclasses.replace(BASES[cls], **{name: v})) for v in (whole, real))
+        base = base_for(cls, name)
+        one, other = (run_with(dataclasses.replace(base, **{name: v})) for v in (whole, real))
         assert one == other and one.id == other.id, (cls, name)
         assert json.dumps(one.to_json()) == json.dumps(other.to_json()), (cls, name)
 
@@ -238,30 +250,37 @@ def model_specs(draw):
 
 
 ordered = st.tuples(st.floats(1e-3, 1), st.floats(1e-3, 1)).map(lambda pair: tuple(sorted(pair)))
-augment_specs = st.builds(
-    AugmentSpec,
-    flip=st.booleans(),
-    crop_scale=st.none() | ordered,
-    crop_ratio=ordered,
-    mixup=st.floats(0, 10),
-    mixup_kind=st.sampled_from(specs.MIXUP_KINDS),
-)
-optimizer_specs = st.builds(
-    OptimizerSpec,
-    name=st.sampled_from(specs.OPTIMIZERS),
-    lr=st.floats(0, 10),
-    weight_decay=st.floats(0, 10),
-    betas=st.tuples(share, share),
-    momentum=share,
-    schedule=st.sampled_from(specs.SCHEDULES),
-    warmup=st.floats(0, 100),
-    clip=st.none() | positive,
-)
+
+
+@st.composite
+def augment_specs(draw):
+    crop_scale, mixup = draw(st.none() | ordered), draw(st.just(0.0) | st.floats(1e-3, 10))
+    idle = {}
+    if crop_scale is not None:
+        idle["crop_ratio"] = draw(ordered)
+    if mixup:
+        idle["mixup_kind"] = draw(st.sampled_from(specs.MIXUP_KINDS))
+    return AugmentSpec(flip=draw(st.booleans()), crop_scale=crop_scale, mixup=mixup, **idle)
+
+
+@st.composite
+def optimizer_specs(draw, epochs):
+    name = draw(st.sampled_from(specs.OPTIMIZERS))
+    own = {"momentum": draw(share)} if name == "sgd" else {"betas": draw(st.tuples(share, share))}
+    return OptimizerSpec(
+        name,
+        lr=draw(st.floats(0, 10)),
+        weight_decay=draw(st.floats(0, 10)),
+        schedule=draw(st.sampled_from(specs.SCHEDULES)),
+        warmup=draw(st.floats(0, epochs)),
+        clip=draw(st.none() | positive),
+        **own,
+    )
 
 
 @st.composite
 def train_specs(draw):
-    augment = draw(augment_specs)
+    augment = draw(augment_specs())
     moves = augment.flip or augment.crop_scale is not None
     epochs = draw(sizes)
     return TrainSpec(
@@ -274,7 +293,7 @@ def train_specs(draw):
         epochs=epochs,
         batch_size=draw(sizes),
         augment=augment,
-        optimizer=draw(optimizer_specs),
+        optimizer=draw(optimizer_specs(epochs)),
         label_smoothing=draw(share),
         precision=draw(st.sampled_from(specs.PRECISIONS)),
         evaluate_at=tuple(draw(st.sets(st.integers(1, epochs), max_size=4))),
@@ -425,6 +444,11 @@ def test_every_bad_value_is_refused_in_one_line(cls, name):
         (lambda: OptimizerSpec(clip=0), "OptimizerSpec.clip must be above 0"),
         (lambda: OptimizerSpec(betas=(0.9, 1.0)), r"betas must be two numbers in \[0, 1\)"),
         (lambda: OptimizerSpec(betas=(0.9,)), r"betas must be two numbers in \[0, 1\)"),
+        (lambda: OptimizerSpec("lion", momentum=0.8), "momentum means nothing with lion"),
+        (lambda: OptimizerSpec("sgd", betas=(0.9, 0.999)), "betas means nothing with sgd"),
+        (lambda: AugmentSpec(crop_ratio=(1.0, 1.0)), "crop_ratio means nothing with no crop"),
+        (lambda: AugmentSpec(mixup_kind="ffcv"), "mixup_kind means nothing with no MixUp"),
+        (lambda: dataclasses.replace(TRAIN, optimizer=OptimizerSpec(warmup=1e4)), "a warmup of 10000 epochs"),
         (lambda: dataclasses.replace(TRAIN, epochs=0), "TrainSpec.epochs must be at least 1"),
         (lambda: dataclasses.replace(TRAIN, batch_size=0), "TrainSpec.batch_size must be at least 1"),
         (lambda: dataclasses.replace(TRAIN, label_smoothing=1.0), "label_smoothing must lie in"),

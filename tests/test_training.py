@@ -295,7 +295,7 @@ def test_micro_batches_end_where_whole_batches_do():
 
 def test_batchnorm_needs_whole_batches():
     spec = small(model=ModelSpec.parse("B-1/Wi-16", norm="batch"))
-    with pytest.raises(MlplibError, match="BatchNorm needs whole batches") as caught:
+    with pytest.raises(MlplibError, match="BatchNorm and dropout need whole batches") as caught:
         train(spec, micro_batch=32)
     assert "\n" not in str(caught.value)
     assert train(spec, micro_batch=64).compute["micro_batch"] == 64
