@@ -46,7 +46,7 @@ def draw(spec: AugmentSpec, indices: np.ndarray, size: tuple[int, int], rng: np.
     Flips have probability 1/2. Crops: area uniform in ``crop_scale``, log aspect ratio uniform in
     ``crop_ratio``, place uniform among those that fit, all in whole pixels. MixUp: lambda from Beta(a, a),
     one a batch. ``ffcv`` MixUp seeds lambda with the batch's last index and takes the previous image as
-    partner, as FFCV's operations do.
+    partner, as FFCV's operations do (whose sampler turns the same seed into another lambda of the same law).
     """
     count = len(indices)
     flip = rng.random(count) < 0.5 if spec.flip else np.zeros(count, dtype=bool)
