@@ -15,8 +15,8 @@ from .runs import Record, RunStore
 from .specs import RunSpec, TrainSpec
 
 ASSUMED_FRACTION = 0.4
-"""Share of the matrix-product rate that a run is taken to reach
-where the store has no run on this device yet."""
+"""Share of the matrix-product rate that a run is taken to reach where the store has none of its kind on this
+device. Runs of other kinds tell nothing: a tiny model reaches a hundredth of what a large one does."""
 
 OVERHEAD_SECONDS = 1.0
 """A run's evaluation, checkpoint and start-up, roughly."""
@@ -66,7 +66,7 @@ def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Pla
     """Which of ``specs`` are missing in ``store``, and how long they will take on ``device``.
 
     The rate is the device's measured matrix-product rate times the share of it that the store's earlier runs
-    on this device reached, model by model where there are such runs.
+    of the same model, data set and batch size reached on this device.
     """
     specs = list(specs)
     runs = with_upstream(specs)
@@ -77,11 +77,10 @@ def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Pla
     seconds = 0.0
     if any(flops.values()):
         reached = _fractions(store.records(), machine.device_name(device))
-        overall = statistics.median(f for fs in reached.values() for f in fs) if reached else ASSUMED_FRACTION
         for spec in missing:
             precision = machine.pick_precision(getattr(spec, "precision", "fp32"), device)
             fractions = reached.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
-            share = statistics.median(fractions) if fractions else overall
+            share = statistics.median(fractions) if fractions else ASSUMED_FRACTION
             seconds += OVERHEAD_SECONDS + flops[spec.id] / (share * machine.matmul_rate(device, precision))
     return Plan(tuple(runs.values()), missing, sum(flops.values()), seconds)
 
