@@ -10,7 +10,7 @@ from ..profiles import Profile
 from ..runs import Record
 from ..specs import NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
 from ..stats import Estimate, accuracy_difference
-from .base import DATASET_TITLES, Cell, Figure, by_seed, completed, seeds_cell
+from .base import DATASET_TITLES, Cell, Figure, by_seed, completed, run_ids, seeds_cell
 
 TITLE = "Architectures"
 ITEMS = ("Table 5", "Appendix D", "Fig 2", "Fig 3", "Fig 4")
@@ -149,9 +149,7 @@ def judge_c22(records: Sequence[Record]) -> Judgement:
     low, high = 100 * mlp.low, 100 * mlp.high
     note = f"the MLP loses {100 * mlp.mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
     effect = Estimate(100 * cnn.mean, 100 * cnn.low, 100 * cnn.high, cnn.n, cnn.source)
-    return Judgement(
-        verdict, effect, "points that the CNN loses", note, tuple(r.id for r in completed(records))
-    )
+    return Judgement(verdict, effect, "points that the CNN loses", note, run_ids(records))
 
 
 CLAIMS = (

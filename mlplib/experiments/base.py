@@ -53,6 +53,11 @@ def completed(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.status == "completed"]
 
 
+def run_ids(records: Iterable[Record]) -> tuple[str, ...]:
+    """The ids of the completed ones: what a number or a verdict rests on."""
+    return tuple(record.id for record in completed(records))
+
+
 def by_seed(records: Iterable[Record], value: Callable[[Record], float | None]) -> dict[int, float]:
     """Seed to value, for records that differ in their seed only; records without a value are left out."""
     found = {record.spec.seed: value(record) for record in completed(records)}
@@ -66,7 +71,7 @@ def seeds_cell(
     values = by_seed(records, value)
     if not values:
         return []
-    ids = tuple(record.id for record in completed(records))
+    ids = run_ids(records)
     return [Cell(item, row, column, over_seeds(list(values.values())), unit, setting, ids)]
 
 

@@ -10,7 +10,7 @@ from ..profiles import Profile
 from ..runs import Record
 from ..specs import FilterSpec
 from ..stats import Estimate, over_seeds, paired_difference
-from .base import DATASET_TITLES, Cell, Figure, completed
+from .base import DATASET_TITLES, Cell, Figure, completed, run_ids
 from .from_scratch import training_run
 
 TITLE = "What the first layer learns"
@@ -189,7 +189,7 @@ def _judgement(
     interval = "" if local.low is None else f" [{local.low:+.3f}, {local.high:+.3f}]"
     note = f"by locality: {verdicts['locality']}, {local.mean:+.3f}{interval}{note}"
     return Judgement(
-        worst(list(verdicts.values())), effects["smoothness"], f"smoothness, {what}", note, _ids(records)
+        worst(list(verdicts.values())), effects["smoothness"], f"smoothness, {what}", note, run_ids(records)
     )
 
 
@@ -230,10 +230,6 @@ def judge_c21(records: Sequence[Record]) -> Judgement:
         if verdicts[measure] == REPRODUCED and gain_no_da >= gain_da / 2:
             verdicts[measure] = PARTLY
     return _judgement(verdicts, effects, "with against without DA", "", records)
-
-
-def _ids(records: Sequence[Record]) -> tuple[str, ...]:
-    return tuple(r.id for r in completed(records))
 
 
 AFTERTHOUGHT = (

@@ -10,7 +10,7 @@ from ..profiles import Profile
 from ..runs import Record
 from ..specs import FULL_DA, NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
 from ..stats import Estimate, accuracy_difference, paired_difference
-from .base import DATASET_TITLES, Cell, Figure, by_seed, checkpoints, completed, seeds_cell, top1_at
+from .base import DATASET_TITLES, Cell, Figure, by_seed, checkpoints, completed, run_ids, seeds_cell, top1_at
 
 TITLE = "Training from scratch"
 ITEMS = ("Table 1",)
@@ -173,10 +173,6 @@ def _smallest(effects: dict[str, Estimate]) -> Estimate:
     return min(effects.values(), key=lambda e: e.mean)
 
 
-def _ids(records: Sequence[Record]) -> tuple[str, ...]:
-    return tuple(r.id for r in completed(records))
-
-
 def _note(effects: dict[str, Estimate]) -> str:
     names = ", ".join(
         DATASET_TITLES[key.split("/")[0]] for key in dict.fromkeys(k.split("/")[0] for k in effects)
@@ -208,7 +204,7 @@ def judge_c01(records: Sequence[Record]) -> Judgement:
             effects[f"{dataset}/{model}"] = gain
     if {key.split("/")[1] for key in effects} != set(MODELS):
         return not_tested("needs runs of both MLPs with and without augmentation")
-    return Judgement(worst(verdicts), _smallest(effects), "points from DA", _note(effects), _ids(records))
+    return Judgement(worst(verdicts), _smallest(effects), "points from DA", _note(effects), run_ids(records))
 
 
 def judge_c02(records: Sequence[Record]) -> Judgement:
@@ -217,7 +213,9 @@ def judge_c02(records: Sequence[Record]) -> Judgement:
     if not effects:
         return not_tested("needs both MLPs with augmentation")
     verdict = worst([judge_sign(effect) for effect in effects.values()])
-    return Judgement(verdict, _smallest(effects), "points, B-MLP over S-MLP", _note(effects), _ids(records))
+    return Judgement(
+        verdict, _smallest(effects), "points, B-MLP over S-MLP", _note(effects), run_ids(records)
+    )
 
 
 def judge_c03(records: Sequence[Record]) -> Judgement:
@@ -235,7 +233,7 @@ def judge_c03(records: Sequence[Record]) -> Judgement:
         return not_tested(f"needs 5000 epochs with augmentation; the longest run here has {longest}")
     verdict = worst([judge_sign(effect) for effect in effects.values()])
     return Judgement(
-        verdict, _smallest(effects), "points from epoch 1000 to 5000", _note(effects), _ids(records)
+        verdict, _smallest(effects), "points from epoch 1000 to 5000", _note(effects), run_ids(records)
     )
 
 
