@@ -1,0 +1,68 @@
+"""What a run is: frozen settings that validate themselves, and the id that follows from them.
+
+A run (one training, probe, evaluation, ...) is fully described by a :class:`RunSpec`. Its id is a
+readable slug plus a hash over (1) the canonical JSON of the spec, (2) the content hashes of its
+data sets and (3) :data:`~mlplib.specs.base.NUMERICS_VERSION`. A changed setting, data set or algorithm is
+therefore a new run, and "its record is there, skip it" cannot lie.
+
+Only the standard library is imported here: planning a campaign must not need torch.
+"""
+
+from .base import NUMERICS_VERSION, RunSpec
+from .parts import (
+    ACTIVATIONS,
+    BASELINES,
+    FAMILIES,
+    FULL_DA,
+    MIXUP_KINDS,
+    NO_DA,
+    NORM_POSITIONS,
+    NORMS,
+    OPTIMIZERS,
+    SCHEDULES,
+    AugmentSpec,
+    DataSpec,
+    ModelSpec,
+    OptimizerSpec,
+)
+from .runs import (
+    KINDS,
+    PRECISIONS,
+    PROBES,
+    CheckpointSpec,
+    EvaluateSpec,
+    FilterSpec,
+    FineTuneSpec,
+    ProbeSpec,
+    TrainSpec,
+    spec_from_json,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "BASELINES",
+    "FAMILIES",
+    "FULL_DA",
+    "KINDS",
+    "MIXUP_KINDS",
+    "NORMS",
+    "NORM_POSITIONS",
+    "NO_DA",
+    "NUMERICS_VERSION",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "PROBES",
+    "SCHEDULES",
+    "AugmentSpec",
+    "CheckpointSpec",
+    "DataSpec",
+    "EvaluateSpec",
+    "FilterSpec",
+    "FineTuneSpec",
+    "ModelSpec",
+    "OptimizerSpec",
+    "ProbeSpec",
+    "RunSpec",
+    "TrainSpec",
+    "spec_from_json",
+]
