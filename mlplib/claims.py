@@ -96,6 +96,37 @@ def judge_sign(effect: Estimate, enough: float = 0.0) -> str:
     return REPRODUCED if high >= enough else PARTLY
 
 
+def judge_equal(effect: Estimate, margin: float) -> str:
+    """The verdict on "there is no difference that matters", where one of ``margin`` would matter.
+
+    That an interval contains 0 shows no equality: two scattered seeds give such an interval whatever the
+    truth is. Here the interval has to be short as well:
+
+    - reproduced: the whole interval lies between ``-margin`` and ``margin``;
+    - partly: the mean lies there, but the interval reaches beyond it, or there is none (one seed), so that
+      a difference of ``margin`` cannot be ruled out;
+    - not reproduced: the mean itself lies outside.
+
+    The first of these is the pair of one-sided tests for equivalence (TOST; Schuirmann 1987,
+    https://doi.org/10.1007/BF01068419): "the difference is at most ``-margin``" and "it is at least
+    ``margin``" are both rejected, each at half of what the confidence leaves, 2.5 % with 95 % intervals.
+
+    Args:
+        effect: the difference, in the unit of ``margin``.
+        margin: the smallest difference that matters, above 0; chosen before results are looked at.
+
+    Raises:
+        ValueError: ``margin`` is not above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"a margin is above 0, not {margin!r}")
+    if abs(effect.mean) >= margin:
+        return NOT_REPRODUCED
+    if effect.low is None:
+        return PARTLY
+    return REPRODUCED if -margin < effect.low and effect.high < margin else PARTLY
+
+
 def worst(verdicts: Sequence[str]) -> str:
     """One verdict for a claim about several cases:
     reproduced if all are, not reproduced if none is at all.

@@ -1,17 +1,51 @@
-"""Means, differences and their 95 % intervals over seeds."""
+"""Means, differences and their intervals over seeds: at 95 % confidence, or as :func:`at_confidence` says."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+"""The confidence of every interval that the study shows and that its criteria name."""
+
+_level: ContextVar[float] = ContextVar("confidence", default=CONFIDENCE)
+
+
+def confidence() -> float:
+    """The confidence of the intervals made here and now, a fraction: 0.95 outside :func:`at_confidence`.
+
+    Whoever makes an interval of another kind, by bootstrap say, takes its level from here, so that the
+    sensitivity table moves that one, too.
+    """
+    return _level.get()
+
+
+@contextmanager
+def at_confidence(level: float) -> Iterator[None]:
+    """Make every interval at another confidence meanwhile: what would the verdicts be then?
+
+    Args:
+        level: between 0 and 1, such as 0.9.
+
+    Raises:
+        ValueError: it is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"a confidence lies between 0 and 1, not at {level!r}")
+    token = _level.set(level)
+    try:
+        yield
+    finally:
+        _level.reset(token)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval [low, high] over ``n`` seeds.
+    """A mean with its interval [low, high] over ``n`` seeds, at the confidence that held when it was made.
 
     From one seed the spread between seeds is unknown: ``low`` and ``high`` are None then, or, where
     ``source`` says ``test images``, cover the sampling of the test set only.
@@ -64,12 +98,12 @@ def accuracy_difference(
         return estimate
     (seed,) = first.keys() & second.keys()
     variance = sum(p * (1 - p) / test_images for p in (first[seed], second[seed]))
-    half = 1.96 * math.sqrt(variance)
+    half = statistics.NormalDist().inv_cdf(0.5 + confidence() / 2) * math.sqrt(variance)
     return Estimate(estimate.mean, estimate.mean - half, estimate.mean + half, 1, source="test images")
 
 
 def _t_quantile(freedom: int) -> float:
-    """Two-sided 95 % quantile of Student's t."""
+    """Two-sided quantile of Student's t at the confidence that holds."""
     from scipy.stats import t
 
-    return float(t.ppf(0.5 + CONFIDENCE / 2, freedom))
+    return float(t.ppf(0.5 + confidence() / 2, freedom))

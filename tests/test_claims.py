@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from scipy import stats as reference
 from small_runs import record
 
 from mlplib import paper
@@ -15,6 +16,7 @@ from mlplib.claims import (
     Claim,
     Judgement,
     decide,
+    judge_equal,
     judge_sign,
     not_tested,
     worst,
@@ -25,7 +27,7 @@ from mlplib.experiments.filters import INITIAL, condition
 from mlplib.experiments.filters import runs as filter_runs
 from mlplib.experiments.from_scratch import runs as scratch_runs
 from mlplib.profiles import PROFILES, profile
-from mlplib.stats import Estimate
+from mlplib.stats import Estimate, over_seeds, paired_difference
 
 CLAIMS = {claim.id: claim for name in EXPERIMENTS for claim in experiment(name).CLAIMS}
 LAPTOP, GPU = profile("laptop"), profile("gpu")
@@ -50,9 +52,12 @@ def verdict(name, records):
 
 
 def test_claims_are_complete():
+    """Every claim of the ledger is decided by exactly one experiment."""
     ids = [claim.id for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
-    assert len(ids) == len(set(ids))
-    assert set(ids) == {"C01", "C02", "C03", "C20", "C21", "C22"}
+    assert sorted(ids) == [f"C{number:02d}" for number in range(1, 23)]
+
+
+def test_claims_say_how_they_are_judged():
     for name in EXPERIMENTS:
         assert experiment(name).CLAIMS, name
         for claim in experiment(name).CLAIMS:
@@ -89,6 +94,52 @@ def test_judging_a_sign_without_an_interval_takes_the_mean():
     assert judge_sign(Estimate(0.1, None, None, 1)) == REPRODUCED
     assert judge_sign(Estimate(0.0, None, None, 1)) == NOT_REPRODUCED
     assert judge_sign(Estimate(1.0, None, None, 1), enough=2.0) == PARTLY
+
+
+@pytest.mark.parametrize("low, high, expected", [
+    (-0.9, 0.9, REPRODUCED),
+    (0.2, 0.8, REPRODUCED),  # a difference that is sure, and too small to matter
+    (-1.0, 0.9, PARTLY),
+    (-0.1, 1.5, PARTLY),
+    (-9.0, 9.0, PARTLY),  # an interval that contains 0 because it contains everything
+    (0.5, 1.5, NOT_REPRODUCED),
+    (-5.0, 1.0, NOT_REPRODUCED),
+    (2.0, 3.0, NOT_REPRODUCED),
+])  # fmt: skip
+def test_judging_that_nothing_matters(low, high, expected):
+    assert judge_equal(Estimate((low + high) / 2, low, high, 3), 1.0) == expected
+    mirrored = Estimate(-(low + high) / 2, -high, -low, 3)
+    assert judge_equal(mirrored, 1.0) == expected
+
+
+def test_a_single_value_never_shows_equality():
+    assert judge_equal(Estimate(0.0, None, None, 1), 1.0) == PARTLY
+    assert judge_equal(Estimate(1.5, None, None, 1), 1.0) == NOT_REPRODUCED
+
+
+def test_two_scattered_seeds_show_no_equality_but_many_equal_ones_do():
+    """What the interval's containing 0 would have got wrong."""
+    two = paired_difference({0: 0.60, 1: 0.50}, {0: 0.55, 1: 0.56})
+    assert two.low < 0 < two.high and judge_equal(two, 0.01) == PARTLY
+    many = {seed: 0.5 + WIGGLE[seed % 3] for seed in range(9)}
+    same = paired_difference(many, {seed: 0.5 - WIGGLE[seed % 3] for seed in range(9)})
+    assert judge_equal(same, 0.01) == REPRODUCED
+
+
+def test_equality_is_two_one_sided_tests():
+    sample = [0.3, -0.1, 0.2, 0.05]
+    effect = over_seeds(sample)
+    for margin in (0.2, 0.3, 0.35, 0.4, 0.5, 1.0):
+        above = reference.ttest_1samp(sample, -margin, alternative="greater").pvalue
+        below = reference.ttest_1samp(sample, margin, alternative="less").pvalue
+        both = max(above, below) < 0.025
+        assert (judge_equal(effect, margin) == REPRODUCED) == both, margin
+
+
+@pytest.mark.parametrize("margin", [0.0, -1.0, float("nan")])
+def test_equality_needs_a_margin(margin):
+    with pytest.raises(ValueError, match="a margin is above 0"):
+        judge_equal(Estimate(0.0, -1.0, 1.0, 3), margin)
 
 
 def test_a_claim_about_several_cases():

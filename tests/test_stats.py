@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from mlplib.stats import Estimate, accuracy_difference, over_seeds, paired_difference
+from mlplib.stats import (
+    CONFIDENCE,
+    Estimate,
+    accuracy_difference,
+    at_confidence,
+    confidence,
+    over_seeds,
+    paired_difference,
+)
 
 values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8)
 
@@ -88,3 +96,32 @@ def test_one_seed_gets_the_interval_of_two_proportions(right, wrong):
 def test_more_test_images_make_the_interval_shorter():
     halves = [accuracy_difference({0: 0.6}, {0: 0.5}, n).half_width for n in (100, 400, 10_000)]
     assert halves[0] == pytest.approx(2 * halves[1]) and halves[0] == pytest.approx(10 * halves[2])
+
+
+# --------------------------------------------------------------------------- other confidences
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95, 0.99])
+def test_intervals_are_those_of_the_confidence_that_holds(level):
+    sample = [71.2, 70.9, 72.4, 71.8]
+    with at_confidence(level):
+        found, single = over_seeds(sample), accuracy_difference({0: 0.6}, {0: 0.5}, 400)
+    expected = reference.ttest_1samp(sample, 0).confidence_interval(level)
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+    half = reference.norm.ppf(0.5 + level / 2) * math.sqrt((0.6 * 0.4 + 0.5 * 0.5) / 400)
+    assert single.half_width == pytest.approx(half) and single.mean == pytest.approx(0.1)
+
+
+def test_another_confidence_ends_with_its_block_even_after_an_error():
+    assert confidence() == CONFIDENCE == 0.95
+    with at_confidence(0.5), at_confidence(0.8):
+        assert confidence() == 0.8
+    with pytest.raises(ZeroDivisionError), at_confidence(0.5):
+        raise ZeroDivisionError
+    assert confidence() == CONFIDENCE
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, -0.5, math.nan])
+def test_a_confidence_is_a_fraction(level):
+    with pytest.raises(ValueError, match="between 0 and 1"), at_confidence(level):
+        pass
