@@ -58,16 +58,21 @@ def sources(paths):
 LIBRARY = sources(path for path in (ROOT / "mlplib").rglob("*") if "__pycache__" not in path.parts)
 
 
+OVERVIEWS = ("scoreboard", "compute")  # notebooks about all experiments at once; the others have one each
+
+
 def records(wildcards):
-    """The published records that a chapter shows: its own; the scoreboard shows everybody's."""
-    stem = "*" if wildcards.name == "scoreboard" else wildcards.name
-    return sources((ROOT / "results").glob(f"*/{stem}.jsonl"))
+    """The published records that a chapter shows: its own, and those of the runs that these were made from.
+    The overviews show everybody's.
+    """
+    stems = ["*"] if wildcards.name in OVERVIEWS else [wildcards.name, f"{wildcards.name}.upstream"]
+    return sources(path for stem in stems for path in (ROOT / "results").glob(f"*/{stem}.jsonl"))
 
 
 def earlier_chapters(wildcards):
-    """The scoreboard judges what the other chapters left behind, so it comes last."""
-    others = [name for name in NOTEBOOKS if name != "scoreboard"]
-    return [OUT / "chapters" / f"{name}.ipynb" for name in others] if wildcards.name == "scoreboard" else []
+    """The overviews tell of what the other chapters left behind, so they come last."""
+    others = [name for name in NOTEBOOKS if name not in OVERVIEWS]
+    return [OUT / "chapters" / f"{name}.ipynb" for name in others] if wildcards.name in OVERVIEWS else []
 
 
 wildcard_constraints:

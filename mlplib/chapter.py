@@ -282,22 +282,21 @@ class Chapter:
     def provenance(self) -> Html:
         """Which runs every number comes from, and how each run was made; folded."""
         parts = []
-        sides = [("This execution", self.cells(), self.records)]
+        sides = [("This execution", self.cells(), [*self.records, *self._upstream()])]
         if self.study:
-            sides.append(("This study", self.study_cells(), self.study.records))
+            sides.append(("This study", self.study_cells(), [*self.study.records, *self.study.upstream]))
         for side, cells, records in sides:
             numbers = [cell for cell in cells if cell.run_ids]
-            records = [*records, *self._upstream(records)]
             if numbers:
                 parts.append(numbers_table(side, numbers))
             if records:
                 parts.append(runs_table(side, records))
         return Html(html.fold("Where every number comes from", "".join(parts)))
 
-    def _upstream(self, records: Sequence[Record]) -> list[Record]:
-        """The runs that ``records`` read from, as far as the store has them."""
-        known = {record.id for record in records}
-        runs = planning.with_upstream(record.spec for record in records)
+    def _upstream(self) -> list[Record]:
+        """The runs that this execution's runs read from, as far as the store has them."""
+        known = {record.id for record in self.records}
+        runs = planning.with_upstream(record.spec for record in self.records)
         found = (self.store.find(spec) for id, spec in runs.items() if id not in known)
         return [record for record in found if record is not None]
 

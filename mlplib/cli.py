@@ -332,15 +332,31 @@ def results_publish(
     runs: RunsOption = None,
     results: ResultsOption = None,
 ):
-    """Copy the finished records of experiments from the runs folder to results/<profile>/."""
+    """Copy the finished records of experiments, and of the runs they were made from, to results/<profile>/.
+
+    Without names: of every experiment whose runs are finished; the others are named, and the exit status is 2.
+    """
     from .profiles import profile as get_profile
     from .published import publish
     from .runs import RunStore
 
     chosen = get_profile(profile)
-    for name in _names(experiments):
-        path = publish(name, profile, _seeds(seeds, chosen), RunStore(runs), results)
-        out.print(f"published {path}")
+    names, left_out = _names(experiments), []
+    for name in names:
+        try:
+            path = publish(name, profile, _seeds(seeds, chosen), RunStore(runs), results)
+        except MlplibError as error:
+            if experiments:
+                raise
+            left_out.append(name)
+            out.print(f"left out: {error}", soft_wrap=True)
+        else:
+            out.print(f"published {path}", soft_wrap=True)
+    if left_out:
+        raise MlplibError(
+            f"{len(left_out)} of {len(names)} experiments were left out, for the reasons above: "
+            + ", ".join(left_out)
+        )
 
 
 # --------------------------------------------------------------------------- entry

@@ -1,5 +1,9 @@
-"""The study's own published records: ``results/<profile>/<experiment>.jsonl``,
-one record a line, never edited by hand.
+"""The study's own published records: ``results/<profile>/<experiment>.jsonl``, one record a line, never
+edited by hand.
+
+The runs that an experiment's runs read from, such as the pre-training behind a linear probe, are beside it
+in ``<experiment>.upstream.jsonl``. No table is made of them: they tell where the numbers come from and what
+they cost.
 """
 
 from __future__ import annotations
@@ -7,16 +11,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import planning
 from .errors import MlplibError
 from .execution import MOSAIC
-from .experiments import experiment
+from .experiments import EXPERIMENTS, experiment
 from .files import replacing, storage_errors
 from .profiles import PROFILES, Profile, profile
 from .runs import Record, RunStore
+from .specs import RunSpec
 
 ARTIFACTS = (MOSAIC,)
 """Small files of a run that are published beside its record."""
@@ -36,12 +43,14 @@ def results_folder(folder: str | os.PathLike | None = None) -> Path:
 class Published:
     """What the study published of one experiment at one profile.
 
-    ``artifacts``: a folder with a folder for each run id, as in a run store.
+    ``records``: of the experiment's own runs; ``upstream``: of the runs that those read from and that are
+    not among them; ``artifacts``: a folder with a folder for each run id, as in a run store.
     """
 
     profile: Profile
     records: list[Record]
     artifacts: Path
+    upstream: list[Record] = field(default_factory=list)
 
     @property
     def devices(self) -> str:
@@ -56,12 +65,28 @@ def published(name: str, folder: str | os.PathLike | None = None) -> Published |
     Raises:
         MlplibError: a line of the file is not a record.
     """
-    root = results_folder(folder)
+    return next(iter(every_published(name, folder)), None)
+
+
+def every_published(name: str, folder: str | os.PathLike | None = None) -> Iterator[Published]:
+    """The published records of an experiment at every profile that has any, the best first.
+
+    They are read one after the other, as they are asked for.
+
+    Raises:
+        MlplibError: a line of a file is not a record.
+    """
     for profile_name in BEST_FIRST:
-        path = root / profile_name / f"{name}.jsonl"
-        if path.is_file():
-            return Published(PROFILES[profile_name], read_records(path), root / profile_name / "artifacts")
-    return None
+        root = results_folder(folder) / profile_name
+        own, upstream = _files(root, name)
+        if own.is_file():
+            behind = read_records(upstream) if upstream.is_file() else []
+            yield Published(PROFILES[profile_name], read_records(own), root / "artifacts", behind)
+
+
+def _files(root: Path, name: str) -> tuple[Path, Path]:
+    """Where an experiment's own records and those of its upstream runs lie in a profile's folder."""
+    return root / f"{name}.jsonl", root / f"{name}.upstream.jsonl"
 
 
 def read_records(path: Path) -> list[Record]:
@@ -88,34 +113,91 @@ def publish(
     store: RunStore,
     folder: str | os.PathLike | None = None,
 ) -> Path:
-    """Write the finished records of an experiment's runs to the results folder, in the order of its runs.
+    """Write the finished records of an experiment's runs to the results folder, in the order of its runs,
+    and beside them those of the runs that they read from. What is there already is left as it is.
 
-    Gives the file's path.
+    Gives the path of the experiment's own records.
 
     Raises:
         MlplibError: a run is not finished in ``store``, or the folder cannot be written to.
     """
-    specs = list({spec.id: spec for spec in experiment(name).runs(profile(profile_name), seeds)}.values())
-    records = [store.find(spec) for spec in specs]
-    missing = [spec.id for spec, record in zip(specs, records, strict=True) if record is None]
+    specs = {spec.id: spec for spec in experiment(name).runs(profile(profile_name), seeds)}
+    records = [store.find(spec) for spec in specs.values()]
+    missing = [id for id, record in zip(specs, records, strict=True) if record is None]
     if missing:
         raise MlplibError(
             f"{len(missing)} of {len(specs)} runs of {name} are not finished, {missing[0]} for one: "
             f"do them first with mlplib run {name} --profile {profile_name}"
         )
     root = results_folder(folder) / profile_name
-    path = root / f"{name}.jsonl"
-    lines = [json.dumps(record.to_json(), sort_keys=True, allow_nan=False) for record in records]
+    needed = planning.with_upstream(specs.values()).items()
+    upstream = [_upstream_record(spec, store, root) for id, spec in needed if id not in specs]
+    own_file, upstream_file = _files(root, name)
+    before = _ids(own_file) | _ids(upstream_file)
     with storage_errors(root, "MLPLIB_RESULTS"):
         root.mkdir(parents=True, exist_ok=True)
         for record in records:
             for artifact in ARTIFACTS:
                 source = store.folder(record.id) / artifact
                 if source.exists():
-                    target = root / "artifacts" / record.id
-                    target.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source, target / artifact)
-        # Last, so that records never appear without their pictures.
-        with replacing(path) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+                    _write(root / "artifacts" / record.id / artifact, source.read_bytes())
+        # Last, so that records never appear without their pictures and without what they were made from.
+        _write_records(upstream_file, upstream)
+        _write_records(own_file, records)
+        _drop_artifacts(root, before)
+    return own_file
+
+
+def _upstream_record(spec: RunSpec, store: RunStore, root: Path) -> Record:
+    """The record of a run that others read from: the store's, else the one published for any experiment.
+
+    Raises:
+        MlplibError: there is neither.
+    """
+    found = store.find(spec)
+    if found is not None:
+        return found
+    for path in (path for name in EXPERIMENTS for path in _files(root, name) if path.is_file()):
+        found = next((record for record in read_records(path) if record.id == spec.id), None)
+        if found is not None:
+            return found
+    raise MlplibError(
+        f"{spec.id}, which published runs were made from, is neither in {store.root} nor published: "
+        "put its folder back, or delete the folders of the runs made from it and run them again"
+    )
+
+
+def _write_records(path: Path, records: Sequence[Record]) -> None:
+    """One line a record; no file where there is no record."""
+    if records:
+        lines = [json.dumps(record.to_json(), sort_keys=True, allow_nan=False) for record in records]
+        _write(path, ("\n".join(lines) + "\n").encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The file with this content, untouched if it has it already."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _ids(path: Path) -> set[str]:
+    """The ids in a published file, as far as its lines can be read: it is about to be replaced."""
+    if not path.is_file():
+        return set()
+    found = set()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError, TypeError, KeyError):
+            found.add(json.loads(line)["id"])
+    return found
+
+
+def _drop_artifacts(root: Path, before: set[str]) -> None:
+    """Delete the pictures of runs that were published before and that no file of the profile names now."""
+    kept = set().union(*(_ids(path) for path in root.glob("*.jsonl")))
+    for id in before - kept:
+        shutil.rmtree(root / "artifacts" / Path(id).name, ignore_errors=True)

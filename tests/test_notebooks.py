@@ -145,11 +145,17 @@ def made_by_hand(name, profile, seeds, **metrics) -> list[Record]:
 
 
 def filled(folder: Path, records) -> RunStore:
-    """A store with these records, and the filters that records of filters leave."""
+    """A store with these records, those of the runs they read from, and the filters that looks leave."""
     import numpy as np
 
-    store = RunStore(folder)
-    for each in records:
+    store, given = RunStore(folder), {each.id: each for each in records}
+    behind = planning.with_upstream(each.spec for each in records)
+    sources = [
+        dataclasses.replace(record(spec), environment=records[0].environment)
+        for id, spec in behind.items()
+        if id not in given
+    ]
+    for each in (*sources, *given.values()):
         store.folder(each.id).mkdir(parents=True)
         store.write(each)
         if each.spec.kind == "filters" and each.status == "completed":
@@ -200,7 +206,7 @@ def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
         captions = re.findall(r"<figcaption><b>(.*?)</b>", parts[figure])
         assert captions == ["This study (gpu, device of gpu).", "This execution (laptop, 2 seeds)."]
         assert parts[figure].count("<img ") == parts[figure].count(" alt=") == 2
-    for run in (*chapter.records, *chapter.study.records):
+    for run in (*chapter.records, *chapter.study.records, *chapter.study.upstream):
         assert run.id in parts["provenance"]
 
 

@@ -14,24 +14,42 @@ from mlplib.data.catalog import content_hash
 from mlplib.errors import MlplibError
 from mlplib.execution import MOSAIC
 from mlplib.experiments import EXPERIMENTS, experiment
+from mlplib.planning import with_upstream
 from mlplib.profiles import profile
-from mlplib.published import BEST_FIRST, publish, published, read_records, results_folder
-from mlplib.runs import RunStore
+from mlplib.published import (
+    BEST_FIRST,
+    every_published,
+    publish,
+    published,
+    read_records,
+    results_folder,
+)
+from mlplib.runs import RunStore, by_id
 
 SEEDS = (0, 1)
 
 
 def fill(store, name, budget="laptop", seeds=SEEDS):
-    """A store in which every run of an experiment is finished; gives the records in the order of its runs."""
-    made = []
-    for i, spec in enumerate(experiment(name).runs(profile(budget), seeds)):
-        one = record(spec, test_top1=0.1 + 0.001 * i)
+    """A store in which every run of an experiment is finished, with what it was made from; gives the records
+    of the experiment's own runs in their order.
+    """
+    specs = by_id(experiment(name).runs(profile(budget), seeds))
+    for i, (id, spec) in enumerate((with_upstream(specs.values()) | specs).items()):
         with store.claim(spec) as folder:
-            store.write(one)
-            if name == "filters":
-                np.save(folder / MOSAIC, np.full((2, 3, 3), i, dtype=np.uint8))
-        made.append(one)
-    return made
+            if store.find(spec) is None:
+                store.write(record(spec, test_top1=0.1 + 0.001 * i))
+            if spec.kind == "filters" and id in specs:
+                np.save(folder / MOSAIC, np.full((2, 3, 3), list(specs).index(id), dtype=np.uint8))
+    return [store.find(spec) for spec in specs.values()]
+
+
+def contents(folder):
+    """Every file below a folder: its bytes and its time."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -50,16 +68,93 @@ def test_what_is_published_is_read_back(store, tmp_path, name):
     assert [json.loads(line)["id"] for line in lines] == [r.id for r in made], "one line a record, in order"
 
 
-def test_publishing_again_changes_no_byte(store, tmp_path):
+def test_publishing_again_changes_no_file(store, tmp_path):
     fill(store, "filters")
-    path = publish("filters", "laptop", SEEDS, store, tmp_path / "a")
-    before = path.read_bytes()
     publish("filters", "laptop", SEEDS, store, tmp_path / "a")
-    assert path.read_bytes() == before
-    # Another order of writing, another folder: the same file.
+    before = contents(tmp_path / "a")
+    assert {name for name in before if "/artifacts/" not in name} == {
+        "laptop/filters.jsonl",
+        "laptop/filters.upstream.jsonl",
+    }
+    publish("filters", "laptop", SEEDS, store, tmp_path / "a")
+    assert contents(tmp_path / "a") == before
+    # Another folder, and another experiment beside it: the same bytes.
     other = RunStore(tmp_path / "other")
     shutil.copytree(store.root, other.root)
-    assert publish("filters", "laptop", SEEDS, other, tmp_path / "b").read_bytes() == before
+    fill(other, "from-scratch")
+    for name in ("from-scratch", "filters"):
+        publish(name, "laptop", SEEDS, other, tmp_path / "b")
+    after = contents(tmp_path / "b")
+    assert {name: after[name][0] for name in before} == {name: found[0] for name, found in before.items()}
+
+
+# --------------------------------------------------------------------------- what runs were made from
+
+
+def test_runs_that_others_read_from_are_published_beside_them(store, tmp_path):
+    fill(store, "filters")
+    path = publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    found = published("filters", tmp_path / "results")
+    specs = experiment("filters").runs(profile("laptop"), SEEDS)
+    own = {spec.id for spec in specs}
+    assert [r.id for r in found.upstream] == [id for id in with_upstream(specs) if id not in own] != []
+    assert not {r.id for r in found.records} & {r.id for r in found.upstream}
+    assert read_records(path.with_name("filters.upstream.jsonl")) == found.upstream
+
+
+def test_an_experiment_that_reads_from_no_other_run_has_no_such_file(store, tmp_path):
+    fill(store, "architectures")
+    stale = tmp_path / "results" / "laptop" / "architectures.upstream.jsonl"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("")
+    publish("architectures", "laptop", SEEDS, store, tmp_path / "results")
+    assert not stale.exists() and published("architectures", tmp_path / "results").upstream == []
+
+
+def test_an_upstream_run_that_is_gone_is_taken_from_what_is_published_or_named(store, tmp_path):
+    fill(store, "filters")
+    first = publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    before = contents(tmp_path / "results")
+    upstream = published("filters", tmp_path / "results").upstream
+    gone = next(r for r in upstream if r.spec.data.examples is None)  # from-scratch has it, too
+    shutil.rmtree(store.folder(gone.id))
+    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    assert contents(tmp_path / "results") == before
+    first.with_name("filters.upstream.jsonl").unlink()
+    with pytest.raises(MlplibError, match=f"^{gone.id}, which published runs were made from") as caught:
+        publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    assert "\n" not in str(caught.value)
+    other = RunStore(tmp_path / "other")
+    fill(other, "from-scratch")
+    publish("from-scratch", "laptop", SEEDS, other, tmp_path / "results")
+    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    found = published("filters", tmp_path / "results").upstream
+    assert [r.id for r in found] == [r.id for r in upstream] and other.find(gone.spec) in found
+
+
+def test_pictures_of_runs_that_are_no_longer_published_go(store, tmp_path):
+    fill(store, "filters")
+    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    artifacts = tmp_path / "results" / "laptop" / "artifacts"
+    (artifacts / "somebody-elses").mkdir()
+    publish("filters", "laptop", (1,), store, tmp_path / "results")
+    kept = {r.id for r in published("filters", tmp_path / "results").records}
+    assert {p.name for p in artifacts.iterdir()} == kept | {"somebody-elses"}
+
+
+def test_every_profile_is_read_the_best_first(tmp_path):
+    results = tmp_path / "results"
+    for budget in ("laptop", "gpu", "smoke"):
+        one = RunStore(tmp_path / budget)
+        fill(one, "filters", budget)
+        publish("filters", budget, SEEDS, one, results)
+    found = list(every_published("filters", results))
+    assert [each.profile.name for each in found] == ["gpu", "laptop"]
+    assert all(each.records and each.upstream for each in found)
+    assert list(every_published("from-scratch", results)) == []
+
+
+# --------------------------------------------------------------------------- what is written, and when
 
 
 def test_pictures_go_with_the_records(store, tmp_path):
@@ -161,7 +256,7 @@ def test_unknown_names_are_one_line(store, tmp_path):
 
 # --------------------------------------------------------------------------- the study's own records
 
-OWN = sorted((ROOT / "results").glob("*/*.jsonl"))
+OWN = sorted(p for p in (ROOT / "results").glob("*/*.jsonl") if not p.stem.endswith(".upstream"))
 
 
 def test_there_are_records_of_every_experiment():
@@ -184,6 +279,24 @@ def test_the_studys_records_are_those_of_its_runs(path):
         assert not re.search(r"(/home/|/root/|/work/|/Users/|/tmp/)", json.dumps(one.to_json()))
     for artifact in (path.parent / "artifacts").glob("*/*"):
         assert artifact.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_studys_records_come_with_what_they_were_made_from(path):
+    own = [r.spec for r in read_records(path)]
+    upstream = path.with_name(f"{path.stem}.upstream.jsonl")
+    found = [r.spec for r in read_records(upstream)] if upstream.is_file() else []
+    assert found == [spec for spec in with_upstream(own).values() if spec not in own]
+
+
+def test_the_study_publishes_no_record_twice_and_no_picture_without_its_record():
+    for folder in {path.parent for path in OWN}:
+        published_ids = set()
+        for path in sorted(folder.glob("*.jsonl")):
+            ids = [r.id for r in read_records(path)]
+            assert len(ids) == len(set(ids)), path
+            published_ids |= set(ids)
+        assert {p.name for p in folder.glob("artifacts/*")} <= published_ids
 
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
