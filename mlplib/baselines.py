@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
+
 from torch import Tensor, nn
 
 from .errors import MlplibError
@@ -11,6 +14,60 @@ STAGES = ((32, 2), (64, 2), (128, 1), (256, 2))
 
 GROUPS = 8
 """Groups of the small CNN's GroupNorm."""
+
+SMALL_IMAGE = 64
+"""Longest side in pixels up to which ResNet18 gets the stem for small images."""
+
+WITH_BATCH_NORM = ("resnet18", "resnet152")
+"""The networks whose training step depends on the whole batch at once."""
+
+VIT_B = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+MIXER_B = {"embed_dim": 768, "num_blocks": 12}
+"""Size "B" of the two papers; the number after the slash is the side of a patch in pixels."""
+
+
+# --------------------------------------------------------------------------- what they share
+
+
+class ImageNetwork(nn.Module):
+    """A body that reads images and one linear map from its features to logits.
+
+    Args:
+        body: float images (B, channels, H, W) to features (B, ``width``).
+        image_shape: (H, W, channels).
+    """
+
+    def __init__(
+        self, name: str, body: nn.Module, width: int, image_shape: tuple[int, int, int], classes: int
+    ):
+        super().__init__()
+        self.name, self.image_shape, self.classes = name, tuple(image_shape), classes
+        self.body = body
+        self.linear_out = nn.Linear(width, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Activations (B, width) that the head reads, for images as in :meth:`forward`."""
+        _check_images(self.name, images, self.image_shape)
+        return self.body(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of normalized float images (B, channels, H, W).
+
+        Raises:
+            MlplibError: the images have another size.
+        """
+        return self.linear_out(self.features(images))
+
+
+def _check_images(name: str, images: Tensor, image_shape: tuple[int, int, int]) -> None:
+    height, width, channels = image_shape
+    if images.ndim != 4 or images.shape[1:] != (channels, height, width):
+        raise MlplibError(
+            f"{name} takes images (B, {channels}, {height}, {width}), not {tuple(images.shape)}"
+        )
+
+
+# --------------------------------------------------------------------------- the small CNN
 
 
 class SmallCNN(nn.Module):
@@ -33,11 +90,7 @@ class SmallCNN(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Pooled activations (B, 256) of float images (B, 3, H, W): what the head reads."""
-        height, width, channels = self.image_shape
-        if images.ndim != 4 or images.shape[1:] != (channels, height, width):
-            raise MlplibError(
-                f"the small CNN takes images (B, {channels}, {height}, {width}), not {tuple(images.shape)}"
-            )
+        _check_images("the small CNN", images, self.image_shape)
         return self.blocks(images).mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -54,3 +107,116 @@ def _conv_block(before: int, after: int, stride: int) -> nn.Sequential:
 def small_cnn(image_shape: tuple[int, int, int], classes: int) -> SmallCNN:
     """The small CNN for images of (height, width, channels): 391,000 parameters, 11 M MACs at 32x32."""
     return SmallCNN(image_shape, classes)
+
+
+# --------------------------------------------------------------------------- ResNets (torchvision)
+
+
+def resnet18(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
+    """ResNet18 (https://arxiv.org/abs/1512.03385), as torchvision has it, with its usual stem by image size.
+
+    Neither the paper nor its code says which stem its ResNet18 has. On images of up to 64 pixels a side it
+    gets the one that is usual there: a first convolution of 3x3 with stride 1, and no max-pooling. Larger
+    ones get ImageNet's. 11.2 million parameters and 0.56 G MACs for CIFAR-10.
+    """
+    body = _resnet("resnet18", image_shape)
+    if max(image_shape[:2]) <= SMALL_IMAGE:
+        first = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's
+        body.conv1, body.maxpool = first, nn.Identity()
+    return _with_head("resnet18", body, image_shape, classes)
+
+
+def resnet152(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
+    """ResNet-152 for 64x64 images: torchvision's, without its first stride and its max-pooling (Table 9).
+
+    The first convolution stays 7x7. 58.1 million parameters and a head, 15 G MACs at 64x64.
+    """
+    body = _resnet("resnet152", image_shape)
+    body.conv1.stride = (1, 1)
+    body.maxpool = nn.Identity()
+    return _with_head("resnet152", body, image_shape, classes)
+
+
+def _resnet(name: str, image_shape: tuple[int, int, int]) -> nn.Module:
+    import torchvision  # here, since it takes a second that MLPs need not wait for
+
+    if image_shape[2] != 3:
+        raise MlplibError(f"{name} takes images of 3 channels, not {image_shape[2]}")
+    return torchvision.models.get_model(name, weights=None)
+
+
+def _with_head(name: str, body: nn.Module, image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
+    width = body.fc.in_features
+    body.fc = nn.Identity()
+    return ImageNetwork(name, body, width, image_shape, classes)
+
+
+# --------------------------------------------------------------------------- patches (timm)
+
+
+def vit_b(patch: int) -> Callable[[tuple[int, int, int], int], ImageNetwork]:
+    """A function as :func:`resnet152` for ViT-B (https://arxiv.org/abs/2010.11929) on patches of this side.
+
+    timm's, with a class token and without dropout. With a head, 86 million parameters and, at 64x64, 23 G
+    MACs on patches of 4, 5.6 G on patches of 8.
+    """
+
+    def build(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
+        return _of_patches(f"vit-b/{patch}", "VisionTransformer", VIT_B, patch, image_shape, classes)
+
+    return build
+
+
+def mixer_b(patch: int) -> Callable[[tuple[int, int, int], int], ImageNetwork]:
+    """A function as :func:`resnet152` for Mixer-B (https://arxiv.org/abs/2105.01601) on patches of this side.
+
+    timm's, which mixes over half the width's number of hidden units between patches (384) and four times
+    the width between channels, whatever the number of patches.
+    """
+
+    def build(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
+        return _of_patches(f"mixer-b/{patch}", "MlpMixer", MIXER_B, patch, image_shape, classes)
+
+    return build
+
+
+def _of_patches(
+    name: str, kind: str, size: dict, patch: int, image_shape: tuple[int, int, int], classes: int
+) -> ImageNetwork:
+    height, width, channels = image_shape
+    if height % patch or width % patch:
+        raise MlplibError(
+            f"{name} cuts images into patches of {patch} pixels: {height}x{width} is no multiple"
+        )
+    body = getattr(_timm(name).models, kind)(
+        img_size=(height, width), patch_size=patch, in_chans=channels, num_classes=0, **size
+    )
+    return ImageNetwork(name, body, size["embed_dim"], image_shape, classes)
+
+
+def _timm(name: str) -> ModuleType:
+    try:
+        import timm
+    except ImportError:
+        raise MlplibError(f'{name} needs the package timm: pip install -e ".[study]"') from None
+    return timm
+
+
+# --------------------------------------------------------------------------- memory
+
+
+def activation_bytes(family: str, image_shape: tuple[int, int, int]) -> int:
+    """A rough upper bound for the bytes of float32 activations that one image keeps for the backward pass.
+
+    ``family`` names one of the networks above; those of :data:`WITH_BATCH_NORM` are not asked for, since a
+    batch of theirs is never split.
+    """
+    height, width, _ = image_shape
+    if family == "small-cnn":
+        return 4 * height * width * 512
+    patch = int(family.rpartition("/")[2])
+    patches = (height // patch) * (width // patch)
+    # In units of the width, each block keeps so much for a patch, and Mixer's layer between patches its half a width twice.
+    kept = 17 * (patches + 1) if family.startswith("vit") else 13 * patches + MIXER_B["embed_dim"]
+    return 4 * VIT_B["embed_dim"] * VIT_B["depth"] * kept

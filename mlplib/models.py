@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from .baselines import small_cnn
+from .baselines import mixer_b, resnet18, resnet152, small_cnn, vit_b
 from .errors import MlplibError
 from .files import replacing
 from .specs import ModelSpec
@@ -171,6 +171,11 @@ BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]]
     "b-mlp": BottleneckMLP,
     "s-mlp": StandardMLP,
     "small-cnn": _baseline(small_cnn),
+    "resnet18": _baseline(resnet18),
+    "resnet152": _baseline(resnet152),
+    "vit-b/4": _baseline(vit_b(4)),
+    "vit-b/8": _baseline(vit_b(8)),
+    "mixer-b/4": _baseline(mixer_b(4)),
 }
 """Every model family and what builds it."""
 
@@ -257,7 +262,7 @@ def load_official(path: str | Path) -> tuple[ModelSpec, ImageMLP]:
     """
     state = _read_state_dict(Path(path))
     try:
-        spec, image_shape, classes = _describe(state)
+        spec, image_shape, classes = describe(state)
         model = outline(spec, image_shape, classes)
         _compare(state, model.state_dict())
     except MlplibError as error:
@@ -278,7 +283,7 @@ def save_official(model: nn.Module, path: str | Path) -> None:
     if not isinstance(model, ImageMLP):
         raise MlplibError("only S-MLPs and B-MLPs have an official form: save others with mlplib.weights")
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    spec, image_shape, _ = _describe(state)
+    spec, image_shape, _ = describe(state)
     # Dropout is no part of the official networks, and does nothing once trained.
     ours = {**dataclasses.asdict(model.spec), "dropout": 0.0}
     for name, value in dataclasses.asdict(spec).items():
@@ -311,8 +316,12 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, int], int]:
-    """Spec, image shape and classes of an official state dict, read from a few of its names and shapes."""
+def describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, int], int]:
+    """Spec, image shape and classes of an official state dict, read from a few of its names and shapes.
+
+    Raises:
+        MlplibError: it is none.
+    """
     width, pixels = _matrix(state, "linear_in.weight")
     classes, _ = _matrix(state, "linear_out.weight")
     side = math.isqrt(pixels // 3)

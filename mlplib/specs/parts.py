@@ -9,7 +9,7 @@ from ..errors import MlplibError, one_of
 from .checks import as_tuple, at_least, below_one, check_types, finite, refuse_idle
 
 FAMILIES = {"B": "b-mlp", "S": "s-mlp"}
-BASELINES = ("small-cnn",)
+BASELINES = ("small-cnn", "resnet18", "resnet152", "vit-b/4", "vit-b/8", "mixer-b/4")
 NORMS = ("layer", "batch", "none")
 ACTIVATIONS = ("gelu", "relu")
 NORM_POSITIONS = ("pre", "post")
