@@ -26,6 +26,7 @@ from .runs import Record, RunStore
 from .session import Session, counted, open_session, replace_line
 from .specs import RunSpec
 from .tables import (
+    NO_FACT,
     NOT_PUBLISHED,
     cells_frame,
     count,
@@ -271,6 +272,8 @@ class Chapter:
         columns[f"this execution{small(self.profile.name)}"] = facts(self.specs)
         rows = []
         for name, wanted in columns["profile paper"].items():
+            if all(values[name] == NO_FACT for values in columns.values()):
+                continue
             row = {" ": name}
             for column, values in columns.items():
                 value = escape(values[name])

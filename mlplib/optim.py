@@ -63,8 +63,8 @@ class Lion(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, grads, 1 - beta2)
 
 
-def build_optimizer(parameters: Iterable[Tensor], spec: OptimizerSpec) -> torch.optim.Optimizer:
-    """The optimizer that ``spec`` names, over all ``parameters`` alike."""
+def build_optimizer(parameters: Iterable[Tensor] | list[dict], spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """The optimizer that ``spec`` names, over parameters or torch's parameter groups."""
     if spec.name == "lion":
         return Lion(parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay)
     if spec.name == "adamw":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from . import machine
 from .data import catalog
 from .models import count_macs, outline
 from .runs import Record, RunStore
-from .specs import RunSpec, TrainSpec
+from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ModelSpec, ProbeSpec, RunSpec, TrainSpec
 
 ASSUMED_FRACTION = 0.4
 """Share of the matrix-product rate that a run is taken to reach where the store has none of its kind on this
@@ -26,7 +27,7 @@ OVERHEAD_SECONDS = 1.0
 class Plan:
     """``runs``: every run, what it depends on included, each once. ``missing``: those without a record.
 
-    ``flops``: of training the missing ones, ``6 x forward MACs x images``.
+    ``flops``: of the missing ones, see :func:`training_flops`.
     ``seconds``: the estimate for them.
     """
 
@@ -51,15 +52,47 @@ def with_upstream(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
 
 
 def training_flops(spec: RunSpec) -> float:
-    """FLOPs of training ``spec`` itself (0 for a run that trains nothing):
-    ``6 x forward MACs x images seen``.
+    """FLOPs of what ``spec`` itself computes: ``6 x forward MACs x images`` where it trains a network,
+    ``2 x`` where it only looks. Norms, activations and the small heads of probes are not counted.
     """
-    if not isinstance(spec, TrainSpec):
-        return 0.0
-    entry = catalog.find(spec.data.name)
-    shape = (entry.image_size, entry.image_size, 3)
-    images = (spec.data.examples or entry.train) // spec.batch_size * spec.batch_size * spec.epochs
-    return 6.0 * count_macs(outline(spec.model, shape, len(entry.classes)), shape) * images
+    if isinstance(spec, TrainSpec):
+        return 6.0 * _forward_macs(spec.model, spec.data) * _images_seen(spec)
+    if isinstance(spec, FineTuneSpec):
+        return 6.0 * _upstream_macs(spec.upstream, spec.data) * _images_seen(spec)
+    if isinstance(spec, EvaluateSpec):
+        tested = catalog.find(spec.tested_on.name).test * (1 + spec.crops)
+        return 2.0 * _upstream_macs(spec.trained, spec.tested_on) * tested
+    if isinstance(spec, ProbeSpec) and spec.upstream is not None:
+        entry = catalog.find(spec.data.name)
+        return (
+            2.0
+            * _upstream_macs(spec.upstream, spec.data)
+            * ((spec.data.examples or entry.train) + entry.test)
+        )
+    return 0.0
+
+
+def _images_seen(spec: TrainSpec | FineTuneSpec) -> int:
+    images = spec.data.examples or catalog.find(spec.data.name).train - (spec.data.held_out or 0)
+    return images // spec.batch_size * spec.batch_size * spec.epochs
+
+
+def _forward_macs(model: ModelSpec, data: DataSpec) -> int:
+    entry = catalog.find(data.name)
+    side = data.resolution or entry.image_size
+    return _macs(model, side, entry.class_count)
+
+
+@functools.lru_cache
+def _macs(model: ModelSpec, side: int, classes: int) -> int:
+    return count_macs(outline(model, (side, side, 3), classes), (side, side, 3))
+
+
+def _upstream_macs(upstream: RunSpec, data: DataSpec) -> int:
+    """Of the network that ``upstream`` left; 0 for a checkpoint, whose size is known only once it is read."""
+    while isinstance(upstream, FineTuneSpec):
+        upstream = upstream.upstream
+    return _forward_macs(upstream.model, data) if isinstance(upstream, TrainSpec) else 0
 
 
 def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Plan:

@@ -15,7 +15,14 @@ class Profile:
     MLPs; ``epochs_no_da, epochs_da``: lengths of training from scratch without and with augmentation, of the
     paper's 100, 1000 and 5000; ``batch_size``; ``learning_rate``: Lion's, the paper's 5e-5 wherever a claim
     is judged; ``seeds``: those a reader's own execution runs; ``examples``: growing training sets for the
-    filters; ``permutation_epochs``: length of the runs with permuted pixels.
+    filters; ``permutation_epochs``: length of the runs with permuted pixels; ``convnet``: the network with an
+    inductive bias that the MLPs are held against.
+
+    Transfer: ``upstream``: the data set to pre-train on; ``downstream``: those to transfer to, the first is
+    the main one; ``resolution``: the side in pixels of every image in transfer; ``pretrain_*``: pre-training
+    of ``pretrain_model`` (``s_pretrain_model`` for the S-MLP it is compared with, ``small_model`` in chapters
+    of many runs); ``fine_tune_*``, with the learning rates of the head and of the body, and ``probe_*``: what
+    follows. Settings of one chapter alone are beside its experiment.
     """
 
     name: str
@@ -30,6 +37,23 @@ class Profile:
     seeds: tuple[int, ...]
     examples: tuple[int, ...]
     permutation_epochs: int
+    convnet: str
+    upstream: str
+    downstream: tuple[str, ...]
+    resolution: int
+    pretrain_model: str
+    s_pretrain_model: str
+    small_model: str
+    pretrain_epochs: int
+    pretrain_batch_size: int
+    pretrain_lr: float
+    fine_tune_epochs: int
+    fine_tune_batch_size: int
+    fine_tune_lr: float
+    fine_tune_body_lr: float
+    probe_epochs: int
+    probe_batch_size: int
+    probe_lr: float
 
 
 SMOKE = Profile(
@@ -45,6 +69,23 @@ SMOKE = Profile(
     seeds=(0, 1),
     examples=(256,),
     permutation_epochs=3,
+    convnet="small-cnn",
+    upstream="shapes-16-upstream",
+    downstream=("shapes-16-downstream",),
+    resolution=16,
+    pretrain_model="B-2/Wi-32",
+    s_pretrain_model="S-2/Wi-32",
+    small_model="B-2/Wi-32",
+    pretrain_epochs=4,
+    pretrain_batch_size=64,
+    pretrain_lr=2e-3,
+    fine_tune_epochs=4,
+    fine_tune_batch_size=64,
+    fine_tune_lr=0.1,
+    fine_tune_body_lr=0.01,
+    probe_epochs=10,
+    probe_batch_size=64,
+    probe_lr=2e-3,
 )
 
 LAPTOP = Profile(
@@ -60,12 +101,29 @@ LAPTOP = Profile(
     seeds=(0,),
     examples=(1000, 10000),
     permutation_epochs=4,
+    convnet="small-cnn",
+    upstream="cifar10-animals",
+    downstream=("cifar10-vehicles",),
+    resolution=32,
+    pretrain_model="B-6/Wi-256",
+    s_pretrain_model="S-6/Wi-256",
+    small_model="B-6/Wi-128",
+    pretrain_epochs=12,
+    pretrain_batch_size=512,
+    pretrain_lr=5e-5,
+    fine_tune_epochs=8,
+    fine_tune_batch_size=512,
+    fine_tune_lr=0.1,
+    fine_tune_body_lr=0.01,
+    probe_epochs=50,
+    probe_batch_size=512,
+    probe_lr=3e-4,
 )
 
 GPU = Profile(
     name="gpu",
     about="the paper's models and training lengths on CIFAR-10: hours on one modern GPU",
-    datasets=("cifar10",),
+    datasets=("cifar10", "cifar100", "tinyimagenet"),
     b_mlp="B-6/Wi-1024",
     s_mlp="S-6/Wi-1024",
     batch_size=4096,
@@ -75,6 +133,23 @@ GPU = Profile(
     seeds=(0, 1, 2),
     examples=(1000, 5000, 20000),
     permutation_epochs=50,
+    convnet="resnet18",
+    upstream="tinyimagenet",
+    downstream=("cifar100", "cifar10", "stl10"),
+    resolution=64,
+    pretrain_model="B-12/Wi-1024",
+    s_pretrain_model="S-6/Wi-2048",
+    small_model="B-6/Wi-512",
+    pretrain_epochs=800,
+    pretrain_batch_size=4096,
+    pretrain_lr=5e-5,
+    fine_tune_epochs=50,
+    fine_tune_batch_size=2048,
+    fine_tune_lr=0.01,
+    fine_tune_body_lr=0.001,
+    probe_epochs=50,
+    probe_batch_size=2048,
+    probe_lr=1e-5,
 )
 
 PAPER = replace(
@@ -82,7 +157,11 @@ PAPER = replace(
     name="paper",
     about="the paper's models, lengths and single seed: what the paper ran, as far as it can be had",
     seeds=(0,),
+    datasets=("cifar10", "cifar100", "tinyimagenet", "imagenet"),
     permutation_epochs=100,
+    upstream="imagenet21k",
+    downstream=("cifar100", "cifar10", "stl10", "tinyimagenet", "imagenet"),
+    pretrain_batch_size=16384,
 )
 
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU, PAPER)}

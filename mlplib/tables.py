@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,18 @@ from .claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Judgement
 from .experiments.base import DATASET_TITLES, Cell
 from .html import escape, small
 from .runs import Record
-from .specs import AugmentSpec, RunSpec, TrainSpec
+from .specs import (
+    AugmentSpec,
+    DataSpec,
+    EvaluateSpec,
+    FilterSpec,
+    FineTuneSpec,
+    ModelSpec,
+    OptimizerSpec,
+    ProbeSpec,
+    RunSpec,
+    TrainSpec,
+)
 
 NOT_PUBLISHED = "not yet published"
 VERDICT_CLASSES = {REPRODUCED: "reproduced", PARTLY: "partly", NOT_REPRODUCED: "not", NOT_TESTED: "untested"}
@@ -119,8 +131,10 @@ def minus(text: str) -> str:
 # --------------------------------------------------------------------------- settings
 
 
-def _trained(spec: RunSpec) -> TrainSpec:
-    return spec if isinstance(spec, TrainSpec) else spec.upstream
+def parts(spec: RunSpec) -> list[RunSpec]:
+    """A run and every run named in its settings."""
+    inner = (getattr(spec, field.name) for field in dataclasses.fields(spec))
+    return [spec, *(part for value in inner if isinstance(value, RunSpec) for part in parts(value))]
 
 
 def augmentation(spec: AugmentSpec) -> str:
@@ -133,27 +147,78 @@ def augmentation(spec: AugmentSpec) -> str:
     return ", ".join(parts) or "none"
 
 
-FACTS: dict[str, Callable[[TrainSpec], object]] = {
-    "model": lambda s: s.model.name,
-    "data": lambda s: DATASET_TITLES.get(s.data.name, s.data.name),
-    "training images": lambda s: f"{s.data.examples:,}" if s.data.examples else "all",
-    "pixels": lambda s: "as they are" if s.data.pixel_permutation is None else "permuted",
-    "augmentation": lambda s: augmentation(s.augment),
-    "epochs": lambda s: s.epochs,
-    "batch size": lambda s: f"{s.batch_size:,}",
-    "optimizer": lambda s: s.optimizer.name,
-    "learning rate": lambda s: f"{s.optimizer.lr:g}",
-    "weight decay": lambda s: f"{s.optimizer.weight_decay:g}",
-    "label smoothing": lambda s: f"{s.label_smoothing:g}",
-    "seeds": lambda s: s.seed,
+def _title(spec: DataSpec) -> str:
+    size = f" at {spec.resolution} x {spec.resolution}" if spec.resolution else ""
+    return DATASET_TITLES.get(spec.name, spec.name) + size
+
+
+def _model(model: ModelSpec) -> str:
+    """A network's name and what it has other than the paper's of that name."""
+    usual = ModelSpec.parse(model.name)
+    fields = ((field.name, getattr(model, field.name)) for field in dataclasses.fields(model))
+    changes = [f"{name} {value}" for name, value in fields if value != getattr(usual, name)]
+    return ", ".join([model.name, *changes]).replace("_", " ")
+
+
+def _rates(spec: OptimizerSpec) -> str:
+    extra = f", {spec.schedule}" if spec.schedule != "constant" else ""
+    return f"{spec.lr:g}{extra}"
+
+
+FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
+    TrainSpec: {
+        "model": lambda s: _model(s.model),
+        "data": lambda s: _title(s.data),
+        "training images": lambda s: f"{s.data.examples:,}" if s.data.examples else "all",
+        "tested on": lambda s: f"{s.data.held_out:,} held out" if s.data.held_out else "test images",
+        "pixels": lambda s: "as they are" if s.data.pixel_permutation is None else "permuted",
+        "augmentation": lambda s: augmentation(s.augment),
+        "epochs": lambda s: s.epochs,
+        "batch size": lambda s: f"{s.batch_size:,}",
+        "optimizer": lambda s: s.optimizer.name,
+        "learning rate": lambda s: _rates(s.optimizer),
+        "weight decay": lambda s: f"{s.optimizer.weight_decay:g}",
+        "gradient clipping": lambda s: s.optimizer.clip or "none",
+        "label smoothing": lambda s: f"{s.label_smoothing:g}",
+        "seeds": lambda s: s.seed,
+    },
+    FineTuneSpec: {
+        "fine-tuning: data": lambda s: _title(s.data),
+        "fine-tuning: augmentation": lambda s: augmentation(s.augment),
+        "fine-tuning: epochs": lambda s: s.epochs,
+        "fine-tuning: batch size": lambda s: f"{s.batch_size:,}",
+        "fine-tuning: optimizer": lambda s: s.optimizer.name,
+        "fine-tuning: learning rate of head, body": lambda s: f"{_rates(s.optimizer)}, {s.body_lr:g}",
+        "fine-tuning: weight decay": lambda s: f"{s.optimizer.weight_decay:g}",
+        "fine-tuning: label smoothing": lambda s: f"{s.label_smoothing:g}",
+    },
+    ProbeSpec: {
+        "probe: data": lambda s: _title(s.data),
+        "probe: kind": lambda s: s.method,
+        "probe: epochs": lambda s: s.epochs if s.method == "linear" else "closed form",
+        "probe: batch size": lambda s: f"{s.batch_size:,}" if s.method == "linear" else "closed form",
+        "probe: optimizer": lambda s: s.optimizer.name if s.method == "linear" else "closed form",
+        "probe: learning rate": lambda s: f"{s.optimizer.lr:g}" if s.method == "linear" else "closed form",
+    },
+    EvaluateSpec: {
+        "evaluation: random views": lambda s: s.crops,
+        "evaluation: crops": lambda s: augmentation(s.augment) if s.crops else "none",
+    },
 }
-"""The settings of a training run that a chapter shows, by the name it shows them under."""
+"""The settings that a chapter shows, by kind of run, by the name it shows them under."""
+
+NO_FACT = "–"
 
 
 def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
-    """Each setting's different values over some runs."""
-    runs = [_trained(spec) for spec in specs]
-    return {name: "; ".join(dict.fromkeys(str(fact(run)) for run in runs)) for name, fact in FACTS.items()}
+    """Each setting's different values over some runs and the runs named in them; a dash where it has none."""
+    runs = [part for spec in specs for part in parts(spec)]
+    found = {}
+    for kind, kind_facts in FACTS.items():
+        of_kind = list(dict.fromkeys(run for run in runs if isinstance(run, kind)))
+        for name, fact in kind_facts.items():
+            found[name] = "; ".join(dict.fromkeys(str(fact(run)) for run in of_kind)) or NO_FACT
+    return found
 
 
 # --------------------------------------------------------------------------- provenance
@@ -203,7 +268,14 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
 
 
 def _settings_line(spec: RunSpec) -> str:
-    if not isinstance(spec, TrainSpec):
+    """What a run did, in one line; what it read from is told at that run."""
+    if isinstance(spec, FilterSpec):
         return f"first layer, {spec.at}, of {spec.upstream.id}"
-    hidden = ("weight decay",) if not spec.optimizer.weight_decay else ()
-    return "; ".join(f"{name}: {fact(spec)}" for name, fact in FACTS.items() if name not in hidden)
+    hidden = {"weight decay": "0", "gradient clipping": "none", "tested on": "test images"}
+    known = {name: str(fact(spec)) for name, fact in FACTS.get(type(spec), {}).items()}
+    line = "; ".join(f"{name}: {value}" for name, value in known.items() if hidden.get(name) != value)
+    if isinstance(spec, ProbeSpec) and spec.upstream is None:
+        return f"{line}; of the pixels"
+    moment = f" after epoch {spec.epoch}" if getattr(spec, "epoch", None) is not None else ""
+    read = getattr(spec, "upstream", None) or getattr(spec, "trained", None)
+    return line + (f"; of {read.id}{moment}" if read is not None else "")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import machine, weights
+from . import baselines, machine, weights
 from .data import ImageDataset
 from .data.resident import Batch, ResidentData, put_on_device
 from .errors import Interrupted, MlplibError
@@ -26,11 +27,49 @@ from .files import replacing
 from .models import build_model, count_macs, count_parameters, outline
 from .optim import build_optimizer, learning_rate
 from .progress import quiet
-from .specs import ModelSpec, TrainSpec
+from .specs import BASELINES, FineTuneSpec, ModelSpec, TrainSpec
 from .stopping import StopRequest
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
+HEAD = "linear_out."
+"""How the names of the head's parameters begin."""
+
+
+def kept_weights(epoch: int) -> str:
+    """The file name of the weights that a run keeps after an epoch before its last."""
+    return f"weights-{epoch}.safetensors"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The network that training starts from.
+
+    ``state``: weights by name, of which the head (``linear_out``) is left out and drawn anew; None draws
+    all weights. What is drawn follows from the run's seed.
+    """
+
+    model: ModelSpec
+    state: Mapping[str, Tensor] | None = None
+
+    def build(self, image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+        """The network on the CPU, in float32.
+
+        Raises:
+            MlplibError: the weights are those of another network or image size.
+        """
+        model = build_model(self.model, image_shape, classes, seed=seed)
+        if self.state is not None:
+            body = {name: value for name, value in self.state.items() if not name.startswith(HEAD)}
+            wanted = model.state_dict()
+            for name in body.keys() | {n for n in wanted if not n.startswith(HEAD)}:
+                if name not in body or name not in wanted or body[name].shape != wanted[name].shape:
+                    raise MlplibError(
+                        f"the weights do not fit {self.model} on {image_shape[0]} x {image_shape[1]} images "
+                        f"({name}): give the data the resolution that the network was trained on"
+                    )
+            model.load_state_dict(body, strict=False)
+        return model
 
 
 @dataclass
@@ -67,10 +106,11 @@ class Trained:
 
 
 def train(
-    spec: TrainSpec,
+    spec: TrainSpec | FineTuneSpec,
     dataset: ImageDataset,
     folder: Path | None = None,
     *,
+    start: Start | None = None,
     device: torch.device | None = None,
     micro_batch: int | None = None,
     checkpoint_every: float = 60.0,
@@ -81,7 +121,8 @@ def train(
 
     Args:
         dataset: the data set that ``spec.data`` names.
-        folder: where checkpoints and the final weights go; None keeps nothing.
+        folder: where checkpoints and weights go; None keeps nothing.
+        start: the network to start from; None draws the weights of ``spec.model``.
         micro_batch: images per forward and backward pass; gradients add up to the batch's. None lets
             memory decide.
         checkpoint_every: seconds between checkpoints.
@@ -95,7 +136,7 @@ def train(
     machine.keep_freed_memory()
     precision = machine.pick_precision(spec.precision, device)
     data = put_on_device(dataset, spec.data, device)
-    loop = Loop(spec, data, device, precision, micro_batch)
+    loop = Loop(spec, data, device, precision, micro_batch, start)
     state = loop.fresh_state()
     if folder is not None:
         # Sums of other parts round differently: a resumed run keeps its micro-batches so as to end with
@@ -142,6 +183,8 @@ def _run(
                 )
         lap()
         loop.end_epoch(state)
+        if folder is not None and state.epoch in loop.keep_at and not state.diverged:
+            weights.save(folder / kept_weights(state.epoch), state.model.state_dict())
         mark = time.monotonic()  # evaluation is not training time
 
 
@@ -150,11 +193,12 @@ class Loop:
 
     def __init__(
         self,
-        spec: TrainSpec,
+        spec: TrainSpec | FineTuneSpec,
         data: ResidentData,
         device: torch.device,
         precision: str,
         micro_batch: int | None,
+        start: Start | None = None,
     ):
         if spec.batch_size > len(data.train):
             raise MlplibError(
@@ -163,14 +207,27 @@ class Loop:
             )
         self.spec, self.data, self.device, self.precision = spec, data, device, precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.micro_batch = _pick_micro_batch(spec, data.image_shape, device, micro_batch)
+        self.start = start or Start(spec.model)
+        self.keep_at = getattr(spec, "keep_at", ())
+        self.micro_batch = _pick_micro_batch(
+            self.start.model, spec.batch_size, data.image_shape, device, micro_batch
+        )
+        self.schedules = [spec.optimizer]  # of each parameter group: the head's first, then the body's
+        if isinstance(spec, FineTuneSpec):
+            self.schedules.append(replace(spec.optimizer, lr=spec.body_lr))
 
     def fresh_state(self) -> TrainState:
-        spec = self.spec
-        model = build_model(spec.model, self.data.image_shape, len(self.data.classes), seed=spec.seed).to(
+        model = self.start.build(self.data.image_shape, len(self.data.classes), self.spec.seed).to(
             self.device
         )
-        optimizer = build_optimizer(model.parameters(), spec.optimizer)
+        groups = list(model.parameters())
+        if len(self.schedules) > 1:
+            named = list(model.named_parameters())
+            groups = [
+                {"params": [p for name, p in named if name.startswith(HEAD) == head]}
+                for head in (True, False)
+            ]
+        optimizer = build_optimizer(groups, self.spec.optimizer)
         return TrainState(model, optimizer, torch.zeros(3, dtype=torch.float64, device=self.device))
 
     def batches(self, state: TrainState):
@@ -184,14 +241,13 @@ class Loop:
         spec, model = self.spec, state.model
         steps = len(self.data.train) // spec.batch_size
         model.train()
-        if spec.model.dropout > 0:
+        if self.start.model.dropout > 0:
             torch.manual_seed(_step_seed(spec.seed, state.epoch, state.batch))
         loss, correct = self._gradients(model, batch)
         if spec.optimizer.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), spec.optimizer.clip)
-        lr = learning_rate(spec.optimizer, state.epoch + state.batch / steps, spec.epochs)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
+        for group, schedule in zip(state.optimizer.param_groups, self.schedules, strict=True):
+            group["lr"] = learning_rate(schedule, state.epoch + state.batch / steps, spec.epochs)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         count = len(batch.labels)
@@ -238,6 +294,11 @@ class Loop:
                 state.history["test"].append({"epoch": state.epoch, **found})
 
 
+def _head_and_body(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    named = list(model.named_parameters())
+    return tuple([p for name, p in named if name.startswith(HEAD) == head] for head in (True, False))
+
+
 def mixed_cross_entropy(
     logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, smoothing: float
 ) -> Tensor:
@@ -280,7 +341,7 @@ def _all_finite(*measures: dict[str, float]) -> bool:
 # --------------------------------------------------------------------------- checkpoints
 
 
-def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec, micro_batch: int) -> None:
+def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec, micro_batch: int) -> None:
     """Write all that is needed to go on, atomically.
 
     Raises:
@@ -301,7 +362,7 @@ def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec, micro_batch:
         torch.save(content, temporary)
 
 
-def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec) -> int | None:
+def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec) -> int | None:
     """Bring ``state`` to where the checkpoint was and give its micro-batch; None if there is no checkpoint.
 
     Raises:
@@ -361,7 +422,7 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
 def _compute(loop: Loop, state: TrainState) -> dict:
     """Costs of the run; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
     shape, classes = loop.data.image_shape, len(loop.data.classes)
-    network = outline(loop.spec.model, shape, classes)
+    network = outline(loop.start.model, shape, classes)
     macs = count_macs(network, shape)
     rate = state.images / state.seconds if state.seconds else 0.0
     peak = machine.matmul_rate(loop.device, loop.precision)
@@ -411,13 +472,16 @@ def _step_seed(seed: int, epoch: int, batch: int) -> int:
 
 
 def _pick_micro_batch(
-    spec: TrainSpec, image_shape: tuple[int, int, int], device: torch.device, wanted: int | None
+    model: ModelSpec,
+    batch: int,
+    image_shape: tuple[int, int, int],
+    device: torch.device,
+    wanted: int | None,
 ) -> int:
     """Images per pass: ``wanted``, or the batch halved until its activations fit
     in a quarter of the free memory.
     """
-    batch = spec.batch_size
-    if spec.model.norm == "batch" or spec.model.dropout > 0:
+    if model.norm == "batch" or model.family in baselines.WITH_BATCH_NORM or model.dropout > 0:
         # BatchNorm's statistics and dropout's masks are those of a whole batch: in parts it would be
         # another run.
         if wanted is not None and wanted < batch:
@@ -429,7 +493,7 @@ def _pick_micro_batch(
         return min(wanted, batch)
     budget = machine.free_memory(device) / 4
     size = batch
-    while size > 1 and size * _activation_bytes(spec.model, image_shape) > budget:
+    while size > 1 and size * _activation_bytes(model, image_shape) > budget:
         size = -(-size // 2)
     return size
 
@@ -437,7 +501,7 @@ def _pick_micro_batch(
 def _activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int:
     """A rough upper bound for the bytes of activations that one image keeps for the backward pass."""
     h, w, c = image_shape
-    if model.family == "small-cnn":
-        return 4 * h * w * 512
+    if model.family in BASELINES:
+        return baselines.activation_bytes(model.family, image_shape)
     per_layer = model.width * (4 + 3 * model.expansion if model.family == "b-mlp" else 4)
     return 4 * (h * w * c + model.depth * per_layer)

@@ -17,14 +17,20 @@ from mlplib.errors import MlplibError
 from mlplib.specs import (
     FULL_DA,
     AugmentSpec,
+    CheckpointSpec,
     DataSpec,
+    EvaluateSpec,
     FilterSpec,
+    FineTuneSpec,
     ModelSpec,
     OptimizerSpec,
+    ProbeSpec,
     RunSpec,
+    TimingSpec,
     TrainSpec,
     spec_from_json,
 )
+from mlplib.specs import base as specs_base
 
 TRAIN = TrainSpec(ModelSpec.parse("B-2/Wi-32"), DataSpec("shapes-16"), epochs=4, batch_size=8)
 BASES = {
@@ -34,9 +40,20 @@ BASES = {
     OptimizerSpec: OptimizerSpec(),
     TrainSpec: TRAIN,
     FilterSpec: FilterSpec(TRAIN),
+    CheckpointSpec: CheckpointSpec("official", "0" * 64),
+    FineTuneSpec: FineTuneSpec(TRAIN, DataSpec("cifar10"), epochs=4, batch_size=8),
+    ProbeSpec: ProbeSpec(DataSpec("cifar10"), TRAIN),
+    EvaluateSpec: EvaluateSpec(TRAIN),
+    TimingSpec: TimingSpec(ModelSpec.parse("B-2/Wi-32"), (1, 8), seconds=1.0),
 }
 
-MEANT = {(OptimizerSpec, "momentum"): OptimizerSpec("sgd")}
+OFFICIAL = BASES[CheckpointSpec]
+MEANT = {
+    (OptimizerSpec, "momentum"): OptimizerSpec("sgd"),
+    (EvaluateSpec, "trained"): EvaluateSpec(OFFICIAL, data=DataSpec("shapes-16")),
+    (EvaluateSpec, "data"): EvaluateSpec(OFFICIAL, data=DataSpec("shapes-16")),
+    (EvaluateSpec, "real"): EvaluateSpec(OFFICIAL, data=DataSpec("imagenet")),
+}
 """Where a setting means nothing to the base and is refused: a base to which it means something."""
 
 
@@ -58,7 +75,7 @@ OTHER = {
         dropout=0.1,
         official_order=True,
     ),
-    DataSpec: dict(name="cifar10", examples=100, pixel_permutation=0),
+    DataSpec: dict(name="cifar10", examples=100, pixel_permutation=0, resolution=64, held_out=100),
     AugmentSpec: dict(flip=False, crop_scale=(0.4, 1.0), crop_ratio=(1.0, 1.0), mixup=0.4, mixup_kind="ffcv"),
     OptimizerSpec: dict(
         name="sgd",
@@ -81,8 +98,53 @@ OTHER = {
         precision="fp32",
         evaluate_at=(2,),
         seed=1,
+        keep_at=(1,),
     ),
     FilterSpec: dict(upstream=dataclasses.replace(TRAIN, seed=3), at="initial"),
+    CheckpointSpec: dict(name="other", sha256="1" * 64),
+    FineTuneSpec: dict(
+        upstream=OFFICIAL,
+        data=DataSpec("shapes-16"),
+        epochs=5,
+        batch_size=9,
+        augment=FULL_DA,
+        optimizer=OptimizerSpec("sgd", lr=0.1),
+        body_lr=0.1,
+        label_smoothing=0.1,
+        precision="fp32",
+        evaluate_at=(2,),
+        seed=1,
+    ),
+    ProbeSpec: dict(
+        data=DataSpec("shapes-16"),
+        upstream=None,
+        epoch=0,
+        method="ridge",
+        epochs=5,
+        batch_size=9,
+        optimizer=OptimizerSpec("adamw"),
+        label_smoothing=0.1,
+        seed=1,
+    ),
+    EvaluateSpec: dict(
+        trained=CheckpointSpec("other", "1" * 64),
+        data=DataSpec("cifar10"),
+        crops=3,
+        crop_scale=(0.1, 1.0),
+        crop_ratio=(0.5, 2.0),
+        flip=False,
+        real=True,
+        seed=1,
+    ),
+    TimingSpec: dict(
+        model=ModelSpec.parse("vit-b/4"),
+        batch_sizes=(1, 9),
+        seconds=2.0,
+        image_size=32,
+        classes=10,
+        precision="fp32",
+        seed=1,
+    ),
 }
 """For every setting another valid value than that in BASES."""
 
@@ -144,7 +206,7 @@ def test_every_setting_changes_the_id(cls, name):
     assert getattr(base, name) != other
     changed = dataclasses.replace(base, **{name: other})
     assert run_with(changed).id != run_with(base).id
-    if cls is not FilterSpec:
+    if isinstance(run_with(base), TrainSpec):
         looks = FilterSpec(run_with(base)), FilterSpec(run_with(changed))
         assert looks[0].id != looks[1].id, "a look at another run is another run"
 
@@ -161,7 +223,7 @@ def test_ids_differ_between_all_single_changes():
 def test_ids_follow_the_data_and_the_numerics_version(monkeypatch):
     before = TRAIN.id, FilterSpec(TRAIN).id
     with monkeypatch.context() as patch:
-        patch.setattr(specs, "NUMERICS_VERSION", specs.NUMERICS_VERSION + 1)
+        patch.setattr(specs_base, "NUMERICS_VERSION", specs_base.NUMERICS_VERSION + 1)
         raised = TRAIN.id, FilterSpec(TRAIN).id
     entry = catalog.CATALOG["shapes-16"]
     monkeypatch.setitem(catalog.CATALOG, "shapes-16", dataclasses.replace(entry, content_hash="0" * 64))
@@ -345,7 +407,10 @@ def altered(path: str, value) -> dict:
     "values, message",
     [
         ({}, "unknown kind of run None"),
-        ({"kind": "nope"}, "unknown kind of run 'nope': choose one of filters, train"),
+        (
+            {"kind": "nope"},
+            "unknown kind of run 'nope': choose one of checkpoint, evaluate, filters, finetune, probe",
+        ),
         ({"kind": ["train"]}, "unknown kind of run"),
         ({"kind": "filters"}, "upstream"),
         ({"kind": "train", "epochs": 3}, "lacks .*batch_size"),
@@ -403,9 +468,10 @@ BAD = {
 
 
 def bad_values(cls, name):
+    others = [base for kind, base in BASES.items() if kind not in accepts(cls, name)]
     for kind in accepts(cls, name):
         if dataclasses.is_dataclass(kind):
-            yield from ("B-2/Wi-32", 3, None, {}, ModelSpec, *(b for k, b in BASES.items() if k is not kind))
+            yield from ("B-2/Wi-32", 3, {}, ModelSpec, *others)
         elif kind is not type(None):
             yield from BAD[kind]
     if type(None) not in accepts(cls, name):

@@ -303,11 +303,11 @@ def test_batchnorm_needs_whole_batches():
 
 def test_a_batch_that_memory_cannot_hold_is_split():
     huge = small(model=ModelSpec.parse("B-12/Wi-1024"), data=DataSpec("shapes-16"), batch_size=2**31)
-    picked = training._pick_micro_batch(huge, (64, 64, 3), CPU, None)
+    picked = training._pick_micro_batch(huge.model, huge.batch_size, (64, 64, 3), CPU, None)
     assert 1 <= picked < 2**31
     bytes_of_one = training._activation_bytes(huge.model, (64, 64, 3))
     assert picked * bytes_of_one <= machine.free_memory(CPU) or picked == 1
-    assert training._pick_micro_batch(small(), (16, 16, 3), CPU, None) == 64
+    assert training._pick_micro_batch(small().model, 64, (16, 16, 3), CPU, None) == 64
 
 
 @pytest.mark.parametrize("name", ["B-3/Wi-64", "S-3/Wi-64", "small-cnn"])

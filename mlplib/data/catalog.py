@@ -42,6 +42,11 @@ class Entry:
     test: int
 
     @property
+    def class_count(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
     def identity(self) -> str:
         """The content hash as :func:`content_hash` gives it."""
         raise NotImplementedError

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import MlplibError
@@ -114,30 +115,57 @@ class ResidentData:
 
 
 def put_on_device(dataset: ImageDataset, spec: DataSpec, device: torch.device) -> ResidentData:
-    """Move ``dataset`` to ``device`` with the subset and the pixel permutation of ``spec``.
+    """Move ``dataset`` to ``device`` as ``spec`` wants it: subset, held-out part, resolution, permutation.
 
     Raises:
-        MlplibError: ``spec`` wants more training images than there are.
+        MlplibError: ``spec`` wants more training images than there are, or the size that they already have.
     """
-    train = dataset.train
+    train, test = dataset.train, dataset.test
+    if spec.held_out is not None:
+        train, test = _divide(train, spec, "held_out")
     if spec.examples is not None:
-        if spec.examples > len(train.labels):
-            raise MlplibError(
-                f"{spec.name} has {len(train.labels)} training images: examples={spec.examples} is too many"
-            )
-        keep = subset_indices(np.asarray(train.labels), spec.examples)
-        train = Split(np.asarray(train.images)[keep], np.asarray(train.labels)[keep])
+        _, train = _divide(train, spec, "examples")
     scaled = [torch.tensor(v, dtype=torch.float32, device=device) * 255 for v in (dataset.mean, dataset.std)]
-    splits = (_to_device(split, spec.pixel_permutation, device) for split in (train, dataset.test))
+    splits = (_to_device(split, spec, device) for split in (train, test))
     return ResidentData(*splits, tuple(dataset.classes), *scaled)
 
 
-def _to_device(split: Split, permutation_seed: int | None, device: torch.device) -> ResidentSplit:
+def _divide(split: Split, spec: DataSpec, setting: str) -> tuple[Split, Split]:
+    """All but as many images as ``setting`` says, and those: the same share of every class."""
+    labels, count = np.asarray(split.labels), getattr(spec, setting)
+    if count > len(labels):
+        raise MlplibError(f"{spec.name} has {len(labels)} training images: {setting}={count} is too many")
+    chosen = subset_indices(labels, count)
+    rest = np.delete(np.arange(len(labels)), chosen)
+    images = np.asarray(split.images)
+    return Split(images[rest], labels[rest]), Split(images[chosen], labels[chosen])
+
+
+def _to_device(split: Split, spec: DataSpec, device: torch.device) -> ResidentSplit:
     # A fresh copy: the cache's memory map is read-only, and torch wants memory that it may write to.
     images = torch.from_numpy(np.array(split.images))
-    if permutation_seed is not None:
+    if spec.pixel_permutation is not None:
         n, h, w, c = images.shape
-        order = torch.from_numpy(np.random.default_rng(permutation_seed).permutation(h * w))
+        order = torch.from_numpy(np.random.default_rng(spec.pixel_permutation).permutation(h * w))
         images = images.view(n, h * w, c).index_select(1, order).view(n, h, w, c)
     labels = torch.from_numpy(np.array(split.labels, dtype=np.int64))
-    return ResidentSplit(images.permute(0, 1, 3, 2).contiguous().to(device), labels.to(device))
+    rows = images.permute(0, 1, 3, 2).contiguous().to(device)
+    if spec.resolution is not None:
+        if images.shape[1:3] == (spec.resolution, spec.resolution):
+            raise MlplibError(
+                f"{spec.name} has {spec.resolution} pixels a side already: leave resolution out"
+            )
+        rows = resize(rows, spec.resolution)
+    return ResidentSplit(rows, labels.to(device))
+
+
+def resize(rows: Tensor, side: int, chunk: int = 4096) -> Tensor:
+    """Images uint8 (N, H, 3, W) at another size, uint8 (N, side, 3, side):
+    bilinear, antialiased where they shrink.
+    """
+    out = torch.empty((len(rows), side, 3, side), dtype=torch.uint8, device=rows.device)
+    for first in range(0, len(rows), chunk):
+        images = rows[first : first + chunk].permute(0, 2, 1, 3).float()
+        scaled = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        out[first : first + chunk] = scaled.round_().clamp_(0, 255).permute(0, 2, 1, 3).to(torch.uint8)
+    return out

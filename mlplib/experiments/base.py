@@ -10,9 +10,16 @@ from ..stats import Estimate, over_seeds
 
 DATASET_TITLES = {
     "shapes-16": "drawn shapes",
+    "shapes-16-upstream": "6 drawn shapes",
+    "shapes-16-downstream": "4 drawn shapes",
     "cifar10": "CIFAR-10",
+    "cifar10-animals": "CIFAR-10 animals",
+    "cifar10-vehicles": "CIFAR-10 vehicles",
     "cifar100": "CIFAR-100",
     "tinyimagenet": "TinyImageNet",
+    "stl10": "STL-10",
+    "imagenet": "ImageNet",
+    "imagenet21k": "ImageNet-21k",
 }
 
 
@@ -46,6 +53,12 @@ class Figure:
     draw: Callable
     caption: str
     alt: str
+
+
+def percent(estimate: Estimate) -> Estimate:
+    """An estimate of a fraction, in percent or points."""
+    low, high = (None if v is None else 100 * v for v in (estimate.low, estimate.high))
+    return Estimate(100 * estimate.mean, low, high, estimate.n, estimate.source)
 
 
 def completed(records: Iterable[Record]) -> list[Record]:

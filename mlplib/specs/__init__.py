@@ -34,6 +34,7 @@ from .runs import (
     FilterSpec,
     FineTuneSpec,
     ProbeSpec,
+    TimingSpec,
     TrainSpec,
     spec_from_json,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "OptimizerSpec",
     "ProbeSpec",
     "RunSpec",
+    "TimingSpec",
     "TrainSpec",
     "spec_from_json",
 ]

@@ -1,4 +1,4 @@
-"""The kinds of runs: training, probing, fine-tuning, evaluating, looking at filters, reading a checkpoint."""
+"""The kinds of runs: training, fine-tuning, probing, evaluating, filters, checkpoints, timing."""
 
 from __future__ import annotations
 
@@ -83,6 +83,8 @@ class CheckpointSpec(RunSpec):
 
     def __post_init__(self):
         check_types(self)
+        if not _compact(self.name):
+            raise MlplibError(f"CheckpointSpec.name needs a letter or digit, not {self.name!r}")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise MlplibError(f"CheckpointSpec.sha256 must be 64 hex digits, not {self.sha256!r}")
 
@@ -261,11 +263,54 @@ class EvaluateSpec(RunSpec):
         return self.tested_on.name
 
 
+# --------------------------------------------------------------------------- timing a network
+
+
+@dataclass(frozen=True)
+class TimingSpec(RunSpec):
+    """How fast a network with random weights answers on this machine, in at most about ``seconds`` (Table 9).
+
+    ``batch_sizes``: those to find the best throughput among, smallest first; ``image_size``: side of the
+    square images in pixels; ``classes``: ImageNet-21k's by default, as in the paper's Table 5. ``seed`` draws
+    weights and images; a repetition with another seed is another measurement. It reads no data.
+
+    A timing depends on the machine, which is no setting: a record tells of the device that its
+    ``environment`` names, and of no other.
+    """
+
+    kind: ClassVar[str] = "timing"
+
+    model: ModelSpec
+    batch_sizes: tuple[int, ...]
+    seconds: float
+    image_size: int = 64
+    classes: int = 11_230
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self):
+        as_tuple(self, "batch_sizes")
+        check_types(self)
+        at_least(self, 1, "image_size", "classes")
+        check_range(self, 0, 2**63, "seed")
+        one_of("precision", self.precision, PRECISIONS)
+        sizes = self.batch_sizes
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes)
+        if not sizes or not whole or list(sizes) != sorted(set(sizes)):
+            raise MlplibError(f"TimingSpec.batch_sizes must hold sizes from 1 on that grow, not {sizes!r}")
+        if self.seconds <= 0:
+            raise MlplibError(f"TimingSpec.seconds must be above 0, not {self.seconds!r}")
+
+    def slug(self) -> str:
+        return f"timing-{_compact(self.model.name)}-{self.image_size}px-s{self.seed}"
+
+
 # --------------------------------------------------------------------------- every kind
 
 
 KINDS: dict[str, type[RunSpec]] = {
-    cls.kind: cls for cls in (TrainSpec, CheckpointSpec, FineTuneSpec, FilterSpec, ProbeSpec, EvaluateSpec)
+    cls.kind: cls
+    for cls in (TrainSpec, CheckpointSpec, FineTuneSpec, FilterSpec, ProbeSpec, EvaluateSpec, TimingSpec)
 }
 """Every kind of run by its name."""
 

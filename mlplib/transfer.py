@@ -1,0 +1,218 @@
+"""What a trained network is good for: features, linear and ridge probes, test-time augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data.augment import augment, draw
+from .data.resident import AUGMENT, SHUFFLE, ResidentData
+from .errors import Interrupted, MlplibError
+from .optim import build_optimizer, learning_rate
+from .specs import EvaluateSpec, ProbeSpec
+
+RIDGE_PENALTIES = tuple(10.0**power for power in range(-6, 3))
+"""Candidates for the ridge penalty, as multiples of the features' mean variance."""
+
+RIDGE_HELD_OUT = 0.1
+"""Share of the training images on which the penalty is chosen."""
+
+EVALUATION_BATCH = 2000
+
+
+# --------------------------------------------------------------------------- features
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a probe reads: float32 (N, d) and labels int64 (N,) of the training and the test images."""
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    classes: int
+
+
+@torch.no_grad()
+def features(model: nn.Module | None, data: ResidentData) -> Features:
+    """The features that ``model``'s head reads, in float32 and without augmentation; None: the pixels.
+
+    Raises:
+        MlplibError: the model does not say what its features are.
+    """
+    if model is not None and not hasattr(model, "features"):
+        raise MlplibError("this network has no features() to probe: probe a B-MLP, an S-MLP or the small CNN")
+    read = torch.nn.Flatten() if model is None else model.eval().features
+    parts = []
+    for batches in (data.train_sample(len(data.train)), data.test_batches()):
+        parts.append(torch.cat([read(batch.images).float() for batch in batches]))
+    return Features(parts[0], data.train.labels, parts[1], data.test.labels, len(data.classes))
+
+
+# --------------------------------------------------------------------------- probes
+
+
+def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
+    """Train a linear head on frozen features with cross-entropy: the paper's probe.
+
+    Returns:
+        metrics (empty if the loss stopped being finite) and the history of the training loss in nats.
+
+    Raises:
+        MlplibError: a batch larger than the data.
+    """
+    count, device = len(found.train), found.train.device
+    if spec.batch_size > count:
+        raise MlplibError(
+            f"a batch of {spec.batch_size} is larger than the {count} training images of {spec.data.name}: "
+            "choose a smaller batch_size"
+        )
+    head = _head(found.train.shape[1], found.classes, spec.seed).to(device)
+    optimizer = build_optimizer(head.parameters(), spec.optimizer)
+    steps = count // spec.batch_size
+    history: dict = {"epoch": [], "train_loss": []}
+    for epoch in range(spec.epochs):
+        order = np.random.default_rng([spec.seed, SHUFFLE, epoch]).permutation(count)
+        order = torch.from_numpy(order).to(device)
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for step in range(steps):
+            batch = order[step * spec.batch_size : (step + 1) * spec.batch_size]
+            logits = head(found.train.index_select(0, batch))
+            labels = found.train_labels.index_select(0, batch)
+            loss = F.cross_entropy(logits, labels, label_smoothing=spec.label_smoothing)
+            loss.backward()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(spec.optimizer, epoch + step / steps, spec.epochs)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            total += loss.detach()
+        history["epoch"].append(epoch + 1)
+        history["train_loss"].append(float(total) / steps)
+        if not np.isfinite(history["train_loss"][-1]):
+            return {}, {"epoch": [], "train_loss": []}
+    with torch.no_grad():
+        test, train = head(found.test), head(found.train)
+    metrics = accuracies(test, found.test_labels, "test_")
+    metrics["test_loss"] = float(F.cross_entropy(test, found.test_labels))
+    return metrics | {"train_top1": accuracies(train, found.train_labels)["top1"]}, history
+
+
+def _head(width: int, classes: int, seed: int) -> nn.Linear:
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        return nn.Linear(width, classes)
+
+
+def ridge_probe(spec: ProbeSpec, found: Features) -> dict:
+    """Least squares on one-hot labels with an L2 penalty, solved in closed form: a probe without a recipe.
+
+    Features and targets are centered, so the offset carries no penalty. The penalty is the candidate of
+    :data:`RIDGE_PENALTIES` with the fewest errors on a tenth of the training images (drawn by the seed); then
+    all training images are used. Computed in float64.
+    """
+    x, labels = found.train.double(), found.train_labels
+    targets = F.one_hot(labels, found.classes).double()
+    order = torch.from_numpy(np.random.default_rng([spec.seed, SHUFFLE]).permutation(len(x))).to(x.device)
+    held = max(1, round(RIDGE_HELD_OUT * len(x)))
+    tuning, rest = order[:held], order[held:]
+    best = max(
+        zip(_ridge(x[rest], targets[rest], RIDGE_PENALTIES), RIDGE_PENALTIES, strict=True),
+        # Of equally good ones the largest: the smoothest solution.
+        key=lambda pair: (accuracies(pair[0](x[tuning]), labels[tuning])["top1"], pair[1]),
+    )[1]
+    (solution,) = _ridge(x, targets, (best,))
+    metrics = accuracies(solution(found.test.double()), found.test_labels, "test_")
+    train = accuracies(solution(x), labels)["top1"]
+    return metrics | {"train_top1": train, "penalty": best}
+
+
+def _ridge(x: Tensor, targets: Tensor, penalties):
+    """One linear map for each penalty, from float64 (N, d) and (N, classes)."""
+    mean, offset = x.mean(0), targets.mean(0)
+    centered = x - mean
+    gram = centered.T @ centered / len(x)
+    cross = centered.T @ (targets - offset) / len(x)
+    scale = gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    maps = []
+    for penalty in penalties:
+        weight = torch.linalg.solve(gram + penalty * scale * eye, cross)
+        maps.append(lambda features, weight=weight: (features - mean) @ weight + offset)
+    return maps
+
+
+def accuracies(scores: Tensor, labels: Tensor, prefix: str = "") -> dict[str, float]:
+    """Top-1 and top-5 accuracy (fractions) of scores (N, classes);
+    with fewer than five classes, top-5 counts all of them.
+    """
+    ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices == labels[:, None]
+    top1, top5 = ranked[:, 0].double().mean(), ranked.any(dim=1).double().mean()
+    return {f"{prefix}top1": float(top1), f"{prefix}top5": float(top5)}
+
+
+def real_accuracy(scores: Tensor, accepted: Tensor) -> float:
+    """Share of images whose top prediction is among the labels that ReaL's annotators accepted.
+
+    Args:
+        scores: (N, classes). accepted: bool (N, classes); images without any accepted label are left out, as
+            Beyer et al. do (https://arxiv.org/abs/2006.07159).
+    """
+    counted = accepted.any(dim=1)
+    hit = accepted.gather(1, scores.argmax(1, keepdim=True))[:, 0]
+    return float(hit[counted].double().mean())
+
+
+# --------------------------------------------------------------------------- test-time augmentation
+
+
+@torch.no_grad()
+def test_scores(model: nn.Module, data: ResidentData, precision: str) -> Tensor:
+    """Logits float32 (N, classes) of the test images as they are."""
+    model.eval()
+    device = data.test.labels.device
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        return torch.cat([model(batch.images).float() for batch in data.test_batches()])
+
+
+@torch.no_grad()
+def augmented_scores(
+    model: nn.Module, data: ResidentData, spec: EvaluateSpec, precision: str, bar, stop=False
+) -> tuple[Tensor, Tensor]:
+    """Logits and probabilities, each averaged over ``spec.crops`` random views of every test image.
+
+    The paper's text averages logits, its code probabilities. ``bar.advance`` is called after every view, and
+    ``stop`` looked at.
+
+    Returns:
+        two float32 (N, classes).
+
+    Raises:
+        Interrupted: ``stop`` became true.
+    """
+    model.eval()
+    count, device = len(data.test), data.test.labels.device
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    logits = torch.zeros(count, len(data.classes), device=device)
+    probabilities = torch.zeros_like(logits)
+    for view in range(spec.crops):
+        for number, first in enumerate(range(0, count, EVALUATION_BATCH)):
+            part = slice(first, min(first + EVALUATION_BATCH, count))
+            indices = np.arange(part.start, part.stop)
+            rng = np.random.default_rng([spec.seed, AUGMENT, view, number])
+            draws = draw(spec.augment, indices, data.image_shape[:2], rng)
+            images = data.normalize(augment(data.test.take(part), spec.augment, draws, dtype))
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                scores = model(images).float()
+            logits[part] += scores
+            probabilities[part] += scores.softmax(1)
+        bar.advance(1)
+        if stop:
+            raise Interrupted(
+                f"stopped after view {view + 1} of {spec.crops} of {spec.slug()}: start it again"
+            )
+    return logits / spec.crops, probabilities / spec.crops
