@@ -12,7 +12,17 @@ import numpy as np
 
 from mlplib.data.dataset import ImageDataset, Split, ordered_hash, statistics
 from mlplib.runs import Record
-from mlplib.specs import DataSpec, FilterSpec, ModelSpec, OptimizerSpec, RunSpec, TrainSpec
+from mlplib.specs import (
+    DataSpec,
+    EvaluateSpec,
+    FilterSpec,
+    FineTuneSpec,
+    ModelSpec,
+    OptimizerSpec,
+    ProbeSpec,
+    RunSpec,
+    TrainSpec,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,39 +69,46 @@ def numbered(count: int = 200) -> ImageDataset:
 
 
 def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
-    """A record as training would leave it; ``curve`` gives the accuracies after some epochs."""
+    """A record as the run would leave it; ``curve`` gives the accuracies after some epochs of training."""
     curve = metrics.pop("curve", {})
-    if isinstance(spec, FilterSpec):
-        history = {}
+    history, values = {}, {}
+    if isinstance(spec, (TrainSpec, FineTuneSpec)):
+        history = _history(spec, curve, metrics.get("test_top1", 0.5))
+        values = {"test_top1": 0.5, "train_top1": 0.9}
+    elif isinstance(spec, FilterSpec):
         values = {
             f"{name}{end}": metrics.get(name, 0.1)
             for name in ("locality", "smoothness")
             for end in ("", "_std", "_q25", "_median", "_q75")
-        }
-        metrics = {"units": spec.upstream.model.width, **values, **metrics}
-    else:
-        top1 = metrics.get("test_top1", 0.5)
-        epochs = list(range(1, spec.epochs + 1))
-        accuracies = {epoch: curve.get(epoch, top1) for epoch in (*spec.evaluate_at, spec.epochs)}
-        history = {
-            "epoch": epochs,
-            "train_loss": [1.0 for _ in epochs],
-            "train_accuracy": [0.5 for _ in epochs],
-            "test": [
-                {"epoch": e, "top1": a, "top5": 1.0, "loss": 1.0} for e, a in sorted(accuracies.items())
-            ],
-        }
-        metrics = {"test_top1": top1, "train_top1": 0.9, **metrics}
+        } | {"units": spec.upstream.model.width}
+    elif isinstance(spec, ProbeSpec):
+        values = {"test_top1": 0.5, "test_top5": 0.9, "train_top1": 0.6}
+        values |= {"penalty": 1.0} if spec.method == "ridge" else {"test_loss": 1.0}
+    elif isinstance(spec, EvaluateSpec):
+        kinds = ("test", "tta_logits", "tta_softmax") if spec.crops else ("test",)
+        values = {f"{kind}_{top}": 0.5 for kind in kinds for top in ("top1", "top5")}
+        values |= {f"real_{kind}_top1": 0.6 for kind in kinds} if spec.real else {}
     return Record(
         id=spec.id,
         spec=spec,
         status=status,
         data={"name": spec.data_name(), "content_hash": "0" * 64, "train_images": 2000, "test_images": 500},
-        metrics=metrics if status == "completed" else {},
+        metrics=values | metrics if status == "completed" else {},
         history=history,
-        compute={"matmul_fraction": 0.5},
+        compute={"matmul_fraction": 0.5, "seconds": 1.0},
         environment={"device": "a test"},
     )
+
+
+def _history(spec, curve: dict, top1: float) -> dict:
+    epochs = list(range(1, spec.epochs + 1))
+    accuracies = {epoch: curve.get(epoch, top1) for epoch in (*spec.evaluate_at, spec.epochs)}
+    return {
+        "epoch": epochs,
+        "train_loss": [1.0 for _ in epochs],
+        "train_accuracy": [0.5 for _ in epochs],
+        "test": [{"epoch": e, "top1": a, "top5": 1.0, "loss": 1.0} for e, a in sorted(accuracies.items())],
+    }
 
 
 # --------------------------------------------------------------------------- other processes
