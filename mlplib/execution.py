@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, filters, machine, models, training, transfer, weights
+from . import data, filters, machine, models, timing, training, transfer, weights
 from .data.resident import ResidentData, put_on_device
 from .errors import MlplibError
 from .files import replacing
@@ -27,6 +27,7 @@ from .specs import (
     ModelSpec,
     ProbeSpec,
     RunSpec,
+    TimingSpec,
     TrainSpec,
 )
 from .stopping import StopRequest
@@ -283,6 +284,20 @@ def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:
     return state["linear_in.weight"].float().cpu().numpy()
 
 
+def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
+    done = timing.measure(spec, executor.device, progress=executor.progress, stop=executor.stop)
+    return Record(
+        id=spec.id,
+        spec=spec,
+        status="completed",
+        data={},
+        metrics=done.metrics,
+        history=done.history,
+        compute=done.compute,
+        environment=done.environment,
+    )
+
+
 KINDS = {
     TrainSpec.kind: _train,
     FineTuneSpec.kind: _train,
@@ -290,5 +305,6 @@ KINDS = {
     FilterSpec.kind: _filters,
     ProbeSpec.kind: _probe,
     EvaluateSpec.kind: _evaluate,
+    TimingSpec.kind: _timing,
 }
 """How each kind of run is done."""

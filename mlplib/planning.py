@@ -13,7 +13,7 @@ from . import machine
 from .data import catalog
 from .models import count_macs, outline
 from .runs import Record, RunStore
-from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ModelSpec, ProbeSpec, RunSpec, TrainSpec
+from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ModelSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
 
 ASSUMED_FRACTION = 0.4
 """Share of the matrix-product rate that a run is taken to reach where the store has none of its kind on this
@@ -107,10 +107,12 @@ def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Pla
     needed = with_upstream(spec for spec in specs if store.find(spec) is None)
     missing = tuple(spec for spec in needed.values() if store.find(spec) is None)
     flops = {spec.id: training_flops(spec) for spec in missing}
-    seconds = 0.0
+    # A timing takes the time that it is given, whatever the machine.
+    timings = [spec for spec in missing if isinstance(spec, TimingSpec)]
+    seconds = sum((OVERHEAD_SECONDS + spec.seconds for spec in timings), 0.0)
     if any(flops.values()):
         reached = _fractions(store.records(), machine.device_name(device))
-        for spec in missing:
+        for spec in (spec for spec in missing if spec not in timings):
             precision = machine.pick_precision(getattr(spec, "precision", "fp32"), device)
             fractions = reached.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
             share = statistics.median(fractions) if fractions else ASSUMED_FRACTION

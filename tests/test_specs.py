@@ -269,6 +269,7 @@ WHOLE = {
     (OptimizerSpec, "warmup"): 2,
     (OptimizerSpec, "clip"): 1,
     (TrainSpec, "label_smoothing"): 0,
+    (TimingSpec, "seconds"): 3,
 }
 
 
@@ -578,7 +579,8 @@ def test_parsing_takes_changes():
     [
         *("", "B", "B-6", "b-6/wi-256", "B-0/Wi-256", "B-6/Wi-0", "B-06/Wi-256", "B--6/Wi-256", "M-6/Wi-256"),
         *("B-6/Wi-256 ", "B-6/Wi-256\n", " B-6/Wi-256", "B-6/Wi-2e3", "B-6/Wi-1.5", "B-٣/Wi-4"),
-        *("resnet18", "small_cnn", None, 6, b"B-6/Wi-256", "B-" + "9" * 5000 + "/Wi-4"),
+        *("resnet-18", "ViT-B/4", "vit-b/16"),
+        *("small_cnn", None, 6, b"B-6/Wi-256", "B-" + "9" * 5000 + "/Wi-4"),
     ],
     ids=lambda name: repr(name)[:20],
 )
