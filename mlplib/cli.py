@@ -90,32 +90,92 @@ def plan(
     seeds: SeedsOption = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print it as JSON, with every run by its id.")
+    ] = False,
 ):
-    """List what is to be run, what is done already, and how long the rest will take here. Trains nothing."""
+    """List what is to be run, what is done already, and how long the rest will take here. Trains nothing.
+
+    Needs no data: data sets are known by their sizes and hashes.
+    """
+    import json
+
     from . import planning
     from .machine import device_name, pick_device
     from .profiles import profile as get_profile
     from .runs import RunStore
+    from .sharing import users as users_of
     from .tables import duration
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
     specs = _specs(_names(experiments), chosen, _seeds(seeds, chosen))
-    table = Table(title=f"Profile {profile} on {device_name(where)}", title_justify="left")
-    for heading in ("experiment", "runs", "done", "to train (PFLOP)", "estimated time"):
-        table.add_column(heading, justify="left" if heading == "experiment" else "right")
-    rows = [(name, planning.plan(wanted, store, where)) for name, wanted in specs.items()]
+    plans = {name: planning.plan(wanted, store, where) for name, wanted in specs.items()}
     everything = planning.plan([spec for wanted in specs.values() for spec in wanted], store, where)
-    for name, found in [*rows, ("all, shared runs counted once", everything)]:
+    needed = {name: {spec.id: spec for spec in found.runs} for name, found in plans.items()}
+    users = users_of(needed)
+    shared = {name: sum(len(users[id]) > 1 for id in ids) for name, ids in needed.items()}
+    shared_by_any = sum(len(names) > 1 for names in users.values())
+    if as_json:
+        print(json.dumps(_plan_as_json(profile, device_name(where), plans, everything, users), indent=1))
+        return
+    table = Table(title=f"Profile {profile} on {device_name(where)}", title_justify="left")
+    for heading in ("experiment", "runs", "shared", "done", "to train (PFLOP)", "estimated time"):
+        table.add_column(heading, justify="left" if heading == "experiment" else "right")
+    rows = [(name, plans[name], shared[name]) for name in plans]
+    for name, found, several in [*rows, ("all, shared runs counted once", everything, shared_by_any)]:
         if name.startswith("all"):
             table.add_section()
         numbers = (
             str(len(found.runs)),
+            str(several),
             str(found.cached),
             f"{found.flops / 1e15:.3g}",
             duration(found.seconds),
         )
         table.add_row(name, *numbers)
     out.print(table)
+    alone = sum(len(found.runs) for found in plans.values())
+    out.print(
+        f"{len(everything.runs)} different runs, {shared_by_any} of them needed by several experiments; "
+        f"if none were shared, it would be {alone}.",
+        soft_wrap=True,
+    )
+
+
+def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
+    """A plan as plain values: for each experiment and for all together the sums, then every run."""
+
+    def sums(found) -> dict:
+        ids = [spec.id for spec in found.runs]
+        return {
+            "runs": len(ids),
+            "shared": sum(len(users[id]) > 1 for id in ids),
+            "done": found.cached,
+            "training_flops": found.flops,
+            "estimated_seconds": found.seconds,
+        }
+
+    from .planning import training_flops
+
+    missing = {spec.id for spec in everything.missing}
+    runs = [
+        {
+            "id": spec.id,
+            "kind": spec.kind,
+            "experiments": list(users[spec.id]),
+            "missing": spec.id in missing,
+            "training_flops": training_flops(spec),
+        }
+        for spec in everything.runs
+    ]
+    experiments = {name: sums(found) for name, found in plans.items()}
+    return {
+        "profile": profile,
+        "device": device,
+        "experiments": experiments,
+        "all": sums(everything),
+        "runs": runs,
+    }
 
 
 @app.command()
@@ -334,7 +394,8 @@ def results_publish(
 ):
     """Copy the finished records of experiments, and of the runs they were made from, to results/<profile>/.
 
-    Without names: of every experiment whose runs are finished; the others are named, and the exit status is 2.
+    Without names: of every experiment whose runs are finished; the others are named, and the exit status
+    is 2.
     """
     from .profiles import profile as get_profile
     from .published import publish

@@ -1,67 +1,159 @@
-"""The scoreboard: every claim with its verdict, from published records or from a reader's own runs."""
+"""The scoreboard: every claim with its verdicts, from published records or from a reader's own runs, and how
+the verdicts move with the confidence of the intervals.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .claims import Claim, Judgement, decide, not_tested
+from .claims import VERDICTS, Claim, Judgement, decide, not_tested
 from .experiments import EXPERIMENTS, experiment
 from .profiles import Profile
-from .published import published
-from .runs import RunStore
+from .published import BEST_FIRST, every_published
+from .runs import Record, RunStore
+from .stats import CONFIDENCE, at_confidence
+
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""The confidences of the sensitivity table; :data:`mlplib.stats.CONFIDENCE` is the one that counts."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: a claim, the experiment that decides it, the judgement, and where its records are from."""
+    """One row: a claim, the experiment that decides it, the judgement, and where its records are from.
+
+    ``profile``: the name of the records' profile, None where there are no records.
+    """
 
     claim: Claim
     experiment: str
     judgement: Judgement
     origin: str
+    profile: str | None = None
 
 
-def _entries(name: str, judge, origin: str) -> list[Entry]:
-    return [Entry(claim, name, judge(claim), origin) for claim in experiment(name).CLAIMS]
+@dataclass(frozen=True)
+class Evidence:
+    """The records of one experiment at one profile, before anything is judged by them.
+
+    ``origin``: where they are from, for a reader.
+    """
+
+    experiment: str
+    profile: str
+    records: Sequence[Record]
+    origin: str
+
+    def entries(self) -> list[Entry]:
+        """The experiment's claims, judged by these records."""
+
+        def entry(claim: Claim) -> Entry:
+            judgement = decide(claim, self.records, self.profile)
+            return Entry(claim, self.experiment, judgement, self.origin, self.profile)
+
+        return [entry(claim) for claim in experiment(self.experiment).CLAIMS]
+
+
+def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, list[Evidence]]:
+    """Everything published, by profile, the best profile first; profiles without records are left out."""
+    found: dict[str, list[Evidence]] = {name: [] for name in BEST_FIRST}
+    for name in EXPERIMENTS:
+        for each in every_published(name, folder):
+            origin = f"{each.profile.name}, {each.devices}"
+            found[each.profile.name].append(Evidence(name, each.profile.name, each.records, origin))
+    return {profile: evidence for profile, evidence in found.items() if evidence}
+
+
+def best(evidence: dict[str, list[Evidence]]) -> list[Evidence]:
+    """For every experiment the records of the best profile that has any."""
+    found: dict[str, Evidence] = {}
+    for group in evidence.values():
+        for each in group:
+            found.setdefault(each.experiment, each)
+    return list(found.values())
+
+
+def own_evidence(profile: Profile, seeds: Sequence[int], store: RunStore) -> list[Evidence]:
+    """The finished runs of a profile in a run store, for every experiment that has any. Trains nothing."""
+    found = []
+    for name in EXPERIMENTS:
+        specs = experiment(name).runs(profile, seeds)
+        records = [record for record in map(store.find, specs) if record is not None]
+        if records:
+            found.append(Evidence(name, profile.name, records, f"own runs, {profile.name}"))
+    return found
+
+
+def judged(evidence: Iterable[Evidence]) -> list[Entry]:
+    """Every claim that there is evidence on, by its id."""
+    return _in_order([entry for each in evidence for entry in each.entries()])
 
 
 def _in_order(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.claim.id)
 
 
+def _complete(entries: Sequence[Entry], why: str, origin: str) -> list[Entry]:
+    """``entries`` with those claims that no record speaks of, as not tested."""
+    known = {entry.claim.id for entry in entries}
+    others = [
+        Entry(claim, name, not_tested(why), origin)
+        for name in EXPERIMENTS
+        for claim in experiment(name).CLAIMS
+        if claim.id not in known
+    ]
+    return _in_order([*entries, *others])
+
+
 def from_published(folder: str | os.PathLike | None = None) -> list[Entry]:
     """Every claim by its id, judged by the best published records."""
-    entries = []
-    for name in EXPERIMENTS:
-        found = published(name, folder)
-        if found is None:
-            entries += _entries(
-                name, lambda claim: not_tested("no published records yet"), "nothing published"
-            )
-            continue
-
-        def judge(claim, found=found):
-            return decide(claim, found.records, found.profile.name)
-
-        entries += _entries(name, judge, f"{found.profile.name}, {found.devices}")
-    return _in_order(entries)
+    entries = judged(best(published_evidence(folder)))
+    return _complete(entries, "no published records yet", "nothing published")
 
 
 def from_store(profile: Profile, seeds: Sequence[int], runs: str | os.PathLike | None = None) -> list[Entry]:
     """Every claim by its id, judged by the finished runs of a profile in a run store. Trains nothing."""
-    store = RunStore(runs)
-    entries = []
-    for name in EXPERIMENTS:
-        found = (store.find(spec) for spec in experiment(name).runs(profile, seeds))
-        records = [record for record in found if record is not None]
+    entries = judged(own_evidence(profile, seeds, RunStore(runs)))
+    return _complete(entries, "not run yet", f"own runs, {profile.name}")
 
-        def judge(claim, records=records):
-            return decide(claim, records, profile.name) if records else not_tested("not run yet")
 
-        entries += _entries(name, judge, f"own runs, {profile.name}")
-    return _in_order(entries)
+# --------------------------------------------------------------------------- how much the tolerance decides
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The verdicts at one confidence.
+
+    ``counts``: verdict to the number of claims; ``changed``: id of a claim to its verdict, where that is not
+    the one at :data:`mlplib.stats.CONFIDENCE`.
+    """
+
+    level: float
+    counts: dict[str, int]
+    changed: dict[str, str]
+
+
+def sensitivity(judge: Callable[[], Iterable[Entry]], levels: Sequence[float] = LEVELS) -> list[Tally]:
+    """How the verdicts move when every interval in every criterion is made at another confidence.
+
+    Args:
+        judge: judges anew each time it is called, such as ``lambda: judged(evidence)``.
+        levels: confidences, fractions.
+    """
+
+    def verdicts(level: float) -> dict[str, str]:
+        with at_confidence(level):
+            return {entry.claim.id: entry.judgement.verdict for entry in judge()}
+
+    usual, tallies = verdicts(CONFIDENCE), []
+    for level in levels:
+        found = verdicts(level)
+        counted = Counter(found.values())
+        changed = {id: verdict for id, verdict in found.items() if verdict != usual[id]}
+        tallies.append(Tally(level, {verdict: counted[verdict] for verdict in VERDICTS}, changed))
+    return tallies
 
 
 def markdown(entries: Sequence[Entry]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from . import html, ledger, machine, planning
 from .claims import Claim
 from .experiments import EXPERIMENTS, experiment
 from .html import Html, escape, small
-from .published import Published, published
+from .published import every_published
 from .runs import Record
 from .session import Session, open_session
-from .specs import RunSpec
+from .stats import CONFIDENCE
 from .tables import NOT_PUBLISHED, count, duration, judgement_cells
 
 
@@ -29,6 +30,24 @@ def open_scoreboard(**parameters) -> Scoreboard:
     return Scoreboard(open_session(parameters))
 
 
+def overview_banner(name: str, session: Session) -> Html:
+    """What a notebook about all experiments shows, and on which machine.
+
+    Args:
+        name: the notebook's.
+    """
+    environment = machine.environment(session.device, machine.pick_precision("auto", session.device))
+    entries = {
+        "Covers": f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",
+        "Profile": f"<code>{session.profile.name}</code>: {escape(session.profile.about)}",
+        "Seeds": escape(", ".join(map(str, session.seeds))),
+        "Device": f"{escape(environment['device'])}, {environment['precision']}",
+        "Software": f"Python {environment['python']}, torch {environment['torch']}",
+        "Do it again": f"<code>mlplib notebook {name} --profile {session.profile.name}</code>",
+    }
+    return Html(f"<style>{html.STYLE}</style>" + html.box(html.definitions(entries)))
+
+
 @dataclass(frozen=True)
 class Scoreboard:
     """All experiments at once, from published records and from this execution's finished runs."""
@@ -37,68 +56,64 @@ class Scoreboard:
 
     def banner(self) -> Html:
         """What is shown here, and on which machine."""
-        session = self.session
-        environment = machine.environment(session.device, machine.pick_precision("auto", session.device))
-        entries = {
-            "Covers": f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",
-            "Profile": f"<code>{session.profile.name}</code>: {escape(session.profile.about)}",
-            "Seeds": escape(", ".join(map(str, session.seeds))),
-            "Device": f"{escape(environment['device'])}, {environment['precision']}",
-            "Software": f"Python {environment['python']}, torch {environment['torch']}",
-            "Do it again": f"<code>mlplib notebook scoreboard --profile {session.profile.name}</code>",
-        }
-        return Html(f"<style>{html.STYLE}</style>" + html.box(html.definitions(entries)))
+        return overview_banner("scoreboard", self.session)
 
     def claims(self) -> Html:
-        """Every claim that has a chapter: criterion, and the verdicts of the study and of this execution."""
-        session = self.session
-        study = ledger.from_published(session.results_dir)
-        ours = ledger.from_store(session.profile, session.seeds, session.store.root)
-        sides = {
-            "this study": {entry.claim.id: entry for entry in study if self._study(entry.experiment)},
-            "this execution": {
-                entry.claim.id: entry for entry in ours if self._found(self._runs(entry.experiment))
-            },
-        }
+        """Every claim that has a chapter: criterion, and the verdicts of the study, at each profile that it
+        has records of, and of this execution.
+        """
+        sides = self._sides()
         rows = []
         for name, claim in _claims():
             criterion = html.fold("criterion", f"<p>{small(escape(claim.criterion))}</p>")
             link = f'<a href="{name}.html">{escape(experiment(name).TITLE)}</a>'
             where = small(f"{escape(claim.item)}; chapter {link}")
             row = {"claim": claim.id, "the paper says": escape(claim.sentence) + where + criterion}
-            for side, absent in (("this study", NOT_PUBLISHED), ("this execution", "not run")):
-                entry = sides[side].get(claim.id)
-                row[side] = _one_cell(entry) if entry else f'<span class="mlp-muted">{absent}</span>'
-            rows.append(row)
-        tallies = (f"{side}: {_tally(entries.values())}" for side, entries in sides.items())
-        return Html(html.table(rows, f"<b>Claims</b>; {'; '.join(tallies)}", row_headers=("claim",)))
+            rows.append(row | {side.heading: side.cell(claim) for side in sides})
+        tallies = "; ".join(f"{side.name}: {_tally(side.entries.values())}" for side in sides)
+        return Html(html.table(rows, f"<b>Claims</b>; {tallies}", row_headers=("claim",)))
+
+    def _sides(self) -> list[_Side]:
+        study = [_Side("this study", name, found) for name, found in self._published.items()]
+        ours = _Side("this execution", self.session.profile.name, self._own, "not run")
+        return [*(study or [_Side("this study", "", [], NOT_PUBLISHED)]), ours]
+
+    def sensitivity(self) -> Html:
+        """How many claims get each verdict when all intervals of all criteria are made longer or shorter."""
+        sides = {"this study": ledger.best(self._published), "this execution": self._own}
+        parts = [_sensitivity(side, evidence) for side, evidence in sides.items() if evidence]
+        nothing = html.box("<p>No records: nothing is published, and nothing was run.</p>")
+        return Html("".join(parts) or nothing)
+
+    @functools.cached_property
+    def _published(self) -> dict[str, list[ledger.Evidence]]:
+        return ledger.published_evidence(self.session.results_dir)
+
+    @functools.cached_property
+    def _own(self) -> list[ledger.Evidence]:
+        return ledger.own_evidence(self.session.profile, self.session.seeds, self.session.store)
 
     def status(self) -> Html:
-        """Runs, training time, devices and versions of every experiment."""
+        """Runs, training time, devices and versions of every experiment,
+        what its runs were made from included.
+        """
         rows = []
         for name in EXPERIMENTS:
-            found, chapter = self._study(name), {"chapter": escape(experiment(name).TITLE)}
-            study = _nothing(NOT_PUBLISHED)
+            chapter = {"chapter": escape(experiment(name).TITLE)}
+            studies = [
+                _status([*found.records, *found.upstream], found.profile.name)
+                for found in every_published(name, self.session.results_dir)
+            ]
+            for study in studies or [_nothing(NOT_PUBLISHED)]:
+                rows.append(chapter | {"side": "this study"} | study)
+            runs = experiment(name).runs(self.session.profile, self.session.seeds)
+            wanted = planning.with_upstream(runs).values()
+            found = [record for record in map(self.session.store.find, wanted) if record is not None]
+            execution = _nothing("not run")
             if found:
-                study = _status(found.records, found.profile.name, len(found.records))
-            rows.append(chapter | {"side": "this study"} | study)
-            wanted = planning.with_upstream(self._runs(name)).values()
-            ours, execution = self._found(wanted), _nothing("not run")
-            if ours:
-                execution = _status(ours, self.session.profile.name, len(wanted))
+                execution = _status(found, self.session.profile.name, len(wanted))
             rows.append(chapter | {"side": "this execution"} | execution)
         return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
-
-    def _study(self, name: str) -> Published | None:
-        return published(name, self.session.results_dir)
-
-    def _runs(self, name: str) -> list[RunSpec]:
-        return experiment(name).runs(self.session.profile, self.session.seeds)
-
-    def _found(self, specs: Iterable[RunSpec]) -> list[Record]:
-        """The records that this execution's store has."""
-        found = (self.session.store.find(spec) for spec in specs)
-        return [record for record in found if record is not None]
 
 
 def _claims() -> list[tuple[str, Claim]]:
@@ -107,9 +122,58 @@ def _claims() -> list[tuple[str, Claim]]:
     return sorted(found, key=lambda pair: pair[1].id)
 
 
-def _one_cell(entry: ledger.Entry) -> str:
-    cells = judgement_cells(entry.judgement)
-    return f"{cells['verdict']}{cells['effect']}{small(escape(entry.origin))}"
+class _Side:
+    """A column of verdicts: whose, at which profile, and what stands where there is no record."""
+
+    def __init__(
+        self, whose: str, profile: str, evidence: Iterable[ledger.Evidence], absent: str = "no records"
+    ):
+        self.name = escape(f"{whose}, {profile}" if profile else whose)
+        self.heading = escape(whose) + small(escape(profile))
+        self.entries = {entry.claim.id: entry for entry in ledger.judged(evidence)}
+        self.absent = absent
+
+    def cell(self, claim: Claim) -> str:
+        """The verdict on a claim with its effect and where it is from, as HTML."""
+        entry = self.entries.get(claim.id)
+        if entry is None:
+            return f'<span class="mlp-muted">{self.absent}</span>'
+        cells = judgement_cells(entry.judgement)
+        return f"{cells['verdict']}{cells['effect']}{small(escape(entry.origin))}"
+
+
+def _sensitivity(side: str, evidence: Sequence[ledger.Evidence]) -> str:
+    """The table of one side, with what it comes to."""
+    tallies = ledger.sensitivity(lambda: ledger.judged(evidence))
+    rows = []
+    for tally in tallies:
+        level = percent(tally.level)
+        usual = tally.level == CONFIDENCE
+        row = {"intervals at": f"<b>{level}</b>, as the criteria say" if usual else level}
+        row |= {escape(verdict): str(n) for verdict, n in tally.counts.items()}
+        changed = "; ".join(f"{id} {escape(verdict)}" for id, verdict in tally.changed.items())
+        rows.append(row | {"claims with another verdict": changed or "–"})
+    table = html.table(rows, f"<b>Verdicts by confidence</b>, {side}", row_headers=("intervals at",))
+    return table + f"<p>{small(_what_it_comes_to(tallies, ledger.judged(evidence)))}</p>"
+
+
+def _what_it_comes_to(tallies: Sequence[ledger.Tally], entries: Sequence[ledger.Entry]) -> str:
+    moved = sorted({id for tally in tallies for id in tally.changed})
+    effects = [entry.judgement.effect for entry in entries if entry.judgement.effect is not None]
+    without = sum(effect.low is None for effect in effects)
+    text = (
+        f"Of {count(len(effects), 'claim')} with a measured effect, {len(moved)} would get another verdict "
+        f"somewhere between {percent(tallies[0].level)} and {percent(tallies[-1].level)}"
+    )
+    text += f" ({', '.join(moved)})." if moved else "."
+    if without:
+        text += f" The effects of {count(without, 'claim')} have no interval, so no confidence moves them."
+    return text
+
+
+def percent(level: float) -> str:
+    """A confidence as a person writes it: ``95 %``."""
+    return f"{100 * level:g} %"
 
 
 def _tally(entries: Iterable[ledger.Entry]) -> str:
@@ -121,7 +185,8 @@ def _nothing(why: str) -> dict[str, str]:
     return {"profile": why} | dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
 
 
-def _status(records: Sequence[Record], profile: str, wanted: int) -> dict[str, str]:
+def _status(records: Sequence[Record], profile: str, wanted: int | None = None) -> dict[str, str]:
+    wanted = len(records) if wanted is None else wanted
     seconds = sum(record.compute.get("seconds", 0) for record in records)
     diverged = sum(record.status != "completed" for record in records)
 

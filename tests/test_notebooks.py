@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import html
 import json
 import os
 import re
@@ -37,7 +38,24 @@ SECTIONS = [
     "Exercises",
     "Where the numbers come from",
 ]
-SCOREBOARD_SECTIONS = ["How to read it", "Command and cost", "Claims", "Status"]
+OVERVIEWS = {
+    "compute": [
+        "How to read it",
+        "Command and cost",
+        "By chapter",
+        "By kind of run",
+        "What sharing saved",
+        "What the energy assumes",
+    ],
+    "scoreboard": [
+        "How to read it",
+        "Command and cost",
+        "Claims",
+        "How much the tolerance decides",
+        "Status",
+    ],
+}
+"""The notebooks about all experiments at once, with their sections."""
 
 
 def code_cells(name):
@@ -56,9 +74,9 @@ def solutions(name):
 # --------------------------------------------------------------------------- the skeleton
 
 
-def test_every_experiment_has_its_notebook_and_there_is_a_scoreboard():
-    assert sorted(NOTEBOOKS) == sorted([*EXPERIMENTS, "scoreboard"])
-    assert notebook.names() == [*EXPERIMENTS, "scoreboard"]
+def test_every_experiment_has_its_notebook_and_there_are_two_about_all_of_them():
+    assert sorted(NOTEBOOKS) == sorted([*EXPERIMENTS, *OVERVIEWS])
+    assert notebook.names() == [*EXPERIMENTS, *OVERVIEWS]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -72,11 +90,9 @@ def test_a_notebook_is_committed_without_outputs_for_any_python3(name):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_has_the_sections_of_the_skeleton_in_order(name):
     text = prose(name)
-    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == (
-        SCOREBOARD_SECTIONS if name == "scoreboard" else SECTIONS
-    )
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == OVERVIEWS.get(name, SECTIONS)
     title = re.findall(r"^# (.+)$", text, flags=re.MULTILINE)
-    assert title == ["Scoreboard" if name == "scoreboard" else experiment(name).TITLE]
+    assert title == [name.capitalize() if name in OVERVIEWS else experiment(name).TITLE]
     assert "**After this chapter you can**" in text and "{cite}`bachmann2023scaling`" in text
 
 
@@ -285,6 +301,62 @@ def test_the_definition_is_the_code_that_runs(tmp_path):
         assert text.count(function) == 1
 
 
+def study_at(tmp_path, **seeds):
+    """A results folder with from-scratch and filters, published at the named profiles."""
+    for profile, chosen in seeds.items():
+        made = [r for name in ("from-scratch", "filters") for r in made_by_hand(name, profile, chosen)]
+        store = filled_once(tmp_path / profile, made)
+        for name in ("from-scratch", "filters"):
+            publish(name, profile, chosen, store, tmp_path / "results")
+    return str(tmp_path / "results")
+
+
+def filled_once(folder, records):
+    """:func:`filled`, where several experiments may bring the same record."""
+    return filled(folder, list({each.id: each for each in records}.values()))
+
+
+def test_the_scoreboard_has_a_column_for_each_profile_with_records(tmp_path):
+    results = study_at(tmp_path, laptop=(0, 1), gpu=(0, 1, 2))
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    claims = str(board.claims())
+    heads = re.findall(r'<th scope="col">(.*?)</th>', claims)
+    small = '<span class="mlp-small">{}</span>'.format
+    sides = [f"this study{small('gpu')}", f"this study{small('laptop')}", f"this execution{small('laptop')}"]
+    assert heads == ["claim", "the paper says", *sides]
+    row = re.search(r"C02</th>(.*?)</tr>", claims, flags=re.DOTALL)[1]
+    assert "(3 seeds)" in row and "(2 seeds)" in row and row.count("not run") == 1
+    assert "gpu, device of gpu" in row and "laptop, device of laptop" in row
+    missing = re.search(r"C22</th>(.*?)</tr>", claims, flags=re.DOTALL)[1]
+    assert missing.count("no records") == 2
+    chapters = {name: experiment(name) for name in EXPERIMENTS}
+    for name, module in chapters.items():
+        assert claims.count(f'href="{name}.html"') == len(module.CLAIMS)
+        assert all(html.escape(claim.criterion) in claims for claim in module.CLAIMS)
+
+
+def test_the_status_counts_what_runs_were_made_from(tmp_path):
+    results = study_at(tmp_path, laptop=(0,))
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    own = experiment("filters").runs(PROFILES["laptop"], (0,))
+    total = len(planning.with_upstream(own))
+    assert total > len(own) and f"{total} of {total}" in str(board.status())
+
+
+def test_the_sensitivity_table_has_every_verdict_at_every_confidence(tmp_path):
+    results = study_at(tmp_path, laptop=(0, 1, 2))
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    text = str(board.sensitivity())
+    rows = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', text, flags=re.DOTALL)
+    assert [re.sub("<.*?>|,.*", "", head) for head, _ in rows] == ["50 %", "80 %", "90 %", "95 %", "99 %"]
+    judged = sum(len(experiment(name).CLAIMS) for name in ("from-scratch", "filters"))
+    for _, cells in rows:
+        assert sum(map(int, re.findall(r"<td>(\d+)</td>", cells))) == judged
+    assert text.count("<table") == 1 and "this execution" not in text
+    nothing = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "none"))
+    assert "No records" in str(nothing.sensitivity())
+
+
 def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):
     board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
     claims, status = str(board.claims()), str(board.status())
@@ -353,11 +425,11 @@ def snapshot(store: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory) -> dict[str, Path]:
-    """Every notebook, executed once in profile smoke with one seed and a new run store, scoreboard first."""
+    """Every notebook, executed once in profile smoke with one seed and a new run store, overviews first."""
     folder = tmp_path_factory.mktemp("executed")
     given = {"profile": "smoke", "seeds": "0", "runs_dir": str(folder / "runs"), "results_dir": str(folder)}
     lines = []
-    for name in ("scoreboard", "filters", "from-scratch", "architectures"):
+    for name in (*OVERVIEWS, *reversed(EXPERIMENTS)):
         notebook.execute(name, given, folder / f"{name}.ipynb", say=lines.append)
     assert any(re.match(r"1 of \d+: ", line) for line in lines)
     return {path.stem: path for path in folder.glob("*.ipynb")} | {"runs": folder / "runs"}
