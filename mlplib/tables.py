@@ -256,7 +256,7 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
                 "run": f'<code id="{_anchor(side, record.id)}">{escape(record.id)}</code>',
                 "settings": f'<span class="mlp-wide">{escape(_settings_line(record.spec))}</span>',
                 "ended": escape(record.status),
-                "training": duration(compute["seconds"]) if "seconds" in compute else "–",
+                "time": duration(compute["seconds"]) if "seconds" in compute else "–",
                 "images/s": f"{rate:,.0f}" if rate else "–",
                 "of matmul rate": f"{100 * share:.2g} %" if share else "–",
                 "device": escape(f"{environment['device']}, {environment['precision']}"),

@@ -7,13 +7,22 @@ import torch
 from small_runs import record, small
 
 from mlplib import machine
+from mlplib.data import catalog
 from mlplib.errors import MlplibError
 from mlplib.experiments import experiment
 from mlplib.models import count_macs, outline
 from mlplib.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, plan, training_flops, with_upstream
 from mlplib.profiles import profile
 from mlplib.runs import RunStore
-from mlplib.specs import DataSpec, FilterSpec, ModelSpec
+from mlplib.specs import (
+    CheckpointSpec,
+    DataSpec,
+    EvaluateSpec,
+    FilterSpec,
+    FineTuneSpec,
+    ModelSpec,
+    ProbeSpec,
+)
 
 CPU = torch.device("cpu")
 
@@ -49,6 +58,24 @@ def test_flops_are_six_per_weight_and_image_of_whole_batches():
         dataclasses.replace(spec, data=DataSpec("cifar10"), batch_size=1024)
     ) == pytest.approx(6 * count_macs(outline(spec.model, (32, 32, 3), 10), (32, 32, 3)) * 48 * 1024 * 3)
     assert training_flops(FilterSpec(spec)) == 0.0
+
+
+def test_flops_of_what_reads_a_network_are_those_of_its_passes():
+    upstream = small(data=DataSpec("shapes-16-upstream"))
+    on = DataSpec("shapes-16-downstream")
+    macs = count_macs(outline(upstream.model, (16, 16, 3), 4), (16, 16, 3))
+    train, test = catalog.find(on.name).train, catalog.find(on.name).test
+    tuned = FineTuneSpec(upstream, on, epochs=3, batch_size=100)
+    assert training_flops(tuned) == 6 * macs * (train // 100 * 100) * 3
+    assert training_flops(EvaluateSpec(tuned, crops=7)) == 2 * macs * test * 8
+    assert training_flops(ProbeSpec(on, upstream)) == 2 * macs * (train + test)
+    assert training_flops(ProbeSpec(on, None)) == 0.0
+    held = dataclasses.replace(tuned, data=dataclasses.replace(on, held_out=train // 2))
+    assert training_flops(held) == 6 * macs * (train // 2 // 100 * 100) * 3
+    bigger = ProbeSpec(dataclasses.replace(on, resolution=32), upstream)
+    assert training_flops(bigger) > training_flops(ProbeSpec(on, upstream))
+    official = CheckpointSpec("official", "0" * 64)
+    assert training_flops(dataclasses.replace(tuned, upstream=official)) == 0.0, "its size is in the file"
 
 
 def test_what_is_there_is_not_planned_again(store):
