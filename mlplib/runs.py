@@ -97,9 +97,10 @@ class RunStore:
         return record
 
     def records(self) -> Iterator[Record]:
-        """Every finished record, by id."""
+        """Every finished record that can be read, by id. A damaged one is named when its run is asked for."""
         for path in sorted(self.root.glob("*/record.json")):
-            yield self._read(path)
+            with suppress(MlplibError):
+                yield self._read(path)
 
     def _read(self, path: Path) -> Record | None:
         try:
