@@ -47,7 +47,7 @@ class Judgement:
             text += f" [{effect.low:+.{digits}f}, {effect.high:+.{digits}f}]"
         seeds = "1 seed" if effect.n == 1 else f"{effect.n} seeds"
         if effect.n == 1 and effect.low is not None:
-            seeds += ", interval from test images only"
+            seeds += f", interval from {effect.source} only"
         return f"{text} {self.unit} ({seeds})"
 
 

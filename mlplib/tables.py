@@ -21,6 +21,7 @@ from .specs import (
     OptimizerSpec,
     ProbeSpec,
     RunSpec,
+    TimingSpec,
     TrainSpec,
 )
 
@@ -64,8 +65,10 @@ def what_is_left(rest: planning.Plan, total: int) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """A value with as many digits as its unit deserves."""
-    return minus(f"{value:.1f}" if unit in ("%", "million") else f"{value:.3f}")
+    """A value with as many digits as its unit and size deserve."""
+    if unit in ("%", "million"):
+        return minus(f"{value:.1f}")
+    return minus(f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}")
 
 
 def paper_cell(key: tuple[str, str, str], notes: dict[str, str]) -> str:
@@ -203,6 +206,14 @@ FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
     EvaluateSpec: {
         "evaluation: random views": lambda s: s.crops,
         "evaluation: crops": lambda s: augmentation(s.augment) if s.crops else "none",
+    },
+    TimingSpec: {
+        "timing: network": lambda s: _model(s.model),
+        "timing: images": lambda s: f"{s.image_size} x {s.image_size}, random",
+        "timing: classes": lambda s: f"{s.classes:,}",
+        "timing: batch sizes": lambda s: ", ".join(f"{size:,}" for size in s.batch_sizes),
+        "timing: time box": lambda s: f"{s.seconds:g} s",
+        "timing: seeds": lambda s: s.seed,
     },
 }
 """The settings that a chapter shows, by kind of run, by the name it shows them under."""

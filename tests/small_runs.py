@@ -13,6 +13,7 @@ import numpy as np
 from mlplib.data.dataset import ImageDataset, Split, ordered_hash, statistics
 from mlplib.runs import Record
 from mlplib.specs import (
+    FAMILIES,
     DataSpec,
     EvaluateSpec,
     FilterSpec,
@@ -21,6 +22,7 @@ from mlplib.specs import (
     OptimizerSpec,
     ProbeSpec,
     RunSpec,
+    TimingSpec,
     TrainSpec,
 )
 
@@ -88,6 +90,8 @@ def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
         kinds = ("test", "tta_logits", "tta_softmax") if spec.crops else ("test",)
         values = {f"{kind}_{top}": 0.5 for kind in kinds for top in ("top1", "top5")}
         values |= {f"real_{kind}_top1": 0.6 for kind in kinds} if spec.real else {}
+    elif isinstance(spec, TimingSpec):
+        history, values = _timing(spec)
     return Record(
         id=spec.id,
         spec=spec,
@@ -95,7 +99,11 @@ def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
         data={"name": spec.data_name(), "content_hash": "0" * 64, "train_images": 2000, "test_images": 500},
         metrics=values | metrics if status == "completed" else {},
         history=history,
-        compute={"matmul_fraction": 0.5, "seconds": 1.0},
+        compute={
+            "matmul_fraction": 0.5,
+            "seconds": 1.0,
+            **{f"{name}_per_second": 1e9 for name in ("matmul_flops", "memory_bytes", "transfer_bytes")},
+        },
         environment={"device": "a test"},
     )
 
@@ -109,6 +117,28 @@ def _history(spec, curve: dict, top1: float) -> dict:
         "train_accuracy": [0.5 for _ in epochs],
         "test": [{"epoch": e, "top1": a, "top5": 1.0, "loss": 1.0} for e, a in sorted(accuracies.items())],
     }
+
+
+def _timing(spec: TimingSpec) -> tuple[dict, dict]:
+    """MLPs take a millisecond an image, other networks ten; a copy takes half a millisecond more."""
+    one = 0.001 if spec.model.family in FAMILIES.values() else 0.01
+    an_image = {"resident": one, "uint8": one + 0.0002, "float32": one + 0.0005}
+    batches = [
+        {
+            "batch_size": size,
+            "outcome": "measured",
+            "peak_memory_bytes": 10**6 + 1000 * size,
+            "traffic_bytes": 10**6 + 2000 * size,
+            "seconds": {way: [size * seconds] * 3 for way, seconds in an_image.items()},
+        }
+        for size in spec.batch_sizes
+    ]
+    values = {"parameters": 10**6, "forward_macs": round(1e9 * one), "latency_s": one}
+    values |= {"latency_s_q25": one, "latency_s_q75": one}
+    for way, seconds in an_image.items():
+        values |= {f"images_per_second_{way}": 1 / seconds, f"best_batch_{way}": spec.batch_sizes[-1]}
+    values |= {"peak_memory_bytes": 2**20, "peak_memory_batch": spec.batch_sizes[-1]}
+    return {"latency": [one] * 3, "batches": batches}, values
 
 
 # --------------------------------------------------------------------------- other processes

@@ -125,7 +125,8 @@ def test_no_result_is_typed_into_prose(name):
         r"[BS]-\w+/Wi-\w+",
         r"CIFAR-100?",
         r"ImageNet-\d+k",
-        r"ResNet\d+",
+        r"ResNet-?\d+",
+        r"(ViT|Mixer)-B/\d+",
     )
     assert re.findall(r"\S*\d\S*", re.sub("|".join(names), " ", text)) == []
 
