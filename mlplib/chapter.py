@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import html, machine, paper, planning
+from . import checkpoints, html, machine, paper, planning
 from .claims import Claim, decide
 from .errors import MlplibError
 from .execution import Executor
 from .experiments import experiment
 from .experiments.base import Cell, Figure
 from .html import Html, escape, small
+from .parameters import of_notebook
 from .profiles import PROFILES, Profile
 from .published import Published, published
 from .runs import Record, RunStore
@@ -54,7 +55,7 @@ def open_chapter(name: str, **parameters) -> Chapter:
         MlplibError: a parameter is unknown or impossible; a notebook shows this and every later one as a
         single line.
     """
-    session = open_session(parameters)
+    session = open_session(parameters, of_notebook(name))
     return Chapter(name, experiment(name), session, published(name, session.results_dir))
 
 
@@ -91,7 +92,11 @@ class Chapter:
     @property
     def specs(self) -> list[RunSpec]:
         """Every run of this execution."""
-        return self.experiment.runs(self.profile, self.session.seeds)
+        runs = self.experiment.runs(self.profile, self.session.seeds)
+        found = self.session.checkpoints
+        if found:
+            runs = [*runs, *self.experiment.checkpoint_runs(self.profile, self.session.seeds, found)]
+        return runs
 
     # ------------------------------------------------------------------ before the runs
 
@@ -108,6 +113,9 @@ class Chapter:
             "Runs": f"{total}, {what_is_left(rest, total)}",
             "Do it again": f"<code>{escape(command)}</code>",
         }
+        if self.session.checkpoints:
+            names = [f"{c.spec.name} (SHA-256 {c.spec.sha256[:12]}…)" for c in self.session.checkpoints]
+            entries["Official weights"] = escape("; ".join(names))
         return Html(f"<style>{html.STYLE}</style>" + html.box(html.definitions(entries)))
 
     def definition(self):
@@ -125,7 +133,12 @@ class Chapter:
         from IPython.display import clear_output, display
 
         missing = self._rest().missing
-        executor = Executor(self.store, device=self.session.device, say=replace_line)
+        executor = Executor(
+            self.store,
+            device=self.session.device,
+            say=replace_line,
+            checkpoints=checkpoints.files(self.session.checkpoints),
+        )
         for number, spec in enumerate(missing, start=1):
             executor.progress = counted(number, len(missing))
             executor.record(spec)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, filters, machine, models, timing, training, transfer, weights
+from . import checkpoints, data, filters, machine, models, timing, training, transfer, weights
 from .data.resident import ResidentData, put_on_device
 from .errors import MlplibError
 from .files import replacing
@@ -207,6 +207,8 @@ def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Recor
         raise MlplibError(
             f"no file here holds the checkpoint {spec.name}: name its folder as official_checkpoints"
         )
+    if checkpoints.digest(path) != spec.sha256:
+        raise MlplibError(f"checkpoint {path} has changed since it was found: start again")
     model_spec, model = models.load_official(path)
     weights.save(folder / training.WEIGHTS, model.state_dict())
     facts = {"model": str(model_spec), "image_size": model.image_shape[0], "classes": model.classes}

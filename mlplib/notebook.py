@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .errors import Interrupted, MlplibError, one_of
-from .parameters import Parameters, parse
+from .parameters import of_notebook, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = "python3"
@@ -68,7 +68,7 @@ def execute(
         Interrupted: Ctrl-C; finished and checkpointed runs are kept.
     """
     one_of("notebook", name, names())
-    given = _given(parameters or {})
+    given = _given(name, parameters or {})
     _check_kernel()
     target = Path(out) if out is not None else ROOT / "book" / "chapters" / f"{name}.ipynb"
     failed = target if out is not None else ROOT / "book" / "_build" / "executed" / f"{name}.ipynb"
@@ -93,11 +93,12 @@ def execute(
     return target
 
 
-def _given(parameters: Mapping[str, object]) -> dict[str, object]:
+def _given(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
     """The parameters to inject: checked, without defaults, folders relative to the source tree."""
-    checked = parse(parameters)
-    given = {k: v for k, v in checked.model_dump(mode="json").items() if v != getattr(Parameters(), k)}
-    for folder in ("runs_dir", "results_dir"):
+    checked = parse(parameters, of_notebook(name))
+    usual = type(checked)()
+    given = {k: v for k, v in checked.model_dump(mode="json").items() if v != getattr(usual, k)}
+    for folder in ("runs_dir", "results_dir", "official_checkpoints"):
         if folder in given:
             # The notebook runs in the source tree, and the book should not tell where that is.
             given[folder] = os.path.relpath(Path(given[folder]).expanduser(), ROOT)

@@ -58,39 +58,71 @@ class Parameters(BaseModel):
         return name
 
 
+class CheckpointParameters(Parameters):
+    """Those of the notebooks that can also start from weights which the paper's authors published.
+
+    ``official_checkpoints``: a folder of such files (:mod:`mlplib.checkpoints`), None for none.
+    """
+
+    official_checkpoints: str | None = None
+
+    @field_validator("official_checkpoints")
+    @classmethod
+    def _names_a_folder(cls, folder: str | None) -> str | None:
+        if folder is not None and not folder.strip():
+            raise MlplibError("official_checkpoints names a folder: leave it out to go without")
+        return folder
+
+
+def of_notebook(name: str) -> type[Parameters]:
+    """What the notebook of that name takes; one without an experiment takes the common parameters."""
+    return CheckpointParameters if name in _take_checkpoints() else Parameters
+
+
+def _take_checkpoints() -> list[str]:
+    from .experiments import EXPERIMENTS, experiment
+
+    return [name for name in EXPERIMENTS if hasattr(experiment(name), "checkpoint_runs")]
+
+
 WANTED = {
     "profile": "a name, such as laptop",
     "seeds": "a list of whole numbers, such as [0, 1, 2] or 0,1,2",
     "runs_dir": "the path of a folder",
     "results_dir": "the path of a folder",
     "device": "auto, cpu, cuda or cuda:<number>",
+    "official_checkpoints": "the path of a folder",
 }
 """What each parameter has to be, for a message."""
 
 
-def parse(values: Mapping[str, object]) -> Parameters:
-    """The parameters that ``values`` give.
+def parse(values: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Parameters:
+    """The parameters that ``values`` give, of those that ``accepted`` has.
 
     Raises:
         MlplibError: a parameter is unknown, of the wrong type, or not possible; one line tells.
     """
-    refuse_unknown(values)
+    refuse_unknown(values, accepted)
     try:
-        return Parameters(**values)
+        return accepted(**values)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise MlplibError(f"{name} must be {WANTED[name]}, not {values[name]!r}") from None
 
 
-def refuse_unknown(names: Iterable[str]) -> None:
-    """Refuse names that are no parameters.
+def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters) -> None:
+    """Refuse names that are no parameters of ``accepted``.
 
     Raises:
-        MlplibError: with the list of those there are.
+        MlplibError: with the list of those there are, or with the notebooks that take this one.
     """
     for name in names:
-        if name not in Parameters.model_fields:
-            raise MlplibError(f"unknown parameter {name!r}: choose from {', '.join(Parameters.model_fields)}")
+        if name in accepted.model_fields:
+            continue
+        if name in CheckpointParameters.model_fields:
+            where = " and ".join(_take_checkpoints())
+            raise MlplibError(f"{name} is for the notebooks {where}: leave it out here")
+        raise MlplibError(f"unknown parameter {name!r}: choose from {', '.join(accepted.model_fields)}")
 
 
 def parse_seeds(seeds: object) -> tuple[int, ...]:

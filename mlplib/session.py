@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from . import machine
+from . import checkpoints, machine
+from .checkpoints import Checkpoint
 from .errors import MlplibError
-from .parameters import names_set_by, parse, refuse_unknown
+from .parameters import Parameters, names_set_by, parse, refuse_unknown
 from .profiles import PROFILES, Profile
 from .progress import Progress
 from .runs import RunStore
@@ -32,18 +33,23 @@ class Session:
     store: RunStore
     results_dir: str | None
     device: torch.device
+    checkpoints: tuple[Checkpoint, ...] = ()
 
 
-def open_session(parameters: Mapping[str, object]) -> Session:
+def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Session:
     """Check the parameters, those that papermill injected included. Starts nothing.
 
+    Args:
+        accepted: the parameters that this notebook takes.
+
     Raises:
-        MlplibError: a parameter is unknown or impossible. A notebook shows this and every later one as a
-        single line.
+        MlplibError: a parameter is unknown or impossible, or a checkpoint is no official one. A notebook
+        shows this and every later one as a single line.
     """
     _errors_in_one_line()
-    refuse_unknown(names_set_by(_executed_cells()))
-    checked = parse(parameters)
+    refuse_unknown(names_set_by(_executed_cells()), accepted)
+    checked = parse(parameters, accepted)
+    official = getattr(checked, "official_checkpoints", None)
     profile = PROFILES[checked.profile]
     return Session(
         profile=profile,
@@ -51,6 +57,7 @@ def open_session(parameters: Mapping[str, object]) -> Session:
         store=RunStore(checked.runs_dir or _usual_runs()),
         results_dir=checked.results_dir,
         device=machine.pick_device(checked.device),
+        checkpoints=checkpoints.find(official) if official is not None else (),
     )
 
 
