@@ -342,30 +342,47 @@ def bench(
 @data_app.command("list")
 def data_list():
     """List every data set with its size and whether it is here already."""
-    from .data.catalog import CATALOG
-    from .data.status import describe
+    from .data.status import describe, names
 
-    table = Table(title="Data sets", title_justify="left")
+    def number(value: int | None) -> str:
+        return "" if value is None else f"{value:,}"
+
+    table = Table(
+        title="Data sets",
+        title_justify="left",
+        caption="To get one: mlplib data prepare <name>",
+        caption_justify="left",
+    )
     for heading in ("name", "what", "train", "test", "size", "here"):
-        table.add_column(heading)
-    for name in CATALOG:
+        table.add_column(heading, no_wrap=heading not in ("what", "here"))
+    for name in names():
         found = describe(name)
-        sizes = (f"{found['train']:,}", f"{found['test']:,}", f"{found['image_size']} px")
-        table.add_row(
-            name, found["title"], *sizes, "yes" if found["ready"] else "no: mlplib data prepare " + name
-        )
+        size = f"{found['image_size']} px" if found["image_size"] else ""
+        counts = (number(found[key]) for key in ("train", "test"))
+        here = "yes" if found["ready"] else "no"
+        if found["skipped"]:
+            here += f", without {found['skipped']} unreadable images"
+        table.add_row(name, found["title"], *counts, size, here)
     out.print(table)
 
 
 @data_app.command("prepare")
-def data_prepare(names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")]):
+def data_prepare(
+    names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable", help="Leave out image files that cannot be read. Their number is recorded."
+        ),
+    ] = False,
+):
     """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
     from .data.status import prepare
     from .progress import bars
 
     for name in names:
-        prepare(name, progress=bars())
-        out.print(f"{name} is ready")
+        skipped = prepare(name, progress=bars(), skip_unreadable=skip_unreadable)["skipped"]
+        out.print(f"{name} is ready" + (f", without {skipped} unreadable images" if skipped else ""))
 
 
 @data_app.command("verify")

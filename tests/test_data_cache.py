@@ -180,6 +180,7 @@ def test_two_processes_build_it_once(tiny_at_hand):
         assert out.strip() == tiny_data.ENTRY.content_hash, errors
     steps = (tiny_at_hand / "steps").read_text().splitlines()
     assert sorted(steps) == [
+        "hashing tiny",
         "reading tiny test",
         "reading tiny train",
         "waiting for another process that prepares tiny",

@@ -32,6 +32,8 @@ class ImageDataset:
 
     ``mean`` and ``std`` are those of the training pixels divided by 255, by channel (population standard
     deviation). ``content_hash`` enters the identity of a run (:func:`mlplib.data.catalog.content_hash`).
+    ``test_index``, where it is known: int64 ``(N_test,)``, the official number of each test image, from 0, or
+    -1 (ImageNet's ``ILSVRC2012_val_00000001`` is 0), because other labels of these images come in that order.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ImageDataset:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     content_hash: str
+    test_index: np.ndarray | None = None
 
 
 # --------------------------------------------------------------------------- hashes
@@ -93,21 +96,40 @@ def binary_batch_md5(split: Split, examples: int = 10_000) -> str:
     return hashlib.md5(np.concatenate([labels, planes], axis=1).tobytes()).hexdigest()
 
 
+_BLOCK = 1024
+"""Images looked at together: a data set may be far larger than the memory."""
+
+
 def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation by channel of uint8 images ``(N, H, W, 3)``, divided by 255.
 
     Sums are taken over integers, so the result does not depend on the platform or the order.
     """
+    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    for start in range(0, len(images), _BLOCK):
+        block = images[start : start + _BLOCK]
+        for channel, row in enumerate(counts):
+            row += np.bincount(block[..., channel].ravel(), minlength=256)
     mean, std = [], []
     values = range(256)
-    for channel in range(images.shape[-1]):
-        counts = np.bincount(images[..., channel].ravel(), minlength=256).tolist()
-        n = sum(counts)
-        first = sum(c * v for c, v in zip(counts, values, strict=True))
-        second = sum(c * v * v for c, v in zip(counts, values, strict=True))
+    for row in counts.tolist():  # Python's integers do not overflow
+        n = sum(row)
+        first = sum(c * v for c, v in zip(row, values, strict=True))
+        second = sum(c * v * v for c, v in zip(row, values, strict=True))
         mean.append(first / n / 255)
         std.append((n * second - first * first) ** 0.5 / n / 255)
     return tuple(mean), tuple(std)
+
+
+def class_means(split: Split, classes: int) -> np.ndarray:
+    """The mean color of every class: float64 ``(classes, 3)``, in pixel values 0 to 255, 0 for no image."""
+    sums = np.zeros((classes, 3))
+    for start in range(0, len(split), _BLOCK):
+        block = split.images[start : start + _BLOCK]
+        colors = block.reshape(len(block), -1, 3).sum(axis=1, dtype=np.int64)
+        np.add.at(sums, split.labels[start : start + _BLOCK], colors)
+    pixels = np.bincount(split.labels, minlength=classes) * int(np.prod(split.images.shape[1:3]))
+    return sums / np.maximum(pixels, 1)[:, None]
 
 
 # --------------------------------------------------------------------------- subsets
@@ -181,6 +203,7 @@ def subset_indices(labels: np.ndarray, examples: int) -> np.ndarray:
     order = np.argsort(np.random.PCG64(_SUBSET_SEED).random_raw(len(labels)), kind="stable")
     counts = np.bincount(labels)
     kept = np.bincount(_class_sequence(counts.tolist(), examples), minlength=len(counts))
-    shuffled = labels[order]
-    chosen = [order[shuffled == label][:n] for label, n in enumerate(kept) if n]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+    by_class = order[np.argsort(labels[order], kind="stable")]  # within a class still in the order of `order`
+    first = np.cumsum(counts) - counts
+    rank = np.arange(len(labels)) - np.repeat(first, counts)
+    return np.sort(by_class[rank < np.repeat(kept, counts)]).astype(np.int64)

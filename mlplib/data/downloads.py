@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from ..progress import Bar, Progress
-from .catalog import NpmMosaics, Published
+from .catalog import NpmMosaics
 
 STALL_S = 30.0
 """A download that has not grown for so many seconds is given up."""
@@ -130,30 +130,34 @@ import socket, sys
 from torchvision.datasets.utils import download_url
 socket.setdefaulttimeout(float(sys.argv[1]))
 try:
-    download_url(*sys.argv[2:])
+    download_url(*sys.argv[2:5], md5=sys.argv[5] or None)
 except Exception as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
 
 
-def torchvision_archive(entry: Published, dataset_class, folder: Path, progress: Progress) -> Path:
-    """Download the official archive of a torchvision data set class into ``folder``.
+def official_archive(
+    url: str, name: str, md5: str | None, size: int, folder: Path, progress: Progress, slow_ok: bool = True
+) -> Path:
+    """Download an official archive of about ``size`` bytes into ``folder`` with torchvision's downloader.
 
-    Its md5 is checked by torchvision.
+    Its md5 is checked by torchvision, where it is known.
+
+    Args:
+        slow_ok: wait as long as it takes, because there is no other source.
 
     Raises:
-        DownloadError: unreachable, stalled, truncated, no room, or far too slow while npm is an alternative.
+        DownloadError: unreachable, stalled, truncated, no room, or far too slow and not ``slow_ok``.
     """
-    name = dataset_class.filename
-    _check_room(folder, 2 * entry.archive_size)  # the archive and what is in it
+    _check_room(folder, 2 * size)  # the archive and what is in it
     target = folder / "torchvision"
     target.mkdir()
     log = folder / "torchvision.log"
-    _check_answer(dataset_class.url)
-    settings = [str(CONNECT_S), dataset_class.url, str(target), name, dataset_class.tgz_md5]
+    _check_answer(url)
+    settings = [str(CONNECT_S), url, str(target), name, md5 or ""]
     command = [sys.executable, "-c", _TORCHVISION_CHILD, *settings]
-    with progress(entry.archive_size, f"downloading {name}") as bar:
-        status = _run(command, target, log, entry.archive_size, entry.npm is None, bar)
+    with progress(size, f"downloading {name}") as bar:
+        status = _run(command, target, log, size, slow_ok, bar)
     if status != 0 or not (target / name).is_file():
         raise DownloadError(_last_line(log))
     return target / name

