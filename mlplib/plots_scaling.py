@@ -8,10 +8,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .plots import BLUE, INK, KNOWN_COLORS, MUTED, ORANGE, new_figure, nothing_to_draw, styled
-from .powerlaw import SATURATING, Fit
+from .powerlaw import POWER_LAW, SATURATING, Fit
 
 FAMILIES = {"b-mlp": "B-MLP", "s-mlp": "S-MLP"}
 SMALLEST, LARGEST = 14, 110
@@ -21,8 +21,8 @@ RING = 140
 """Area of the ring around a point of the front."""
 
 LAW_LINES = ("--", ":")
-EXAMPLES_LABELED = 4
-"""How many sizes a legend shows of those in a figure."""
+SIZES_LABELED = 4
+"""How many sizes an axis or a legend names of those in a figure."""
 
 
 # --------------------------------------------------------------------------- errors against compute
@@ -100,7 +100,7 @@ def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2
         Line2D([], [], color=color, marker="o", linestyle="", label=FAMILIES.get(name, name))
         for name, color in colors.items()
     ]
-    for examples in _spread(sorted(areas), EXAMPLES_LABELED):
+    for examples in _spread(sorted(areas), SIZES_LABELED):
         size = areas[examples] ** 0.5
         handles.append(
             Line2D(
@@ -225,7 +225,7 @@ def exponents(rows: Sequence[Mapping], label: str) -> Figure:
 
 
 def _row_label(row: Mapping) -> str:
-    form = "with a floor" if row["law"] == SATURATING else "without a floor"
+    form = {SATURATING: "with a floor", POWER_LAW: "without a floor"}.get(row["law"], row["law"])
     state = ", not determined" if row["doubt"] != "none" else ""
     return f"{row['name']}\n{form}{state}"
 
@@ -253,8 +253,24 @@ def bottlenecks(frame, fits: Mapping[str, Fit]) -> Figure:
         _draw_law(axes, fits[name], part["size"], "--", INK)
         axes.set_xlabel(name)
         _log_axes(axes)
+        _ticks_at(axes.xaxis, part["size"])
     row[0].set_ylabel("error")
     return figure
+
+
+def _ticks_at(axis, sizes) -> None:
+    """Ticks at the sizes themselves, since there may be less than a decade of them."""
+    axis.set_major_locator(FixedLocator(_spread(sorted(set(sizes)), SIZES_LABELED)))
+    axis.set_major_formatter(FuncFormatter(lambda size, _: _short(size)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _short(size: float) -> str:
+    """``3000`` as ``3k``, ``3.9e6`` as ``3.9M``."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:.2g}{letter}" if size < 10 * unit else f"{size / unit:.0f}{letter}"
+    return f"{size:.0f}"
 
 
 @styled
@@ -281,6 +297,6 @@ def allocation(frame) -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _ticks_at(axes.yaxis, part["size"])
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -271,7 +271,41 @@ def estimates(measured: Grid, statistic: Statistic, draws: int = DRAWS, seed: in
     return found
 
 
+def difference(
+    first: Grid,
+    second: Grid,
+    of_first: Statistic,
+    of_second: Statistic,
+    number: int,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Estimate:
+    """A number of the first grid's statistic minus that of the second's, which are independent.
+
+    Args:
+        number: which one of the statistics' numbers.
+
+    Raises:
+        ValueError: a grid does not allow its statistic.
+    """
+    found = of_first(first), of_second(second)
+    if None in found:
+        raise ValueError("a grid allows no such statistic")
+    samples = bootstrap(first, of_first, draws, seed), bootstrap(second, of_second, draws, seed + 1)
+    rows = min(map(len, samples))
+    ends = (None, None)
+    if rows:
+        ends = interval(samples[0][:rows, number] - samples[1][:rows, number], draws) or ends
+    seeds = min(first.seeds, second.seeds)
+    source = "grid and seeds" if seeds > 1 else "grid"
+    return Estimate(found[0][number] - found[1][number], *ends, seeds, source)
+
+
 # --------------------------------------------------------------------------- the law of the front
+
+
+ALPHA = 2
+"""Which number of a :class:`FrontLaw` is the exponent."""
 
 
 @dataclass(frozen=True)
