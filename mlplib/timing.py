@@ -50,8 +50,8 @@ REPEAT_SECONDS = 0.02
 FREE_SHARE = 0.8
 """Share of the free memory that a batch may be expected to need."""
 
-WARM_UPS = 2
-"""Passes before the clock counts: the first chooses kernels and fills caches."""
+WARM_UPS = 1
+"""Passes of each way before the clock counts. One that chooses kernels and fills caches was made before these."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,7 @@ class Bench:
     def latency(self, deadline: float) -> list[float]:
         """Seconds from one image on the device to its logits, waiting for each."""
         one = Batch(self, 1).works()[RESIDENT]
+        one()
         return self.in_turns({RESIDENT: one}, deadline, one_by_one=True)[RESIDENT]
 
     # ------------------------------------------------------------------ batches

@@ -46,7 +46,7 @@ LARGE = Budget(PAPER_NETWORKS, 64, PAPER_CLASSES, (1, 16, 64, 256, 1024, 4096, 1
 
 BUDGETS = {
     "smoke": Budget(("B-2/Wi-32", "B-1/Wi-32", "small-cnn"), 16, 10, (1, 8, 64), seconds=0.5),
-    "laptop": Budget(PAPER_NETWORKS, 64, PAPER_CLASSES, (1, 4, 16, 64, 256, 1024), seconds=5.0),
+    "laptop": Budget(PAPER_NETWORKS, 64, PAPER_CLASSES, (1, 2, 8, 32, 128, 512), seconds=6.0),
     "gpu": LARGE,
     "paper": LARGE,
 }
