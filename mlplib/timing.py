@@ -51,7 +51,7 @@ FREE_SHARE = 0.8
 """Share of the free memory that a batch may be expected to need."""
 
 WARM_UPS = 1
-"""Passes of each way before the clock counts. One that chooses kernels and fills caches was made before these."""
+"""Passes of each way before the clock counts. One that chooses kernels and fills caches came before these."""
 
 
 @dataclass(frozen=True)
