@@ -103,8 +103,8 @@ class Executor:
         """What a probe reads. Those of the last network are kept: probes of one network follow each other."""
         key = (spec.upstream, spec.epoch, spec.data)
         if key not in self._features:
+            self._features.clear()  # first, so that two are never in memory
             model = None if spec.upstream is None else self.network(spec.upstream, spec.epoch)
-            self._features.clear()
             self._features[key] = transfer.features(model, self.on_device(spec.data))
         return self._features[key]
 
@@ -246,10 +246,10 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
             f"{len(resident.classes)}: fine-tune it on these data first"
         )
     precision = machine.pick_precision("auto", executor.device)
-    scores = {"test": transfer.test_scores(model, resident, precision)}
+    scores, history = {"test": transfer.test_scores(model, resident, precision)}, {}
     if spec.crops:
         with executor.stop.listening(), executor.progress(spec.crops, spec.slug()) as bar:
-            views = transfer.augmented_scores(model, resident, spec, precision, bar, executor.stop)
+            *views, history = transfer.augmented_scores(model, resident, spec, precision, bar, executor.stop)
         scores |= dict(zip(("tta_logits", "tta_softmax"), views, strict=True))
     metrics: dict = {}
     for name, found in scores.items():
@@ -262,7 +262,7 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
     machine.synchronize(executor.device)
     compute = {"seconds": time.monotonic() - begin, "images": len(resident.test) * (1 + spec.crops)}
     counts = {"test_images": len(resident.test)}
-    return _record(executor, spec, metrics, precision="auto", data=counts, compute=compute)
+    return _record(executor, spec, metrics, precision="auto", data=counts, history=history, compute=compute)
 
 
 def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:

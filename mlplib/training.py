@@ -222,11 +222,7 @@ class Loop:
         )
         groups = list(model.parameters())
         if len(self.schedules) > 1:
-            named = list(model.named_parameters())
-            groups = [
-                {"params": [p for name, p in named if name.startswith(HEAD) == head]}
-                for head in (True, False)
-            ]
+            groups = [{"params": part} for part in _head_and_body(model)]
         optimizer = build_optimizer(groups, self.spec.optimizer)
         return TrainState(model, optimizer, torch.zeros(3, dtype=torch.float64, device=self.device))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +63,7 @@ def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     """Train a linear head on frozen features with cross-entropy: the paper's probe.
 
     Returns:
-        metrics (empty if the loss stopped being finite) and the history of the training loss in nats.
+        metrics (empty if a loss stopped being finite) and the history of the training loss in nats.
 
     Raises:
         MlplibError: a batch larger than the data.
@@ -86,6 +88,8 @@ def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
             labels = found.train_labels.index_select(0, batch)
             loss = F.cross_entropy(logits, labels, label_smoothing=spec.label_smoothing)
             loss.backward()
+            if spec.optimizer.clip is not None:
+                nn.utils.clip_grad_norm_(head.parameters(), spec.optimizer.clip)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(spec.optimizer, epoch + step / steps, spec.epochs)
             optimizer.step()
@@ -99,6 +103,8 @@ def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
         test, train = head(found.test), head(found.train)
     metrics = accuracies(test, found.test_labels, "test_")
     metrics["test_loss"] = float(F.cross_entropy(test, found.test_labels))
+    if not np.isfinite(metrics["test_loss"]):  # the last step leaves weights whose loss nobody has seen yet
+        return {}, {"epoch": [], "train_loss": []}
     return metrics | {"train_top1": accuracies(train, found.train_labels)["top1"]}, history
 
 
@@ -115,35 +121,81 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> dict:
     :data:`RIDGE_PENALTIES` with the fewest errors on a tenth of the training images (drawn by the seed); then
     all training images are used. Computed in float64.
     """
-    x, labels = found.train.double(), found.train_labels
-    targets = F.one_hot(labels, found.classes).double()
-    order = torch.from_numpy(np.random.default_rng([spec.seed, SHUFFLE]).permutation(len(x))).to(x.device)
-    held = max(1, round(RIDGE_HELD_OUT * len(x)))
-    tuning, rest = order[:held], order[held:]
+    labels, count = found.train_labels, len(found.train)
+    if count < 2:
+        raise MlplibError(
+            f"a ridge probe needs two training images, not {count}: take more examples"
+        )
+    order = np.random.default_rng([spec.seed, SHUFFLE]).permutation(count)
+    held = max(1, round(RIDGE_HELD_OUT * count))
+    tuning, rest = (torch.from_numpy(part).to(labels.device) for part in (order[:held], order[held:]))
+    moments = [_Moments.of(found, part) for part in (tuning, rest)]
+    features = found.train[tuning]
     best = max(
-        zip(_ridge(x[rest], targets[rest], RIDGE_PENALTIES), RIDGE_PENALTIES, strict=True),
+        zip(moments[1].solve(RIDGE_PENALTIES), RIDGE_PENALTIES, strict=True),
         # Of equally good ones the largest: the smoothest solution.
-        key=lambda pair: (accuracies(pair[0](x[tuning]), labels[tuning])["top1"], pair[1]),
+        key=lambda pair: (accuracies(pair[0](features), labels[tuning])["top1"], pair[1]),
     )[1]
-    (solution,) = _ridge(x, targets, (best,))
-    metrics = accuracies(solution(found.test.double()), found.test_labels, "test_")
-    train = accuracies(solution(x), labels)["top1"]
+    (solution,) = (moments[0] + moments[1]).solve((best,))
+    metrics = accuracies(solution(found.test), found.test_labels, "test_")
+    train = accuracies(solution(found.train), labels)["top1"]
     return metrics | {"train_top1": train, "penalty": best}
 
 
-def _ridge(x: Tensor, targets: Tensor, penalties):
-    """One linear map for each penalty, from float64 (N, d) and (N, classes)."""
-    mean, offset = x.mean(0), targets.mean(0)
-    centered = x - mean
-    gram = centered.T @ centered / len(x)
-    cross = centered.T @ (targets - offset) / len(x)
-    scale = gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
-    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    maps = []
-    for penalty in penalties:
-        weight = torch.linalg.solve(gram + penalty * scale * eye, cross)
-        maps.append(lambda features, weight=weight: (features - mean) @ weight + offset)
-    return maps
+@dataclass(frozen=True)
+class _Moments:
+    """What ridge regression needs to know of N features x (d) and their one-hot labels y, in float64.
+
+    ``mean, offset``: means of x and y; ``gram, cross``: sums of the products of the centered ones, (d, d) and
+    (d, classes). Those of two disjoint parts add up to those of both.
+    """
+
+    count: int
+    mean: Tensor
+    offset: Tensor
+    gram: Tensor
+    cross: Tensor
+
+    @classmethod
+    def of(cls, found: Features, rows: Tensor) -> _Moments:
+        """Those of some rows of the training images. Large blocks of features are never there twice."""
+        total = None
+        for part in rows.split(EVALUATION_BATCH):
+            x = found.train[part].double()
+            y = F.one_hot(found.train_labels[part], found.classes).double()
+            mean, offset = x.mean(0), y.mean(0)
+            x, y = x - mean, y - offset
+            moments = cls(len(part), mean, offset, x.T @ x, x.T @ y)
+            total = moments if total is None else total + moments
+        return total
+
+    def __add__(self, other: _Moments) -> _Moments:
+        # Chan, Golub and LeVeque's update: no sum of raw squares, which would cancel.
+        count = self.count + other.count
+        share = other.count / count
+        x, y = other.mean - self.mean, other.offset - self.offset
+        weight = self.count * share
+        return _Moments(
+            count,
+            self.mean + share * x,
+            self.offset + share * y,
+            self.gram + other.gram + weight * torch.outer(x, x),
+            self.cross + other.cross + weight * torch.outer(x, y),
+        )
+
+    def solve(self, penalties: Iterable[float]) -> list[Callable[[Tensor], Tensor]]:
+        """For each penalty the linear map from features (N, d) to scores (N, classes)."""
+        gram, cross = self.gram / self.count, self.cross / self.count
+        scale = gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+        eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        return [
+            functools.partial(self._scores, weight=torch.linalg.solve(gram + penalty * scale * eye, cross))
+            for penalty in penalties
+        ]
+
+    def _scores(self, features: Tensor, weight: Tensor) -> Tensor:
+        parts = features.split(EVALUATION_BATCH)
+        return torch.cat([(part.double() - self.mean) @ weight + self.offset for part in parts])
 
 
 def accuracies(scores: Tensor, labels: Tensor, prefix: str = "") -> dict[str, float]:
@@ -182,14 +234,15 @@ def test_scores(model: nn.Module, data: ResidentData, precision: str) -> Tensor:
 @torch.no_grad()
 def augmented_scores(
     model: nn.Module, data: ResidentData, spec: EvaluateSpec, precision: str, bar, stop=False
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, dict[str, list]]:
     """Logits and probabilities, each averaged over ``spec.crops`` random views of every test image.
 
     The paper's text averages logits, its code probabilities. ``bar.advance`` is called after every view, and
     ``stop`` looked at.
 
     Returns:
-        two float32 (N, classes).
+        two float32 (N, classes), and the accuracy of both after the first 1, 2, 4, ... and all views, as
+        lists ``views``, ``tta_logits_top1`` and ``tta_softmax_top1``.
 
     Raises:
         Interrupted: ``stop`` became true.
@@ -199,6 +252,7 @@ def augmented_scores(
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     logits = torch.zeros(count, len(data.classes), device=device)
     probabilities = torch.zeros_like(logits)
+    history: dict[str, list] = {"views": [], "tta_logits_top1": [], "tta_softmax_top1": []}
     for view in range(spec.crops):
         for number, first in enumerate(range(0, count, EVALUATION_BATCH)):
             part = slice(first, min(first + EVALUATION_BATCH, count))
@@ -210,9 +264,13 @@ def augmented_scores(
                 scores = model(images).float()
             logits[part] += scores
             probabilities[part] += scores.softmax(1)
+        if view + 1 == spec.crops or (view + 1).bit_count() == 1:  # a power of two
+            history["views"].append(view + 1)
+            for name, sums in (("tta_logits", logits), ("tta_softmax", probabilities)):
+                history[f"{name}_top1"].append(accuracies(sums, data.test.labels)["top1"])
         bar.advance(1)
         if stop:
             raise Interrupted(
                 f"stopped after view {view + 1} of {spec.crops} of {spec.slug()}: start it again"
             )
-    return logits / spec.crops, probabilities / spec.crops
+    return logits / spec.crops, probabilities / spec.crops, history

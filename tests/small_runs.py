@@ -90,6 +90,7 @@ def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
         kinds = ("test", "tta_logits", "tta_softmax") if spec.crops else ("test",)
         values = {f"{kind}_{top}": 0.5 for kind in kinds for top in ("top1", "top5")}
         values |= {f"real_{kind}_top1": 0.6 for kind in kinds} if spec.real else {}
+        history = _views(spec, values | metrics)
     elif isinstance(spec, TimingSpec):
         history, values = _timing(spec)
     return Record(
@@ -106,6 +107,14 @@ def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
         },
         environment={"device": "a test"},
     )
+
+
+def _views(spec: EvaluateSpec, values: dict) -> dict:
+    """Accuracies after one view and after all, as a real evaluation leaves them; nothing without views."""
+    names = [f"tta_{kind}_top1" for kind in ("logits", "softmax")] if spec.crops else []
+    views = sorted({1, spec.crops}) if spec.crops else []
+    found = {name: [values[name] for _ in views] for name in names}
+    return {"views": views, **found} if views else {}
 
 
 def _history(spec, curve: dict, top1: float) -> dict:
