@@ -6,7 +6,7 @@ import tiny_data
 
 from mlplib import data
 from mlplib.data import catalog
-from mlplib.data.catalog import CATALOG, ClassSubset, content_hash
+from mlplib.data.catalog import CATALOG, ClassSubset, ImageFiles, content_hash
 from mlplib.errors import MlplibError
 
 
@@ -46,6 +46,10 @@ def test_drawn_data_carries_its_identity(name):
 def test_entries_are_consistent(name):
     entry = CATALOG[name]
     assert entry.name == name and len(set(entry.classes)) == len(entry.classes)
+    assert entry.class_count == len(entry.classes) or (entry.classes == () and entry.class_count >= 1000)
+    if isinstance(entry, ImageFiles):
+        first = entry.editions[0]
+        assert (first.train, first.test, first.classes) == (entry.train, entry.test, entry.class_count)
     if isinstance(entry, ClassSubset):
         parent = CATALOG[entry.parent]
         assert set(entry.classes) < set(parent.classes)

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_data import CLASSES, TEST, TRAIN, one_pixel_off, reordered
 
+from mlplib.data import dataset
 from mlplib.data.dataset import (
     ImageDataset,
     Split,
     binary_batch_md5,
+    class_means,
     class_subset,
     ordered_hash,
     statistics,
@@ -59,6 +61,21 @@ def test_statistics_agree_with_numpy_in_float64():
     pixels = TRAIN.images.reshape(-1, 3) / 255
     np.testing.assert_allclose(mean, pixels.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(std, pixels.std(axis=0), rtol=1e-12)
+
+
+def test_statistics_look_at_a_part_at_a_time(monkeypatch):
+    whole = statistics(TRAIN.images), class_means(TRAIN, 4)
+    monkeypatch.setattr(dataset, "_BLOCK", 2)
+    assert statistics(TRAIN.images) == whole[0]
+    np.testing.assert_array_equal(class_means(TRAIN, 4), whole[1])
+
+
+def test_class_means_are_the_mean_colors():
+    found = class_means(TRAIN, 4)
+    for label in range(3):
+        pixels = TRAIN.images[TRAIN.labels == label].reshape(-1, 3)
+        np.testing.assert_allclose(found[label], pixels.mean(axis=0), rtol=1e-12)
+    assert found[3].tolist() == [0, 0, 0]  # a class without images
 
 
 # --------------------------------------------------------------------------- class subsets

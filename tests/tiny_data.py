@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlplib.data.catalog import NpmMosaics, Published
+from mlplib.data.catalog import Edition, ImageFiles, NpmMosaics, Published
 from mlplib.data.dataset import Split, ordered_hash, statistics, unordered_hash
 
 CLASSES = ("ant", "bee", "cow")
@@ -167,6 +167,77 @@ def tarball(train: Split = TRAIN, test: Split = TEST) -> tuple[bytes, NpmMosaics
     return packed, NpmMosaics(
         "tiny-mosaics@1.0.0", digest, len(packed), ("a.png", "b.png"), "train.json", ("c.png",), "test.json"
     )
+
+
+# --------------------------------------------------------------------------- image files of any size
+
+PER_CLASS = {"train": 50, "test": 10}
+
+FILES = ImageFiles(
+    name="tinyfiles",
+    title="Tiny files",
+    classes=(),
+    image_size=16,
+    train=3 * PER_CLASS["train"],
+    test=3 * PER_CLASS["test"],
+    editions=(Edition("the official one", 3, 3 * PER_CLASS["train"], 3 * PER_CLASS["test"]),),
+    forms="class folders",
+    balanced=("train", "test"),
+    test_number=r"TINY_val_(\d{8})",
+)
+
+
+def with_files(monkeypatch, **changes) -> ImageFiles:
+    """Put the entry of image files, possibly changed, into the catalog for the time of a test."""
+    from mlplib.data import catalog
+
+    entry = dataclasses.replace(FILES, **changes)
+    monkeypatch.setitem(catalog.CATALOG, entry.name, entry)
+    return entry
+
+
+def photograph(seed: int, label: int, smallest: int = 12, largest: int = 40) -> np.ndarray:
+    """Uint8 (H, W, 3): a smooth picture in a color of its class, so that JPEG does not change it much."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(smallest, largest + 1, 2)
+    low = np.zeros(3) + 40
+    low[label] = 160
+    coarse = (low + rng.integers(-30, 31, (3, 3, 3))).astype(np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((int(width), int(height)), Image.Resampling.BILINEAR))
+
+
+def photographs(smallest: int = 12, largest: int = 40) -> dict[str, bytes]:
+    """The encoded files of :data:`FILES` by their place, ``train/ant/0001.JPEG``, ``val/ant/TINY_val_...``.
+
+    Most are JPEG; some are gray, and some are PNG under a JPEG's name, as in ImageNet.
+    """
+    files = {}
+    order = np.random.default_rng(0).permutation(3 * PER_CLASS["test"]) + 1  # official numbers, classes mixed
+    for split, count in PER_CLASS.items():
+        for label, name in enumerate(CLASSES):
+            for i in range(count):
+                seed = 1000 * label + i + (5000 if split == "test" else 0)
+                image = photograph(seed, label, smallest, largest)
+                gray = i % 10 == 7
+                data = encode(
+                    image.mean(axis=2).astype(np.uint8) if gray else image, "PNG" if i == 3 else "JPEG"
+                )
+                number = order[label * count + i] if split == "test" else i
+                at = (
+                    f"train/{name}/{i:04d}.JPEG"
+                    if split == "train"
+                    else f"val/{name}/TINY_val_{number:08d}.JPEG"
+                )
+                files[at] = data
+    return files
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files by their relative names."""
+    for name, data in files.items():
+        at = folder / name
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_bytes(data)
 
 
 # --------------------------------------------------------------------------- a server on this machine

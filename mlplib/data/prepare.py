@@ -72,9 +72,10 @@ def fit(data: bytes | np.ndarray, size: int) -> np.ndarray:
         rgb = image.convert("RGB")
         if (width, height) != (size, size):
             side = min(width, height)
-            left, top = (width - side) / 2, (height - side) / 2
-            box = (left, top, left + side, top + side)
-            rgb = rgb.resize((size, size), Image.Resampling.HAMMING, box=box)
+            left, top = (width - side) // 2, (height - side) // 2
+            # Cropped first: with resize's own `box`, pixels beside the box would enter.
+            square = rgb.crop((left, top, left + side, top + side))
+            rgb = square.resize((size, size), Image.Resampling.HAMMING)
         return np.asarray(rgb)
 
 

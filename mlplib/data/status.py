@@ -138,7 +138,7 @@ def _published_checks(entry: Published, data: ImageDataset) -> list[dict]:
 
 def _file_checks(entry: ImageFiles, data: ImageDataset) -> list[dict]:
     """What can be said of prepared image files: that they are as prepared, and like what is known of them."""
-    from .prepare import farthest_mean
+    from .acceptance import farthest_mean
 
     splits = {"train": data.train, "test": data.test}
     checks = [
