@@ -43,7 +43,9 @@ NO_MEMORY, TOO_LARGE = "out of memory", "more memory than is free"
 LATENCY_SHARE = 0.25
 """Share of the time box that goes to single images."""
 
-MIN_REPEATS, MAX_REPEATS = 3, 30
+MIN_REPEATS, MAX_REPEATS, MAX_SINGLE = 3, 30, 100
+"""How often a batch is measured at least and at most, and a single image at most."""
+
 REPEAT_SECONDS = 0.02
 """A repeat of a batch is as many passes as take about that long: starting and ending it then cost little."""
 
@@ -145,7 +147,7 @@ class Bench:
         once = [self.seconds(work) for _ in range(WARM_UPS) for work in works.values()][-1]
         passes = 1 if one_by_one else max(1, math.ceil(REPEAT_SECONDS / max(once, 1e-9)))
         found: dict[str, list[float]] = {name: [] for name in works}
-        for repeat in range(MAX_REPEATS):
+        for repeat in range(MAX_SINGLE if one_by_one else MAX_REPEATS):
             if repeat >= MIN_REPEATS and time.monotonic() >= deadline:
                 break
             for name, work in works.items():
@@ -153,7 +155,8 @@ class Bench:
                     raise Interrupted(
                         f"stopped while timing {self.spec.model}: start it again and it starts over"
                     )
-                found[name].append(self.seconds(work, passes))
+                # Five digits are more than such a number is good for.
+                found[name].append(float(f"{self.seconds(work, passes):.5g}"))
         return found
 
     # ------------------------------------------------------------------ single images
