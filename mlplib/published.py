@@ -114,7 +114,8 @@ def publish(
     folder: str | os.PathLike | None = None,
 ) -> Path:
     """Write the finished records of an experiment's runs to the results folder, in the order of its runs,
-    and beside them those of the runs that they read from. What is there already is left as it is.
+    and beside them those of the runs that they read from. What is there already is left as it is, and a run
+    that was published before, for whichever experiment, need not be in the store.
 
     Gives the path of the experiment's own records.
 
@@ -122,16 +123,27 @@ def publish(
         MlplibError: a run is not finished in ``store``, or the folder cannot be written to.
     """
     specs = {spec.id: spec for spec in experiment(name).runs(profile(profile_name), seeds)}
-    records = [store.find(spec) for spec in specs.values()]
+    root = results_folder(folder) / profile_name
+    published_before = _all_records(root)
+
+    def find(spec: RunSpec) -> Record | None:
+        return store.find(spec) or published_before.get(spec.id)
+
+    records = [find(spec) for spec in specs.values()]
     missing = [id for id, record in zip(specs, records, strict=True) if record is None]
     if missing:
         raise MlplibError(
             f"{len(missing)} of {len(specs)} runs of {name} are not finished, {missing[0]} for one: "
             f"do them first with mlplib run {name} --profile {profile_name}"
         )
-    root = results_folder(folder) / profile_name
-    needed = planning.with_upstream(specs.values()).items()
-    upstream = [_upstream_record(spec, store, root) for id, spec in needed if id not in specs]
+    needed = {id: spec for id, spec in planning.with_upstream(specs.values()).items() if id not in specs}
+    upstream = [find(spec) for spec in needed.values()]
+    lost = [id for id, record in zip(needed, upstream, strict=True) if record is None]
+    if lost:
+        raise MlplibError(
+            f"{lost[0]}, which published runs were made from, is neither in {store.root} nor published: "
+            "put its folder back, or delete the folders of the runs made from it and run them again"
+        )
     own_file, upstream_file = _files(root, name)
     before = _ids(own_file) | _ids(upstream_file)
     with storage_errors(root, "MLPLIB_RESULTS"):
@@ -148,23 +160,10 @@ def publish(
     return own_file
 
 
-def _upstream_record(spec: RunSpec, store: RunStore, root: Path) -> Record:
-    """The record of a run that others read from: the store's, else the one published for any experiment.
-
-    Raises:
-        MlplibError: there is neither.
-    """
-    found = store.find(spec)
-    if found is not None:
-        return found
-    for path in (path for name in EXPERIMENTS for path in _files(root, name) if path.is_file()):
-        found = next((record for record in read_records(path) if record.id == spec.id), None)
-        if found is not None:
-            return found
-    raise MlplibError(
-        f"{spec.id}, which published runs were made from, is neither in {store.root} nor published: "
-        "put its folder back, or delete the folders of the runs made from it and run them again"
-    )
+def _all_records(root: Path) -> dict[str, Record]:
+    """Everything that is published at a profile, by id."""
+    paths = (path for name in EXPERIMENTS for path in _files(root, name) if path.is_file())
+    return {record.id: record for path in paths for record in read_records(path)}
 
 
 def _write_records(path: Path, records: Sequence[Record]) -> None:

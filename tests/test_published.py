@@ -132,6 +132,16 @@ def test_an_upstream_run_that_is_gone_is_taken_from_what_is_published_or_named(s
     assert [r.id for r in found] == [r.id for r in upstream] and other.find(gone.spec) in found
 
 
+def test_runs_that_were_published_before_need_not_be_in_the_store(store, tmp_path):
+    fill(store, "filters")
+    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    before = contents(tmp_path / "results")
+    publish("filters", "laptop", SEEDS, RunStore(tmp_path / "empty"), tmp_path / "results")
+    assert contents(tmp_path / "results") == before
+    with pytest.raises(MlplibError, match="are not finished"):
+        publish("filters", "laptop", (*SEEDS, 7), RunStore(tmp_path / "empty"), tmp_path / "results")
+
+
 def test_pictures_of_runs_that_are_no_longer_published_go(store, tmp_path):
     fill(store, "filters")
     publish("filters", "laptop", SEEDS, store, tmp_path / "results")
