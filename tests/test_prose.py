@@ -51,7 +51,8 @@ def sources() -> str:
 
 def code_in(page: str) -> list[str]:
     """What stands in backticks, on one line each; roles such as {cite} and literal formulas are left out."""
-    found = re.findall(r"(?<![`}\w])`([^`]+)`(?!`)", prose(page))
+    text = re.sub(r"\{[\w:]+\}`[^`]*`", "", prose(page))
+    found = re.findall(r"(?<![`}\w])`([^`]+)`(?!`)", text)
     return [" ".join(code.split()) for code in found]
 
 
@@ -100,6 +101,32 @@ def test_cited_works_are_listed():
     assert keys - set(cited) == set(), "references.md tells what each of the works is used for"
 
 
+def glossary() -> list[str]:
+    """The terms of the glossary, in its order."""
+    body = re.search(r"^```\{glossary\}\n(.*?)^```$", text_of("book/glossary.md"), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^(\S.*)$", body[1], flags=re.MULTILINE)
+
+
+def test_terms_are_in_the_glossary_once_and_in_order():
+    terms = [term.lower() for term in glossary()]
+    assert terms == sorted(set(terms)) and len(terms) > 50
+    entries = re.split(r"^\S.*$", text_of("book/glossary.md").split("```{glossary}\n")[1], flags=re.MULTILINE)
+    for term, text in zip(terms, entries[1:], strict=False):
+        assert text.strip().endswith("."), f"{term} is not explained in a sentence"
+    named = {}
+    for page, text in written().items():
+        for reference in re.findall(r"\{term\}`([^`]+)`", " ".join(text.split())):
+            named[(re.search(r"<(.+)>$", reference) or [None, reference])[1].lower()] = page
+    assert len(named) > 30 and {term: page for term, page in named.items() if term not in terms} == {}
+
+
+def test_references_to_labels_lead_somewhere():
+    labels = {label for page in BOOK for label in re.findall(r"^\(([\w-]+)\)=$", text_of(page), re.MULTILINE)}
+    for page, text in written().items():
+        for target in re.findall(r"\{ref\}`[^`]*?<?([\w-]+)>?`", text):
+            assert target in labels, f"{page} refers to {target}"
+
+
 # --------------------------------------------------------------------------- names in the text
 
 
@@ -111,9 +138,10 @@ def test_files_exist(page):
         name = code.split(",")[0].split()[0]
         plain = re.fullmatch(r"\.?[\w.-]+(/[\w.-]+)*/?", name)
         looks_like_a_file = "/" in name or re.search(r"\.(py|csv|yml|md|toml|cff)$", name)
-        if not plain or not looks_like_a_file or f"{name.rstrip('/')}/".startswith(made):
+        is_a_network = re.fullmatch(r"[BS]-\d+/Wi-\d+", name)
+        if not plain or is_a_network or not looks_like_a_file or f"{name.rstrip('/')}/".startswith(made):
             continue
-        if page == "book/deviations.md" and re.match(r"(models|utils|data_utils)/|train\.py$", name):
+        if page == "book/deviations.md" and re.match(r"(models|utils|data_utils)/|(train|finetune)\.py$", name):
             continue  # files of the official code
         assert (ROOT / name).exists() or results_later(name), f"{page} names {name}, which is not there"
 
