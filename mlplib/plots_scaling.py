@@ -20,7 +20,6 @@ SMALLEST, LARGEST = 14, 110
 RING = 140
 """Area of the ring around a point of the front."""
 
-LAW_LINES = ("--", ":")
 SIZES_LABELED = 4
 """How many sizes an axis or a legend names of those in a figure."""
 
@@ -35,7 +34,7 @@ def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str
     Args:
         frame: columns ``data, model, family, parameters, examples, epochs, compute_macs, error, on_front``,
             one row a run.
-        laws: for each data set the fits to draw, by name; the name goes into the legend unless it is empty.
+        laws: for each data set the fits to draw; one named after a value of ``hue`` gets its color.
         hue: ``model`` or ``family``.
     """
     if frame.empty:
@@ -55,8 +54,8 @@ def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str
             axes.scatter(line["compute_macs"], line["error"], s=areas[examples], alpha=0.75, lw=0, **style)
         front = part[part["on_front"]]
         axes.scatter(front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=INK, lw=0.9)
-        for (name, fit), line in zip(laws.get(task, {}).items(), LAW_LINES, strict=False):
-            _draw_law(axes, fit, part["compute_macs"], line, colors.get(name, INK))
+        for name, fit in laws.get(task, {}).items():
+            _draw_law(axes, fit, part["compute_macs"], colors.get(name, INK))
         axes.set_title(task)
         axes.set_ylabel("error")
         _log_axes(axes)
@@ -88,11 +87,11 @@ def _areas(examples) -> dict[int, float]:
     return {n: SMALLEST + (LARGEST - SMALLEST) * np.log(n / sizes[0]) / span for n in sizes}
 
 
-def _draw_law(axes, fit: Fit, compute, line: str, color: str) -> None:
+def _draw_law(axes, fit: Fit, compute, color: str = INK) -> None:
     if fit.law is None:
         return
     x = np.geomspace(compute.min(), compute.max(), 100)
-    axes.plot(x, fit.law(x), color=color, linestyle=line, linewidth=1.6, zorder=3)
+    axes.plot(x, fit.law(x), color=color, linestyle="--", linewidth=1.6, zorder=3)
 
 
 def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2D]:
@@ -250,7 +249,7 @@ def bottlenecks(frame, fits: Mapping[str, Fit]) -> Figure:
         means = part.groupby("size")["error"].mean()
         axes.plot(part["size"], part["error"], "o", color=MUTED, alpha=0.5, markersize=4)
         axes.plot(means.index, means, "o", color=BLUE, markersize=6)
-        _draw_law(axes, fits[name], part["size"], "--", INK)
+        _draw_law(axes, fits[name], part["size"])
         axes.set_xlabel(name)
         _log_axes(axes)
         _ticks_at(axes.xaxis, part["size"])

@@ -18,7 +18,14 @@ from types import ModuleType
 
 from ..errors import one_of
 
-EXPERIMENTS = ("architectures", "from-scratch", "filters")
+EXPERIMENTS = (
+    "architectures",
+    "from-scratch",
+    "scaling-laws",
+    "parameters-or-examples",
+    "standard-mlp",
+    "filters",
+)
 """Every experiment by name, in the order of the book."""
 
 

@@ -20,8 +20,12 @@ from .scaling_laws import by_task, ends, error, measured, point
 
 TITLE = "Parameters or examples"
 ITEMS = ("Fig 7", "Fig 8")
+ITEM = "Fig 7, 8"
 COLUMN = "exponent"
 SYMBOLS = {"parameters": "P", "examples": "N"}
+BOTTLENECK = {name: f"alpha_{symbol}: error against {name}" for name, symbol in SYMBOLS.items()}
+SHARE = {name: f"{symbol}*: {name} against compute" for name, symbol in SYMBOLS.items()}
+"""The rows of the table: exponents of Fig 7 and of Fig 8."""
 
 PAPER_LENGTH = 50
 """The epochs at which the paper compares parameters with examples (Fig 8)."""
@@ -105,15 +109,13 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     cells, ids = [], run_ids(records)
     for name, found in series(records).items():
         if found.alpha is not None:
-            row = f"alpha_{SYMBOLS[name]}: error against {name}"
             setting = f"{found.fit.form}, {len(found.grid)} sizes, {found.fit.decades:.1f} decades"
-            cells.append(Cell("Fig 7", row, COLUMN, found.alpha, "", setting, ids))
+            cells.append(Cell(ITEM, BOTTLENECK[name], COLUMN, found.alpha, "", setting, ids))
     optimal = one_length(main_grid(records)).front()
     for name, estimate in shares(records).items():
         if name in SYMBOLS:
-            row = f"{SYMBOLS[name]}*: {name} against compute"
             setting = f"{len(optimal)} points on the front, {optimal.epochs[0]:.0f} epochs"
-            cells.append(Cell("Fig 8", row, COLUMN, estimate, "", setting, ids))
+            cells.append(Cell(ITEM, SHARE[name], COLUMN, estimate, "", setting, ids))
     for name, group in by_task(records).items():
         cells += scaling_laws.grid_cells("Errors of the grid", DATASET_TITLES[name], group)
     return cells
@@ -161,7 +163,7 @@ def allocation_frame(records: Sequence[Record]):
     for name in SYMBOLS if len(optimal) else ():
         x, y = np.log(optimal.compute), np.log(getattr(optimal, name))
         slope, level = scaling.line(x, y)
-        known = paper_value("Fig 8", name)
+        known = paper_value(SHARE[name])
         for i, size in enumerate(getattr(optimal, name)):
             cell = optimal.compute[i], optimal.parameters[i], optimal.examples[i], optimal.epochs[i]
             row = {"of": name, "compute_macs": cell[0], "size": size, "exponent": slope}
@@ -171,11 +173,9 @@ def allocation_frame(records: Sequence[Record]):
     return pd.DataFrame(rows)
 
 
-def paper_value(item: str, name: str) -> float:
-    """The paper's exponent for parameters or examples in Fig 7 or Fig 8."""
-    symbol = SYMBOLS[name]
-    rows = {"Fig 7": f"alpha_{symbol}: error against {name}", "Fig 8": f"{symbol}*: {name} against compute"}
-    return paper.value(item, rows[item], COLUMN).value
+def paper_value(row: str) -> float:
+    """The paper's exponent of a row of the table."""
+    return paper.value(ITEM, row, COLUMN).value
 
 
 def draw_allocation(frame, records, folder):
@@ -191,11 +191,15 @@ def exponents_frame(records: Sequence[Record]):
 
     rows, ids = [], " ".join(run_ids(records))
     for name, found in series(records).items():
-        row = {"name": f"alpha_{SYMBOLS[name]}", "law": found.fit.form, "paper": paper_value("Fig 7", name)}
+        row = {
+            "name": f"alpha_{SYMBOLS[name]}",
+            "law": found.fit.form,
+            "paper": paper_value(BOTTLENECK[name]),
+        }
         rows.append(row | {"doubt": found.problem or "none"} | _columns(found.alpha) | {"run": ids})
     found = shares(records)
     for name in SYMBOLS:
-        row = {"name": f"{SYMBOLS[name]}*", "law": "power of compute", "paper": paper_value("Fig 8", name)}
+        row = {"name": f"{SYMBOLS[name]}*", "law": "power of compute", "paper": paper_value(SHARE[name])}
         doubt = "none" if found else "too few points on the front"
         rows.append(row | {"doubt": doubt} | _columns(found.get(name)) | {"run": ids})
     return pd.DataFrame(rows)
@@ -286,7 +290,7 @@ def judge_c11(records: Sequence[Record]) -> Judgement:
     if problems:
         return not_tested("; ".join(problems))
     own = {name: s.alpha for name, s in found.items()}
-    papers = {name: paper_value("Fig 7", name) for name in SYMBOLS}
+    papers = {name: paper_value(BOTTLENECK[name]) for name in SYMBOLS}
     difference = minus(own["parameters"], own["examples"])
     if undecided(difference, papers["parameters"] - papers["examples"]):
         return not_tested(f"alpha_P minus alpha_N is {difference.mean:+.2f}, too uncertain to tell")
@@ -301,7 +305,7 @@ def judge_c12(records: Sequence[Record]) -> Judgement:
     if not own:
         points = len(one_length(main_grid(records)).front())
         return not_tested(f"the front of one length has {points} points; it takes {LEAST_SIZES}")
-    papers = {name: paper_value("Fig 8", name) for name in SYMBOLS}
+    papers = {name: paper_value(SHARE[name]) for name in SYMBOLS}
     difference = own["difference"]
     if undecided(difference, papers["examples"] - papers["parameters"]):
         return not_tested(f"N* minus P* is {difference.mean:+.2f}, too uncertain to tell equal shares apart")

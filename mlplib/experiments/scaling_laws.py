@@ -339,17 +339,14 @@ def draw_exponents(frame, records, folder):
     return plots_scaling.exponents(exponent_rows(frame), "exponent alpha of compute")
 
 
-def exponent_rows(frame, item: str = ITEM, prefix: str = "") -> list[dict]:
+def exponent_rows(frame, item: str = ITEM) -> list[dict]:
     """What :func:`mlplib.plots_scaling.exponents` draws, from a :func:`coefficients_frame`."""
     rows = []
     for (data, law), group in frame.groupby(["data", "law"], sort=False):
-        known = paper.value(item, f"{prefix}exponent with a floor", data) if law == SATURATING else None
-        row = {
-            "name": data,
-            "law": law,
-            "paper": known.value if known else None,
-            "doubt": group["doubt"].iloc[0],
-        }
+        prefix, colon, column = data.rpartition(": ")
+        known = paper.value(item, f"{prefix}{colon}exponent with a floor", column)
+        row = {"name": data, "law": law, "doubt": group["doubt"].iloc[0]}
+        row["paper"] = known.value if known and law == SATURATING else None
         for alpha in group[group["coefficient"] == "alpha"].itertuples():
             row |= {"value": alpha.value, "low": alpha.low, "high": alpha.high}
         rows.append(row)
