@@ -17,6 +17,7 @@ from mlplib.published import publish
 from mlplib.runs import RunStore
 from mlplib.sharing import sharing, users
 from mlplib.specs import FilterSpec
+from mlplib.tables import duration
 
 
 def made(spec=None, seconds=3600.0, device="NVIDIA H200", macs=10**12, threads=16, **environment):
@@ -131,6 +132,13 @@ def fill(store, name, profile="laptop", seeds=(0,), **more):
             store.write(made(spec, **more))
 
 
+def there(store):
+    """Experiment to the ids of its runs in a store, and of those that they are made from."""
+    needed = {n: with_upstream(experiment(n).runs(PROFILES["laptop"], (0,))) for n in EXPERIMENTS}
+    found = {n: [id for id, spec in specs.items() if store.find(spec)] for n, specs in needed.items()}
+    return {name: ids for name, ids in found.items() if ids}
+
+
 def page(tmp_path, **given):
     return open_compute(
         runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"), device="cpu", **given
@@ -157,7 +165,7 @@ def test_chapters_count_what_their_runs_were_made_from_and_the_sum_counts_it_onc
     store = RunStore(tmp_path / "runs")
     for name in ("from-scratch", "filters"):
         fill(store, name)
-    specs = {name: with_upstream(experiment(name).runs(PROFILES["laptop"], (0,))) for name in EXPERIMENTS}
+    specs = {name: set(ids) for name, ids in there(store).items()}
     rows = {row[-8]: row[-7:] for row in rows_of(str(page(tmp_path).chapters())) if len(row) >= 8}
     together = len(specs["from-scratch"] | specs["filters"])
     for title, number in (
@@ -165,8 +173,7 @@ def test_chapters_count_what_their_runs_were_made_from_and_the_sum_counts_it_onc
         (experiment("filters").TITLE, len(specs["filters"])),
         ("all, shared runs counted once", together),
     ):
-        hours = f"{number}.0 h"
-        assert rows[title][:2] == [str(number), hours], title
+        assert rows[title][:2] == [str(number), duration(3600 * number)], title
         assert rows[title][-2:] == ["NVIDIA H200", "Python 3.11, torch 2.9"]
     assert together < len(specs["from-scratch"]) + len(specs["filters"])
     assert rows["all, shared runs counted once"][4] == watt_hours(700 * together)
@@ -204,18 +211,16 @@ def test_the_page_shows_what_sharing_saved(tmp_path):
     store = RunStore(tmp_path / "runs")
     for name in ("from-scratch", "filters"):
         fill(store, name)
-    ids = {
-        n: set(with_upstream(experiment(n).runs(PROFILES["laptop"], (0,))))
-        for n in ("from-scratch", "filters")
-    }
-    both = len(ids["from-scratch"] & ids["filters"])
-    assert both > 0
+    ids = {name: set(found) for name, found in there(store).items()}
+    expected = sharing(ids, dict.fromkeys(set().union(*ids.values()), 3600.0))
+    assert expected.shared > 0 and set(ids) >= {"from-scratch", "filters"}
     rows = rows_of(str(page(tmp_path).shared()))
-    different, alone = len(ids["from-scratch"] | ids["filters"]), sum(map(len, ids.values()))
-    hours = f"{both}.0 h" if both > 1 else "60 min"
-    assert ["this execution, laptop", str(different), str(alone), str(both), hours] in rows
-    titles = ", ".join(experiment(name).TITLE for name in EXPERIMENTS if name in ids)
-    assert ["this execution, laptop", titles, str(both), hours] in rows
+    numbers = (expected.different, sum(map(len, ids.values())), expected.shared)
+    side = "this execution, laptop"
+    assert [side, *map(str, numbers), duration(expected.saved)] in rows
+    for names, (number, saved) in expected.groups.items():
+        titles = ", ".join(experiment(name).TITLE for name in names)
+        assert any(row[-3:] == [titles, str(number), duration(saved)] for row in rows), names
 
 
 # --------------------------------------------------------------------------- mlplib plan
