@@ -53,7 +53,7 @@ def test_every_run_can_be_trained(name, budget):
     for spec in with_upstream(specs_of(name, budget)).values():
         if isinstance(spec, TrainSpec):
             entry = catalog.find(spec.data.name)
-            outline(spec.model, (entry.image_size, entry.image_size, 3), len(entry.classes))
+            outline(spec.model, (entry.image_size, entry.image_size, 3), entry.class_count)
             images = spec.data.examples or entry.train
             assert spec.batch_size <= images <= entry.train
 
@@ -118,7 +118,7 @@ def test_subsets_grow_and_their_batches_fit():
 
 @pytest.mark.parametrize("name", ["", "table-1", "from_scratch", None, 3])
 def test_an_unknown_experiment_is_one_line(name):
-    with pytest.raises(MlplibError, match="choose one of architectures, from-scratch, filters") as caught:
+    with pytest.raises(MlplibError, match=f"choose one of {', '.join(EXPERIMENTS)}$") as caught:
         experiment(name)
     assert "\n" not in str(caught.value)
 
@@ -153,7 +153,8 @@ def test_every_cell_of_the_paper_has_a_known_source_and_a_number():
         rows = list(csv.DictReader(file))
     assert len(rows) == len(paper.values()), "a cell is there twice"
     for cell in paper.values().values():
-        assert cell.source in paper.SOURCES and math.isfinite(cell.value) and cell.unit
+        assert cell.source in paper.SOURCES and math.isfinite(cell.value)
+        assert cell.unit or "exponent" in (cell.column, *cell.row.split()), "only exponents are pure numbers"
         assert cell.item.split()[0] in ("Table", "Fig")
     assert paper.value("Table 1", "B-MLP", "CIFAR-10") is None
 
@@ -190,7 +191,7 @@ def test_summaries_hold_each_cell_once_with_its_runs(name, budget):
     ids = {r.id for r in records}
     for cell in cells:
         assert math.isfinite(cell.estimate.mean)
-        assert set(cell.run_ids) <= ids and len(cell.run_ids) == cell.estimate.n
+        assert set(cell.run_ids) <= ids and len(cell.run_ids) >= cell.estimate.n
     shown = {run for cell in cells for run in cell.run_ids}
     assert shown == ids, "every run is shown somewhere"
 
@@ -237,7 +238,7 @@ def test_diverged_and_missing_runs_leave_their_cells_out(name, budget):
         g if getattr(r.spec, "upstream", r.spec).seed == 1 else r for r, g in zip(records, gone, strict=True)
     ]
     for cell in cells_of(name, budget, half):
-        assert cell.estimate.n in (0, 1) and len(cell.run_ids) == cell.estimate.n
+        assert cell.estimate.n in (0, 1) and len(cell.run_ids) >= cell.estimate.n
 
 
 # --------------------------------------------------------------------------- figures
@@ -256,7 +257,7 @@ def test_figure_data_name_their_runs(name):
     ids = {r.id for r in records}
     for title, figure in experiment(name).FIGURES.items():
         frame = figure.data(records)
-        assert len(frame) and set(frame["run"]) <= ids, title
+        assert len(frame) and set(" ".join(frame["run"]).split()) <= ids, title
         assert not frame.isna().any().any(), title
         gone = [dataclasses.replace(r, status="diverged", metrics={}) for r in records]
         assert len(figure.data(gone)) <= len(frame), title
