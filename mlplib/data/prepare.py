@@ -203,12 +203,13 @@ def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: ImageFiles
     first = ", ".join(f"{name} ({reason})" for _, name, reason in (bad["train"] + bad["test"])[:NAMED])
     named = first if count <= NAMED else f"{first} and others"
     found = "1 unreadable image" if count == 1 else f"{count} unreadable images"
-    way_out = "put good copies in their place"
+    way_out = ""
     if too_many and entry.skippable:
-        way_out += f" (they are more than {MOST_SKIPPED:.0%} of all, too many to leave out)"
+        way_out = f" (they are more than {MOST_SKIPPED:.0%} of all, too many to leave out)"
     elif entry.skippable:
-        way_out += f", or leave them out with mlplib data prepare {entry.name} --skip-unreadable"
-    raise Unusable(f"{f'at least {found}' if count > MANY else found}: {named}: {way_out}")
+        way_out = f", or leave them out with mlplib data prepare {entry.name} --skip-unreadable"
+    found = f"at least {found}" if count > MANY else found
+    raise Unusable(f"{found}: {named}: put good copies in their place{way_out}")
 
 
 def _found(
