@@ -9,14 +9,13 @@ from ..progress import Progress, quiet
 from . import cache
 from .catalog import CATALOG, ClassSubset, Drawn, ImageFiles, Kept, content_hash, find
 from .dataset import ImageDataset, Split, class_subset, ordered_hash, statistics, subset_indices
-from .real import RealLabels, real_labels
+from .real import real_labels
 
 _log = logging.getLogger("mlplib")
 
 __all__ = [
     "CATALOG",
     "ImageDataset",
-    "RealLabels",
     "Split",
     "content_hash",
     "load",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,25 +25,6 @@ IMAGES, CLASSES = 50_000, 1000
 
 CONTENT_HASH = "b7aba621b61a87cfc6d8bf44c954edab4750c9b2961e60907b8478ffacfba4e1"
 """Sha-256 of the published lists, each sorted, as JSON without spaces. They have not changed since 2020."""
-
-
-@dataclass(frozen=True)
-class RealLabels:
-    """The accepted classes of N test images.
-
-    ``accepted``: int64 ``(N, K)``, class indices, padded with -1.
-    """
-
-    accepted: np.ndarray
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Bool ``(N,)``: which images have an accepted class. The others are left out of every mean."""
-        return (self.accepted >= 0).any(axis=1)
-
-    def correct(self, predictions: np.ndarray) -> np.ndarray:
-        """Bool ``(N,)``: whether each prediction, int64 ``(N,)``, is one of the accepted classes."""
-        return (self.accepted == np.asarray(predictions)[:, None]).any(axis=1)
 
 
 def by_hand() -> str:
@@ -118,11 +98,15 @@ def keep() -> list[list[int]]:
     return lists
 
 
-def real_labels(dataset: ImageDataset) -> RealLabels:
-    """The ReaL labels in the order of ``dataset.test``.
+def real_labels(dataset: ImageDataset) -> np.ndarray:
+    """The classes that are accepted for each test image.
 
     Args:
         dataset: ``imagenet``, prepared from files that have their official names.
+
+    Returns:
+        bool ``(N, 1000)``, rows in the order of ``dataset.test``. A row without any accepted class is an image
+        for which people found no class: leave it out of every mean, as the authors of the labels do.
 
     Raises:
         MlplibError: there is no file; it is not the published one; ``dataset`` does not know the official
@@ -135,7 +119,7 @@ def real_labels(dataset: ImageDataset) -> RealLabels:
             "prepare imagenet from files named ILSVRC2012_val_<number>"
         )
     lists = keep()
-    accepted = np.full((IMAGES, max(map(len, lists))), -1, dtype=np.int64)
-    for row, classes in enumerate(lists):
-        accepted[row, : len(classes)] = classes
-    return RealLabels(accepted[index])
+    accepted = np.zeros((len(index), CLASSES), dtype=bool)
+    for row, number in enumerate(index.tolist()):
+        accepted[row, lists[number]] = True
+    return accepted
