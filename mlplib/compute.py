@@ -4,7 +4,6 @@ runs between chapters saved.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,8 +153,7 @@ class Compute:
         """What is shown here, and on which machine."""
         return overview_banner("compute", self.session)
 
-    @functools.cached_property
-    def sides(self) -> dict[str, dict[str, dict[str, Record]]]:
+    def _sides(self) -> dict[str, dict[str, dict[str, Record]]]:
         """Whose runs, to experiment, to records by id, what the runs were made from included."""
         found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
         for name in EXPERIMENTS:
@@ -181,7 +179,7 @@ class Compute:
     def shared(self) -> Html:
         """What it saved that chapters share runs."""
         rows, groups = [], []
-        for side, runs in self.sides.items():
+        for side, runs in self._sides().items():
             alone = sum(map(len, runs.values()))
             found = sharing(runs, {id: seconds(r) for each in runs.values() for id, r in each.items()})
             rows.append(
@@ -223,13 +221,13 @@ class Compute:
 
     def _table(self, heading: str, what: str, grouped: Callable) -> Html:
         """One row for each group of each side's runs."""
-        if not self.sides:
-            return _nothing()
         rows = [
             {"whose": escape(side), heading: escape(name)} | _cost_cells(records)
-            for side, runs in self.sides.items()
+            for side, runs in self._sides().items()
             for name, records in grouped(runs).items()
         ]
+        if not rows:
+            return _nothing()
         return Html(html.table(rows, f"<b>Cost</b> {what}", row_headers=("whose", heading)))
 
 

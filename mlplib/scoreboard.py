@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -85,11 +84,11 @@ class Scoreboard:
         nothing = html.box("<p>No records: nothing is published, and nothing was run.</p>")
         return Html("".join(parts) or nothing)
 
-    @functools.cached_property
+    @property
     def _published(self) -> dict[str, list[ledger.Evidence]]:
         return ledger.published_evidence(self.session.results_dir)
 
-    @functools.cached_property
+    @property
     def _own(self) -> list[ledger.Evidence]:
         return ledger.own_evidence(self.session.profile, self.session.seeds, self.session.store)
 

@@ -262,6 +262,8 @@ def test_c03_is_not_tested_by_short_runs():
 def test_c03_in_all_its_outcomes(early, expected):
     records = []
     for spec in scratch_runs(GPU, SEEDS):
+        if spec.model.family not in early:
+            continue
         final = table()[spec.model.family, spec.augment.any] + WIGGLE[spec.seed]
         curve = {1000: early[spec.model.family], 5000: final} if spec.augment.any else {}
         records.append(record(spec, test_top1=final, curve=curve))
