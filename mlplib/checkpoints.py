@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .data import catalog
 from .errors import MlplibError
-from .specs import CheckpointSpec, ModelSpec
+from .specs import CheckpointSpec, DataSpec, ModelSpec
 
 NOTES = (".txt", ".md", ".json", ".yaml", ".yml", ".csv", ".log")
 """Endings of files beside a checkpoint that tell about it, such as the official ``config.txt``."""
@@ -35,6 +36,11 @@ class Checkpoint:
     model: ModelSpec
     image_size: int
     classes: int
+
+    def data(self, name: str) -> DataSpec:
+        """A data set at the size of image that these weights read, whatever a profile's is."""
+        native = catalog.find(name).image_size
+        return DataSpec(name, resolution=None if native == self.image_size else self.image_size)
 
 
 def find(folder: str | os.PathLike) -> tuple[Checkpoint, ...]:

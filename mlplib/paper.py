@@ -12,7 +12,8 @@ from importlib.resources import files
 SOURCES = {
     "checked": "checked against the paper",
     "text": "stated in the paper's text",
-    "code": "the official repository",
+    "readme": "the README of the official repository",
+    "code": "the code of the official repository",
     "unchecked": "unchecked transcription",
 }
 
