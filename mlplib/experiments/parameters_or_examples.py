@@ -16,7 +16,7 @@ from ..specs import ProbeSpec
 from ..stats import Estimate
 from . import scaling_laws
 from .base import DATASET_TITLES, Cell, Figure, run_ids
-from .scaling_laws import by_task, ends, error, measured, point
+from .scaling_laws import by_task, ends, error, interval_source, measured, point
 
 TITLE = "Parameters or examples"
 ITEMS = ("Fig 7", "Fig 8")
@@ -109,12 +109,14 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     cells, ids = [], run_ids(records)
     for name, found in series(records).items():
         if found.alpha is not None:
-            setting = f"{found.fit.form}, {len(found.grid)} sizes, {found.fit.decades:.1f} decades"
+            setting = f"{found.fit.form}, {len(found.grid)} sizes, {found.fit.decades:.1f} decades; "
+            setting += interval_source(found.alpha)
             cells.append(Cell(ITEM, BOTTLENECK[name], COLUMN, found.alpha, "", setting, ids))
     optimal = one_length(main_grid(records)).front()
     for name, estimate in shares(records).items():
         if name in SYMBOLS:
-            setting = f"{len(optimal)} points on the front, {optimal.epochs[0]:.0f} epochs"
+            setting = f"{len(optimal)} points on the front, {optimal.epochs[0]:.0f} epochs; "
+            setting += interval_source(estimate)
             cells.append(Cell(ITEM, SHARE[name], COLUMN, estimate, "", setting, ids))
     for name, group in by_task(records).items():
         cells += scaling_laws.grid_cells("Errors of the grid", DATASET_TITLES[name], group)

@@ -166,6 +166,13 @@ def fit_setting(fit: Fit) -> str:
     return f"{fit.points} points on the front, {fit.decades:.1f} decades of compute"
 
 
+def interval_source(estimate: Estimate) -> str:
+    """What an interval of this chapter covers, since it need not be seeds."""
+    if estimate.low is None:
+        return "no interval: too few resampled grids allow a fit"
+    return f"interval from {estimate.source}"
+
+
 def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) -> list[Cell]:
     """The coefficients that have a meaning of their own: exponent and floor, where they are determined."""
     found, ids = [], run_ids(records)
@@ -342,6 +349,8 @@ def draw_exponents(frame, records, folder):
 def exponent_rows(frame, item: str = ITEM) -> list[dict]:
     """What :func:`mlplib.plots_scaling.exponents` draws, from a :func:`coefficients_frame`."""
     rows = []
+    if frame.empty:
+        return rows
     for (data, law), group in frame.groupby(["data", "law"], sort=False):
         prefix, colon, column = data.rpartition(": ")
         known = paper.value(item, f"{prefix}{colon}exponent with a floor", column)
