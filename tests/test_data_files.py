@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import time
@@ -821,6 +822,25 @@ def test_planning_needs_no_data():
         macs[name] = count_macs(outline(ModelSpec.parse("B-6/Wi-512"), shape, entry.class_count), shape)
     assert macs["imagenet21k"] - macs["imagenet"] == 512 * (11_230 - 1000)
     assert (find("imagenet21k").train, find("imagenet").test) == (11_801_680, 50_000)
+
+
+@pytest.mark.parametrize(
+    "name", ["val/n01751748/ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000001_n01751748.JPEG"]
+)
+def test_official_numbers_of_imagenet(name):
+    assert re.search(CATALOG["imagenet"].test_number, name)[1] == "00000001"
+    assert re.search(CATALOG["imagenet"].test_number, "train/n01440764/n01440764_10026.JPEG") is None
+
+
+def test_published_class_lists():
+    """The lists that timm has of the same releases."""
+    from timm.data import ImageNetInfo
+
+    for name, number, known in (("imagenet", 0, "imagenet-1k"), ("imagenet21k", 1, "imagenet-21k-miil")):
+        names = sorted(ImageNetInfo(known).label_names())
+        edition = CATALOG[name].editions[number]
+        assert len(names) == edition.classes
+        assert hashlib.sha256("\n".join(names).encode()).hexdigest() == edition.classes_hash
 
 
 def test_data_that_is_nowhere_is_refused_with_the_way_to_supply_it():

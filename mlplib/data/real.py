@@ -105,8 +105,8 @@ def real_labels(dataset: ImageDataset) -> np.ndarray:
         dataset: ``imagenet``, prepared from files that have their official names.
 
     Returns:
-        bool ``(N, 1000)``, rows in the order of ``dataset.test``. A row without any accepted class is an image
-        for which people found no class: leave it out of every mean, as the authors of the labels do.
+        bool ``(N, 1000)``, rows in the order of ``dataset.test``. A row without any accepted class is an
+        image for which people found no class: leave it out of every mean, as the authors of the labels do.
 
     Raises:
         MlplibError: there is no file; it is not the published one; ``dataset`` does not know the official
