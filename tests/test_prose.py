@@ -91,6 +91,13 @@ def test_every_page_of_the_book_is_listed_and_every_chapter_linked_from_the_fron
             assert re.search(rf"\]\({name}\.(md|ipynb)\)", text_of("book/index.md")), f"no link to {name}"
 
 
+def test_every_chapter_is_told_to_teachers_in_the_order_of_the_book():
+    pages = [page for page in checks.pages_in_toc(ROOT / "book") if page.startswith("chapters/")]
+    for page in ("book/index.md", "book/teach.md"):
+        told = re.findall(r"\]\((chapters/[\w-]+)\.ipynb\)", text_of(page))
+        assert list(dict.fromkeys(told)) == pages, page
+
+
 def test_cited_works_are_listed():
     keys = set(re.findall(r"^@\w+\{([\w-]+),$", text_of("book/references.bib"), flags=re.MULTILINE))
     cited = {}
