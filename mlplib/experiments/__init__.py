@@ -6,7 +6,9 @@ A module offers
 - ``runs(profile, seeds) -> list[RunSpec]``: every run that it needs;
 - ``summary(records, profile) -> list[Cell]``: its table, from the records of the runs of a profile;
 - ``FIGURES``: name to ``Figure``, drawn from records;
-- ``CLAIMS``: the claims it decides.
+- ``CLAIMS``: the claims it decides;
+- ``checkpoint_runs(profile, seeds, found) -> list[RunSpec]``, only where official checkpoints
+  (:mod:`mlplib.checkpoints`) can take part: the further runs of those that a reader has.
 
 Only ``runs`` is needed to train, so importing an experiment imports neither pandas nor matplotlib.
 """
@@ -21,8 +23,11 @@ from ..errors import one_of
 EXPERIMENTS = (
     "architectures",
     "from-scratch",
+    "transfer",
     "scaling-laws",
     "parameters-or-examples",
+    "efficiency",
+    "linear-probes",
     "standard-mlp",
     "filters",
 )
