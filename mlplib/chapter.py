@@ -214,6 +214,19 @@ class Chapter:
         link = html.csv_link(frame, f"{self.name}-{slug(item or 'table')}.csv")
         return Html(f"{text}<p>{small(link)}</p>")
 
+    def paper_table(self, item: str) -> Html:
+        """The paper's own values of an item, rows by columns as in the paper; n/a where unknown."""
+        keys = [key for key in paper.values() if key[0] == item]
+        columns, notes = dict.fromkeys(column for _, _, column in keys), {}
+        rows = [
+            {"": escape(row)} | {escape(column): paper_cell((item, row, column), notes) for column in columns}
+            for row in dict.fromkeys(row for _, row, _ in keys)
+        ]
+        sources = dict.fromkeys(paper.SOURCES[paper.value(*key).source] for key in keys)
+        caption = f"<b>{escape(item)}</b>, the paper's values. Source: {escape('; '.join(sources))}"
+        text = html.table(rows, caption, row_headers=("",))
+        return Html(text + "".join(f"<p>{small(note)}</p>" for note in notes.values()))
+
     def _heading(self) -> str:
         return f"this execution{small(self._label())}"
 

@@ -26,6 +26,11 @@ def specs_of(name, budget, seeds=SEEDS):
     return experiment(name).runs(profile(budget), seeds)
 
 
+def seed_of(spec):
+    """A run's seed; a look at filters has none of its own."""
+    return spec.seed if hasattr(spec, "seed") else spec.upstream.seed
+
+
 def records_of(name, budget, seeds=SEEDS):
     return [
         record(spec, test_top1=0.4 + 0.01 * (i % 7)) for i, spec in enumerate(specs_of(name, budget, seeds))
@@ -42,7 +47,7 @@ def test_runs_are_valid_different_and_repeatable(name, budget):
     assert specs == specs_of(name, budget)
     for spec in specs:
         assert spec_from_json(spec.to_json()) == spec
-    assert {getattr(spec, "upstream", spec).seed for spec in specs} == set(SEEDS)
+    assert {seed_of(spec) for spec in specs} == set(SEEDS)
     assert len(specs_of(name, budget, seeds=(5,))) * len(SEEDS) == len(specs)
     assert specs_of(name, budget, seeds=()) == []
 
@@ -235,9 +240,7 @@ def test_diverged_and_missing_runs_leave_their_cells_out(name, budget):
     counted = len(architectures.parameter_cells()) if name == "architectures" else 0
     gone = [dataclasses.replace(r, status="diverged", metrics={}) for r in records]
     assert len(cells_of(name, budget, gone)) == len(cells_of(name, budget, [])) == counted
-    half = [
-        g if getattr(r.spec, "upstream", r.spec).seed == 1 else r for r, g in zip(records, gone, strict=True)
-    ]
+    half = [g if seed_of(r.spec) == 1 else r for r, g in zip(records, gone, strict=True)]
     for cell in cells_of(name, budget, half):
         assert cell.estimate.n in (0, 1) and len(cell.run_ids) >= cell.estimate.n
 

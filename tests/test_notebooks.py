@@ -20,7 +20,7 @@ from mlplib import notebook, planning
 from mlplib.chapter import open_chapter
 from mlplib.errors import MlplibError
 from mlplib.experiments import EXPERIMENTS, experiment
-from mlplib.parameters import Parameters, names_set_by
+from mlplib.parameters import Parameters, names_set_by, of_notebook
 from mlplib.profiles import PROFILES
 from mlplib.published import publish
 from mlplib.runs import Record, RunStore
@@ -100,11 +100,12 @@ def test_a_notebook_has_the_sections_of_the_skeleton_in_order(name):
 def test_the_parameters_are_the_first_code_and_offer_all_there_are(name):
     cells = code_cells(name)
     assert [c.metadata.get("tags") for c in cells].index(["parameters"]) == 0
-    assert names_set_by([cells[0].source]) == list(Parameters.model_fields)
+    offered = of_notebook(name)
+    assert names_set_by([cells[0].source]) == list(offered.model_fields)
     values = {}
     exec(cells[0].source, values)
-    assert {key: values[key] for key in Parameters.model_fields} == Parameters().model_dump()
-    assert all(f"{key}={key}," in cells[1].source for key in Parameters.model_fields)
+    assert {key: values[key] for key in offered.model_fields} == offered().model_dump()
+    assert all(f"{key}={key}," in cells[1].source for key in offered.model_fields)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
