@@ -413,25 +413,26 @@ def count_decoded(monkeypatch) -> list[tuple[str, int]]:
     return decoded
 
 
-PREPARE_SLOWLY = """
-import time
+PREPARE_IN_PART = """
+import itertools, time
 import tiny_data
 from mlplib import data
 from mlplib.data import layouts, prepare, unfinished
 from mlplib.data.catalog import CATALOG
 CATALOG["tinyfiles"] = tiny_data.FILES
 layouts.PART, unfinished.FLUSH_S = 5, 0.0
-original = prepare._decode
-def slowly(*args):
-    time.sleep(0.05)
+original, counter = prepare._decode, itertools.count()
+def stuck_in_the_middle(*args):
+    if next(counter) >= 10:
+        time.sleep(600)
     return original(*args)
-prepare._decode = slowly
+prepare._decode = stuck_in_the_middle
 data.load("tinyfiles")
 """
 
 
 def test_after_sigkill_it_goes_on_where_it_was(files, monkeypatch):
-    process = tiny_data.start_python(PREPARE_SLOWLY)
+    process = tiny_data.start_python(PREPARE_IN_PART)
     at = cache.folder("x").parent
 
     def noted() -> int:
@@ -440,20 +441,19 @@ def test_after_sigkill_it_goes_on_where_it_was(files, monkeypatch):
         )
 
     deadline = time.monotonic() + 60
-    while noted() < 8 and process.poll() is None and time.monotonic() < deadline:
+    while noted() < 10 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == -signal.SIGKILL, errors
-    done_before = noted()
-    assert 8 <= done_before < 36
+    assert noted() == 10
     (journal,) = at.glob(".tinyfiles.unfinished-*/journal.jsonl")
     with open(journal, "a") as file:
         file.write('{"part": 3')  # as a kill in the middle of a line leaves it
     monkeypatch.setattr(layouts, "PART", 5)
     decoded = count_decoded(monkeypatch)
     loaded = data.load("tinyfiles")
-    assert len(decoded) == 36 - done_before
+    assert len(decoded) == 36 - 10
     assert examples(loaded.train) == expected("train") and examples(loaded.test) == expected("test")
     assert left_behind() == ["tinyfiles"]
 
