@@ -109,11 +109,8 @@ def plan(
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
     specs = _specs(_names(experiments), chosen, _seeds(seeds, chosen))
-    plans = {name: planning.plan(wanted, store, where) for name, wanted in specs.items()}
-    everything = planning.plan([spec for wanted in specs.values() for spec in wanted], store, where)
-    needed = {name: {spec.id: spec for spec in found.runs} for name, found in plans.items()}
-    users = users_of(needed)
-    shared = {name: sum(len(users[id]) > 1 for id in ids) for name, ids in needed.items()}
+    plans, everything = planning.plans(specs, store, where)
+    users = users_of({name: found.runs for name, found in plans.items()})
     shared_by_any = sum(len(names) > 1 for names in users.values())
     if as_json:
         print(json.dumps(_plan_as_json(profile, device_name(where), plans, everything, users), indent=1))
@@ -121,7 +118,7 @@ def plan(
     table = Table(title=f"Profile {profile} on {device_name(where)}", title_justify="left")
     for heading in ("experiment", "runs", "shared", "done", "to train (PFLOP)", "estimated time"):
         table.add_column(heading, justify="left" if heading == "experiment" else "right")
-    rows = [(name, plans[name], shared[name]) for name in plans]
+    rows = [(name, found, sum(len(users[spec]) > 1 for spec in found.runs)) for name, found in plans.items()]
     for name, found, several in [*rows, ("all, shared runs counted once", everything, shared_by_any)]:
         if name.startswith("all"):
             table.add_section()
@@ -144,26 +141,24 @@ def plan(
 
 def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
     """A plan as plain values: for each experiment and for all together the sums, then every run."""
+    from .planning import training_flops
 
     def sums(found) -> dict:
-        ids = [spec.id for spec in found.runs]
         return {
-            "runs": len(ids),
-            "shared": sum(len(users[id]) > 1 for id in ids),
+            "runs": len(found.runs),
+            "shared": sum(len(users[spec]) > 1 for spec in found.runs),
             "done": found.cached,
             "training_flops": found.flops,
             "estimated_seconds": found.seconds,
         }
 
-    from .planning import training_flops
-
-    missing = {spec.id for spec in everything.missing}
+    missing = set(everything.missing)
     runs = [
         {
             "id": spec.id,
             "kind": spec.kind,
-            "experiments": list(users[spec.id]),
-            "missing": spec.id in missing,
+            "experiments": list(users[spec]),
+            "missing": spec in missing,
             "training_flops": training_flops(spec),
         }
         for spec in everything.runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +42,29 @@ class Plan:
         return len(self.runs) - len(self.missing)
 
 
-def with_upstream(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
-    """The different runs among ``specs`` and those they depend on, by id, dependencies first."""
+def with_upstream(specs: Iterable[RunSpec], ids: dict[RunSpec, str] | None = None) -> dict[str, RunSpec]:
+    """The different runs among ``specs`` and those they depend on, by id, dependencies first.
+
+    Args:
+        ids: known ids, to which those found here are added: an id takes a hundred times as long to make as
+            to look up. For as long as no data set is prepared meanwhile.
+    """
+    ids = {} if ids is None else ids
     found: dict[str, RunSpec] = {}
+    seen: set[RunSpec] = set()
+
+    def add(spec: RunSpec) -> None:
+        if spec in seen:
+            return
+        seen.add(spec)
+        for upstream in spec.needs():
+            add(upstream)
+        if spec not in ids:
+            ids[spec] = spec.id
+        found.setdefault(ids[spec], spec)
+
     for spec in specs:
-        found |= with_upstream(spec.needs())
-        found.setdefault(spec.id, spec)
+        add(spec)
     return found
 
 
@@ -101,23 +118,66 @@ def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Pla
     The rate is the device's measured matrix-product rate times the share of it that the store's earlier runs
     of the same model, data set and batch size reached on this device.
     """
-    specs = list(specs)
-    runs = with_upstream(specs)
-    # What a finished run once needed is not needed again.
-    needed = with_upstream(spec for spec in specs if store.find(spec) is None)
-    missing = tuple(spec for spec in needed.values() if store.find(spec) is None)
-    flops = {spec.id: training_flops(spec) for spec in missing}
-    # A timing takes the time that it is given, whatever the machine.
-    timings = [spec for spec in missing if isinstance(spec, TimingSpec)]
-    seconds = sum((OVERHEAD_SECONDS + spec.seconds for spec in timings), 0.0)
-    if any(flops.values()):
-        reached = _fractions(store.records(), machine.device_name(device))
-        for spec in (spec for spec in missing if spec not in timings):
-            precision = machine.pick_precision(getattr(spec, "precision", "fp32"), device)
-            fractions = reached.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
-            share = statistics.median(fractions) if fractions else ASSUMED_FRACTION
-            seconds += OVERHEAD_SECONDS + flops[spec.id] / (share * machine.matmul_rate(device, precision))
-    return Plan(tuple(runs.values()), missing, sum(flops.values()), seconds)
+    return plans({"": specs}, store, device)[1]
+
+
+def plans(
+    wanted: Mapping[str, Iterable[RunSpec]], store: RunStore, device: torch.device
+) -> tuple[dict[str, Plan], Plan]:
+    """A :func:`plan` for each of several experiments, and one for all of them, shared runs counted once.
+
+    Args:
+        wanted: the experiments' runs by name.
+    """
+    wanted = {name: list(specs) for name, specs in wanted.items()}
+    place = _Place(store, device)
+    found = {name: place.plan(specs) for name, specs in wanted.items()}
+    if len(found) == 1:
+        return found, *found.values()
+    return found, place.plan([spec for specs in wanted.values() for spec in specs])
+
+
+class _Place:
+    """A store and a device to plan for. What takes time, ids and records, is asked for once."""
+
+    def __init__(self, store: RunStore, device: torch.device):
+        self.store, self.device = store, device
+        self._ids: dict[RunSpec, str] = {}
+        self._records: dict[str, bool] = {}
+
+    def plan(self, specs: Sequence[RunSpec]) -> Plan:
+        """The plan of some runs and of what they depend on."""
+        runs = self._with_upstream(specs)
+        # What a finished run once needed is not needed again.
+        needed = self._with_upstream(spec for spec in specs if not self._done(spec))
+        missing = tuple(spec for spec in needed.values() if not self._done(spec))
+        flops = [training_flops(spec) for spec in missing]
+        return Plan(tuple(runs.values()), missing, sum(flops), sum(map(self._seconds, missing, flops), 0.0))
+
+    def _with_upstream(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
+        return with_upstream(specs, self._ids)
+
+    def _done(self, spec: RunSpec) -> bool:
+        id = self._ids[spec]
+        if id not in self._records:
+            there = (self.store.folder(id) / "record.json").exists()
+            self._records[id] = there and self.store.find(spec) is not None
+        return self._records[id]
+
+    @functools.cached_property
+    def _reached(self) -> dict[tuple, list[float]]:
+        return _fractions(self.store.records(), machine.device_name(self.device))
+
+    def _seconds(self, spec: RunSpec, flops: float) -> float:
+        """The estimate for one missing run."""
+        if isinstance(spec, TimingSpec):  # takes the time that it is given, whatever the machine
+            return OVERHEAD_SECONDS + spec.seconds
+        if not flops:  # so that nothing is measured for it
+            return OVERHEAD_SECONDS
+        precision = machine.pick_precision(getattr(spec, "precision", "fp32"), self.device)
+        fractions = self._reached.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
+        share = statistics.median(fractions) if fractions else ASSUMED_FRACTION
+        return OVERHEAD_SECONDS + flops / (share * machine.matmul_rate(self.device, precision))
 
 
 def _kind(spec: TrainSpec) -> tuple:

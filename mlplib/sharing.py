@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 
-def users(needed: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
-    """Id of every different run to the experiments that need it.
+def users(needed: Mapping[str, Iterable[Hashable]]) -> dict[Hashable, tuple[str, ...]]:
+    """Every different run to the experiments that need it.
 
     Args:
-        needed: experiment to the ids of its runs and of those that they are made from.
+        needed: experiment to its runs and those that they are made from, as ids or as specs.
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for name, ids in needed.items():
-        for id in dict.fromkeys(ids):
-            found[id] = (*found.get(id, ()), name)
+    found: dict[Hashable, tuple[str, ...]] = {}
+    for name, runs in needed.items():
+        for run in dict.fromkeys(runs):
+            found[run] = (*found.get(run, ()), name)
     return found
 
 
