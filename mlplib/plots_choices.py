@@ -122,7 +122,7 @@ def error_lines(frame, ordered: bool) -> Figure:
     _plain_ticks(axes.xaxis, sorted(frame["batch"].unique()))
     low, high = axes.get_ylim()
     _plain_ticks(axes.yaxis, _round_values(low, high))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(3, len(names)))
+    figure.legend(loc="outside lower center", ncols=3 if ordered else 2, columnspacing=1.2)
     return figure
 
 
