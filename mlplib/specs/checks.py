@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 
@@ -19,9 +20,15 @@ def finite(value) -> bool:
         return False
 
 
+@functools.cache
+def _hints(cls: type) -> dict:
+    """The annotated types of a spec's fields: a campaign makes thousands of specs of a few classes."""
+    return typing.get_type_hints(cls)
+
+
 def check_types(spec) -> None:
     """Refuse values whose type is not the annotated one (``int`` is accepted for ``float``)."""
-    hints = typing.get_type_hints(type(spec))
+    hints = _hints(type(spec))
     for field in dataclasses.fields(spec):
         value, hint = getattr(spec, field.name), hints[field.name]
         accepted = tuple(typing.get_origin(h) or h for h in typing.get_args(hint) or (hint,))
