@@ -3,6 +3,7 @@
     snakemake --cores all                                   every chapter and the book, in profile laptop
     snakemake --cores all --config profile=gpu seeds=0,1    another profile, other seeds than the profile's
     snakemake --cores all --config profile=smoke out=build/smoke    into another folder
+    snakemake --cores all --config official_checkpoints=DIR the weights that the paper's authors published, too
     snakemake --cores all -- book/chapters/filters.ipynb    one chapter
     snakemake --executor slurm --jobs 4 --config threads=16     every chapter a job of its own on a cluster, after
                                                             pip install snakemake-executor-plugin-slurm
@@ -22,9 +23,11 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 from mlplib import book as checks
 from mlplib.errors import MlplibError
-from mlplib.parameters import Parameters, parse
+from mlplib.checkpoints import candidates
+from mlplib.parameters import CheckpointParameters, of_notebook, parse
 
-PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in Parameters.model_fields if name in config}
+NAMES = CheckpointParameters.model_fields
+PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in NAMES if name in config}
 OUT = Path(config.get("out", "book"))
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date
@@ -37,8 +40,13 @@ try:
 except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter's job asks for
     THREADS = config.get("threads", 8)
 
+CHECKPOINTS = []
 try:
-    parse(PARAMETERS)
+    checked = parse(PARAMETERS, CheckpointParameters)
+    if checked.official_checkpoints is not None:
+        # Chapters are executed in the folder of the sources.
+        PARAMETERS["official_checkpoints"] = os.path.abspath(os.path.expanduser(checked.official_checkpoints))
+        CHECKPOINTS = [str(path) for path in candidates(PARAMETERS["official_checkpoints"])]
 except MlplibError as error:
     sys.exit(f"make: {error}")  # one line, before the first notebook starts
 
@@ -69,6 +77,16 @@ def records(wildcards):
     return sources(path for stem in stems for path in (ROOT / "results").glob(f"*/{stem}.jsonl"))
 
 
+def takes(wildcards, parameter):
+    """Whether a chapter's notebook has that parameter."""
+    return parameter in of_notebook(wildcards.name).model_fields
+
+
+def official(wildcards):
+    """The files of official weights that a chapter starts from."""
+    return CHECKPOINTS if takes(wildcards, "official_checkpoints") else []
+
+
 def earlier_chapters(wildcards):
     """The overviews tell of what the other chapters left behind, so they come last."""
     others = [name for name in NOTEBOOKS if name not in OVERVIEWS]
@@ -88,6 +106,7 @@ rule chapter:
     input:
         earlier_chapters,
         records,
+        official,
         LIBRARY,
         notebook=SOURCE / "notebooks/{name}.ipynb",
     output:
@@ -98,7 +117,11 @@ rule chapter:
     params:
         profile=PARAMETERS["profile"],
         root=str(SOURCE),
-        others=[f"--parameter={name}={value}" for name, value in PARAMETERS.items() if name != "profile"],
+        others=lambda wildcards: [
+            f"--parameter={name}={value}"
+            for name, value in PARAMETERS.items()
+            if name != "profile" and takes(wildcards, name)
+        ],
         executed=lambda wildcards: os.path.relpath(OUT / "_build/executed" / f"{wildcards.name}.ipynb", ROOT),
     threads: THREADS  # a run uses them all, so chapters take turns on one machine
     shell:

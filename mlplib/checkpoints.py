@@ -52,22 +52,36 @@ def find(folder: str | os.PathLike) -> tuple[Checkpoint, ...]:
     Raises:
         MlplibError: there is no such folder, no checkpoint in it, or a file that is none; the line names it.
     """
+    found: dict[str, Checkpoint] = {}
+    for path in candidates(folder):
+        checkpoint = read(path)
+        found.setdefault(checkpoint.spec.sha256, checkpoint)
+    return tuple(found.values())
+
+
+def candidates(folder: str | os.PathLike) -> list[Path]:
+    """The files that :func:`find` reads, in order. Opens none of them.
+
+    Raises:
+        MlplibError: there is no such folder, or no such file in it.
+    """
     root = Path(folder).expanduser()
     if not root.is_dir():
         what = "a file" if root.exists() else "not there"
         raise MlplibError(
             f"official_checkpoints must be a folder, but {root} is {what}: name the folder of the downloads"
         )
-    found: dict[str, Checkpoint] = {}
-    for path in _candidates(root):
-        checkpoint = read(path)
-        found.setdefault(checkpoint.spec.sha256, checkpoint)
+    found = []
+    for path in sorted(root.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if not hidden and not path.is_dir() and path.suffix.lower() not in NOTES:
+            found.append(path)
     if not found:
         raise MlplibError(
             f"there is no checkpoint in {root}: put the official files there, "
             "or leave official_checkpoints out"
         )
-    return tuple(found.values())
+    return found
 
 
 def read(path: str | os.PathLike) -> Checkpoint:
@@ -105,15 +119,6 @@ def digest(path: str | os.PathLike) -> str:
 def files(checkpoints: Iterable[Checkpoint]) -> dict[str, Path]:
     """Where each content lies: what :class:`mlplib.execution.Executor` wants to know."""
     return {checkpoint.spec.sha256: checkpoint.path for checkpoint in checkpoints}
-
-
-def _candidates(root: Path) -> list[Path]:
-    found = []
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if not hidden and not path.is_dir() and path.suffix.lower() not in NOTES:
-            found.append(path)
-    return found
 
 
 def _name(model: ModelSpec, side: int, classes: int) -> str:
