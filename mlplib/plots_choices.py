@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -146,8 +147,9 @@ def _plain_ticks(axis, places: Sequence[float]) -> None:
 
 def _round_values(low: float, high: float, most: int = 7) -> list[float]:
     """Round numbers between two positive ones, at most ``most``, evenly spaced."""
-    for step in (s * 10.0**power for power in range(-3, 3) for s in (1, 2, 5)):
-        first, last = np.ceil(low / step), np.floor(high / step)
+    finest = math.floor(math.log10(high - low)) - 1
+    for step in (digit * 10.0**power for power in range(finest, finest + 3) for digit in (1, 2, 5)):
+        first, last = math.ceil(low / step), math.floor(high / step)
         if last - first < most:
-            return [float(f"{k * step:.6g}") for k in np.arange(first, last + 1)]
-    return [low, high]
+            break
+    return [float(f"{k * step:.10g}") for k in range(first, last + 1)]
