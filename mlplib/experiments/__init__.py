@@ -23,17 +23,17 @@ from ..errors import one_of
 EXPERIMENTS = (
     "architectures",
     "from-scratch",
+    "filters",
     "transfer",
+    "linear-probes",
     "batch-size",
     "scaling-laws",
     "parameters-or-examples",
+    "standard-mlp",
     "ablations",
     "normalization",
     "label-smoothing",
     "efficiency",
-    "linear-probes",
-    "standard-mlp",
-    "filters",
 )
 """Every experiment by name, in the order of the book."""
 
