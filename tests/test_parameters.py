@@ -3,7 +3,16 @@
 import pytest
 
 from mlplib.errors import MlplibError
-from mlplib.parameters import Parameters, names_set_by, parse, parse_seeds
+from mlplib.experiments import EXPERIMENTS
+from mlplib.parameters import (
+    CheckpointParameters,
+    Parameters,
+    names_set_by,
+    of_notebook,
+    parse,
+    parse_seeds,
+    refuse_unknown,
+)
 
 
 def test_nothing_given_is_the_laptop_profile_with_its_own_seeds():
@@ -55,6 +64,44 @@ def test_anything_else_is_refused_in_one_line(given, why):
     with pytest.raises(MlplibError, match=why) as refusal:
         parse(given)
     assert "\n" not in str(refusal.value)
+
+
+def test_two_notebooks_take_official_checkpoints_and_no_other():
+    taking = [name for name in (*EXPERIMENTS, "scoreboard", "compute") if of_notebook(name) is not Parameters]
+    assert taking == ["transfer", "linear-probes"]
+    assert {of_notebook(name) for name in taking} == {CheckpointParameters}
+    assert list(CheckpointParameters.model_fields) == [*Parameters.model_fields, "official_checkpoints"]
+    given = {"official_checkpoints": "folder", "profile": "smoke"}
+    assert parse(given, CheckpointParameters).official_checkpoints == "folder"
+    assert parse({}, CheckpointParameters).official_checkpoints is None
+
+
+@pytest.mark.parametrize(
+    "given, why",
+    [
+        ({"official_checkpoints": " "}, "official_checkpoints names a folder: leave it out to go without"),
+        ({"official_checkpoints": 3}, "official_checkpoints must be the path of a folder, not 3"),
+        (
+            {"official_checkpoint": "x"},
+            "unknown parameter 'official_checkpoint': choose from profile.*device, off",
+        ),
+        ({"profile": "huge", "official_checkpoints": "x"}, "unknown profile 'huge'"),
+    ],
+)
+def test_a_wrong_folder_of_checkpoints_is_refused_in_one_line(given, why):
+    with pytest.raises(MlplibError, match=why) as refusal:
+        parse(given, CheckpointParameters)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_folder_is_refused_where_it_would_be_ignored():
+    why = "^official_checkpoints is for the notebooks transfer and linear-probes: leave it out here$"
+    for refuse in (
+        lambda: parse({"official_checkpoints": "x"}),
+        lambda: refuse_unknown(["official_checkpoints"]),
+    ):
+        with pytest.raises(MlplibError, match=why):
+            refuse()
 
 
 def test_names_are_read_from_parameter_cells_only():
