@@ -123,7 +123,8 @@ def error_lines(frame, ordered: bool) -> Figure:
     _plain_ticks(axes.xaxis, sorted(frame["batch"].unique()))
     low, high = axes.get_ylim()
     _plain_ticks(axes.yaxis, _round_values(low, high))
-    figure.legend(loc="outside lower center", ncols=3 if ordered else 2, columnspacing=1.2)
+    columns = min(4, len(names)) if ordered else 2
+    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.0, handlelength=1.4)
     return figure
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mlplib import plots, plots_choices
+from mlplib.experiments import batch_size
 
 
 def values(seeds=(0, 1, 2)):
@@ -47,7 +48,17 @@ def draw_all(seeds):
         plots_choices.differences(changes(seeds), label="difference (points)"),
         plots_choices.error_lines(errors(seeds), ordered=True),
         plots_choices.error_lines(errors(seeds), ordered=False),
+        plots_choices.error_lines(named(errors(seeds), LENGTHS), ordered=True),
+        plots_choices.error_lines(named(errors(seeds), batch_size.COMPARISONS), ordered=False),
     ]
+
+
+LENGTHS = [f"{n} epochs" for n in batch_size.BUDGETS["paper"].lengths]
+
+
+def named(frame, names):
+    """A line for each name: as many as a chapter draws, and as long."""
+    return pd.concat(frame[frame["series"] == "1 epoch"].assign(series=name) for name in names)
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
