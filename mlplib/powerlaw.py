@@ -32,6 +32,12 @@ LARGEST_OFFSET = 10.0
 LARGEST_FLOOR = 0.999
 """Largest ``E_inf`` as a share of the smallest error: a law must lie above its floor."""
 
+LARGEST_X = 1e30
+"""Largest x, and one over the smallest, that a law is fitted to; larger ones ask for another unit."""
+
+NEGLIGIBLE = 1e-6
+"""Residual of log error that counts as none, so that rounding does not tell one exact fit from another."""
+
 LARGEST_CONDITION = 1e8
 """Condition number of the fit's Jacobian beyond which coefficients trade off against each other freely."""
 
@@ -112,14 +118,15 @@ def fit_power_law(x: Sequence[float], error: Sequence[float]) -> Fit:
     centered = np.log(x) - np.log(x).mean()
     jacobian = np.stack([-centered, np.ones(len(x))], axis=1)
     residuals = level + slope * np.log(x) - np.log(error)
-    return _judged(POWER_LAW, Law(math.exp(level), -slope), x, residuals, jacobian)
+    return _judged(POWER_LAW, Law(_exp(level), -slope), x, residuals, jacobian)
 
 
 def fit_saturating(x: Sequence[float], error: Sequence[float], start: Law | None = None) -> Fit:
     """``E = a (b + x)^-alpha + E_inf``, the paper's law, by least squares of log error from many starts.
 
-    It counts as determined only where it is better than the pure power law by Akaike's criterion, none of
-    its coefficients ended at a bound (``b`` may be 0), and they can be told apart.
+    ``b`` is 0 unless it pays by Akaike's criterion, so that few points need not carry four coefficients. The
+    law counts as determined only where it is better than the pure power law by the same criterion, none of
+    its coefficients ended at a bound, and they can be told apart.
 
     Args:
         x, error: as in :func:`fit_power_law`.
@@ -129,15 +136,23 @@ def fit_saturating(x: Sequence[float], error: Sequence[float], start: Law | None
     why = _unfit(SATURATING, x, error)
     if why:
         return Fit(SATURATING, None, len(x), _decades(x), why)
-    problem = _Saturating(x, error)
+    if start is not None:
+        return _solved(x, error, bool(start.b), start)
+    without, with_offset = (_solved(x, error, offset) for offset in (False, True))
+    return without if without.aicc <= with_offset.aicc else with_offset
+
+
+def _solved(x: np.ndarray, error: np.ndarray, offset: bool, start: Law | None = None) -> Fit:
+    """The law with a floor, with or without the offset ``b``."""
+    problem = _Saturating(x, error, offset)
     starts = problem.starts() if start is None else [problem.coordinates(start)]
     best = min((problem.solve(guess) for guess in starts), key=lambda found: found.cost)
     law, at_bounds = problem.law(best.x), problem.at_bounds(best.x)
-    free = [2, 0, 3, 1] if law.b else [2, 0, 3]  # alpha first; b = 0 was not needed
-    jacobian = best.jac[:, free]
-    condition = np.linalg.cond(jacobian)
-    jacobian[:, 0] /= law.alpha  # from log alpha to alpha
+    condition = np.linalg.cond(best.jac)
+    jacobian = best.jac / np.where(np.arange(len(best.x)) == 0, law.alpha, 1)  # from log alpha to alpha
     fit = _judged(SATURATING, law, x, best.fun, jacobian, at_bounds)
+    if fit.law is None:
+        return fit
     return replace(fit, why=_doubt(fit, fit_power_law(x, error), condition))
 
 
@@ -156,70 +171,81 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 class _Saturating:
-    """Least squares of log error in coordinates ``(log a, log b, log alpha, E_inf / smallest error)``.
+    """Least squares of log error in coordinates ``(log alpha, log a, E_inf / smallest error, log b)``, the
+    last only with ``offset``, without which b is 0.
 
     x is divided by its geometric mean, so no coordinate is huge, and another unit of x changes nothing.
     """
 
-    def __init__(self, x: np.ndarray, error: np.ndarray):
+    NAMES = ("alpha", "a", "E_inf", "b")
+
+    def __init__(self, x: np.ndarray, error: np.ndarray, offset: bool):
         self.unit = math.exp(np.log(x).mean())
         self.x, self.error, self.least = x / self.unit, error, error.min()
         offsets = np.log([LEAST_OFFSET * self.x.min(), LARGEST_OFFSET * self.x.max()])
-        self.bounds = np.array([[-np.inf, np.inf], offsets, np.log(ALPHA_BOUNDS), [0.0, LARGEST_FLOOR]]).T
+        bounds = [np.log(ALPHA_BOUNDS), [-np.inf, np.inf], [0.0, LARGEST_FLOOR]]
+        self.bounds = np.array([*bounds, offsets] if offset else bounds).T
+        self.offset = offset
 
     def residuals(self, at: np.ndarray) -> np.ndarray:
-        return np.log(self._falling(at) + at[3] * self.least) - np.log(self.error)
+        return np.log(self._falling(at) + at[2] * self.least) - np.log(self.error)
 
     def jacobian(self, at: np.ndarray) -> np.ndarray:
-        falling, b, alpha = self._falling(at), math.exp(at[1]), math.exp(at[2])
-        columns = (
-            falling,
-            -falling * alpha * b / (b + self.x),
-            -falling * alpha * np.log(b + self.x),
-            np.full(len(self.x), self.least),
-        )
-        return np.stack(columns, axis=1) / (falling + at[3] * self.least)[:, None]
+        falling, alpha, shifted = self._falling(at), math.exp(at[0]), self._shifted(at)
+        columns = [-falling * alpha * np.log(shifted), falling, np.full(len(self.x), self.least)]
+        if self.offset:
+            columns.append(-falling * alpha * math.exp(at[3]) / shifted)
+        return np.stack(columns, axis=1) / (falling + at[2] * self.least)[:, None]
+
+    def _shifted(self, at: np.ndarray) -> np.ndarray:
+        return self.x + math.exp(at[3]) if self.offset else self.x
 
     def _falling(self, at: np.ndarray) -> np.ndarray:
         # Never quite 0, whose logarithm would end the search.
-        return np.exp(np.clip(at[0] - math.exp(at[2]) * np.log(math.exp(at[1]) + self.x), -600, 600))
+        return np.exp(np.clip(at[1] - math.exp(at[0]) * np.log(self._shifted(at)), -600, 600))
 
     def solve(self, guess: np.ndarray):
         from scipy.optimize import least_squares
 
         inside = np.clip(guess, self.bounds[0] + 1e-9, self.bounds[1] - 1e-9)
-        return least_squares(self.residuals, inside, jac=self.jacobian, bounds=self.bounds, max_nfev=300)
+        return least_squares(self.residuals, inside, jac=self.jacobian, bounds=self.bounds, max_nfev=200)
 
     def starts(self) -> list[np.ndarray]:
         """Guesses over the floor and the offset; ``a`` and ``alpha`` follow from a line through the logs."""
         found = []
         for share in (0.0, 0.5, 0.9):
-            for offset in (1e-3 * self.x.min(), self.x.min(), self.x.max()):
-                above = np.log(self.error - share * self.least)
-                slope, level = line(np.log(offset + self.x), above)
+            for offset in (self.x.min(), self.x.max()) if self.offset else (0.0,):
+                slope, level = line(np.log(offset + self.x), np.log(self.error - share * self.least))
                 alpha = np.clip(-slope, 2 * ALPHA_BOUNDS[0], ALPHA_BOUNDS[1] / 2)
-                found.append(np.array([level, math.log(offset), math.log(alpha), share]))
+                guess = [math.log(alpha), level, share]
+                found.append(np.array([*guess, math.log(offset)] if self.offset else guess))
         return found
 
     def coordinates(self, law: Law) -> np.ndarray:
-        b = max(law.b / self.unit, LEAST_OFFSET * self.x.min())
         log_a = math.log(law.a) - law.alpha * math.log(self.unit)
-        return np.array([log_a, math.log(b), math.log(law.alpha), law.floor / self.least])
+        at = [math.log(law.alpha), log_a, law.floor / self.least]
+        return np.array([*at, math.log(law.b / self.unit)] if self.offset else at)
 
     def law(self, at: np.ndarray) -> Law:
-        alpha = math.exp(at[2])
-        b = 0.0 if self._near(at, 1, 0) else math.exp(at[1]) * self.unit
-        floor = 0.0 if self._near(at, 3, 0) else float(at[3] * self.least)
-        return Law(math.exp(at[0] + alpha * math.log(self.unit)), alpha, b, floor)
+        alpha = math.exp(at[0])
+        b = math.exp(at[3]) * self.unit if self.offset else 0.0
+        floor = 0.0 if self._near(at, 2, 0) else float(at[2] * self.least)
+        return Law(_exp(at[1] + alpha * math.log(self.unit)), alpha, b, floor)
 
     def at_bounds(self, at: np.ndarray) -> tuple[str, ...]:
-        """Coefficients at a bound. ``b`` = 0 is none: the law just does not need it."""
-        ends = {"b": ((1, 1),), "alpha": ((2, 0), (2, 1)), "E_inf": ((3, 0), (3, 1))}
-        return tuple(name for name, places in ends.items() if any(self._near(at, *end) for end in places))
+        """The coefficients that ended at a bound."""
+        places = [i for i in range(len(at)) if any(self._near(at, i, end) for end in (0, 1))]
+        return tuple(self.NAMES[i] for i in places)
 
     def _near(self, at: np.ndarray, coordinate: int, end: int) -> bool:
         low, high = self.bounds[:, coordinate]
-        return abs(at[coordinate] - (low, high)[end]) < 1e-3 * (high - low)
+        return bool(np.isfinite(low)) and abs(at[coordinate] - (low, high)[end]) < 1e-3 * (high - low)
+
+
+def _exp(power: float) -> float:
+    """Infinite beyond the largest number and 0 below the smallest, where ``math.exp`` would fail."""
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.exp(power))
 
 
 def _unfit(form: str, x: np.ndarray, error: np.ndarray) -> str:
@@ -228,6 +254,8 @@ def _unfit(form: str, x: np.ndarray, error: np.ndarray) -> str:
         return "cannot be fitted: some of the points are not finite"
     if (x <= 0).any() or (error <= 0).any():
         return "cannot be fitted: a value of 0 or less has no logarithm"
+    if (x < 1 / LARGEST_X).any() or (x > LARGEST_X).any():
+        return f"cannot be fitted: choose a unit in which all x are below {LARGEST_X:g}"
     different = len(np.unique(x))
     if different < FEWEST_POINTS[form]:
         return f"cannot be fitted: it needs {FEWEST_POINTS[form]} different points, here are {different}"
@@ -236,7 +264,7 @@ def _unfit(form: str, x: np.ndarray, error: np.ndarray) -> str:
 
 def _doubt(fit: Fit, plain: Fit, condition: float) -> str:
     """Why not to rely on the coefficients of a law with a floor; empty if there is no reason."""
-    if plain.law.alpha <= 0:
+    if plain.law is not None and plain.law.alpha <= 0:
         return "the error does not fall"
     if fit.at_bounds:
         return f"{' and '.join(fit.at_bounds)} ended at a bound of the search"
@@ -252,7 +280,10 @@ def _judged(
 ) -> Fit:
     """The fit of ``law`` with its residuals of log error; the Jacobian's first column is that of alpha."""
     points, free = jacobian.shape
-    squares = max(float(residuals @ residuals), points * np.finfo(float).eps ** 2)
+    if not 0 < law.a < math.inf:
+        why = "cannot be fitted: its coefficients are beyond the range of numbers"
+        return Fit(form, None, points, _decades(x), why)
+    squares = max(float(residuals @ residuals), points * NEGLIGIBLE**2)
     spare = points - free - 2  # the spread of the residuals is one coefficient more
     aicc = math.inf
     if spare > 0:

@@ -39,7 +39,7 @@ def test_an_exact_power_law_is_found(alpha, level, points, start):
     fit = fit_power_law(x, level * (x / start) ** -alpha)
     assert fit.law.alpha == pytest.approx(alpha, abs=1e-6) and fit.determined and fit.form == POWER_LAW
     assert fit.law(x[0]) == pytest.approx(level, rel=1e-6) and (fit.law.b, fit.law.floor) == (0, 0)
-    assert fit.decades == pytest.approx(3) and fit.points == points and fit.residual < 1e-6
+    assert fit.decades == pytest.approx(3) and fit.points == points and fit.residual <= 1e-6
 
 
 def test_the_pure_fit_and_its_interval_are_those_of_linear_regression():
@@ -198,7 +198,7 @@ points = st.lists(
 
 
 @FITS
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(points)
 def test_no_points_make_it_fail(fit, points):
     """Either a law of finite coefficients or a reason, whatever the points."""
@@ -210,6 +210,13 @@ def test_no_points_make_it_fail(fit, points):
         assert 0 <= found.law.floor < min(y for _, y in points)
         if found.form == SATURATING:
             assert ALPHA_BOUNDS[0] * 0.99 <= found.law.alpha <= ALPHA_BOUNDS[1] * 1.01
+
+
+def test_units_beyond_reason_are_refused():
+    fit = fit_power_law(X * 1e20, Law(2e3, 0.3)(X))
+    assert fit.law is None and "choose a unit in which all x are below 1e+30" in fit.why
+    steep = fit_power_law(1e12 * (1 + np.array([0.0, 1e-15, 2e-15])), [0.9, 0.5, 0.1])
+    assert steep.law is None and "beyond the range of numbers" in steep.why
 
 
 def test_a_line_through_one_x_is_level():

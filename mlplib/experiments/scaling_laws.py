@@ -187,7 +187,8 @@ def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) ->
             estimate, unit = fitted.coefficients[name], ""
             if name == "E_inf":
                 estimate, unit = percent(estimate), "%"
-            found.append(Cell(item, f"{prefix}{row}", column, estimate, unit, fit_setting(fitted.fit), ids))
+            setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
+            found.append(Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
     return found
 
 
