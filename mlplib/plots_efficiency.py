@@ -37,7 +37,9 @@ def short(value: float, place=None) -> str:
 def _logarithmic(axes) -> None:
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")
-        axis.set_major_locator(LogLocator(numticks=6))
+        low, high = axis.get_view_interval()
+        # Less than two powers of ten would hardly have a label.
+        axis.set_major_locator(LogLocator(numticks=6, subs=(1,) if high > 100 * low else (1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(short))
         axis.set_minor_formatter(NullFormatter())
 

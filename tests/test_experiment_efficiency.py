@@ -100,6 +100,12 @@ def test_the_table_names_device_precision_and_spread():
     assert {c.item for c in cells.values()} == {"Table 9", "C18"} and len(cells) == 6 * 7
 
 
+def test_what_is_counted_has_no_interval_and_what_is_timed_has():
+    for cell in efficiency.summary(made(), profile("laptop")):
+        counted = cell.column in ("parameters", "FLOPs")
+        assert (cell.estimate.low is None) == counted and cell.estimate.n == 3
+
+
 def test_timings_of_two_devices_are_told_apart():
     mixed = [*made(seeds=(0,), name="one"), *made(seeds=(1,), name="other")]
     cells = efficiency.summary(mixed, profile("laptop"))
@@ -157,6 +163,21 @@ def test_a_roof_rises_to_the_rate_of_matrix_products():
     line = rooflines(frame).axes[0].get_lines()[0]
     x, y = line.get_xdata(), line.get_ydata()
     assert y.tolist() == [min(1e9, 1e9 * each) for each in x] and x[1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("rates", [(1.1e9, 1.9e9), (3e9, 8e9), (2e9, 4e10), (1e7, 1e12)])
+def test_every_axis_has_labels(rates):
+    from mlplib.plots_efficiency import rooflines
+
+    frame = efficiency.roofs(made(seeds=(0,)))
+    low, high = rates
+    frame["flops_per_second"] = [low + (high - low) * i / (len(frame) - 1) for i in range(len(frame))]
+    frame["peak_flops_per_second"] = high
+    for axes in rooflines(frame).axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            bounds = sorted(axis.get_view_interval())
+            inside = [tick for tick in axis.get_majorticklocs() if bounds[0] <= tick <= bounds[1]]
+            assert len(inside) >= 2, (axis, bounds)
 
 
 @pytest.mark.parametrize(

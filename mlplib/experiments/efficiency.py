@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import stats
 from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested, worst
@@ -125,11 +125,13 @@ class Measure:
     scale: float
     unit: str
     about: Callable[[Sequence[Record]], str]
+    counted: bool = False
+    """It follows from the network, so it has no spread."""
 
 
 MEASURES = (
-    Measure("Table 9", "parameters", "parameters", 1e-6, "million", _network),
-    Measure("Table 9", "FLOPs", "forward_macs", 2e-6, "MFLOP", _network),
+    Measure("Table 9", "parameters", "parameters", 1e-6, "million", _network, counted=True),
+    Measure("Table 9", "FLOPs", "forward_macs", 2e-6, "MFLOP", _network, counted=True),
     Measure("Table 9", "latency", "latency_s", 1e3, "ms", _repeats),
     *(
         Measure(item, column, f"images_per_second_{way}", 1, "images/s", _batch(f"best_batch_{way}"))
@@ -156,8 +158,13 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
                 return measure.scale * record.metrics[measure.metric]
 
             place = (measure.item, name, measure.column)
-            cells += seeds_cell(*place, having, value, measure.unit, measure.about(having))
+            found = seeds_cell(*place, having, value, measure.unit, measure.about(having))
+            cells += [_without_interval(cell) for cell in found] if measure.counted else found
     return cells
+
+
+def _without_interval(cell: Cell) -> Cell:
+    return replace(cell, estimate=replace(cell.estimate, low=None, high=None))
 
 
 # --------------------------------------------------------------------------- figures
