@@ -165,7 +165,7 @@ def test_what_cannot_be_fitted_has_no_numbers_in_the_file():
 def test_a_power_law_is_found():
     found = judge(law_records(LAPTOP, power_law(0.2)))
     assert found.verdict == REPRODUCED and found.effect.mean == pytest.approx(0.2, abs=0.01)
-    assert found.effect.low > 0 and found.effect.n == 2 and "the forecast holds" in found.note
+    assert found.effect.low > 0 and found.effect.n == 2 and "the forecast by a power law holds" in found.note
     assert len(found.run_ids) == 54
 
 

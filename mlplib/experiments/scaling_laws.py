@@ -429,7 +429,7 @@ def judge_front(grid: Grid) -> tuple[str, Estimate | None, str]:
     if alpha.low is None:
         return "", None, "too few resampled grids allow a fit"
     note = f"{fitted.fit.form}, {fit_setting(fitted.fit)}"
-    note += f"; the forecast {'holds' if found.holds else 'fails'}, best: {found.best}"
+    note += f"; the forecast by a {found.fit.form} {'holds' if found.holds else 'fails'}, best: {found.best}"
     sign = judge_sign(alpha)
     if sign == REPRODUCED and not (found.holds and found.best == scaling.LAW):
         sign = PARTLY
