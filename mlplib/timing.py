@@ -259,8 +259,9 @@ class Batch:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """A GPU has an exception of its own for it, a CPU only words."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    """A GPU's own memory has an exception for it, the host's and pinned memory have words only."""
+    words = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in words or "out of memory" in words
 
 
 # --------------------------------------------------------------------------- memory of a pass

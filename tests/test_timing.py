@@ -145,7 +145,12 @@ def test_the_first_batch_is_measured_however_slow(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 1 byte")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
 )
 @pytest.mark.parametrize("limit", [4, 0])
 def test_running_out_of_memory_is_recorded(monkeypatch, error, limit):
