@@ -72,8 +72,9 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
 
     plan = mlplib("plan", "architectures", "from-scratch", "--profile", "smoke", "--seeds", "0").stdout
     rows = {line.split("│")[1].strip(): line for line in plan.splitlines() if "│" in line}
-    assert rows["architectures"].split("│")[2:4] == [rows["architectures"].split("│")[2]] * 2, plan
-    assert rows["from-scratch"].split("│")[3].strip() == "0"
+    _, _, runs, shared, done, *_ = rows["architectures"].split("│")
+    assert int(done) == int(runs) > int(shared) > 0, plan
+    assert rows["from-scratch"].split("│")[4].strip() == shared.strip(), "what is shared is done"
 
     claims = mlplib("claims", "--profile", "smoke", "--seeds", "0").stdout
     assert "C22" in claims and "not tested at this scale" in claims

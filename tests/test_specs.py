@@ -269,6 +269,11 @@ WHOLE = {
     (OptimizerSpec, "warmup"): 2,
     (OptimizerSpec, "clip"): 1,
     (TrainSpec, "label_smoothing"): 0,
+    (FineTuneSpec, "body_lr"): 1,
+    (FineTuneSpec, "label_smoothing"): 0,
+    (ProbeSpec, "label_smoothing"): 0,
+    (EvaluateSpec, "crop_scale"): (1, 1),
+    (EvaluateSpec, "crop_ratio"): (1, 2),
     (TimingSpec, "seconds"): 3,
 }
 
@@ -468,13 +473,17 @@ BAD = {
 }
 
 
+FREE_TEXT = {(CheckpointSpec, "name")}
+"""Where any name will do."""
+
+
 def bad_values(cls, name):
     others = [base for kind, base in BASES.items() if kind not in accepts(cls, name)]
     for kind in accepts(cls, name):
         if dataclasses.is_dataclass(kind):
             yield from ("B-2/Wi-32", 3, {}, ModelSpec, *others)
         elif kind is not type(None):
-            yield from BAD[kind]
+            yield from (v for v in BAD[kind] if v != "nope" or (cls, name) not in FREE_TEXT)
     if type(None) not in accepts(cls, name):
         yield None
 
