@@ -452,9 +452,9 @@ def judge_c10(records: Sequence[Record]) -> Judgement:
 
 
 AFTERTHOUGHT = (
-    " The offset b was always fitted at first. That it is 0 unless it pays was decided on simulated fronts of "
-    "few points, when runs of profile laptop existed but nobody had looked at their fits; it changed the "
-    "law of their forecast, and with it the verdict of that profile from reproduced to partly."
+    " The offset b was always fitted at first. That it is 0 unless it pays was decided on simulated fronts "
+    "of few points, when runs of profile laptop existed, without a look at them; it changed the law of "
+    "their forecast, and with it the verdict of that profile from reproduced to partly."
 )
 """Told with the criterion, since criteria are otherwise settled before there are any results."""
 
