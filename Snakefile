@@ -123,7 +123,8 @@ rule chapter:
             if name != "profile" and takes(wildcards, name)
         ],
         executed=lambda wildcards: os.path.relpath(OUT / "_build/executed" / f"{wildcards.name}.ipynb", ROOT),
-    threads: THREADS  # a run uses them all, so chapters take turns on one machine
+    # A run uses all cores, so chapters take turns on one machine; those of smoke are too small to.
+    threads: 1 if PARAMETERS["profile"] == "smoke" else THREADS
     shell:
         "echo 'chapter {wildcards.name}: executing in profile {params.profile}';"
         " rm -f {log:q} && (cd {params.root:q} && {sys.executable:q} -m mlplib notebook {wildcards.name}"
