@@ -216,7 +216,7 @@ def exponents(rows: Sequence[Mapping], label: str) -> Figure:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    handles = [Line2D([], [], color=BLUE, marker="o", label="this study")]
+    handles = [Line2D([], [], color=BLUE, marker="o", label="measured")]
     if any(row["paper"] is not None for row in rows):
         handles.append(Line2D([], [], color=ORANGE, marker="x", mew=2, ms=8, linestyle="", label="the paper"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)

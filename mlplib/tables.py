@@ -68,7 +68,9 @@ def number(value: float, unit: str) -> str:
     """A value with as many digits as its unit and size deserve."""
     if unit in ("%", "million"):
         return minus(f"{value:.1f}")
-    return minus(f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}")
+    if abs(value) >= 100:
+        return minus(f"{value:,.0f}")
+    return minus(f"{value:#.3g}".rstrip(".") if unit else f"{value:.3f}")
 
 
 def paper_cell(key: tuple[str, str, str], notes: dict[str, str]) -> str:
