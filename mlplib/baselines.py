@@ -217,6 +217,7 @@ def activation_bytes(family: str, image_shape: tuple[int, int, int]) -> int:
         return 4 * height * width * 512
     patch = int(family.rpartition("/")[2])
     patches = (height // patch) * (width // patch)
-    # In units of the width, each block keeps so much for a patch, and Mixer's layer between patches its half a width twice.
+    # In units of the width, each block keeps so much for a patch, and Mixer's layer between patches its
+    # half a width twice.
     kept = 17 * (patches + 1) if family.startswith("vit") else 13 * patches + MIXER_B["embed_dim"]
     return 4 * VIT_B["embed_dim"] * VIT_B["depth"] * kept

@@ -123,9 +123,7 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> dict:
     """
     labels, count = found.train_labels, len(found.train)
     if count < 2:
-        raise MlplibError(
-            f"a ridge probe needs two training images, not {count}: take more examples"
-        )
+        raise MlplibError(f"a ridge probe needs two training images, not {count}: take more examples")
     order = np.random.default_rng([spec.seed, SHUFFLE]).permutation(count)
     held = max(1, round(RIDGE_HELD_OUT * count))
     tuning, rest = (torch.from_numpy(part).to(labels.device) for part in (order[:held], order[held:]))

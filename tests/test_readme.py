@@ -110,9 +110,14 @@ def copy_scripts(source: Path, target: Path) -> None:
 def reader(place: Path) -> dict[str, str]:
     """A reader's environment variables; the runs go where those of all tests go (tests/conftest.py)."""
     ours = {
-        "MAKEFLAGS", "MAKELEVEL", "MFLAGS",
-        "VENV", "PYTHON", "PYTHONPATH",
-        "VIRTUAL_ENV", "MLPLIB_RESULTS",
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MFLAGS",
+        "VENV",
+        "PYTHON",
+        "PYTHONPATH",
+        "VIRTUAL_ENV",
+        "MLPLIB_RESULTS",
     }
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return kept | {"PATH": f"{place}/.venv/bin:{kept['PATH']}", "COLUMNS": "200"}

@@ -11,7 +11,18 @@ from ..runs import Record
 from ..specs import FULL_DA, NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
 from ..stats import Estimate, accuracy_difference, paired_difference
 from . import architectures
-from .base import DATASET_TITLES, Cell, Figure, by_seed, checkpoints, completed, run_ids, seeds_cell, top1_at
+from .base import (
+    DATASET_TITLES,
+    Cell,
+    Figure,
+    by_seed,
+    checkpoints,
+    completed,
+    percent,
+    run_ids,
+    seeds_cell,
+    top1_at,
+)
 
 TITLE = "Training from scratch"
 ITEMS = ("Table 1",)
@@ -122,12 +133,12 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
                 for paper_epochs, epochs in zip(PAPER_EPOCHS[da], lengths, strict=True):
                     row = f"{title}{' + DA' if da else ''} @{paper_epochs}"
 
-                    def percent(record, epochs=epochs):
-                        accuracy = top1_at(record, epochs)
-                        return None if accuracy is None else 100 * accuracy
+                    def accuracy(record, epochs=epochs):
+                        top1 = top1_at(record, epochs)
+                        return None if top1 is None else 100 * top1
 
                     setting = f"{group[0].spec.model}, {epochs} epochs"
-                    cells += seeds_cell("Table 1", row, column, group, percent, "%", setting)
+                    cells += seeds_cell("Table 1", row, column, group, accuracy, "%", setting)
         cells += _convnet_cell(_convnets(records, dataset), column)
     return cells
 
@@ -209,11 +220,6 @@ def _final(records: Sequence[Record]) -> dict[int, float]:
     return by_seed(records, lambda r: r.metrics["test_top1"])
 
 
-def _percent(estimate: Estimate) -> Estimate:
-    low, high = (None if v is None else 100 * v for v in (estimate.low, estimate.high))
-    return Estimate(100 * estimate.mean, low, high, estimate.n, estimate.source)
-
-
 def _differences(records: Sequence[Record], first, second) -> dict[str, Estimate]:
     """Accuracy of one group minus another's in points, by data set; groups are (family, da)."""
     found = {}
@@ -222,7 +228,7 @@ def _differences(records: Sequence[Record], first, second) -> dict[str, Estimate
         a, b = (_final(group) for group in groups)
         if a.keys() & b.keys():
             images = completed(groups[0])[0].data["test_images"]
-            found[dataset] = _percent(accuracy_difference(a, b, images))
+            found[dataset] = percent(accuracy_difference(a, b, images))
     return found
 
 
@@ -286,7 +292,7 @@ def judge_c03(records: Sequence[Record]) -> Judgement:
             early, late = by_seed(group, lambda r: top1_at(r, 1000)), _final(group)
             if early.keys() & late.keys():
                 images = group[0].data["test_images"]
-                effects[f"{dataset}/{model}"] = _percent(accuracy_difference(late, early, images))
+                effects[f"{dataset}/{model}"] = percent(accuracy_difference(late, early, images))
     if not effects:
         longest = max((r.spec.epochs for r in _mlps(records)), default=0)
         return not_tested(f"needs 5000 epochs with augmentation; the longest run here has {longest}")
@@ -319,7 +325,7 @@ def judge_c04(records: Sequence[Record]) -> Judgement:
         convnet, mlp = _final(_convnets(records, dataset)), _best_mlp(records, dataset)
         if convnet.keys() & mlp.keys():
             images = completed(_convnets(records, dataset))[0].data["test_images"]
-            effects[dataset] = _percent(accuracy_difference(convnet, mlp, images))
+            effects[dataset] = percent(accuracy_difference(convnet, mlp, images))
             verdicts.append(judge_sign(effects[dataset], enough=_paper_gap(dataset)))
     if not effects:
         return not_tested("needs a convolutional network beside an MLP")
