@@ -20,7 +20,9 @@ from types import SimpleNamespace
 import pytest
 
 from mlplib import ledger
+from mlplib.models import build_model, save_official
 from mlplib.profiles import PROFILES
+from mlplib.specs import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "book/index.md", "book/re-run.md", "book/teach.md")
@@ -201,6 +203,10 @@ def check(command: str, place: Path) -> None:
         parse(arguments)
     elif program == "snakemake":
         check_snakemake(arguments, place)
+    elif program == "export":
+        (name,) = (argument.partition("=")[0] for argument in arguments)
+        library = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mlplib").rglob("*.py"))
+        assert f'"{name}"' in library, f"nothing reads {name}"
     else:
         known = ("pip", "jupyter", "source", "pytest", "ruff", "python", "git", "cd")
         assert program in known, f"{program} is not one of {known}"
@@ -216,6 +222,10 @@ def check_snakemake(arguments: list[str], place: Path) -> None:
         install = f"pip install snakemake-executor-plugin-{arguments[at + 1]}"
         assert any(install in block.text for block in blocks("sh")), f"{install} is missing"
         del arguments[at : at + 2]
+    for folder in re.findall(r"official_checkpoints=(\S+)", " ".join(arguments)):
+        (place / folder).mkdir(exist_ok=True)
+        network = build_model(ModelSpec("b-mlp", depth=1, width=8), (16, 16, 3), 4, seed=0)
+        save_official(network, place / folder / "downloaded")
     # An option that takes several values would take the flag for one.
     done = run([f"{place}/.venv/bin/snakemake", "-n", *arguments], place, 3 * MINUTES)
     assert done.returncode == 0, done.stdout
