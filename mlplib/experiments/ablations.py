@@ -10,11 +10,17 @@ from ..profiles import Profile
 from ..runs import Record
 from ..specs import ModelSpec, OptimizerSpec, ProbeSpec, TrainSpec
 from ..stats import Estimate
-from .base import Cell, Figure, run_ids, seeds_cell
-from .choices import (
+from .base import (
+    Cell,
+    Figure,
     accuracy,
-    best_rate,
     effect,
+    run_ids,
+    seeds_cell,
+    weakest,
+)
+from .choices import (
+    best_rate,
     in_words,
     probe_title,
     probes,
@@ -22,7 +28,6 @@ from .choices import (
     setting,
     tuning_probe,
     variant,
-    weakest,
 )
 from .pretraining import data, probe
 

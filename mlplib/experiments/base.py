@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..runs import Record
-from ..stats import Estimate, over_seeds
+from ..stats import Estimate, accuracy_difference, over_seeds
 
 DATASET_TITLES = {
     "shapes-16": "drawn shapes",
@@ -86,6 +86,29 @@ def seeds_cell(
         return []
     ids = run_ids(records)
     return [Cell(item, row, column, over_seeds(list(values.values())), unit, setting, ids)]
+
+
+def accuracy(record: Record) -> float:
+    """Top-1 accuracy in percent on the images that the run was scored on."""
+    return 100 * record.metrics["test_top1"]
+
+
+def effect(first: Sequence[Record], second: Sequence[Record]) -> Estimate | None:
+    """Accuracy of one group minus another's in points, paired by seed; None where they share no seed."""
+    a, b = (by_seed(group, lambda r: r.metrics["test_top1"]) for group in (first, second))
+    if not a.keys() & b.keys():
+        return None
+    return percent(accuracy_difference(a, b, completed(first)[0].data["test_images"]))
+
+
+def weakest(effects: Iterable[Estimate]) -> Estimate:
+    """The smallest effect, which a claim about all cases stands or falls with."""
+    return min(effects, key=lambda found: found.mean)
+
+
+def datasets(records: Iterable[Record]) -> list[str]:
+    """The names of the data sets that runs were scored on, in order of first mention."""
+    return list(dict.fromkeys(record.spec.data_name() for record in records))
 
 
 def top1_at(record: Record, epoch: int) -> float | None:

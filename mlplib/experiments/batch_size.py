@@ -10,8 +10,16 @@ from ..profiles import Profile
 from ..runs import Record
 from ..specs import ProbeSpec, TrainSpec
 from ..stats import Estimate
-from .base import DATASET_TITLES, Cell, Figure, run_ids, seeds_cell
-from .choices import accuracy, best_rate, effect, in_words, probe_title, probes, rate, tuning_probe
+from .base import (
+    DATASET_TITLES,
+    Cell,
+    Figure,
+    accuracy,
+    effect,
+    run_ids,
+    seeds_cell,
+)
+from .choices import best_rate, in_words, probe_title, probes, rate, tuning_probe
 from .pretraining import pretraining_run, probe
 
 TITLE = "Batch size"

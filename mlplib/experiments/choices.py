@@ -7,15 +7,15 @@ pre-trained and then probed on other data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ..data import catalog
 from ..profiles import Profile
 from ..runs import Record
 from ..specs import ProbeSpec, TrainSpec
-from ..stats import Estimate, accuracy_difference
-from .base import DATASET_TITLES, by_seed, completed, percent
+from ..stats import Estimate
+from .base import DATASET_TITLES, accuracy, completed
 from .pretraining import pretraining_run, probe
 
 EPOCHS = {"smoke": 2, "laptop": 6, "gpu": 80, "paper": 800}
@@ -53,11 +53,6 @@ def probes(records: Iterable[Record], *, tuning: bool = False) -> list[Record]:
     ]
 
 
-def accuracy(record: Record) -> float:
-    """Top-1 accuracy in percent on the images that the run was scored on."""
-    return 100 * record.metrics["test_top1"]
-
-
 def rate(record: Record) -> float:
     """The learning rate of the pre-training behind a probe."""
     return record.spec.upstream.optimizer.lr
@@ -80,19 +75,6 @@ def best_rate(tuned: Iterable[Record]) -> float | None:
 
 
 # --------------------------------------------------------------------------- effects
-
-
-def effect(first: Sequence[Record], second: Sequence[Record]) -> Estimate | None:
-    """Accuracy of one group minus another's in points, paired by seed; None where they share no seed."""
-    a, b = (by_seed(group, lambda r: r.metrics["test_top1"]) for group in (first, second))
-    if not a.keys() & b.keys():
-        return None
-    return percent(accuracy_difference(a, b, completed(first)[0].data["test_images"]))
-
-
-def weakest(effects: Iterable[Estimate]) -> Estimate:
-    """The smallest effect, which a claim about all cases stands or falls with."""
-    return min(effects, key=lambda found: found.mean)
 
 
 def in_words(found: Estimate) -> str:

@@ -15,13 +15,17 @@ from .base import (
     DATASET_TITLES,
     Cell,
     Figure,
+    accuracy,
     by_seed,
     checkpoints,
     completed,
+    datasets,
+    effect,
     percent,
     run_ids,
     seeds_cell,
     top1_at,
+    weakest,
 )
 
 TITLE = "Training from scratch"
@@ -115,14 +119,10 @@ def _group(records: Sequence[Record], family: str, dataset: str, da: bool) -> li
     ]
 
 
-def _datasets(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(r.spec.data.name for r in records))
-
-
 def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     """Table 1: test accuracy in percent, mean over seeds."""
     cells = []
-    for dataset in _datasets(records):
+    for dataset in datasets(records):
         column = DATASET_TITLES[dataset]
         for title, family in MODELS.items():
             for da in (False, True):
@@ -150,9 +150,7 @@ def _convnet_cell(group: Sequence[Record], column: str) -> list[Cell]:
     setting = f"{CONVNETS[spec.model.family]}, {spec.epochs} epochs"
     if spec.model.family == STAND_IN:
         setting = f"a stand-in: {setting}, without DA"
-    return seeds_cell(
-        "Table 1", CONVNET_ROW, column, group, lambda r: 100 * r.metrics["test_top1"], "%", setting
-    )
+    return seeds_cell("Table 1", CONVNET_ROW, column, group, accuracy, "%", setting)
 
 
 # --------------------------------------------------------------------------- figure
@@ -223,18 +221,11 @@ def _final(records: Sequence[Record]) -> dict[int, float]:
 def _differences(records: Sequence[Record], first, second) -> dict[str, Estimate]:
     """Accuracy of one group minus another's in points, by data set; groups are (family, da)."""
     found = {}
-    for dataset in _datasets(records):
-        groups = [_group(records, family, dataset, da) for family, da in (first, second)]
-        a, b = (_final(group) for group in groups)
-        if a.keys() & b.keys():
-            images = completed(groups[0])[0].data["test_images"]
-            found[dataset] = percent(accuracy_difference(a, b, images))
+    for dataset in datasets(records):
+        gap = effect(*(_group(records, family, dataset, da) for family, da in (first, second)))
+        if gap is not None:
+            found[dataset] = gap
     return found
-
-
-def _smallest(effects: dict[str, Estimate]) -> Estimate:
-    """The weakest case, which a claim about all cases stands or falls with."""
-    return min(effects.values(), key=lambda e: e.mean)
 
 
 def _note(effects: dict[str, Estimate]) -> str:
@@ -269,7 +260,7 @@ def judge_c01(records: Sequence[Record]) -> Judgement:
     if {key.split("/")[1] for key in effects} != set(MODELS):
         return not_tested("needs runs of both MLPs with and without augmentation")
     ids = run_ids(_mlps(records))
-    return Judgement(worst(verdicts), _smallest(effects), "points from DA", _note(effects), ids)
+    return Judgement(worst(verdicts), weakest(effects.values()), "points from DA", _note(effects), ids)
 
 
 def judge_c02(records: Sequence[Record]) -> Judgement:
@@ -278,15 +269,14 @@ def judge_c02(records: Sequence[Record]) -> Judgement:
     if not effects:
         return not_tested("needs both MLPs with augmentation")
     verdict = worst([judge_sign(effect) for effect in effects.values()])
-    return Judgement(
-        verdict, _smallest(effects), "points, B-MLP over S-MLP", _note(effects), run_ids(_mlps(records))
-    )
+    smallest, ids = weakest(effects.values()), run_ids(_mlps(records))
+    return Judgement(verdict, smallest, "points, B-MLP over S-MLP", _note(effects), ids)
 
 
 def judge_c03(records: Sequence[Record]) -> Judgement:
     """The end of the long runs with DA minus their epoch 1000."""
     effects = {}
-    for dataset in _datasets(records):
+    for dataset in datasets(records):
         for model, family in MODELS.items():
             group = [r for r in completed(_group(records, family, dataset, da=True)) if r.spec.epochs >= 5000]
             early, late = by_seed(group, lambda r: top1_at(r, 1000)), _final(group)
@@ -297,9 +287,8 @@ def judge_c03(records: Sequence[Record]) -> Judgement:
         longest = max((r.spec.epochs for r in _mlps(records)), default=0)
         return not_tested(f"needs 5000 epochs with augmentation; the longest run here has {longest}")
     verdict = worst([judge_sign(effect) for effect in effects.values()])
-    return Judgement(
-        verdict, _smallest(effects), "points from epoch 1000 to 5000", _note(effects), run_ids(_mlps(records))
-    )
+    smallest, ids = weakest(effects.values()), run_ids(_mlps(records))
+    return Judgement(verdict, smallest, "points from epoch 1000 to 5000", _note(effects), ids)
 
 
 def _best_mlp(records: Sequence[Record], dataset: str) -> dict[int, float]:
@@ -321,7 +310,7 @@ def _paper_gap(dataset: str) -> float:
 def judge_c04(records: Sequence[Record]) -> Judgement:
     """The convolutional network minus the best MLP."""
     verdicts, effects = [], {}
-    for dataset in _datasets(records):
+    for dataset in datasets(records):
         convnet, mlp = _final(_convnets(records, dataset)), _best_mlp(records, dataset)
         if convnet.keys() & mlp.keys():
             images = completed(_convnets(records, dataset))[0].data["test_images"]
@@ -334,7 +323,7 @@ def judge_c04(records: Sequence[Record]) -> Judgement:
         verdict = PARTLY if verdict == REPRODUCED else verdict
         note += "; a small CNN without DA stands in for ResNet18, so it is partly at best"
     unit = "points, convolutional network over the best MLP"
-    return Judgement(verdict, _smallest(effects), unit, note, run_ids(records))
+    return Judgement(verdict, weakest(effects.values()), unit, note, run_ids(records))
 
 
 CLAIMS = (

@@ -8,8 +8,17 @@ from ..claims import Claim, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
 from ..runs import Record
 from ..specs import ProbeSpec, RunSpec
-from .base import DATASET_TITLES, Cell, Figure, completed, run_ids, seeds_cell
-from .choices import accuracy, effect, in_words, probe_title, probes, setting, variant
+from .base import (
+    DATASET_TITLES,
+    Cell,
+    Figure,
+    accuracy,
+    completed,
+    effect,
+    run_ids,
+    seeds_cell,
+)
+from .choices import in_words, probe_title, probes, setting, variant
 from .pretraining import probe
 
 TITLE = "Label smoothing"

@@ -21,7 +21,18 @@ from ..profiles import Profile
 from ..runs import Record
 from ..specs import PROBES, CheckpointSpec, FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
 from ..stats import Estimate, accuracy_difference
-from .base import DATASET_TITLES, Cell, Figure, by_seed, completed, percent, run_ids, seeds_cell
+from .base import (
+    DATASET_TITLES,
+    Cell,
+    Figure,
+    accuracy,
+    by_seed,
+    completed,
+    datasets,
+    percent,
+    run_ids,
+    seeds_cell,
+)
 from .pretraining import downstream, fine_tune, from_scratch, pretraining_run, probe
 from .transfer import checkpoint_labels
 
@@ -95,20 +106,12 @@ def _reference(spec: RunSpec) -> str | None:
     return {TrainSpec: SCRATCH, FineTuneSpec: TUNED}.get(type(spec))
 
 
-def _datasets(records: Iterable[Record]) -> list[str]:
-    return list(dict.fromkeys(r.spec.data.name for r in records))
-
-
 def _on(records: Iterable[Record], dataset: str) -> list[Record]:
     return [r for r in records if r.spec.data.name == dataset]
 
 
 def _probes(records: Iterable[Record], read: str, method: str) -> list[Record]:
     return [r for r in records if features(r.spec) == read and r.spec.method == method]
-
-
-def _top1(record: Record) -> float:
-    return 100 * record.metrics["test_top1"]
 
 
 # --------------------------------------------------------------------------- table
@@ -118,7 +121,7 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     """Table 8: test accuracy in percent, mean over seeds; the networks trained whole come last."""
     cells: list[Cell] = []
     labels = checkpoint_labels(records, _checkpoint)
-    for dataset in _datasets(records):
+    for dataset in datasets(records):
         here, column = _on(records, dataset), DATASET_TITLES[dataset]
         for read in FEATURES:
             for method in PROBES:
@@ -135,7 +138,7 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
 
 def _cell(row: str, column: str, group: Sequence[Record]) -> list[Cell]:
     setting = _setting(group[0].spec) if group else ""
-    return seeds_cell("Table 8", row, column, group, _top1, "%", setting)
+    return seeds_cell("Table 8", row, column, group, accuracy, "%", setting)
 
 
 def _setting(spec: RunSpec) -> str:
@@ -169,7 +172,7 @@ def accuracies(records: Sequence[Record]):
                 "features": read,
                 "method": method,
                 "seed": spec.seed,
-                "accuracy": _top1(record),
+                "accuracy": accuracy(record),
                 "run": record.id,
             }
         )
@@ -257,7 +260,7 @@ def _disagreement(records: Sequence[Record]) -> float:
     for record in completed(records):
         if isinstance(record.spec, ProbeSpec) and features(record.spec):
             key = (features(record.spec), record.spec.data, record.spec.seed)
-            found.setdefault(key, []).append(_top1(record))
+            found.setdefault(key, []).append(accuracy(record))
     return max((max(pair) - min(pair) for pair in found.values()), default=0.0)
 
 
@@ -265,19 +268,17 @@ def judge_c17(records: Sequence[Record]) -> Judgement:
     """Probes of the features with DA over the controls and over training from scratch."""
     own = [r for r in records if _checkpoint(r.spec) is None]
     cases = {
-        (dataset, method): _case(_on(own, dataset), method) for dataset in _datasets(own) for method in PROBES
+        (dataset, method): _case(_on(own, dataset), method) for dataset in datasets(own) for method in PROBES
     }
     cases = {key: case for key, case in cases.items() if case is not None}
     if not cases:
         return not_tested("needs probes of pre-trained features and of both controls, and from scratch")
-    datasets = list(dict.fromkeys(dataset for dataset, _ in cases))
-    verdict = worst(
-        [_weaker(case.verdict for (d, _), case in cases.items() if d == name) for name in datasets]
-    )
+    judged = list(dict.fromkeys(dataset for dataset, _ in cases))
+    verdict = worst([_weaker(case.verdict for (d, _), case in cases.items() if d == name) for name in judged])
     effect = min((case.over_controls for case in cases.values()), key=_low)
     weakest = min(cases.values(), key=lambda case: _low(case.scratch))
     note = (
-        f"on {', '.join(DATASET_TITLES[name] for name in datasets)} only, smallest case of both probes; "
+        f"on {', '.join(DATASET_TITLES[name] for name in judged)} only, smallest case of both probes; "
         f"{weakest.scratch.mean:+.1f} points over training from scratch"
     )
     if weakest.tuned is not None:

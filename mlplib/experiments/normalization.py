@@ -11,8 +11,17 @@ from ..profiles import Profile
 from ..runs import Record
 from ..specs import ModelSpec, ProbeSpec
 from ..stats import CONFIDENCE, Estimate
-from .base import Cell, Figure, by_seed, run_ids, seeds_cell
-from .choices import accuracy, effect, in_words, probe_title, probes, setting, variant, weakest
+from .base import (
+    Cell,
+    Figure,
+    accuracy,
+    by_seed,
+    effect,
+    run_ids,
+    seeds_cell,
+    weakest,
+)
+from .choices import in_words, probe_title, probes, setting, variant
 from .pretraining import probe
 
 TITLE = "Layer or batch normalization"

@@ -12,9 +12,18 @@ from ..profiles import Profile
 from ..runs import Record
 from ..scaling import FrontLaw
 from ..specs import FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
-from ..stats import Estimate, accuracy_difference
+from ..stats import Estimate
 from . import scaling_laws
-from .base import DATASET_TITLES, Cell, Figure, by_seed, completed, percent, run_ids, seeds_cell
+from .base import (
+    DATASET_TITLES,
+    Cell,
+    Figure,
+    accuracy,
+    completed,
+    effect,
+    run_ids,
+    seeds_cell,
+)
 from .pretraining import downstream, fine_tune, from_scratch, pretraining_run
 from .scaling_laws import by_task, measured
 
@@ -122,17 +131,13 @@ def probed(records: Sequence[Record], family: str) -> list[Record]:
 # --------------------------------------------------------------------------- table
 
 
-def _top1(record: Record) -> float:
-    return record.metrics["test_top1"]
-
-
 def _accuracy_cells(row: str, groups: dict[str, list[Record]]) -> list[Cell]:
     found = []
     for name, group in groups.items():
         trained = group[0].spec if isinstance(group[0].spec, TrainSpec) else group[0].spec.upstream
         setting = f"{trained.model.name}, {group[0].spec.epochs} epochs"
         column = DATASET_TITLES[name]
-        found += seeds_cell("Table 10", row, column, group, lambda r: 100 * _top1(r), "%", setting)
+        found += seeds_cell("Table 10", row, column, group, accuracy, "%", setting)
     return found
 
 
@@ -163,7 +168,7 @@ def transfer_frame(records: Sequence[Record]):
             "way": way,
             "data": DATASET_TITLES[name],
             "seed": r.spec.seed,
-            "accuracy": 100 * _top1(r),
+            "accuracy": accuracy(r),
             "run": r.id,
         }
         for way, groups in ways.items()
@@ -256,10 +261,9 @@ def gains(first: dict[str, list[Record]], second: dict[str, list[Record]]) -> di
     """Accuracy of the first minus the second in points, by data set, paired by seed."""
     found = {}
     for name in first.keys() & second.keys():
-        a, b = (by_seed(group[name], _top1) for group in (first, second))
-        if a.keys() & b.keys():
-            images = first[name][0].data["test_images"]
-            found[name] = percent(accuracy_difference(a, b, images))
+        gap = effect(first[name], second[name])
+        if gap is not None:
+            found[name] = gap
     return found
 
 

@@ -14,7 +14,20 @@ from ..profiles import Profile
 from ..runs import Record
 from ..specs import CheckpointSpec, DataSpec, EvaluateSpec, FineTuneSpec, RunSpec, TrainSpec
 from ..stats import Estimate, accuracy_difference
-from .base import DATASET_TITLES, Cell, Figure, by_seed, completed, percent, run_ids, seeds_cell
+from .base import (
+    DATASET_TITLES,
+    Cell,
+    Figure,
+    accuracy,
+    by_seed,
+    completed,
+    datasets,
+    effect,
+    percent,
+    run_ids,
+    seeds_cell,
+    weakest,
+)
 from .pretraining import downstream, fine_tune, from_scratch, pretraining_run
 
 TITLE = "Transfer"
@@ -107,10 +120,6 @@ def _checkpoint(spec: RunSpec) -> CheckpointSpec | None:
     return start if isinstance(start, CheckpointSpec) else None
 
 
-def _datasets(records: Iterable[Record]) -> list[str]:
-    return list(dict.fromkeys(r.spec.data_name() for r in records))
-
-
 def _group(records: Iterable[Record], kind: type[RunSpec], arm: str, dataset: str) -> list[Record]:
     return [
         r
@@ -143,11 +152,11 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     cells: list[Cell] = []
     own, labels = profile.pretrain_model, checkpoint_labels(records)
     rows = {SCRATCH: f"{own}, from scratch", WITHOUT_DA: f"{own}, no DA in pre-training", WITH_DA: own}
-    for dataset in _datasets(records):
+    for dataset in datasets(records):
         column = DATASET_TITLES[dataset]
         for arm, row in rows.items():
             group = _trained(records, arm, dataset)
-            cells += seeds_cell("Table 2", row, column, group, _top1, "%", _setting(group))
+            cells += seeds_cell("Table 2", row, column, group, accuracy, "%", _setting(group))
             cells += _evaluated(row, column, _group(records, EvaluateSpec, arm, dataset))
         for checkpoint, label in labels.items():
             alone = label == f"official {checkpoint.name}" and checkpoint.name != own
@@ -156,18 +165,16 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
                 r for r in records if _checkpoint(r.spec) == checkpoint and r.spec.data_name() == dataset
             ]
             tuned = [r for r in of_it if isinstance(r.spec, FineTuneSpec)]
-            cells += seeds_cell("Table 2", row, column, tuned, _top1, "%", _setting(tuned))
+            cells += seeds_cell("Table 2", row, column, tuned, accuracy, "%", _setting(tuned))
             looks = [r for r in of_it if isinstance(r.spec, EvaluateSpec)]
             cells += _evaluated(row, column, [r for r in looks if isinstance(r.spec.trained, FineTuneSpec)])
             as_it_is = [r for r in looks if isinstance(r.spec.trained, CheckpointSpec)]
             row += ", not fine-tuned"
-            cells += seeds_cell("Table 2", row, column, as_it_is, _top1, "%", "official weights as they are")
+            cells += seeds_cell(
+                "Table 2", row, column, as_it_is, accuracy, "%", "official weights as they are"
+            )
             cells += _evaluated(row, column, as_it_is)
     return cells
-
-
-def _top1(record: Record) -> float:
-    return 100 * record.metrics["test_top1"]
 
 
 def _setting(group: Sequence[Record]) -> str:
@@ -218,7 +225,7 @@ def accuracies(records: Sequence[Record]):
                 "data": DATASET_TITLES[record.spec.data.name],
                 "network": _arm(record.spec) or labels[_checkpoint(record.spec)],
                 "seed": record.spec.seed,
-                "accuracy": _top1(record),
+                "accuracy": accuracy(record),
                 "run": record.id,
             }
         )
@@ -303,29 +310,22 @@ FIGURES = {
 def _differences(records: Sequence[Record], first: str, second: str) -> dict[str, Estimate]:
     """Accuracy of one arm minus another's in points, by data set, paired by seed."""
     found = {}
-    for dataset in _datasets(records):
-        groups = [_trained(records, arm, dataset) for arm in (first, second)]
-        a, b = (by_seed(group, lambda r: r.metrics["test_top1"]) for group in groups)
-        if a.keys() & b.keys():
-            images = completed(groups[0])[0].data["test_images"]
-            found[dataset] = percent(accuracy_difference(a, b, images))
+    for dataset in datasets(records):
+        gap = effect(*(_trained(records, arm, dataset) for arm in (first, second)))
+        if gap is not None:
+            found[dataset] = gap
     return found
 
 
 def _gains(records: Sequence[Record], first: str, second: str) -> dict[str, Estimate]:
     """One metric minus another of the same evaluations after pre-training with DA, in points, by data set."""
     found = {}
-    for dataset in _datasets(records):
+    for dataset in datasets(records):
         group = completed(_group(records, EvaluateSpec, WITH_DA, dataset))
         a, b = (by_seed(group, lambda r, m=metric: r.metrics.get(m)) for metric in (first, second))
         if a.keys() & b.keys():
             found[dataset] = percent(accuracy_difference(a, b, group[0].data["test_images"]))
     return found
-
-
-def _smallest(effects: dict[str, Estimate]) -> Estimate:
-    """The weakest case, which a claim about all cases stands or falls with."""
-    return min(effects.values(), key=lambda e: e.mean)
 
 
 def _names(effects: Iterable[str]) -> str:
@@ -367,7 +367,9 @@ def judge_c05(records: Sequence[Record]) -> Judgement:
         f"pre-trained on {DATASET_TITLES[upstream.data.name]} for {upstream.epochs} epochs; on "
         f"{_names(effects)} only; the effect shown is the smallest case"
     )
-    return Judgement(worst(verdicts), _smallest(effects), "points over from scratch", note, _used(records))
+    return Judgement(
+        worst(verdicts), weakest(effects.values()), "points over from scratch", note, _used(records)
+    )
 
 
 C06_POINTS = 30.0
@@ -388,7 +390,9 @@ def judge_c06(records: Sequence[Record]) -> Judgement:
         f"on {_names(effects)} only; the effect shown is the smallest case, "
         f"on {DATASET_TITLES[where]} it is {effects[where].mean:+.1f} points"
     )
-    return Judgement(verdict, _smallest(effects), "points from DA in pre-training", note, _used(records))
+    return Judgement(
+        verdict, weakest(effects.values()), "points from DA in pre-training", note, _used(records)
+    )
 
 
 def judge_c07(records: Sequence[Record]) -> Judgement:
@@ -406,7 +410,7 @@ def judge_c07(records: Sequence[Record]) -> Judgement:
         most = all(there.mean >= effect.mean for effect in effects.values())
         verdict = judge_sign(there, enough=_paper_tta_gain()) if most else PARTLY
         note += f"; on ImageNet it is {there.mean:+.1f} points"
-    return Judgement(verdict, _smallest(effects), "points from TTA", note, _used(records))
+    return Judgement(verdict, weakest(effects.values()), "points from TTA", note, _used(records))
 
 
 def _paper_tta_gain() -> float:
