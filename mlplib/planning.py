@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from . import machine
+from . import machine, scaling
 from .data import catalog
-from .models import count_macs, outline
 from .runs import Record, RunStore
-from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ModelSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
+from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
 
 ASSUMED_FRACTION = 0.4
 """Share of the matrix-product rate that a run is taken to reach where the store has none of its kind on this
@@ -73,7 +72,7 @@ def training_flops(spec: RunSpec) -> float:
     ``2 x`` where it only looks. Norms, activations and the small heads of probes are not counted.
     """
     if isinstance(spec, TrainSpec):
-        return 6.0 * _forward_macs(spec.model, spec.data) * _images_seen(spec)
+        return 6.0 * scaling.model_size(spec).forward_macs * _images_seen(spec)
     if isinstance(spec, FineTuneSpec):
         return 6.0 * _upstream_macs(spec.upstream, spec.data) * _images_seen(spec)
     if isinstance(spec, EvaluateSpec):
@@ -90,26 +89,15 @@ def training_flops(spec: RunSpec) -> float:
 
 
 def _images_seen(spec: TrainSpec | FineTuneSpec) -> int:
-    images = spec.data.examples or catalog.find(spec.data.name).train - (spec.data.held_out or 0)
-    return images // spec.batch_size * spec.batch_size * spec.epochs
-
-
-def _forward_macs(model: ModelSpec, data: DataSpec) -> int:
-    entry = catalog.find(data.name)
-    side = data.resolution or entry.image_size
-    return _macs(model, side, entry.class_count)
-
-
-@functools.lru_cache
-def _macs(model: ModelSpec, side: int, classes: int) -> int:
-    return count_macs(outline(model, (side, side, 3), classes), (side, side, 3))
+    return scaling.images_per_epoch(spec) * spec.epochs
 
 
 def _upstream_macs(upstream: RunSpec, data: DataSpec) -> int:
     """Of the network that ``upstream`` left; 0 for a checkpoint, whose size is known only once it is read."""
     while isinstance(upstream, FineTuneSpec):
         upstream = upstream.upstream
-    return _forward_macs(upstream.model, data) if isinstance(upstream, TrainSpec) else 0
+    known = isinstance(upstream, TrainSpec)
+    return scaling.network_size(upstream.model, data).forward_macs if known else 0
 
 
 def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Plan:

@@ -179,11 +179,16 @@ def filter_measures(frame) -> Figure:
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlabel(measure)
         axes.locator_params(axis="x", nbins=4)
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-    row[0].set_yticks(range(len(conditions)), [_two_lines(name) for name in conditions])
-    row[0].set_ylim(len(conditions) - 0.5, -0.5)
+        name_rows(axes, [_two_lines(name) for name in conditions])
     return figure
+
+
+def name_rows(axes, names: Sequence[str]) -> None:
+    """Names down the left side, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
 
 
 def _two_lines(name: str) -> str:

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from .plots import BLUE, GREEN, INK, ORANGE, PALETTE, new_figure, nothing_to_draw, styled
+from .plots import BLUE, GREEN, INK, ORANGE, PALETTE, name_rows, new_figure, nothing_to_draw, styled
 from .stats import over_seeds
 
 PARTS = {"block": BLUE, "recipe": ORANGE}
@@ -46,7 +46,7 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
         axes.set_title(panel.replace(", ", ",\n"))
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=4)
-    _rows(grid[0], rows)
+    name_rows(grid[0], rows)
     grid[0].set_ylabel(y_label)
     return figure
 
@@ -70,7 +70,7 @@ def differences(frame, label: str) -> Figure:
         part = frame[frame["change"] == name]
         mean, low, high = part[["mean", "low", "high"]].iloc[0]
         _dots(axes, place, part["difference"].tolist(), mean, low, high, PARTS[part["part"].iloc[0]])
-    _rows(axes, rows)
+    name_rows(axes, rows)
     for tick, name in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_color(PARTS[frame.loc[frame["change"] == name, "part"].iloc[0]])
     axes.set_xlabel(label)
@@ -87,13 +87,6 @@ def _dots(axes, place: int, values: Sequence[float], mean: float, low, high, col
     if len(values) > 1:
         below = place + 0.24 + 0 * np.asarray(values)
         axes.plot(values, below, "o", color=color, markersize=3, alpha=0.8)
-
-
-def _rows(axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
 
 
 # --------------------------------------------------------------------------- lines

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from .plots import BLUE, INK, KNOWN_COLORS, MUTED, ORANGE, new_figure, nothing_to_draw, styled
+from .plots import BLUE, INK, KNOWN_COLORS, MUTED, ORANGE, name_rows, new_figure, nothing_to_draw, styled
 from .powerlaw import POWER_LAW, SATURATING, Fit
 
 FAMILIES = {"b-mlp": "B-MLP", "s-mlp": "S-MLP"}
@@ -212,10 +212,7 @@ def exponents(rows: Sequence[Mapping], label: str) -> Figure:
         axes.plot(row["value"], place, "o", color=BLUE, alpha=alpha, markersize=6)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(label)
-    axes.set_yticks(range(len(rows)), [_row_label(row) for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    name_rows(axes, [_row_label(row) for row in rows])
     handles = [Line2D([], [], color=BLUE, marker="o", label="measured")]
     if any(row["paper"] is not None for row in rows):
         handles.append(Line2D([], [], color=ORANGE, marker="x", mew=2, ms=8, linestyle="", label="the paper"))

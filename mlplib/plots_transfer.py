@@ -8,7 +8,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .plots import BLUE, GOLD, GREEN, INK, MUTED, ORANGE, PALETTE, PINK, new_figure, nothing_to_draw, styled
+from .plots import (
+    BLUE,
+    GOLD,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PALETTE,
+    PINK,
+    name_rows,
+    new_figure,
+    nothing_to_draw,
+    styled,
+)
 
 ARM_COLORS = (GREEN, ORANGE, BLUE)
 """Of a network from scratch, pre-trained without augmentation, and with it."""
@@ -23,14 +36,6 @@ def _panels(frame, height: float, **options):
     for (axes,), dataset in zip(grid, datasets, strict=True):
         axes.set_title(dataset)
     return figure, {dataset: axes for (axes,), dataset in zip(grid, datasets, strict=True)}
-
-
-def _rows(axes, names: Sequence[str]) -> None:
-    """Names down the left side, the first on top."""
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
 
 
 def _offsets(count: int, step: float = 0.1) -> np.ndarray:
@@ -62,7 +67,7 @@ def paired_dots(frame, first: Sequence[str]) -> Figure:
             axes.plot(values[joined], places[: len(joined)], color=MUTED, linewidth=0.8, alpha=0.7)
             for name, value, place in zip(names, values, places, strict=True):
                 axes.plot(value, place, "o", color=colors.get(name, PINK), markersize=7)
-        _rows(axes, names)
+        name_rows(axes, names)
     axes.set_xlabel("test accuracy (%)")
     return figure
 
@@ -125,7 +130,7 @@ def probes(frame, references) -> Figure:
                 values = part[(part["features"] == name) & (part["method"] == method)].sort_values("seed")
                 places = place + side + _offsets(len(values), 0.06)
                 axes.plot(values["accuracy"], places, "o", color=METHOD_COLORS[method], markersize=6)
-        _rows(axes, names)
+        name_rows(axes, names)
     axes.set_xlabel("test accuracy (%)")
     lines = [
         Line2D([], [], color=METHOD_COLORS[m], marker="o", linestyle="", label=f"{m} probe") for m in methods

@@ -25,7 +25,7 @@ from .powerlaw import (
     fit_saturating,
     line,
 )
-from .specs import ModelSpec, TrainSpec
+from .specs import DataSpec, FineTuneSpec, ModelSpec, TrainSpec
 from .stats import Estimate, confidence
 
 PASSES = 3
@@ -69,10 +69,15 @@ class ModelSize:
 
 def model_size(spec: TrainSpec) -> ModelSize:
     """How large the network of a training is, for the images and classes that it is trained on."""
+    return network_size(spec.model, spec.data)
+
+
+def network_size(model: ModelSpec, data: DataSpec) -> ModelSize:
+    """How large a network is for the images and classes of a data set."""
     from .data import catalog
 
-    entry = catalog.find(spec.data.name)
-    return _model_size(spec.model, spec.data.resolution or entry.image_size, entry.class_count)
+    entry = catalog.find(data.name)
+    return _model_size(model, data.resolution or entry.image_size, entry.class_count)
 
 
 @functools.lru_cache
@@ -84,12 +89,12 @@ def _model_size(model: ModelSpec, side: int, classes: int) -> ModelSize:
     return ModelSize(count_parameters(network), count_macs(network, shape))
 
 
-def images_per_epoch(spec: TrainSpec) -> int:
+def images_per_epoch(spec: TrainSpec | FineTuneSpec) -> int:
     """Images that an epoch trains on: whole batches only."""
     return training_images(spec) // spec.batch_size * spec.batch_size
 
 
-def training_images(spec: TrainSpec) -> int:
+def training_images(spec: TrainSpec | FineTuneSpec) -> int:
     """N: the number of different images of a training."""
     from .data import catalog
 
