@@ -1,0 +1,75 @@
+"""mlplib data: get, list and check the data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..errors import MlplibError
+from .options import out
+
+app = typer.Typer(help="Get, list and check the data sets.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_():
+    """List every data set with its size and whether it is here already."""
+    from ..data.status import describe, names
+
+    def number(value: int | None) -> str:
+        return "" if value is None else f"{value:,}"
+
+    table = Table(
+        title="Data sets",
+        title_justify="left",
+        caption="To get one: mlplib data prepare <name>",
+        caption_justify="left",
+    )
+    for heading in ("name", "what", "train", "test", "size", "here"):
+        table.add_column(heading, no_wrap=heading not in ("what", "here"))
+    for name in names():
+        found = describe(name)
+        size = f"{found['image_size']} px" if found["image_size"] else ""
+        counts = (number(found[key]) for key in ("train", "test"))
+        here = "yes" if found["ready"] else "no"
+        if found["skipped"]:
+            here += f", without {found['skipped']} unreadable images"
+        table.add_row(name, found["title"], *counts, size, here)
+    out.print(table)
+
+
+@app.command("prepare")
+def prepare(
+    names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable", help="Leave out image files that cannot be read. Their number is recorded."
+        ),
+    ] = False,
+):
+    """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
+    from ..data.status import prepare
+    from ..progress import bars
+
+    for name in names:
+        skipped = prepare(name, progress=bars(), skip_unreadable=skip_unreadable)["skipped"]
+        out.print(f"{name} is ready" + (f", without {skipped} unreadable images" if skipped else ""))
+
+
+@app.command("verify")
+def verify(names: Annotated[list[str], typer.Argument(help="Data sets by name.")]):
+    """Read the cached copies whole and compare them with their known hashes."""
+    from ..data.status import verify
+
+    damaged = False
+    for name in names:
+        found = verify(name)
+        damaged |= not found["ok"]
+        for check in found["checks"]:
+            state = "ok" if check["ok"] else f"WRONG: {check['found']} instead of {check['expected']}"
+            out.print(f"{name}: {check['check']}: {state}")
+    if damaged:
+        raise MlplibError("the data differ from what is known of them: see the lines above")
