@@ -44,6 +44,7 @@ class Executor:
         device: where to compute; the GPU if there is one by default.
         progress: see :mod:`mlplib.progress`.
         say: called with one line when there is something to say.
+        micro_batch, compiled, checkpoint_every: as in :func:`mlplib.training.train`.
         stop: asked at every safe point.
         checkpoints: where the files of :class:`~mlplib.specs.CheckpointSpec` lie, by their sha-256.
     """
@@ -53,6 +54,7 @@ class Executor:
     progress: object = quiet
     say: object = print
     micro_batch: int | None = None
+    compiled: bool | None = None
     checkpoint_every: float = 60.0
     stop: StopRequest = field(default_factory=StopRequest)
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
@@ -162,8 +164,10 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
         start=start,
         device=executor.device,
         micro_batch=executor.micro_batch,
+        compiled=executor.compiled,
         checkpoint_every=executor.checkpoint_every,
         progress=executor.progress,
+        say=executor.say,
         stop=executor.stop,
     )
     return Record(

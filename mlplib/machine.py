@@ -11,6 +11,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -49,10 +51,31 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def pick_precision(wanted: str, device: torch.device) -> str:
-    """``bf16`` or ``fp32``: what ``auto`` means on this device."""
+    """``wanted``; for ``auto`` what this device is best at, ``bf16`` or ``fp32``.
+
+    Raises:
+        MlplibError: TensorFloat-32 on a device that knows no such numbers.
+    """
     if wanted == "auto":
         return "bf16" if has_bf16(device) else "fp32"
+    if wanted == "tf32" and device.type != "cuda":
+        raise MlplibError("precision tf32 is for NVIDIA GPUs: choose auto, bf16 or fp32")
     return wanted
+
+
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Let products and convolutions of float32 round their factors to TensorFloat-32 where ``precision`` is
+    ``tf32``, and never otherwise. It means something on NVIDIA GPUs only.
+    """
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @functools.lru_cache
@@ -83,19 +106,20 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
     """The device's matrix-product rate in FLOP/s: best-case square product, median of ``repeats``.
 
     Args:
-        precision: ``bf16`` or ``fp32``.
+        precision: ``bf16``, ``tf32`` or ``fp32``.
         size: side of the matrices; 0 takes 2048 on a CPU and 8192 on a GPU.
     """
     size = size or (8192 if device.type == "cuda" else 2048)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = []
-    for _ in range(2 + repeats):
-        synchronize(device)
-        start = time.perf_counter()
-        left @ right
-        synchronize(device)
-        seconds.append(time.perf_counter() - start)
+    with products_in(precision):
+        for _ in range(2 + repeats):
+            synchronize(device)
+            start = time.perf_counter()
+            left @ right
+            synchronize(device)
+            seconds.append(time.perf_counter() - start)
     return 2 * size**3 / statistics.median(seconds[2:])
 
 

@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from .specs import OptimizerSpec
 
+CHUNK = 2**19
+"""Numbers of a large tensor that Lion takes at a time on a CPU. Its seven passes over them then find them in
+the cache (2 MiB for each of three float32 arrays), and memory is read and written once: on 2 virtual cores
+13.6 M parameters took 6.6 ms a step where whole tensors took 11.4 ms, and casts another 6 ms."""
+
 
 class Lion(torch.optim.Optimizer):
-    """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2), all tensors of a group in a few fused calls.
+    """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
 
     For gradient g, momentum m and parameter w: ``u = sign(beta1 m + (1 - beta1) g)``;
     ``w <- w - lr (u + weight_decay w)``; ``m <- beta2 m + (1 - beta2) g``.
 
     Args:
         params: parameters or parameter groups, float tensors of any shape.
-        lr: learning rate; every weight moves by exactly this much a step (before decay).
+        lr: learning rate; every weight moves by exactly this much a step (before decay). A scalar tensor on
+            the parameters' device will do, too: then no number of a step comes from Python, and it can be
+            recorded as a CUDA graph.
         betas: (beta1, beta2), both in [0, 1).
         weight_decay: decoupled weight decay.
+        copies: for some parameters a copy of lower precision that the network computes with. It is where the
+            gradient is taken from if the parameter itself has none, and is written anew in the same pass.
     """
 
     def __init__(
         self,
         params: Iterable,
-        lr: float = 1e-4,
+        lr: float | Tensor = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        copies: Mapping[Tensor, Tensor] | None = None,
     ):
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
+        self.copies = copies or {}
+        self.fused: Callable[..., None] = _lion_step
+        """What moves many tensors at once: :func:`_lion_step`, or the same compiled."""
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -44,29 +57,79 @@ class Lion(torch.optim.Optimizer):
             self._step_group(group)
         return loss
 
+    def prepare(self) -> None:
+        """Make every momentum now, zero as before the first step, where there is none yet."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                self._momentum(p)
+
+    def _momentum(self, p: Tensor) -> Tensor:
+        if not self.state[p]:
+            self.state[p]["momentum"] = torch.zeros_like(p)
+        return self.state[p]["momentum"]
+
     def _step_group(self, group: dict) -> None:
-        params = [p for p in group["params"] if p.grad is not None]
-        if not params:
-            return
-        grads = [p.grad for p in params]
-        for p in params:
-            if not self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
-        momenta = [self.state[p]["momentum"] for p in params]
-        lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
+        rates = group["lr"], 1 - group["lr"] * group["weight_decay"], *group["betas"]
+        together: list[tuple] = []
+        for p in group["params"]:
+            copy = self.copies.get(p)
+            grad = copy.grad if p.grad is None and copy is not None else p.grad
+            if grad is None:
+                continue
+            tensors = (p, grad, self._momentum(p), copy)
+            if p.device.type == "cpu" and p.dtype == torch.float32 and p.numel() >= CHUNK // 8:
+                _lion_chunks(*tensors, *rates)
+            else:
+                together.append(tensors)
+        if together:
+            params, grads, momenta, copies = map(list, zip(*together, strict=True))
+            self.fused(params, grads, momenta, copies, *rates)
 
-        update = torch._foreach_lerp(grads, momenta, beta1)
-        torch._foreach_sign_(update)
-        if decay:
-            torch._foreach_mul_(params, 1 - lr * decay)
-        torch._foreach_add_(params, update, alpha=-lr)
-        torch._foreach_lerp_(momenta, grads, 1 - beta2)
+
+def _lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: float) -> None:
+    """Lion for whole tensors, in a few calls over all of them. ``shrink`` is 1 - lr x weight decay."""
+    grads = [grad.to(m.dtype) for grad, m in zip(grads, momenta, strict=True)]
+    update = torch._foreach_lerp(grads, momenta, beta1)
+    torch._foreach_sign_(update)
+    torch._foreach_mul_(params, shrink)
+    torch._foreach_mul_(update, -lr)  # exact, since the update is -1, 0 or 1
+    torch._foreach_add_(params, update)
+    torch._foreach_lerp_(momenta, grads, 1 - beta2)
+    pairs = [(copy, p) for copy, p in zip(copies, params, strict=True) if copy is not None]
+    if pairs:
+        torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
 
 
-def build_optimizer(parameters: Iterable[Tensor] | list[dict], spec: OptimizerSpec) -> torch.optim.Optimizer:
-    """The optimizer that ``spec`` names, over parameters or torch's parameter groups."""
+def _lion_chunks(param, grad, momentum, copy, lr, shrink, beta1: float, beta2: float) -> None:
+    """Lion for a large tensor on a CPU, :data:`CHUNK` numbers at a time; the bits are those of
+    :func:`_lion_step`.
+    """
+    flat = [None if t is None else t.view(-1) for t in (param, grad.contiguous(), momentum, copy)]
+    size = min(CHUNK, param.numel())
+    update, widened = (torch.empty(size, dtype=momentum.dtype) for _ in range(2))
+    for first in range(0, param.numel(), size):
+        p, g, m, low = (None if t is None else t[first : first + size] for t in flat)
+        u = update[: len(p)]
+        if g.dtype != m.dtype:
+            g = widened[: len(p)].copy_(g)
+        torch.lerp(g, m, beta1, out=u).sign_()
+        p.mul_(shrink).add_(u, alpha=-float(lr))
+        m.lerp_(g, 1 - beta2)
+        if low is not None:
+            low.copy_(p)
+
+
+def build_optimizer(
+    parameters: Iterable[Tensor] | list[dict],
+    spec: OptimizerSpec,
+    copies: Mapping[Tensor, Tensor] | None = None,
+) -> torch.optim.Optimizer:
+    """The optimizer that ``spec`` names, over parameters or torch's parameter groups.
+
+    ``copies``: see :class:`Lion`; the others know nothing of them.
+    """
     if spec.name == "lion":
-        return Lion(parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay)
+        return Lion(parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, copies=copies)
     if spec.name == "adamw":
         return torch.optim.AdamW(parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay)
     return torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)

@@ -23,7 +23,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from . import machine
+from . import machine, memory
 from .errors import Interrupted
 from .models import build_model, count_macs, count_parameters
 from .progress import quiet
@@ -89,7 +89,7 @@ def measure(
     start = time.monotonic()
     with stop.listening(), progress(1 + len(spec.batch_sizes), spec.slug()) as bar:
         bench = Bench(spec, device, precision, stop)
-        with torch.inference_mode(), fastest_kernels():
+        with torch.inference_mode(), fastest_kernels(), machine.products_in(precision):
             started = time.monotonic()
             latency = bench.latency(started + LATENCY_SHARE * spec.seconds)
             bar.advance(1)
@@ -205,7 +205,7 @@ class Bench:
             entry |= self._one_pass(batch.resident)
             entry["seconds"] = self.in_turns(batch.works(), deadline)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not memory.is_out_of_memory(error):
                 raise
             entry = {"batch_size": size, "outcome": NO_MEMORY}
         return entry
@@ -256,12 +256,6 @@ class Batch:
     def _normalized(self, pixels: Tensor) -> Tensor:
         mean, deviation = self.scale
         return pixels.to(self.dtype).sub_(mean).div_(deviation)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """A GPU's own memory has an exception for it, the host's and pinned memory have words only."""
-    words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in words or "out of memory" in words
 
 
 # --------------------------------------------------------------------------- memory of a pass

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,15 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import baselines, machine, weights
+from . import acceleration, machine, memory, weights
 from .data import ImageDataset
 from .data.resident import Batch, ResidentData, put_on_device
+from .engine import Engine
 from .errors import Interrupted, MlplibError
 from .files import replacing
 from .models import build_model, count_macs, count_parameters, outline
-from .optim import build_optimizer, learning_rate
+from .optim import learning_rate
 from .progress import quiet
-from .specs import BASELINES, FineTuneSpec, ModelSpec, TrainSpec
+from .specs import FineTuneSpec, ModelSpec, TrainSpec
 from .stopping import StopRequest
 
 CHECKPOINT = "checkpoint.pt"
@@ -79,8 +80,7 @@ class TrainState:
     ``sums``: float64 (3,) on the device: loss, correct predictions and images of the epoch under way.
     """
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
+    engine: Engine
     sums: Tensor
     epoch: int = 0
     batch: int = 0
@@ -90,6 +90,10 @@ class TrainState:
     history: dict = field(
         default_factory=lambda: {"epoch": [], "train_loss": [], "train_accuracy": [], "test": []}
     )
+
+    @property
+    def model(self) -> nn.Module:
+        return self.engine.model
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,10 @@ def train(
     start: Start | None = None,
     device: torch.device | None = None,
     micro_batch: int | None = None,
+    compiled: bool | None = None,
     checkpoint_every: float = 60.0,
     progress=quiet,
+    say: Callable[[str], None] = print,
     stop: StopRequest | None = None,
 ) -> Trained:
     """Train one model as ``spec`` says, resuming from the checkpoint in ``folder`` if there is one.
@@ -125,8 +131,11 @@ def train(
         start: the network to start from; None draws the weights of ``spec.model``.
         micro_batch: images per forward and backward pass; gradients add up to the batch's. None lets
             memory decide.
+        compiled: compile forward and backward pass. None: on a GPU, where the run is long enough
+            (:func:`mlplib.acceleration.worth_compiling`).
         checkpoint_every: seconds between checkpoints.
         progress: see :mod:`mlplib.progress`.
+        say: called with one line when there is something to say.
         stop: asked between batches; when it says so, a checkpoint is written and :class:`Interrupted` raised.
     Raises:
         MlplibError: a batch larger than the data, or storage that cannot be written to.
@@ -136,18 +145,20 @@ def train(
     machine.keep_freed_memory()
     precision = machine.pick_precision(spec.precision, device)
     data = put_on_device(dataset, spec.data, device)
-    loop = Loop(spec, data, device, precision, micro_batch, start)
+    loop = Loop(spec, data, device, precision, micro_batch, start, compiled=compiled, say=say)
     state = loop.fresh_state()
     if folder is not None:
-        # Sums of other parts round differently: a resumed run keeps its micro-batches so as to end with
-        # the same bits.
-        loop.micro_batch = load_checkpoint(folder / CHECKPOINT, state, spec) or loop.micro_batch
+        load_checkpoint(folder / CHECKPOINT, state, spec)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
     stop = stop or StopRequest()
     steps = len(data.train) // spec.batch_size
-    with stop.listening(), progress(spec.epochs * steps, spec.slug()) as bar:
+    with (
+        stop.listening(),
+        machine.products_in(precision),
+        progress(spec.epochs * steps, spec.slug()) as bar,
+    ):
         bar.advance(state.epoch * steps + state.batch)
         _run(loop, state, folder, checkpoint_every, bar, stop)
     return _finish(loop, state, dataset, folder)
@@ -174,7 +185,7 @@ def _run(
                 continue
             lap()
             if folder is not None:
-                save_checkpoint(folder / CHECKPOINT, state, loop.spec, loop.micro_batch)
+                save_checkpoint(folder / CHECKPOINT, state, loop.spec)
             saved = mark = time.monotonic()
             if stop:
                 raise Interrupted(
@@ -199,6 +210,10 @@ class Loop:
         precision: str,
         micro_batch: int | None,
         start: Start | None = None,
+        *,
+        compiled: bool | None = None,
+        graphs: bool = True,
+        say: Callable[[str], None] = print,
     ):
         if spec.batch_size > len(data.train):
             raise MlplibError(
@@ -209,8 +224,19 @@ class Loop:
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.start = start or Start(spec.model)
         self.keep_at = getattr(spec, "keep_at", ())
-        self.micro_batch = _pick_micro_batch(
-            self.start.model, spec.batch_size, data.image_shape, device, micro_batch
+        self.steps = len(data.train) // spec.batch_size
+        if compiled is None:
+            compiled = acceleration.worth_compiling(device, self.steps * spec.epochs)
+        self.settings = dict(
+            precision=precision,
+            label_smoothing=spec.label_smoothing,
+            micro_batch=memory.pick_micro_batch(
+                self.start.model, spec.batch_size, data.image_shape, device, micro_batch
+            ),
+            whole=memory.whole_batches_only(self.start.model),
+            compiled=compiled,
+            graphs=graphs,
+            say=say,
         )
         self.schedules = [spec.optimizer]  # of each parameter group: the head's first, then the body's
         if isinstance(spec, FineTuneSpec):
@@ -223,8 +249,8 @@ class Loop:
         groups = list(model.parameters())
         if len(self.schedules) > 1:
             groups = [{"params": part} for part in _head_and_body(model)]
-        optimizer = build_optimizer(groups, self.spec.optimizer)
-        return TrainState(model, optimizer, torch.zeros(3, dtype=torch.float64, device=self.device))
+        engine = Engine(model, groups, self.spec.optimizer, **self.settings)
+        return TrainState(engine, torch.zeros(3, dtype=torch.float64, device=self.device))
 
     def batches(self, state: TrainState):
         spec = self.spec
@@ -234,43 +260,17 @@ class Loop:
 
     def step(self, state: TrainState, batch: Batch) -> None:
         """One optimizer step on one batch."""
-        spec, model = self.spec, state.model
-        steps = len(self.data.train) // spec.batch_size
-        model.train()
+        spec = self.spec
+        state.model.train()
         if self.start.model.dropout > 0:
             torch.manual_seed(_step_seed(spec.seed, state.epoch, state.batch))
-        loss, correct = self._gradients(model, batch)
-        if spec.optimizer.clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), spec.optimizer.clip)
-        for group, schedule in zip(state.optimizer.param_groups, self.schedules, strict=True):
-            group["lr"] = learning_rate(schedule, state.epoch + state.batch / steps, spec.epochs)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        epoch = state.epoch + state.batch / self.steps
+        rates = [learning_rate(schedule, epoch, spec.epochs) for schedule in self.schedules]
+        loss, correct = state.engine.step(batch, rates)
         count = len(batch.labels)
         state.sums += torch.stack((loss * count, correct, torch.full_like(loss, count))).to(torch.float64)
         state.batch += 1
         state.images += count
-
-    def _gradients(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Leave the gradient of the batch's mean loss in the parameters;
-        give that loss and the correct predictions.
-        """
-        count = len(batch.labels)
-        losses, corrects = [], []
-        for first in range(0, count, self.micro_batch):
-            part = slice(first, first + self.micro_batch)
-            labels, partner_labels = batch.labels[part], batch.partner_labels[part]
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-                logits = model(batch.images[part])
-            loss = mixed_cross_entropy(
-                logits.float(), labels, partner_labels, batch.lam, self.spec.label_smoothing
-            )
-            loss = loss * (len(labels) / count)
-            loss.backward()
-            dominant = labels if batch.lam >= 0.5 else partner_labels
-            losses.append(loss.detach())
-            corrects.append((logits.detach().argmax(1) == dominant).sum())
-        return torch.stack(losses).sum(), torch.stack(corrects).sum()
 
     def end_epoch(self, state: TrainState) -> None:
         """Move the epoch's sums to the history, evaluate if this epoch is one to evaluate at."""
@@ -295,23 +295,6 @@ def _head_and_body(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parame
     return tuple([p for name, p in named if name.startswith(HEAD) == head] for head in (True, False))
 
 
-def mixed_cross_entropy(
-    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float, smoothing: float
-) -> Tensor:
-    """Cross-entropy against both labels of a MixUp pair,
-    weighted ``lam`` and ``1 - lam``, with label smoothing.
-
-    Args:
-        logits: float32 (B, classes). labels, partner_labels: int64 (B,).
-    Returns:
-        the mean over the batch, a scalar.
-    """
-    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    if lam == 1:
-        return loss
-    return lam * loss + (1 - lam) * F.cross_entropy(logits, partner_labels, label_smoothing=smoothing)
-
-
 @torch.no_grad()
 def evaluate(model: nn.Module, batches) -> dict[str, float]:
     """Top-1 and top-5 accuracy (fractions) and mean cross-entropy without smoothing (nats), in float32.
@@ -320,13 +303,14 @@ def evaluate(model: nn.Module, batches) -> dict[str, float]:
     """
     model.eval()
     top1 = top5 = loss = count = 0
-    for batch in batches:
-        logits = model(batch.images).float()
-        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
-        top1 += ranked[:, 0].sum()
-        top5 += ranked.any(dim=1).sum()
-        loss += F.cross_entropy(logits, batch.labels, reduction="sum").double()
-        count += len(batch.labels)
+    with machine.products_in("fp32"):
+        for batch in batches:
+            logits = model(batch.images).float()
+            ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
+            top1 += ranked[:, 0].sum()
+            top5 += ranked.any(dim=1).sum()
+            loss += F.cross_entropy(logits, batch.labels, reduction="sum").double()
+            count += len(batch.labels)
     return {"top1": float(top1) / count, "top5": float(top5) / count, "loss": float(loss) / count}
 
 
@@ -337,7 +321,7 @@ def _all_finite(*measures: dict[str, float]) -> bool:
 # --------------------------------------------------------------------------- checkpoints
 
 
-def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec, micro_batch: int) -> None:
+def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec) -> None:
     """Write all that is needed to go on, atomically.
 
     Raises:
@@ -345,10 +329,10 @@ def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
     """
     content = {
         "model": state.model.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
+        "optimizer": state.engine.optimizer.state_dict(),
         "sums": state.sums,
         "spec": spec.to_json(),
-        "micro_batch": micro_batch,
+        "micro_batch": state.engine.micro_batch,
         **{
             name: getattr(state, name)
             for name in ("epoch", "batch", "images", "seconds", "diverged", "history")
@@ -358,27 +342,30 @@ def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
         torch.save(content, temporary)
 
 
-def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec) -> int | None:
-    """Bring ``state`` to where the checkpoint was and give its micro-batch; None if there is no checkpoint.
+def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec) -> None:
+    """Bring ``state`` to where the checkpoint was, its micro-batch included; leave it if there is none.
+
+    Sums of other parts of a batch round differently, so a resumed run keeps its parts, to end with the same
+    bits.
 
     Raises:
         MlplibError: the file cannot be read or belongs to other settings.
     """
     if not path.exists():
-        return None
+        return
     try:
         content = torch.load(path, map_location=state.sums.device, weights_only=True)
         if content.pop("spec") != spec.to_json():
             raise ValueError("it is of a run with other settings")
         state.model.load_state_dict(content.pop("model"))
-        state.optimizer.load_state_dict(content.pop("optimizer"))
-        micro_batch = content.pop("micro_batch")
+        state.engine.copies.refresh()
+        state.engine.optimizer.load_state_dict(content.pop("optimizer"))
+        state.engine.micro_batch = content.pop("micro_batch")
         for name, value in content.items():
             setattr(state, name, value)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MlplibError(f"{path} is damaged ({reason}): delete it and the run starts over") from None
-    return micro_batch
 
 
 # --------------------------------------------------------------------------- the end of a run
@@ -433,7 +420,8 @@ def _compute(loop: Loop, state: TrainState) -> dict:
         "matmul_flops_per_second": peak,
         "matmul_fraction": rate * executed_flops(network, shape) / peak,
         "peak_memory_bytes": machine.peak_memory(loop.device),
-        "micro_batch": loop.micro_batch,
+        "micro_batch": state.engine.micro_batch,
+        "ways": state.engine.ways,
     }
 
 
@@ -462,42 +450,3 @@ def weights_digest(model: nn.Module) -> str:
 def _step_seed(seed: int, epoch: int, batch: int) -> int:
     digest = hashlib.sha256(f"{seed}/{epoch}/{batch}".encode()).digest()
     return int.from_bytes(digest[:7], "big")
-
-
-# --------------------------------------------------------------------------- memory
-
-
-def _pick_micro_batch(
-    model: ModelSpec,
-    batch: int,
-    image_shape: tuple[int, int, int],
-    device: torch.device,
-    wanted: int | None,
-) -> int:
-    """Images per pass: ``wanted``, or the batch halved until its activations fit
-    in a quarter of the free memory.
-    """
-    if model.norm == "batch" or model.family in baselines.WITH_BATCH_NORM or model.dropout > 0:
-        # BatchNorm's statistics and dropout's masks are those of a whole batch: in parts it would be
-        # another run.
-        if wanted is not None and wanted < batch:
-            raise MlplibError("BatchNorm and dropout need whole batches: leave micro_batch out")
-        return batch
-    if wanted is not None:
-        if wanted < 1:
-            raise MlplibError(f"micro_batch must be at least 1, not {wanted}")
-        return min(wanted, batch)
-    budget = machine.free_memory(device) / 4
-    size = batch
-    while size > 1 and size * _activation_bytes(model, image_shape) > budget:
-        size = -(-size // 2)
-    return size
-
-
-def _activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int:
-    """A rough upper bound for the bytes of activations that one image keeps for the backward pass."""
-    h, w, c = image_shape
-    if model.family in BASELINES:
-        return baselines.activation_bytes(model.family, image_shape)
-    per_layer = model.width * (4 + 3 * model.expansion if model.family == "b-mlp" else 4)
-    return 4 * (h * w * c + model.depth * per_layer)

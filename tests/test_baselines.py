@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mlplib import baselines, training
+from mlplib import baselines, memory
 from mlplib.errors import MlplibError
 from mlplib.models import build_model, count_macs, count_parameters, outline
 from mlplib.specs import BASELINES, DataSpec, ModelSpec, TrainSpec
@@ -159,9 +159,9 @@ def test_names_make_clean_slugs():
 @pytest.mark.parametrize("name", BATCH_NORM)
 def test_batches_of_networks_with_batchnorm_are_not_split(name):
     model = ModelSpec.parse(name)
-    assert training._pick_micro_batch(model, 2**31, (64, 64, 3), CPU, None) == 2**31
+    assert memory.pick_micro_batch(model, 2**31, (64, 64, 3), CPU, None) == 2**31
     with pytest.raises(MlplibError, match="BatchNorm and dropout need whole batches"):
-        training._pick_micro_batch(model, 64, (64, 64, 3), CPU, 32)
+        memory.pick_micro_batch(model, 64, (64, 64, 3), CPU, 32)
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in made(name, 32).modules())
 
 
@@ -169,8 +169,8 @@ def test_batches_of_networks_with_batchnorm_are_not_split(name):
 def test_the_others_are_split_where_memory_asks_for_it(name):
     model = ModelSpec.parse(name)
     assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in made(name, 32).modules())
-    assert 1 <= training._pick_micro_batch(model, 2**31, (64, 64, 3), CPU, None) < 2**31
-    assert training._pick_micro_batch(model, 64, (64, 64, 3), CPU, 10) == 10
+    assert 1 <= memory.pick_micro_batch(model, 2**31, (64, 64, 3), CPU, None) < 2**31
+    assert memory.pick_micro_batch(model, 64, (64, 64, 3), CPU, 10) == 10
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import dataset, noise, small
 
-from mlplib import data, machine, training, weights
+from mlplib import data, machine, memory, training, weights
 from mlplib.data.resident import Batch, put_on_device
+from mlplib.engine import mixed_cross_entropy
 from mlplib.errors import MlplibError
 from mlplib.models import build_model, count_macs, count_parameters, outline
 from mlplib.planning import training_flops
@@ -244,7 +245,7 @@ def test_a_learning_rate_of_zero_leaves_the_initial_weights():
 def test_the_loss_is_that_of_mixed_and_smoothed_targets(count, classes, lam, smoothing, seed):
     rng = np.random.default_rng(seed)
     logits, (a, b) = rng.normal(0, 3, (count, classes)), rng.integers(0, classes, (2, count))
-    found = training.mixed_cross_entropy(
+    found = mixed_cross_entropy(
         torch.tensor(logits, dtype=torch.float32), torch.tensor(a), torch.tensor(b), lam, smoothing
     )
     one_hot = lam * np.eye(classes)[a] + (1 - lam) * np.eye(classes)[b]
@@ -270,7 +271,8 @@ def test_training_accuracy_counts_the_label_with_the_larger_share(lam, of):
 def gradients(spec, micro_batch):
     loop = loop_of(spec, micro_batch)
     state = loop.fresh_state()
-    loss, correct = loop._gradients(state.model, next(iter(loop.batches(state))))
+    loss, correct = state.engine.gradients(next(iter(loop.batches(state))))
+    state.engine.copies.collect()
     return torch.cat([p.grad.flatten() for p in state.model.parameters()]), float(loss), int(correct)
 
 
@@ -303,11 +305,11 @@ def test_batchnorm_needs_whole_batches():
 
 def test_a_batch_that_memory_cannot_hold_is_split():
     huge = small(model=ModelSpec.parse("B-12/Wi-1024"), data=DataSpec("shapes-16"), batch_size=2**31)
-    picked = training._pick_micro_batch(huge.model, huge.batch_size, (64, 64, 3), CPU, None)
+    picked = memory.pick_micro_batch(huge.model, huge.batch_size, (64, 64, 3), CPU, None)
     assert 1 <= picked < 2**31
-    bytes_of_one = training._activation_bytes(huge.model, (64, 64, 3))
+    bytes_of_one = memory.activation_bytes(huge.model, (64, 64, 3))
     assert picked * bytes_of_one <= machine.free_memory(CPU) or picked == 1
-    assert training._pick_micro_batch(small().model, 64, (16, 16, 3), CPU, None) == 64
+    assert memory.pick_micro_batch(small().model, 64, (16, 16, 3), CPU, None) == 64
 
 
 @pytest.mark.parametrize("name", ["B-3/Wi-64", "S-3/Wi-64", "small-cnn"])
@@ -324,7 +326,7 @@ def test_the_estimate_of_activations_is_an_upper_bound(name):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(torch.randn(32, 3, 16, 16)).sum()
     used = sum(dict(kept).values()) / 32
-    assert used < 1.05 * training._activation_bytes(spec, (16, 16, 3)) < 10 * used
+    assert used < 1.05 * memory.activation_bytes(spec, (16, 16, 3)) < 10 * used
 
 
 @pytest.mark.parametrize("micro_batch", [0, -5])

@@ -23,7 +23,7 @@ from .parts import (
     later,
 )
 
-PRECISIONS = ("auto", "bf16", "fp32")
+PRECISIONS = ("auto", "bf16", "tf32", "fp32")
 PROBES = ("linear", "ridge")
 
 
@@ -36,7 +36,8 @@ class TrainSpec(RunSpec):
 
     ``evaluate_at``: epochs (counted from 1) after which test accuracy enters the history; the end is always
     evaluated and nothing is ever chosen by it. ``precision``: ``auto`` is bf16 autocast where the device has
-    bf16 arithmetic, float32 elsewhere; the record says which it was. ``keep_at``: epochs before the last
+    bf16 arithmetic, float32 elsewhere; the record says which it was. ``tf32`` (NVIDIA GPUs) is float32 with
+    factors of products rounded to TensorFloat-32. ``keep_at``: epochs before the last
     after which the weights are kept, too, for later runs to read. How a run is executed (micro-batches,
     checkpoint intervals, device) is not here: it does not change what is computed.
     """

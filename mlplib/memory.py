@@ -1,0 +1,72 @@
+"""How many images fit through a network at once, and how running out of memory is told."""
+
+from __future__ import annotations
+
+import torch
+
+from . import baselines, machine
+from .errors import MlplibError
+from .specs import BASELINES, ModelSpec
+
+ACTIVATION_SHARE = 0.25
+"""Share of the free memory that activations may be expected to take. The rest is for weights, gradients, the
+optimizer, the augmentation's work on a whole batch, and for the estimate being an estimate."""
+
+
+def whole_batches_only(model: ModelSpec) -> bool:
+    """Whether a batch in parts would be another run: BatchNorm's statistics and dropout's masks are those of
+    a whole batch.
+    """
+    return model.norm == "batch" or model.family in baselines.WITH_BATCH_NORM or model.dropout > 0
+
+
+def pick_micro_batch(
+    model: ModelSpec,
+    batch: int,
+    image_shape: tuple[int, int, int],
+    device: torch.device,
+    wanted: int | None,
+) -> int:
+    """Images a pass: ``wanted``, or the batch halved until its activations fit into :data:`ACTIVATION_SHARE`
+    of the free memory.
+
+    Raises:
+        MlplibError: ``wanted`` is below 1, or a part of a batch where only whole ones will do.
+    """
+    if whole_batches_only(model):
+        if wanted is not None and wanted < batch:
+            raise MlplibError("BatchNorm and dropout need whole batches: leave micro_batch out")
+        return batch
+    if wanted is not None:
+        if wanted < 1:
+            raise MlplibError(f"micro_batch must be at least 1, not {wanted}")
+        return min(wanted, batch)
+    budget = machine.free_memory(device) * ACTIVATION_SHARE
+    size = batch
+    while size > 1 and size * activation_bytes(model, image_shape) > budget:
+        size = half(size)
+    return size
+
+
+def half(size: int) -> int:
+    """Half of a batch, rounded up."""
+    return -(-size // 2)
+
+
+def activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int:
+    """A rough upper bound for the bytes of activations that one image keeps for the backward pass."""
+    h, w, c = image_shape
+    if model.family in BASELINES:
+        return baselines.activation_bytes(model.family, image_shape)
+    per_layer = model.width * (4 + 3 * model.expansion if model.family == "b-mlp" else 4)
+    return 4 * (h * w * c + model.depth * per_layer)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so. A GPU's own memory has an exception for it, the host's and pinned memory have
+    words only.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
