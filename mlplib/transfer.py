@@ -257,7 +257,7 @@ def augmented_scores(
             indices = np.arange(part.start, part.stop)
             rng = np.random.default_rng([spec.seed, AUGMENT, view, number])
             draws = draw(spec.augment, indices, data.image_shape[:2], rng)
-            images = data.normalize(augment(data.test.take(part), spec.augment, draws, dtype))
+            images = augment(data.test.take(part), spec.augment, draws, dtype, data.normalize)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 scores = model(images).float()
             logits[part] += scores

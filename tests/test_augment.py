@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import mlplib.data.augment as augmentation
 from mlplib.data.augment import CROP_TRIES, Draws, augment, crop_and_flip, draw, mix, mixup_ffcv
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec
 
@@ -345,3 +346,21 @@ def test_mixing_comes_after_cropping():
     torch.testing.assert_close(augment(images, FULL_DA, d, torch.float32), expected, rtol=1e-5, atol=2e-3)
     apart = crop_and_flip(images, without_mixing(d), torch.float32)
     torch.testing.assert_close(apart, cropped, rtol=1e-5, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("spec", [FULL_DA, AugmentSpec(flip=True, crop_scale=(0.1, 0.9))])
+def test_neither_parts_of_a_batch_nor_looking_matrices_up_changes_a_bit(monkeypatch, spec, dtype):
+    images, d = pictures(50, height=16, width=12), boxes(spec, 50, (16, 12), 11)
+
+    def halved(values, out=None):
+        return torch.mul(values, 0.5, out=out)
+
+    expected = augment(images, spec, d, dtype, halved)
+    assert torch.equal(halved(augment(images, spec, d, dtype)), expected)
+    monkeypatch.setattr(augmentation, "LARGEST_TABLE", 12)  # rows computed, columns looked up
+    monkeypatch.setitem(augmentation.PART_NUMBERS, "cpu", 7 * 3 * 16 * 12)
+    assert len(list(augmentation.parts(images))) == 8
+    assert torch.equal(augment(images, spec, d, dtype, halved), expected)
+    monkeypatch.setitem(augmentation.PART_NUMBERS, "cpu", 1)
+    assert torch.equal(augment(images, spec, d, dtype, halved), expected)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlplib import optim
 from mlplib.optim import Lion, build_optimizer, learning_rate
 from mlplib.specs import SCHEDULES, OptimizerSpec
 
@@ -232,3 +233,59 @@ def test_schedules_stay_in_range_and_never_rise_after_the_warm_up(schedule, lr, 
         assert first <= second * (1 + 1e-9) + 1e-12
     elif early >= warmup:
         assert second <= first * (1 + 1e-9)
+
+
+# --------------------------------------------------------------------------- one pass, copies
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.integers(optim.CHUNK // 8, 3 * optim.CHUNK),
+    low=st.booleans(),
+    decay=st.sampled_from([0.0, 1e-3]),
+    seed=st.integers(0, 99),
+)
+def test_lion_in_pieces_moves_to_the_same_bits(size, low, decay, seed):
+    torch.manual_seed(seed)
+    start, momentum = torch.randn(size), torch.randn(size) * 1e-3
+    grad = (torch.randn(size) * 1e-3).to(torch.bfloat16 if low else torch.float32)
+    rates = (5e-5, 1 - 5e-5 * decay, 0.9, 0.99)
+    found = []
+    for way in (optim._lion_chunks, lambda *given: optim._lion_step(*([t] for t in given[:4]), *given[4:])):
+        tensors = start.clone(), grad.clone(), momentum.clone(), start.bfloat16() if low else None
+        way(*tensors, *rates)
+        found.append(tensors)
+    for pieces, whole in zip(*found, strict=True):
+        assert pieces is whole or torch.equal(pieces, whole)
+    assert not torch.equal(found[0][0], start)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (300, 500)])
+def test_lion_takes_the_gradient_of_a_copy_and_writes_the_copy(shape):
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(shape)) for _ in range(2)]
+    weights[1].data.copy_(weights[0].data)
+    copy = weights[0].detach().bfloat16().requires_grad_()
+    ours = Lion([weights[0]], lr=0.01, weight_decay=0.1, copies={weights[0]: copy})
+    plain = Lion([weights[1]], lr=torch.tensor(0.01, dtype=torch.float64), weight_decay=0.1)
+    for _ in range(3):
+        copy.grad = torch.randn(shape).bfloat16()
+        weights[1].grad = copy.grad.float()
+        ours.step()
+        plain.step()
+        assert torch.equal(weights[0], weights[1]) and torch.equal(copy, weights[0].bfloat16())
+    assert weights[0].grad is None
+
+
+def test_prepared_momenta_change_nothing():
+    found = []
+    for prepare in (False, True):
+        params = parameters()
+        optimizer = Lion(params, lr=0.01)
+        if prepare:
+            optimizer.prepare()
+            assert len(optimizer.state) == len(SHAPES)
+        set_gradients(params, gradients(0))
+        optimizer.step()
+        found.append(params)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -70,12 +70,13 @@ class ResidentData:
         _, h, c, w = self.train.rows.shape
         return h, w, c
 
-    def normalize(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor, out: Tensor | None = None) -> Tensor:
         """Center and scale float (B, 3, H, W) images of values 0 to 255, of any memory order;
-        the result is contiguous.
+        the result, ``out`` or new, is contiguous.
         """
         mean, scale = (v.to(images.dtype)[:, None, None] for v in (self.mean, 1 / self.std))
-        out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
+        if out is None:
+            out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
         return torch.sub(images, mean, out=out).mul_(scale)
 
     def training_batches(
@@ -93,11 +94,11 @@ class ResidentData:
             indices = order[number * batch_size : (number + 1) * batch_size]
             draws = draw(spec, indices, (h, w), np.random.default_rng([seed, AUGMENT, epoch, number]))
             on_device = torch.from_numpy(indices).to(self.train.labels.device, non_blocking=True)
-            images = augment(self.train.take(on_device), spec, draws, dtype)
+            images = augment(self.train.take(on_device), spec, draws, dtype, self.normalize)
             labels = self.train.labels.index_select(0, on_device)
             partner = torch.from_numpy(draws.partner).to(labels.device, non_blocking=True)
             partner_labels = labels if draws.lam == 1 else labels.index_select(0, partner)
-            yield Batch(self.normalize(images), labels, partner_labels, draws.lam)
+            yield Batch(images, labels, partner_labels, draws.lam)
 
     def test_batches(self) -> Iterator[Batch]:
         """The whole test split in stored order, float32, unaugmented."""

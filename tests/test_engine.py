@@ -1,0 +1,208 @@
+"""A step: bf16 copies against autocast, parts of a batch, too little memory, compiled code, and its failures."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from small_runs import small
+
+from mlplib import acceleration, data, machine, training
+from mlplib.data.resident import put_on_device
+from mlplib.engine import Engine, WorkingCopies
+from mlplib.errors import MlplibError
+from mlplib.models import build_model
+from mlplib.optim import Lion
+from mlplib.specs import FULL_DA, ModelSpec, OptimizerSpec
+
+CPU = torch.device("cpu")
+SHAPES = data.load("shapes-16")
+SPEC = small(augment=FULL_DA, label_smoothing=0.1, precision="bf16")
+NETWORKS = ["B-2/Wi-300", "S-2/Wi-16", "small-cnn"]
+
+
+def loop_of(spec, **settings) -> training.Loop:
+    resident = put_on_device(SHAPES, spec.data, CPU)
+    precision = machine.pick_precision(spec.precision, CPU)
+    return training.Loop(spec, resident, CPU, precision, settings.pop("micro_batch", None), **settings)
+
+
+def steps(loop, state, count=3) -> torch.Tensor:
+    """Some steps; the losses."""
+    batches = loop.batches(state)
+    return torch.stack([state.engine.step(next(batches), [1e-3])[0] for _ in range(count)])
+
+
+# --------------------------------------------------------------------------- bf16 copies
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("optimizer", ["lion", "adamw", "sgd"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_copies_compute_what_autocast_computes_to_the_last_bit(name, optimizer, clip):
+    spec = small(
+        model=ModelSpec.parse(name),
+        augment=FULL_DA,
+        precision="bf16",
+        optimizer=OptimizerSpec(optimizer, lr=1e-3, weight_decay=1e-3, clip=clip),
+    )
+    loop = loop_of(spec)
+    ours, autocast = loop.fresh_state(), loop.fresh_state()
+    assert ours.engine.copies.by_name
+    autocast.engine.copies.by_name.clear()
+    autocast.engine.copies.by_parameter.clear()
+    assert torch.equal(steps(loop, ours), steps(loop, autocast))
+    for (key, value), other in zip(
+        ours.model.state_dict().items(), autocast.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, other), key
+    for parameter, copy in ours.engine.copies.by_parameter.items():
+        assert torch.equal(copy, parameter.bfloat16())
+
+
+def test_there_are_no_copies_in_float32_and_none_of_norms():
+    model = build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 10, seed=0)
+    assert WorkingCopies(model, "fp32").by_name == {} == WorkingCopies(model, "tf32").by_name
+    names = WorkingCopies(model, "bf16").by_name
+    assert "linear_in.weight" in names and not any("norm" in name for name in names)
+
+
+# --------------------------------------------------------------------------- too little memory
+
+
+class Cramped:
+    """A network that has memory for so many images at once and says so as torch does."""
+
+    def __init__(self, engine: Engine, most: int, words: str):
+        self.most, self.words, self.seen = most, words, []
+        engine.model.register_forward_pre_hook(self)
+
+    def __call__(self, module, inputs):
+        self.seen.append(len(inputs[0]))
+        if len(inputs[0]) > self.most:
+            raise RuntimeError(self.words)
+
+
+CPU_WORDS = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+)
+GPU_WORDS = "CUDA out of memory. Tried to allocate 20.00 GiB."
+
+
+@pytest.mark.parametrize("words", [CPU_WORDS, GPU_WORDS])
+@pytest.mark.parametrize("most", [1, 7, 20, 63])
+def test_a_batch_that_memory_refuses_goes_on_in_halves(words, most):
+    said, loop = [], loop_of(SPEC, say=lambda line: said.append(line))
+    state, plain = loop.fresh_state(), loop.fresh_state()
+    cramped = Cramped(state.engine, most, words)
+    found, expected = steps(loop, state), steps(loop, plain)
+    assert max(cramped.seen[-5:]) <= most and state.engine.micro_batch <= most < 2 * state.engine.micro_batch
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
+    assert len(said) == len([size for size in cramped.seen if size > most])
+    assert said[0] == "out of memory with 64 images a pass: going on with 32"
+
+
+def test_parts_that_had_to_be_are_those_of_a_run_that_asked_for_them():
+    loop = loop_of(SPEC, say=lambda line: None)
+    state = loop.fresh_state()
+    Cramped(state.engine, 16, GPU_WORDS)
+    asked = loop_of(SPEC, micro_batch=16)
+    wanted = asked.fresh_state()
+    assert torch.equal(steps(loop, state), steps(asked, wanted))
+
+
+def test_no_memory_for_one_image_is_one_line():
+    loop = loop_of(SPEC, say=lambda line: None)
+    state = loop.fresh_state()
+    Cramped(state.engine, 0, GPU_WORDS)
+    with pytest.raises(MlplibError, match="out of memory on cpu, and a pass holds one image only") as caught:
+        steps(loop, state)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_batches_are_never_split():
+    loop = loop_of(small(model=ModelSpec.parse("B-1/Wi-16", norm="batch")))
+    state = loop.fresh_state()
+    Cramped(state.engine, 20, GPU_WORDS)
+    with pytest.raises(
+        MlplibError, match="must be whole .BatchNorm or dropout.: choose a smaller batch_size"
+    ):
+        steps(loop, state)
+
+
+def test_other_errors_come_through():
+    loop = loop_of(SPEC)
+    state = loop.fresh_state()
+    Cramped(state.engine, 0, "mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        steps(loop, state)
+
+
+@pytest.mark.slow
+def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
+    """B-12/Wi-1024 on 64 x 64 images, 16,384 of them a batch, with a device that says it has 8 GB free."""
+    code = textwrap.dedent(
+        """
+        import numpy as np, torch
+        from mlplib import machine, training
+        from mlplib.data import ImageDataset, Split
+        from mlplib.data.resident import put_on_device
+        from mlplib.specs import FULL_DA, DataSpec, ModelSpec, TrainSpec
+
+        base = machine.peak_memory(torch.device("cpu"))
+        machine.free_memory = lambda device: 8 * 10**9
+        images = np.random.default_rng(0).integers(0, 256, (16384, 64, 64, 3), dtype=np.uint8)
+        split = Split(images, np.arange(16384) % 200)
+        some = ImageDataset("hand", split, Split(images[:9], split.labels[:9]), tuple(map(str, range(200))),
+                            (0.5,) * 3, (0.25,) * 3, "none")
+        spec = TrainSpec(ModelSpec.parse("B-12/Wi-1024"), DataSpec("hand"), epochs=1, batch_size=16384,
+                         augment=FULL_DA, precision="bf16")
+        device = torch.device("cpu")
+        machine.keep_freed_memory()
+        data = put_on_device(some, spec.data, device)
+        loop = training.Loop(spec, data, device, "bf16", None)
+        state = loop.fresh_state()
+        loss, _ = state.engine.step(next(loop.batches(state)), [1e-4])
+        print(float(loss), state.engine.micro_batch, machine.peak_memory(device) - base)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loss, micro_batch, peak = map(float, done.stdout.split())
+    assert 4 < loss < 8 and 256 <= micro_batch < 16384
+    assert peak < 8 * 10**9
+
+
+# --------------------------------------------------------------------------- compiled
+
+
+@pytest.mark.slow
+def test_a_compiled_run_learns_what_a_plain_one_does():
+    plain = training.train(SPEC, SHAPES, device=CPU)
+    said: list[str] = []
+    compiled = training.train(SPEC, SHAPES, device=CPU, compiled=True, say=said.append)
+    assert said == [] and compiled.compute["ways"] == ["compiled"] and plain.compute["ways"] == []
+    assert compiled.history["train_loss"] == pytest.approx(plain.history["train_loss"], rel=0.02)
+
+
+def test_what_cannot_be_compiled_goes_on_without(monkeypatch):
+    def refuse(function, **settings):
+        def broken(*given):
+            raise RuntimeError("no C++ compiler found\nand many more lines")
+
+        return broken
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    said: list[str] = []
+    done = training.train(SPEC, SHAPES, device=CPU, compiled=True, say=said.append)
+    assert said == ["compiling failed (RuntimeError: no C++ compiler found): going on without, more slowly"]
+    plain = training.train(SPEC, SHAPES, device=CPU)
+    assert done.metrics == plain.metrics and done.compute["ways"] == []
+
+
+def test_nothing_is_compiled_or_recorded_on_a_cpu_unless_asked_for():
+    assert not acceleration.worth_compiling(CPU, 10**9)
+    assert acceleration.worth_compiling(torch.device("cuda"), acceleration.COMPILE_STEPS)
+    assert not acceleration.worth_compiling(torch.device("cuda"), acceleration.COMPILE_STEPS - 1)
+    state = loop_of(SPEC).fresh_state()
+    assert isinstance(state.engine.optimizer, Lion) and not state.engine.graphs_possible
