@@ -1,15 +1,19 @@
 """What all tests share: no test touches the reader's own runs, and where CI asks for it a skip is a failure.
 
 A test skips, by name, where something is not installed that the study works without (Chromium, FFCV). With
-``CI=true`` or ``MLPLIB_NO_SKIPS=1`` everything is expected to be there, so every skip fails.
+``CI=true`` or ``MLPLIB_NO_SKIPS=1`` everything is expected to be there, so every skip fails. A GPU is not
+expected anywhere: without one test_cuda.py is not collected at all.
 """
 
 import os
 
 import hypothesis
 import pytest
+import torch
 
 STRICT = os.environ.get("MLPLIB_NO_SKIPS", "") not in ("", "0") or os.environ.get("CI", "").lower() == "true"
+
+collect_ignore = [] if torch.cuda.is_available() else ["test_cuda.py"]
 
 hypothesis.settings.register_profile("study", deadline=None, derandomize=STRICT)
 hypothesis.settings.load_profile("study")

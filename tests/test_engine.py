@@ -1,4 +1,4 @@
-"""A step: bf16 copies against autocast, parts of a batch, too little memory, compiled code, and its failures."""
+"""A step: bf16 copies against autocast, too little memory, compiled code, and what fails softly."""
 
 import subprocess
 import sys
@@ -125,9 +125,7 @@ def test_whole_batches_are_never_split():
     loop = loop_of(small(model=ModelSpec.parse("B-1/Wi-16", norm="batch")))
     state = loop.fresh_state()
     Cramped(state.engine, 20, GPU_WORDS)
-    with pytest.raises(
-        MlplibError, match="must be whole .BatchNorm or dropout.: choose a smaller batch_size"
-    ):
+    with pytest.raises(MlplibError, match=r"must be whole .* choose a smaller batch_size"):
         steps(loop, state)
 
 
