@@ -1,9 +1,9 @@
 """Data sets as FFCV files ("betons"), written once; :mod:`mlplib.data.streaming` reads them.
 
-The file is, to the last byte, the one that FFCV's ``DatasetWriter`` makes with a single worker, described by
-FFCV's own types. It is written here because that writer keeps Python objects and shared memory for every image
-of the data set, and waits for ever when the disk is full and its workers have died. Raw images of one size lie
-at places that can be computed, so whole pages are copied, by several threads.
+The file is, to the last byte, the one that FFCV's ``DatasetWriter`` makes with a single worker, described
+by FFCV's own types. It is written here because that writer keeps Python objects and shared memory for every
+image of the data set, and waits for ever when the disk is full and its workers have died. Raw images of one
+size lie at places that can be computed, so whole pages are copied, by several threads.
 """
 
 from __future__ import annotations
