@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data.augment import augment, draw
-from .data.resident import AUGMENT, SHUFFLE, ResidentData
+from .data.batches import AUGMENT, SHUFFLE, RunData
 from .errors import Interrupted, MlplibError
 from .optim import build_optimizer, learning_rate
 from .specs import EvaluateSpec, ProbeSpec
@@ -41,7 +41,7 @@ class Features:
 
 
 @torch.no_grad()
-def features(model: nn.Module | None, data: ResidentData) -> Features:
+def features(model: nn.Module | None, data: RunData) -> Features:
     """The features that ``model``'s head reads, in float32 and without augmentation; None: the pixels.
 
     Raises:
@@ -221,7 +221,7 @@ def real_accuracy(scores: Tensor, accepted: Tensor) -> float:
 
 
 @torch.no_grad()
-def test_scores(model: nn.Module, data: ResidentData, precision: str) -> Tensor:
+def test_scores(model: nn.Module, data: RunData, precision: str) -> Tensor:
     """Logits float32 (N, classes) of the test images as they are."""
     model.eval()
     device = data.test.labels.device
@@ -231,7 +231,7 @@ def test_scores(model: nn.Module, data: ResidentData, precision: str) -> Tensor:
 
 @torch.no_grad()
 def augmented_scores(
-    model: nn.Module, data: ResidentData, spec: EvaluateSpec, precision: str, bar, stop=False
+    model: nn.Module, data: RunData, spec: EvaluateSpec, precision: str, bar, stop=False
 ) -> tuple[Tensor, Tensor, dict[str, list]]:
     """Logits and probabilities, each averaged over ``spec.crops`` random views of every test image.
 
@@ -252,12 +252,12 @@ def augmented_scores(
     probabilities = torch.zeros_like(logits)
     history: dict[str, list] = {"views": [], "tta_logits_top1": [], "tta_softmax_top1": []}
     for view in range(spec.crops):
-        for number, first in enumerate(range(0, count, EVALUATION_BATCH)):
-            part = slice(first, min(first + EVALUATION_BATCH, count))
+        for number, (images, labels) in enumerate(data.test.read(np.arange(count), EVALUATION_BATCH)):
+            part = slice(number * EVALUATION_BATCH, number * EVALUATION_BATCH + len(labels))
             indices = np.arange(part.start, part.stop)
             rng = np.random.default_rng([spec.seed, AUGMENT, view, number])
             draws = draw(spec.augment, indices, data.image_shape[:2], rng)
-            images = data.normalize(augment(data.test.take(part), spec.augment, draws, dtype))
+            images = data.normalize(augment(images, spec.augment, draws, dtype))
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 scores = model(images).float()
             logits[part] += scores

@@ -28,7 +28,7 @@ PAGE_BYTES = 8 * 2**20
 """Images never cross the border of a page; FFCV's default."""
 
 _RAW = 1  # FFCV's IMAGE_MODES["raw"]
-_HOW = (
+HOW = (
     "install the headers of OpenCV and turbojpeg (on Debian: apt-get install pkg-config libopencv-dev "
     'libturbojpeg0-dev), then pip install --no-build-isolation -e ".[ffcv]"'
 )
@@ -55,7 +55,7 @@ def require() -> None:
         import ffcv  # noqa: F401
     except ImportError as error:
         what = "FFCV is not installed" if not installed() else f"FFCV cannot be imported ({error})"
-        raise MlplibError(f"{what}: {_HOW}") from None
+        raise MlplibError(f"{what}: {HOW}") from None
     finally:
         torch.set_num_threads(threads)  # the import sets it to 1
     from ffcv.pipeline.compiler import Compiler
