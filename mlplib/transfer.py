@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import machine
 from .data.augment import augment, draw
 from .data.batches import AUGMENT, SHUFFLE, RunData
 from .errors import Interrupted, MlplibError
@@ -45,15 +46,35 @@ def features(model: nn.Module | None, data: RunData) -> Features:
     """The features that ``model``'s head reads, in float32 and without augmentation; None: the pixels.
 
     Raises:
-        MlplibError: the model does not say what its features are.
+        MlplibError: the model does not say what its features are; those of streamed images do not fit into
+            memory.
     """
     if model is not None and not hasattr(model, "features"):
         raise MlplibError("this network has no features() to probe: probe a B-MLP, an S-MLP or the small CNN")
     read = torch.nn.Flatten() if model is None else model.eval().features
     parts = []
-    for batches in (data.train_sample(len(data.train)), data.test_batches()):
-        parts.append(torch.cat([read(batch.images).float() for batch in batches]))
+    for split, batches in (
+        (data.train, data.train_sample(len(data.train))),
+        (data.test, data.test_batches()),
+    ):
+        found = []
+        for batch in batches:
+            found.append(read(batch.images).float())
+            if len(found) == 1 and data.loader != "resident":
+                _check_room(found[0], len(split))
+        parts.append(torch.cat(found))
     return Features(parts[0], data.train.labels, parts[1], data.test.labels, len(data.classes))
+
+
+def _check_room(found: Tensor, count: int) -> None:
+    """Refuse features of ``count`` images, of which ``found`` are some, that memory cannot hold."""
+    needed = 2 * count * found.shape[1] * found.element_size()  # in parts, then as one
+    free = machine.free_memory(found.device)
+    if needed > free:
+        raise MlplibError(
+            f"the {found.shape[1]} features of {count} images take {needed / 1e9:.1f} GB, where "
+            f"{free / 1e9:.1f} GB are free: probe fewer examples"
+        )
 
 
 # --------------------------------------------------------------------------- probes

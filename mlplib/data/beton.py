@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -278,6 +279,8 @@ def find(dataset: ImageDataset, split: str) -> Path | None:
 def write(dataset: ImageDataset, *, workers: int | None = None, progress: Progress | None = None) -> Path:
     """Write the betons of both splits, unless they are there, and give their folder.
 
+    Those of another content under the same name are deleted: they take as much room as the images.
+
     Raises:
         MlplibError: as :func:`write_beton`.
     """
@@ -285,4 +288,8 @@ def write(dataset: ImageDataset, *, workers: int | None = None, progress: Progre
         if find(dataset, name) is None:
             path = folder(dataset) / f"{name}.beton"
             _put(getattr(dataset, name), path, workers or cores(), progress or quiet, keep=True)
-    return folder(dataset)
+    at = folder(dataset)
+    for other in at.parent.iterdir():
+        if other != at and re.fullmatch(re.escape(dataset.name) + "-[0-9a-f]{12}", other.name):
+            shutil.rmtree(other, ignore_errors=True)
+    return at
