@@ -19,7 +19,7 @@ from .augment import augment, draw
 from .dataset import ImageDataset, Split, subset_indices
 from .resident import ResidentSplit
 from .shaping import Shaping
-from .streaming import BetonReader, StreamedSplit
+from .streaming import StreamedSplit, reader_of
 
 # Streams of random numbers that must not repeat one another: the first entry after the run's seed.
 SHUFFLE, AUGMENT = 0, 1
@@ -188,7 +188,6 @@ def _fitting(dataset: ImageDataset, parts: tuple[_Part, ...], shaping: Shaping, 
 def _streamed(
     dataset: ImageDataset, parts: tuple[_Part, ...], shaping: Shaping, device: torch.device
 ) -> list[StreamedSplit]:
-    readers: dict[str, BetonReader] = {}
     splits = []
     for stored, indices in parts:
         path = beton.find(dataset, stored)
@@ -199,7 +198,5 @@ def _streamed(
             )
         labels = getattr(dataset, stored).labels
         labels = torch.from_numpy(np.array(labels if indices is None else labels[indices], dtype=np.int64))
-        if stored not in readers:
-            readers[stored] = BetonReader(path)
-        splits.append(StreamedSplit(readers[stored], indices, labels.to(device), shaping))
+        splits.append(StreamedSplit(reader_of(path), indices, labels.to(device), shaping))
     return splits

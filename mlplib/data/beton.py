@@ -44,7 +44,7 @@ def installed() -> bool:
 
 
 def require() -> None:
-    """Import FFCV, and leave torch as it was.
+    """Import FFCV, and keep it from meddling with torch's threads and the GPU, which are a training's.
 
     Raises:
         MlplibError: it is not there or cannot be imported; the line says how to install it.
@@ -59,9 +59,12 @@ def require() -> None:
         raise MlplibError(f"{what}: {HOW}") from None
     finally:
         torch.set_num_threads(threads)  # the import sets it to 1
+    from ffcv.loader import epoch_iterator
     from ffcv.pipeline.compiler import Compiler
 
     Compiler.set_num_threads = classmethod(_set_num_threads)
+    # Its thread would wait for, and record events on, the first GPU, even while a CUDA graph is recorded.
+    epoch_iterator.IS_CUDA = False
 
 
 def _set_num_threads(compiler: type, count: int) -> None:

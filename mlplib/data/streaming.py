@@ -6,6 +6,7 @@ decided as for resident data. So a streamed run is the same run, to the last bit
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ class BetonReader:
         """
         if not len(order):
             return
+        if order.min() < 0 or order.max() >= len(self.loader.indices):  # FFCV would read anywhere
+            raise IndexError(f"an index outside the {len(self.loader.indices)} images of {self.path}")
         self.plan.order = order.astype(np.uint64)
         self.loader.batch_size = batch_size
         try:
@@ -92,6 +95,21 @@ class BetonReader:
                 queue.not_empty.wait(PATIENCE_S)
             if not queue.queue:
                 raise MlplibError(f"FFCV failed to read {self.path}: see the error of its thread above")
+
+
+def reader_of(path: Path) -> BetonReader:
+    """The reader of a beton: the same one again while the file is the same, since FFCV compiles for each.
+
+    Raises:
+        MlplibError: as :class:`BetonReader`.
+    """
+    found = path.stat()
+    return _reader(path, (found.st_mtime_ns, found.st_size, found.st_ino))
+
+
+@functools.lru_cache(maxsize=4)
+def _reader(path: Path, stamp: tuple) -> BetonReader:
+    return BetonReader(path)
 
 
 def _plan():
