@@ -1,4 +1,4 @@
-"""A reader's own class folders: prepared once, known by name from then on, prepared anew when files change."""
+"""A reader's own class folders: prepared once, known by name from then on, anew when files change."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def folder(tmp_path):
         for label, name in enumerate(("rose", "tulip")):
             (at / split / name).mkdir(parents=True)
             for number in range(count):
-                color = (100 * label, 10 * number, len(split))
+                color = (100 * label, 10 * number, 20 * number)
                 Image.new("RGB", (24, 16), color).save(at / split / name / f"{number}.png")
     return at
 
@@ -43,7 +43,7 @@ def test_a_folder_becomes_a_data_set_with_a_name(folder):
     assert (found.name, found.classes) == ("own-my-flowers-8", ("rose", "tulip"))
     assert found.train.images.shape == (8, 8, 8, 3) and found.test.images.shape == (4, 8, 8, 3)
     assert found.train.labels.tolist() == [0] * 4 + [1] * 4
-    assert found.train.images[:, 0, 0].tolist() == [[c, 10 * n, 5] for c in (0, 100) for n in range(4)]
+    assert found.train.images[:, 0, 0].tolist() == [[c, 10 * n, 20 * n] for c in (0, 100) for n in range(4)]
     again = data.load("own-my-flowers-8")
     assert again.content_hash == found.content_hash == content_hash("own-my-flowers-8")
     np.testing.assert_array_equal(again.train.images, found.train.images)
@@ -90,7 +90,7 @@ def test_what_is_no_such_folder_is_refused(folder, tmp_path):
     assert f"there is no folder {tmp_path}/nothing" in refusal(f"{tmp_path}/nothing", 8)
     assert "--resolution is for folders, and shapes-16 is none" in refusal("shapes-16", 8)
     assert "choose one of shapes-16" in refusal("own-nothing-8", None)
-    assert "no folder train; it must hold class folders" in refusal(str(tmp_path / "cache" / ".."), 8)
+    assert "no folder train; it must hold class folders" in refusal(str(folder / "train"), 8)
     for path in (folder / "val").rglob("*.png"):
         path.unlink()
     assert "8 training and 0 test images" in refusal(str(folder), 8)
