@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .data.resident import Batch
+from .data.batches import Batch
 
 if TYPE_CHECKING:
     from .engine import Engine

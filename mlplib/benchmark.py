@@ -14,7 +14,7 @@ import time
 import torch
 
 from . import data, machine
-from .data.resident import put_on_device
+from .data.batches import open_data
 from .models import outline
 from .specs import FULL_DA, NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
 from .training import Loop, executed_flops, train
@@ -52,7 +52,7 @@ def speed(*, model: str, data: str, batch_size: int, device: torch.device, progr
     machine.keep_freed_memory()
     precision = machine.pick_precision("auto", device)
     specs = {da: _spec(model, data, batch_size, da=da) for da in (True, False)}
-    resident = put_on_device(_load(data, progress), specs[True].data, device)
+    resident = open_data(_load(data, progress), specs[True].data, device)
     loops = {da: Loop(spec, resident, device, precision, None) for da, spec in specs.items()}
     states = {da: loop.fresh_state() for da, loop in loops.items()}
     batches = {da: _endless(loop) for da, loop in loops.items()}

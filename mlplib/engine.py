@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from . import acceleration, memory
-from .data.resident import Batch
+from .data.batches import Batch
 from .errors import MlplibError
 from .optim import Lion, build_optimizer
 from .specs import OptimizerSpec
@@ -164,7 +164,7 @@ class Engine:
     def loss(
         self, images: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean loss and correct predictions of some images; see :class:`~mlplib.data.resident.Batch`."""
+        """Mean loss and correct predictions of some images; see :class:`~mlplib.data.batches.Batch`."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self._network(images)
         loss = mixed_cross_entropy(logits.float(), labels, partner_labels, lam, self.label_smoothing)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from . import checkpoints, data, filters, machine, models, timing, training, transfer, weights
-from .data.resident import ResidentData, put_on_device
+from .data.batches import RunData, open_data
 from .errors import MlplibError
 from .files import replacing
 from .models import build_model, count_macs, count_parameters
@@ -45,6 +45,7 @@ class Executor:
         progress: see :mod:`mlplib.progress`.
         say: called with one line when there is something to say.
         micro_batch, compiled, checkpoint_every: as in :func:`mlplib.training.train`.
+        loader: where the images are during a run: see :func:`mlplib.data.batches.open_data`.
         stop: asked at every safe point.
         checkpoints: where the files of :class:`~mlplib.specs.CheckpointSpec` lie, by their sha-256.
     """
@@ -53,6 +54,7 @@ class Executor:
     device: torch.device = field(default_factory=machine.pick_device)
     progress: object = quiet
     say: object = print
+    loader: str = "auto"
     micro_batch: int | None = None
     compiled: bool | None = None
     checkpoint_every: float = 60.0
@@ -67,9 +69,9 @@ class Executor:
             self._datasets[name] = data.load(name, progress=self.progress)
         return self._datasets[name]
 
-    def on_device(self, spec: DataSpec) -> ResidentData:
-        """A data set as a run sees it, in device memory."""
-        return put_on_device(self.dataset(spec.name), spec, self.device)
+    def on_device(self, spec: DataSpec) -> RunData:
+        """A data set as a run sees it, in device memory or streamed to it."""
+        return open_data(self.dataset(spec.name), spec, self.device, self.loader)
 
     def start(self, upstream: RunSpec, epoch: int | None = None) -> training.Start:
         """What a finished run left to start from, after ``epoch`` (0: as drawn; None: at its end)."""
@@ -163,6 +165,7 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
         folder,
         start=start,
         device=executor.device,
+        loader=executor.loader,
         micro_batch=executor.micro_batch,
         compiled=executor.compiled,
         checkpoint_every=executor.checkpoint_every,
@@ -243,29 +246,29 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
     if failed := _failed_upstream(executor, spec):
         return failed
     begin = time.monotonic()
-    resident, model = executor.on_device(spec.tested_on), executor.network(spec.trained)
-    if getattr(model, "classes", len(resident.classes)) != len(resident.classes):
+    seen, model = executor.on_device(spec.tested_on), executor.network(spec.trained)
+    if getattr(model, "classes", len(seen.classes)) != len(seen.classes):
         raise MlplibError(
             f"{spec.trained.slug()} tells {model.classes} classes apart and {spec.data_name()} has "
-            f"{len(resident.classes)}: fine-tune it on these data first"
+            f"{len(seen.classes)}: fine-tune it on these data first"
         )
     precision = machine.pick_precision("auto", executor.device)
-    scores, history = {"test": transfer.test_scores(model, resident, precision)}, {}
+    scores, history = {"test": transfer.test_scores(model, seen, precision)}, {}
     if spec.crops:
         with executor.stop.listening(), executor.progress(spec.crops, spec.slug()) as bar:
-            *views, history = transfer.augmented_scores(model, resident, spec, precision, bar, executor.stop)
+            *views, history = transfer.augmented_scores(model, seen, spec, precision, bar, executor.stop)
         scores |= dict(zip(("tta_logits", "tta_softmax"), views, strict=True))
     metrics: dict = {}
     for name, found in scores.items():
-        metrics |= transfer.accuracies(found, resident.test.labels, f"{name}_")
+        metrics |= transfer.accuracies(found, seen.test.labels, f"{name}_")
     if spec.real:
         accepted = torch.from_numpy(data.real_labels(executor.dataset(spec.data_name()))).to(executor.device)
         metrics |= {
             f"real_{name}_top1": transfer.real_accuracy(found, accepted) for name, found in scores.items()
         }
     machine.synchronize(executor.device)
-    compute = {"seconds": time.monotonic() - begin, "images": len(resident.test) * (1 + spec.crops)}
-    counts = {"test_images": len(resident.test)}
+    compute = {"seconds": time.monotonic() - begin, "images": len(seen.test) * (1 + spec.crops)}
+    counts = {"test_images": len(seen.test)}
     return _record(executor, spec, metrics, precision="auto", data=counts, history=history, compute=compute)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .errors import MlplibError
@@ -76,6 +77,12 @@ def products_in(precision: str) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def moved(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on the device. A GPU fetches it from pinned memory, so that nobody waits for that."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 @functools.lru_cache
@@ -187,8 +194,6 @@ def source_state() -> dict:
 
 def environment(device: torch.device, precision: str) -> dict:
     """What a record says of where it was made. It names no folder, host or user."""
-    import numpy
-
     return {
         "device": device_name(device),
         "device_type": device.type,
@@ -200,6 +205,6 @@ def environment(device: torch.device, precision: str) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
         **source_state(),
     }

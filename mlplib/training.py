@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import acceleration, machine, memory, weights
 from .data import ImageDataset
-from .data.resident import Batch, ResidentData, put_on_device
+from .data.batches import Batch, RunData, open_data
 from .engine import Engine
 from .errors import Interrupted, MlplibError
 from .files import replacing
@@ -116,6 +116,7 @@ def train(
     *,
     start: Start | None = None,
     device: torch.device | None = None,
+    loader: str = "auto",
     micro_batch: int | None = None,
     compiled: bool | None = None,
     checkpoint_every: float = 60.0,
@@ -129,6 +130,7 @@ def train(
         dataset: the data set that ``spec.data`` names.
         folder: where checkpoints and weights go; None keeps nothing.
         start: the network to start from; None draws the weights of ``spec.model``.
+        loader: where the images are meanwhile: see :func:`mlplib.data.batches.open_data`.
         micro_batch: images per forward and backward pass; gradients add up to the batch's. None lets
             memory decide.
         compiled: compile forward and backward pass. None: on a GPU, where the run is long enough
@@ -144,7 +146,7 @@ def train(
     device = device or machine.pick_device()
     machine.keep_freed_memory()
     precision = machine.pick_precision(spec.precision, device)
-    data = put_on_device(dataset, spec.data, device)
+    data = open_data(dataset, spec.data, device, loader)
     loop = Loop(spec, data, device, precision, micro_batch, start, compiled=compiled, say=say)
     state = loop.fresh_state()
     if folder is not None:
@@ -205,7 +207,7 @@ class Loop:
     def __init__(
         self,
         spec: TrainSpec | FineTuneSpec,
-        data: ResidentData,
+        data: RunData,
         device: torch.device,
         precision: str,
         micro_batch: int | None,
@@ -422,6 +424,7 @@ def _compute(loop: Loop, state: TrainState) -> dict:
         "peak_memory_bytes": machine.peak_memory(loop.device),
         "micro_batch": state.engine.micro_batch,
         "ways": state.engine.ways,
+        "loader": loop.data.loader,
     }
 
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import machine
 from .data.augment import augment, draw
-from .data.resident import AUGMENT, SHUFFLE, ResidentData
+from .data.batches import AUGMENT, SHUFFLE, RunData
 from .errors import Interrupted, MlplibError
 from .optim import build_optimizer, learning_rate
 from .specs import EvaluateSpec, ProbeSpec
@@ -41,19 +42,39 @@ class Features:
 
 
 @torch.no_grad()
-def features(model: nn.Module | None, data: ResidentData) -> Features:
+def features(model: nn.Module | None, data: RunData) -> Features:
     """The features that ``model``'s head reads, in float32 and without augmentation; None: the pixels.
 
     Raises:
-        MlplibError: the model does not say what its features are.
+        MlplibError: the model does not say what its features are; those of streamed images do not fit into
+            memory.
     """
     if model is not None and not hasattr(model, "features"):
         raise MlplibError("this network has no features() to probe: probe a B-MLP, an S-MLP or the small CNN")
     read = torch.nn.Flatten() if model is None else model.eval().features
     parts = []
-    for batches in (data.train_sample(len(data.train)), data.test_batches()):
-        parts.append(torch.cat([read(batch.images).float() for batch in batches]))
+    for split, batches in (
+        (data.train, data.train_sample(len(data.train))),
+        (data.test, data.test_batches()),
+    ):
+        found = []
+        for batch in batches:
+            found.append(read(batch.images).float())
+            if len(found) == 1 and data.loader != "resident":
+                _check_room(found[0], len(split))
+        parts.append(torch.cat(found))
     return Features(parts[0], data.train.labels, parts[1], data.test.labels, len(data.classes))
+
+
+def _check_room(found: Tensor, count: int) -> None:
+    """Refuse features of ``count`` images, of which ``found`` are some, that memory cannot hold."""
+    needed = 2 * count * found.shape[1] * found.element_size()  # in parts, then as one
+    free = machine.free_memory(found.device)
+    if needed > free:
+        raise MlplibError(
+            f"the {found.shape[1]} features of {count} images take {needed / 1e9:.1f} GB, where "
+            f"{free / 1e9:.1f} GB are free: probe fewer examples"
+        )
 
 
 # --------------------------------------------------------------------------- probes
@@ -221,7 +242,7 @@ def real_accuracy(scores: Tensor, accepted: Tensor) -> float:
 
 
 @torch.no_grad()
-def test_scores(model: nn.Module, data: ResidentData, precision: str) -> Tensor:
+def test_scores(model: nn.Module, data: RunData, precision: str) -> Tensor:
     """Logits float32 (N, classes) of the test images as they are."""
     model.eval()
     device = data.test.labels.device
@@ -231,7 +252,7 @@ def test_scores(model: nn.Module, data: ResidentData, precision: str) -> Tensor:
 
 @torch.no_grad()
 def augmented_scores(
-    model: nn.Module, data: ResidentData, spec: EvaluateSpec, precision: str, bar, stop=False
+    model: nn.Module, data: RunData, spec: EvaluateSpec, precision: str, bar, stop=False
 ) -> tuple[Tensor, Tensor, dict[str, list]]:
     """Logits and probabilities, each averaged over ``spec.crops`` random views of every test image.
 
@@ -252,12 +273,12 @@ def augmented_scores(
     probabilities = torch.zeros_like(logits)
     history: dict[str, list] = {"views": [], "tta_logits_top1": [], "tta_softmax_top1": []}
     for view in range(spec.crops):
-        for number, first in enumerate(range(0, count, EVALUATION_BATCH)):
-            part = slice(first, min(first + EVALUATION_BATCH, count))
+        for number, (images, labels) in enumerate(data.test.read(np.arange(count), EVALUATION_BATCH)):
+            part = slice(number * EVALUATION_BATCH, number * EVALUATION_BATCH + len(labels))
             indices = np.arange(part.start, part.stop)
             rng = np.random.default_rng([spec.seed, AUGMENT, view, number])
             draws = draw(spec.augment, indices, data.image_shape[:2], rng)
-            images = augment(data.test.take(part), spec.augment, draws, dtype, data.normalize)
+            images = augment(images, spec.augment, draws, dtype, data.normalize)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 scores = model(images).float()
             logits[part] += scores

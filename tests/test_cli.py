@@ -145,6 +145,7 @@ def test_data_list_and_verify(mlplib):
             "larger than the 2000",
         ),
         (["bench", "fast"], "speed, accuracy"),
+        (["run", "--loader", "fast"], "auto, resident, ffcv"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(mlplib, words, expected):

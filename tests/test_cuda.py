@@ -7,7 +7,7 @@ import torch
 from small_runs import small
 
 from mlplib import acceleration, data, machine, training
-from mlplib.data.resident import put_on_device
+from mlplib.data.batches import open_data
 from mlplib.specs import FULL_DA, ModelSpec, OptimizerSpec
 
 GPU = torch.device("cuda")
@@ -25,7 +25,7 @@ def losses(done) -> list[float]:
 
 def loop_of(spec=SPEC, **settings) -> training.Loop:
     precision = machine.pick_precision(spec.precision, GPU)
-    return training.Loop(spec, put_on_device(SHAPES, spec.data, GPU), GPU, precision, None, **settings)
+    return training.Loop(spec, open_data(SHAPES, spec.data, GPU), GPU, precision, None, **settings)
 
 
 @pytest.fixture

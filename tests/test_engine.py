@@ -9,7 +9,7 @@ import torch
 from small_runs import small
 
 from mlplib import acceleration, data, machine, training
-from mlplib.data.resident import put_on_device
+from mlplib.data.batches import open_data
 from mlplib.engine import Engine, WorkingCopies
 from mlplib.errors import MlplibError
 from mlplib.models import build_model
@@ -23,7 +23,7 @@ NETWORKS = ["B-2/Wi-300", "S-2/Wi-16", "small-cnn"]
 
 
 def loop_of(spec, **settings) -> training.Loop:
-    resident = put_on_device(SHAPES, spec.data, CPU)
+    resident = open_data(SHAPES, spec.data, CPU)
     precision = machine.pick_precision(spec.precision, CPU)
     return training.Loop(spec, resident, CPU, precision, settings.pop("micro_batch", None), **settings)
 
@@ -145,7 +145,7 @@ def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
         import numpy as np, torch
         from mlplib import machine, training
         from mlplib.data import ImageDataset, Split
-        from mlplib.data.resident import put_on_device
+        from mlplib.data.batches import open_data
         from mlplib.specs import FULL_DA, DataSpec, ModelSpec, TrainSpec
 
         base = machine.peak_memory(torch.device("cpu"))
@@ -158,7 +158,7 @@ def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
                          augment=FULL_DA, precision="bf16")
         device = torch.device("cpu")
         machine.keep_freed_memory()
-        data = put_on_device(some, spec.data, device)
+        data = open_data(some, spec.data, device)
         loop = training.Loop(spec, data, device, "bf16", None)
         state = loop.fresh_state()
         loss, _ = state.engine.step(next(loop.batches(state)), [1e-4])

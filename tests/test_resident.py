@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import dataset, noise, numbered
 
+from mlplib.data.batches import open_data
 from mlplib.data.dataset import Split, subset_indices
-from mlplib.data.resident import put_on_device
 from mlplib.errors import MlplibError
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec, DataSpec
 
@@ -20,7 +20,7 @@ ALL = DataSpec("shapes-16")
 
 
 def resident(data, spec=ALL):
-    return put_on_device(data, spec, CPU)
+    return open_data(data, spec, CPU)
 
 
 def pixels(data, images) -> np.ndarray:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from small_runs import dataset, noise, small
 
 from mlplib import data, machine, memory, training, weights
-from mlplib.data.resident import Batch, put_on_device
+from mlplib.data.batches import Batch, open_data
 from mlplib.engine import mixed_cross_entropy
 from mlplib.errors import MlplibError
 from mlplib.models import build_model, count_macs, count_parameters, outline
@@ -61,7 +61,7 @@ def vector(model) -> torch.Tensor:
 
 
 def loop_of(spec, micro_batch=None) -> training.Loop:
-    resident = put_on_device(SHAPES, spec.data, CPU)
+    resident = open_data(SHAPES, spec.data, CPU)
     return training.Loop(spec, resident, CPU, machine.pick_precision(spec.precision, CPU), micro_batch)
 
 
@@ -225,7 +225,7 @@ def test_a_step_of_sgd_is_the_gradient_of_the_batch():
     )
     model = build_model(spec.model, (16, 16, 3), 10, seed=0)
     batch = next(
-        put_on_device(SHAPES, spec.data, CPU).train_sample(64)
+        open_data(SHAPES, spec.data, CPU).train_sample(64)
     )  # the batch is all the data, in any order
     F.cross_entropy(model(batch.images), batch.labels).backward()
     expected = torch.cat([(p - 0.1 * p.grad).detach().flatten() for p in model.parameters()])
@@ -415,7 +415,7 @@ def test_top_five_of_few_classes(classes):
 
 def test_evaluation_weighs_parts_by_their_size():
     model = build_model(small().model, (8, 8, 3), 4, seed=0)
-    resident = put_on_device(noise(60), DataSpec("shapes-16"), CPU)
+    resident = open_data(noise(60), DataSpec("shapes-16"), CPU)
     (batch,) = resident.train_sample(60)
     whole = training.evaluate(model, [batch])
     parts = [

@@ -59,6 +59,38 @@ def prepare(
         out.print(f"{name} is ready" + (f", without {skipped} unreadable images" if skipped else ""))
 
 
+@app.command("beton")
+def beton(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Data sets by name, e.g. cifar10; or folders that hold train/<class>/ and val/<class>/ "
+            "(or test/<class>/) with image files."
+        ),
+    ],
+    resolution: Annotated[
+        int | None,
+        typer.Option(help="Of folders: the side in pixels that images get.", show_default=False),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="As for prepare, which is done first where needed.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Threads that write. Default: one for each core.", show_default=False),
+    ] = None,
+):
+    """Write data sets as FFCV files, once, so that runs can stream them (run --loader)."""
+    from ..data import beton, own
+    from ..progress import bars
+
+    beton.require()
+    for name in names:
+        dataset = own.by_name_or_folder(name, resolution, bars(), skip_unreadable)
+        folder = beton.write(dataset, workers=workers, progress=bars())
+        out.print(f"{dataset.name} is ready to be streamed: {folder}", soft_wrap=True)
+
+
 @app.command("verify")
 def verify(names: Annotated[list[str], typer.Argument(help="Data sets by name.")]):
     """Read the cached copies whole and compare them with their known hashes."""

@@ -25,6 +25,13 @@ RunsOption = Annotated[
     typer.Option("--runs", help="Folder of the runs. Default: $MLPLIB_RUNS, else runs.", show_default=False),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
+LoaderOption = Annotated[
+    str,
+    typer.Option(
+        "--loader",
+        help="Where images are during a run: resident in device memory, streamed by ffcv, or auto: by size.",
+    ),
+]
 ResultsOption = Annotated[
     Path | None,
     typer.Option(

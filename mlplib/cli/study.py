@@ -12,6 +12,7 @@ from ..errors import MlplibError
 from .options import (
     DeviceOption,
     Experiments,
+    LoaderOption,
     ProfileOption,
     ResultsOption,
     RunsOption,
@@ -118,8 +119,11 @@ def run(
     seeds: SeedsOption = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
+    loader: LoaderOption = "auto",
 ):
     """Do every run of some experiments that is not done yet. Ctrl-C stops it; the same command goes on."""
+    from ..data.batches import LOADERS
+    from ..errors import one_of
     from ..execution import Executor
     from ..machine import pick_device
     from ..profiles import profile as get_profile
@@ -127,8 +131,13 @@ def run(
     from ..runs import RunStore
 
     chosen = get_profile(profile)
+    one_of("loader", loader, LOADERS)
     executor = Executor(
-        RunStore(runs), device=pick_device(device), progress=bars(), say=lambda line: out.print(line)
+        RunStore(runs),
+        device=pick_device(device),
+        progress=bars(),
+        say=lambda line: out.print(line),
+        loader=loader,
     )
     for name, specs in specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen)).items():
         records = executor.records(specs)

@@ -7,7 +7,7 @@ import logging
 from ..errors import MlplibError
 from ..progress import Progress, quiet
 from . import cache
-from .catalog import CATALOG, ClassSubset, Drawn, ImageFiles, Kept, content_hash, find
+from .catalog import CATALOG, ClassSubset, Drawn, ImageFiles, Kept, OwnFolder, content_hash, find
 from .dataset import ImageDataset, Split, class_subset, ordered_hash, statistics, subset_indices
 from .real import real_labels
 
@@ -75,6 +75,8 @@ def _kept(entry: Kept, progress: Progress, verify: bool, skip_unreadable: bool) 
         return kept is not None and entry.accepts(kept)
 
     if not is_good():
+        if isinstance(entry, OwnFolder):  # only its folder's reader knows where the images are
+            raise MlplibError(f"{entry.name} in the cache is damaged: run {entry.prepared_by}")
         from . import sources
 
         if cache.folder(entry.name).exists():

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..machine import moved
 from ..specs import AugmentSpec
 
 CROP_TRIES = 10
@@ -144,15 +145,11 @@ def _matrices(start, length, size: int, reverse, dtype: torch.dtype, device: tor
     """What gives the interpolation matrices (b, size, size) of a part (a slice) of a batch."""
     if size <= LARGEST_TABLE:
         table, places = _table(size, dtype, device)
-        found = _moved(places[reverse.astype(np.int64), start, length], device)
+        found = moved(places[reverse.astype(np.int64), start, length], device)
         return lambda part: table.index_select(0, found[part])
-    start, length = (_moved(values.astype(np.float32), device) for values in (start, length))
-    reverse = _moved(reverse, device)
+    start, length = (moved(values.astype(np.float32), device) for values in (start, length))
+    reverse = moved(reverse, device)
     return lambda part: interpolation(start[part], length[part], size, reverse[part], dtype)
-
-
-def _moved(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 def parts(images: Tensor) -> Iterator[slice]:
@@ -186,7 +183,7 @@ def mix(images: Tensor, draws: Draws, part: slice = slice(None)) -> Tensor:
     """MixUp (Zhang et al. 2018): ``lam`` of each image plus ``1 - lam``
     of its partner; float (B, C, H, W), of which the images in ``part`` are given.
     """
-    partner = _moved(draws.partner[part], images.device)
+    partner = moved(draws.partner[part], images.device)
     rows = images.permute(0, 2, 1, 3)
     return rows.index_select(0, partner).lerp_(rows[part], draws.lam).permute(0, 2, 1, 3)
 
@@ -216,13 +213,13 @@ def augment(
     Labels follow through ``draws.partner`` and ``draws.lam``. ``normalize(images, out=None)``, where given,
     is applied to the result.
     """
-    moved = spec.flip or spec.crop_scale is not None
+    cropped = spec.flip or spec.crop_scale is not None
     if spec.mixup > 0 and spec.mixup_kind == "ffcv":
-        if moved:
+        if cropped:
             images = crop_and_flip(images, draws, torch.float32).round_().clamp_(0, 255).to(torch.uint8)
         out = mixup_ffcv(images, draws.lam).to(dtype)
     else:
-        out = crop_and_flip(images, draws, dtype) if moved else images.to(dtype)
+        out = crop_and_flip(images, draws, dtype) if cropped else images.to(dtype)
         if spec.mixup > 0 and normalize is None:
             return mix(out, draws)
         if spec.mixup > 0:

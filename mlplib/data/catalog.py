@@ -188,6 +188,11 @@ class ImageFiles(Kept):
         return Pins(**json.loads(text))
 
     @property
+    def prepared_by(self) -> str:
+        """The command that prepares it."""
+        return f"mlplib data prepare {self.name}"
+
+    @property
     def skippable(self) -> bool:
         """Whether unreadable images may be left out: not where the content is known exactly."""
         return self.pins is None
@@ -212,6 +217,43 @@ class ImageFiles(Kept):
             return self
         sizes = {split: manifest[split] for split in ("train", "test")}
         return replace(self, classes=tuple(manifest["classes"]), **sizes)
+
+
+OWN = "own-"
+"""How the names of readers' own data sets begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFolder(ImageFiles):
+    """A reader's own folder of class folders (:mod:`mlplib.data.own`). Only the cache knows of it.
+
+    ``command``: what the reader typed to prepare it.
+    """
+
+    command: str
+
+    @property
+    def prepared_by(self) -> str:
+        return self.command
+
+    @classmethod
+    def in_cache(cls, name: str) -> OwnFolder | None:
+        """The prepared folder of that name, if there is one."""
+        manifest = cache.manifest(name) if name.startswith(OWN) else None
+        if manifest is None:
+            return None
+        about = manifest["preparation"]
+        sizes = {split: manifest[split] for split in ("train", "test")}
+        return cls(
+            name=name,
+            title=about["title"],
+            classes=tuple(manifest["classes"]),
+            image_size=about["side"],
+            editions=(Edition(about["title"], len(manifest["classes"]), **sizes),),
+            forms="",
+            command=about["command"],
+            **sizes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -459,6 +501,8 @@ def find(name: str) -> Entry:
     Raises:
         MlplibError: there is none; the line lists the names.
     """
+    if own := OwnFolder.in_cache(name):
+        return own
     one_of("data set", name, tuple(CATALOG))
     entry = CATALOG[name]
     return entry.as_prepared() if isinstance(entry, ImageFiles) else entry

@@ -207,7 +207,7 @@ def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: ImageFiles
     if too_many and entry.skippable:
         way_out = f" (they are more than {MOST_SKIPPED:.0%} of all, too many to leave out)"
     elif entry.skippable:
-        way_out = f", or leave them out with mlplib data prepare {entry.name} --skip-unreadable"
+        way_out = f", or leave them out with {entry.prepared_by} --skip-unreadable"
     found = f"at least {found}" if count > MANY else found
     raise Unusable(f"{found}: {named}: put good copies in their place{way_out}")
 

@@ -1,0 +1,204 @@
+"""A data set as a run sees it, and the batches drawn from it, wherever the images are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import machine
+from ..errors import MlplibError, one_of
+from ..specs import AugmentSpec, DataSpec
+from . import beton
+from .augment import augment, draw
+from .dataset import ImageDataset, Split, subset_indices
+from .resident import ResidentSplit
+from .shaping import Shaping
+from .streaming import StreamedSplit, reader_of
+
+# Streams of random numbers that must not repeat one another: the first entry after the run's seed.
+SHUFFLE, AUGMENT = 0, 1
+
+LOADERS = ("auto", "resident", "ffcv")
+"""Where the images are while a run goes on: in device memory, or in FFCV files; ``auto`` decides by size."""
+
+RESIDENT_SHARE = 0.5
+"""Share of the device's free memory that images may take under ``auto``; the rest is the training's."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch of B images, ready for the model.
+
+    ``images``: float (B, 3, H, W), normalized. ``labels``, ``partner_labels``: int64 (B,); ``lam``: MixUp's
+    share of the first label, 1 without MixUp.
+    """
+
+    images: Tensor
+    labels: Tensor
+    partner_labels: Tensor
+    lam: float
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A data set on a device as a run sees it: subset and permuted as its :class:`DataSpec` says.
+
+    ``mean``, ``std``: float32 (3,) of the full training split, in units of pixel values 0 to 255.
+    """
+
+    train: ResidentSplit | StreamedSplit
+    test: ResidentSplit | StreamedSplit
+    classes: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, 3) of every image."""
+        return self.train.image_shape
+
+    @property
+    def loader(self) -> str:
+        """``resident`` or ``ffcv``."""
+        return "resident" if isinstance(self.train, ResidentSplit) else "ffcv"
+
+    def normalize(self, images: Tensor, out: Tensor | None = None) -> Tensor:
+        """Center and scale float (B, 3, H, W) images of values 0 to 255, of any memory order;
+        the result, ``out`` or new, is contiguous.
+        """
+        mean, scale = (v.to(images.dtype)[:, None, None] for v in (self.mean, 1 / self.std))
+        if out is None:
+            out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
+        return torch.sub(images, mean, out=out).mul_(scale)
+
+    def training_batches(
+        self, batch_size: int, spec: AugmentSpec, seed: int, epoch: int, dtype: torch.dtype, start: int = 0
+    ) -> Iterator[Batch]:
+        """The batches of one epoch from batch ``start`` on;
+        each is a function of (seed, epoch, its number) alone.
+
+        Images are shuffled anew every epoch and the incomplete last batch is left
+        out, as in the official loader.
+        """
+        order = np.random.default_rng([seed, SHUFFLE, epoch]).permutation(len(self.train))
+        h, w, _ = self.image_shape
+        count = len(order) // batch_size
+        with closing(self.train.read(order[start * batch_size : count * batch_size], batch_size)) as found:
+            for number, (images, labels) in enumerate(found, start):
+                indices = order[number * batch_size : (number + 1) * batch_size]
+                draws = draw(spec, indices, (h, w), np.random.default_rng([seed, AUGMENT, epoch, number]))
+                images = augment(images, spec, draws, dtype, self.normalize)
+                partner_labels = labels
+                if draws.lam != 1:
+                    partner_labels = labels.index_select(0, machine.moved(draws.partner, labels.device))
+                yield Batch(images, labels, partner_labels, draws.lam)
+
+    def test_batches(self) -> Iterator[Batch]:
+        """The whole test split in stored order, float32, unaugmented."""
+        return self._plain_batches(self.test, len(self.test))
+
+    def train_sample(self, count: int) -> Iterator[Batch]:
+        """The first ``count`` training images (all, if there are fewer), float32, unaugmented."""
+        return self._plain_batches(self.train, min(count, len(self.train)))
+
+    def _plain_batches(
+        self, split: ResidentSplit | StreamedSplit, count: int, batch_size: int = 2000
+    ) -> Iterator[Batch]:
+        with closing(split.read(np.arange(count), batch_size)) as found:
+            for images, labels in found:
+                yield Batch(self.normalize(images.to(torch.float32)), labels, labels, 1.0)
+
+
+# --------------------------------------------------------------------------- from a data set to a run
+
+
+class _Part(NamedTuple):
+    """Images of a stored split, ``train`` or ``test``: those of ``indices`` (int64), or all."""
+
+    stored: str
+    indices: np.ndarray | None = None
+
+
+def open_data(dataset: ImageDataset, spec: DataSpec, device: torch.device, loader: str = "auto") -> RunData:
+    """``dataset`` as ``spec`` wants it: subset, held-out part, resolution, permutation.
+
+    Args:
+        loader: ``resident`` copies the images into the memory of ``device``; ``ffcv`` reads them from FFCV
+            files (:func:`mlplib.data.beton.write`) batch by batch; ``auto`` is ``resident`` if they take at
+            most :data:`RESIDENT_SHARE` of the free memory, else ``ffcv``. What a run computes does not depend
+            on it.
+
+    Raises:
+        MlplibError: ``spec`` wants more training images than there are, or the size that they already have;
+            the data do not fit, or are to be streamed, and FFCV or its files are missing.
+    """
+    one_of("loader", loader, LOADERS)
+    shaping = Shaping(spec, dataset.train.images.shape[1:], device)
+    parts = _parts(dataset, spec)
+    if loader == "auto":
+        loader = _fitting(dataset, parts, shaping, device)
+    if loader == "resident":
+        splits = [ResidentSplit.of(getattr(dataset, p.stored), p.indices, shaping, device) for p in parts]
+    else:
+        splits = _streamed(dataset, parts, shaping, device)
+    scaled = [torch.tensor(v, dtype=torch.float32, device=device) * 255 for v in (dataset.mean, dataset.std)]
+    return RunData(*splits, tuple(dataset.classes), *scaled)
+
+
+def _parts(dataset: ImageDataset, spec: DataSpec) -> tuple[_Part, _Part]:
+    """The training and the test images of a run."""
+    train, test = _Part("train"), _Part("test")
+    if spec.held_out is not None:
+        train, test = _divide(train, dataset.train, spec, "held_out")
+    if spec.examples is not None:
+        _, train = _divide(train, dataset.train, spec, "examples")
+    return train, test
+
+
+def _divide(part: _Part, split: Split, spec: DataSpec, setting: str) -> tuple[_Part, _Part]:
+    """All but as many images as ``setting`` says, and those: the same share of every class."""
+    indices = np.arange(len(split)) if part.indices is None else part.indices
+    count = getattr(spec, setting)
+    if count > len(indices):
+        raise MlplibError(f"{spec.name} has {len(indices)} training images: {setting}={count} is too many")
+    chosen = subset_indices(np.asarray(split.labels)[indices], count)
+    return _Part(part.stored, np.delete(indices, chosen)), _Part(part.stored, indices[chosen])
+
+
+def _fitting(dataset: ImageDataset, parts: tuple[_Part, ...], shaping: Shaping, device: torch.device) -> str:
+    """What ``auto`` means for these images."""
+    counts = (len(getattr(dataset, p.stored)) if p.indices is None else len(p.indices) for p in parts)
+    needed = sum(counts) * int(np.prod(shaping.image_shape))
+    allowed = RESIDENT_SHARE * machine.free_memory(device)
+    if needed <= allowed:
+        return "resident"
+    if beton.installed() and all(beton.find(dataset, part.stored) for part in parts):
+        return "ffcv"
+    first = "" if beton.installed() else f"{beton.HOW}; then "
+    raise MlplibError(
+        f"the images of {dataset.name} take {needed / 1e9:.1f} GB, and {allowed / 1e9:.1f} GB of the free "
+        f"memory may be used for them: {first}write them for streaming with mlplib data beton {dataset.name}"
+    )
+
+
+def _streamed(
+    dataset: ImageDataset, parts: tuple[_Part, ...], shaping: Shaping, device: torch.device
+) -> list[StreamedSplit]:
+    splits = []
+    for stored, indices in parts:
+        path = beton.find(dataset, stored)
+        if path is None:
+            raise MlplibError(
+                f"the images of {dataset.name} are not written for streaming yet: do that once with "
+                f"mlplib data beton {dataset.name}"
+            )
+        labels = getattr(dataset, stored).labels
+        labels = torch.from_numpy(np.array(labels if indices is None else labels[indices], dtype=np.int64))
+        splits.append(StreamedSplit(reader_of(path), indices, labels.to(device), shaping))
+    return splits

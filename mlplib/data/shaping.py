@@ -1,0 +1,54 @@
+"""What a run does to each image once, before anything random: pixels in another order, another resolution."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import MlplibError
+from ..specs import DataSpec
+
+
+class Shaping:
+    """What ``spec`` wants done to images of ``image_shape`` (H, W, 3), on a device.
+
+    An image becomes the same bits whichever others are shaped with it.
+
+    Raises:
+        MlplibError: ``spec`` wants the size that the images have.
+    """
+
+    def __init__(self, spec: DataSpec, image_shape: tuple[int, int, int], device: torch.device):
+        h, w, c = image_shape
+        self.order: Tensor | None = None
+        if spec.pixel_permutation is not None:
+            order = np.random.default_rng(spec.pixel_permutation).permutation(h * w)
+            self.order = torch.from_numpy(order).to(device)
+        self.side = spec.resolution
+        if (h, w) == (self.side, self.side):
+            raise MlplibError(f"{spec.name} has {h} pixels a side already: leave resolution out")
+        self.image_shape = (h, w, c) if self.side is None else (self.side, self.side, c)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """From uint8 (B, H, W, 3) to uint8 rows (B, H, 3, W), contiguous, in new memory: the order that suits
+        crops.
+        """
+        if self.order is not None:
+            b, h, w, c = images.shape
+            images = images.reshape(b, h * w, c).index_select(1, self.order).view(b, h, w, c)
+        rows = images.permute(0, 1, 3, 2).clone(memory_format=torch.contiguous_format)
+        return rows if self.side is None else resize(rows, self.side)
+
+
+def resize(rows: Tensor, side: int, chunk: int = 4096) -> Tensor:
+    """Images uint8 (N, H, 3, W) at another size, uint8 (N, side, 3, side):
+    bilinear, antialiased where they shrink.
+    """
+    out = torch.empty((len(rows), side, 3, side), dtype=torch.uint8, device=rows.device)
+    for first in range(0, len(rows), chunk):
+        images = rows[first : first + chunk].permute(0, 2, 1, 3).float()
+        scaled = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        out[first : first + chunk] = scaled.round_().clamp_(0, 255).permute(0, 2, 1, 3).to(torch.uint8)
+    return out

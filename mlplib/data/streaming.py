@@ -1,0 +1,208 @@
+"""A split that is read from its FFCV file while a run goes on, because it does not fit into device memory.
+
+FFCV reads, ahead of time and on threads of its own; which images, in which order, and what happens to them is
+decided as for resident data. So a streamed run is the same run, to the last bit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import MlplibError
+from ..machine import moved
+from .beton import require
+from .prepare import cores
+from .shaping import Shaping
+
+BATCHES_AHEAD = 3
+"""Batches that FFCV holds ready; it has memory for two more, the one in use and the one being read."""
+
+PATIENCE_S = 1.0
+"""How often a wait for a batch looks whether FFCV's thread is still alive."""
+
+
+class BetonReader:
+    """The images of a beton in any order, by FFCV's loader.
+
+    Raises:
+        MlplibError: FFCV is not installed, or the file is none of its files.
+    """
+
+    def __init__(self, path: Path):
+        require()
+        import numba
+        from ffcv.fields.decoders import SimpleRGBImageDecoder
+        from ffcv.loader import Loader
+        from ffcv.transforms import ToTensor
+
+        self.path, self.plan = path, _plan()
+        try:
+            self.loader = Loader(
+                str(path),
+                batch_size=1,
+                num_workers=min(cores(), numba.config.NUMBA_NUM_THREADS),  # more is an error
+                os_cache=True,
+                order=self.plan,
+                seed=0,  # unused, but None would draw from NumPy's global generator
+                pipelines={"image": [SimpleRGBImageDecoder(), ToTensor()], "label": None},
+                drop_last=False,
+                batches_ahead=BATCHES_AHEAD,
+            )
+        except (OSError, ValueError, AssertionError, IndexError) as error:
+            raise MlplibError(
+                f"{path} cannot be read as an FFCV file ({error}): delete it and write it again with "
+                "mlplib data beton"
+            ) from error
+        # Tables of Python objects for every image that only other orders and caches look at.
+        for name in ("sample_to_pages", "page_to_samples", "ptr_to_size"):
+            setattr(self.loader.memory_manager, name, None)
+
+    def read(self, order: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+        """The images ``order`` (int64) in batches of B, the last one possibly smaller: uint8 (B, H, W, 3).
+
+        A batch is in host memory (pinned where there is a GPU) and lasts until the next one is asked for.
+        """
+        if not len(order):
+            return
+        if order.min() < 0 or order.max() >= len(self.loader.indices):  # FFCV would read anywhere
+            raise IndexError(f"an index outside the {len(self.loader.indices)} images of {self.path}")
+        self.plan.order = order.astype(np.uint64)
+        self.loader.batch_size = batch_size
+        try:
+            batches = iter(self.loader)
+        except OSError as error:
+            raise MlplibError(f"cannot read {self.path}: {error.strerror or error}") from error
+        try:
+            for _ in range(0, len(order), batch_size):
+                self._wait(batches)
+                (images,) = next(batches)
+                yield images
+        finally:
+            _stop(batches)
+
+    def _wait(self, batches) -> None:
+        """Until a batch is ready. Without this, an error in FFCV's thread would be waited for for ever."""
+        queue = batches.output_queue
+        with queue.not_empty:
+            while not queue.queue and batches.is_alive():
+                queue.not_empty.wait(PATIENCE_S)
+            if not queue.queue:
+                raise MlplibError(f"FFCV failed to read {self.path}: see the error of its thread above")
+
+
+def reader_of(path: Path) -> BetonReader:
+    """The reader of a beton: the same one again while the file is the same, since FFCV compiles for each.
+
+    Raises:
+        MlplibError: as :class:`BetonReader`.
+    """
+    found = path.stat()
+    return _reader(path, (found.st_mtime_ns, found.st_size, found.st_ino))
+
+
+@functools.lru_cache(maxsize=4)
+def _reader(path: Path, stamp: tuple) -> BetonReader:
+    return BetonReader(path)
+
+
+def _plan():
+    """FFCV's traversal order that is whatever ``order`` (uint64) was set to."""
+    from ffcv.traversal_order.base import TraversalOrder
+
+    class Plan(TraversalOrder):
+        def __init__(self):
+            self.order = np.zeros(0, np.uint64)
+
+        def __call__(self, loader):
+            # Only instances are accepted as orders, but they are called like classes.
+            self.indices = loader.indices
+            return self
+
+        def sample_order(self, epoch: int) -> np.ndarray:
+            # The first call, by the loader's making, is for the longest order that may come.
+            return self.order if len(self.order) else self.indices
+
+    return Plan()
+
+
+def _stop(batches) -> None:
+    """End FFCV's thread. Left alone, it would wait for ever, and hold its batches, when nobody takes them."""
+    batches.iter_ixes = iter(())
+    batches.close()
+    queue = batches.output_queue
+    while batches.is_alive():
+        with queue.mutex:  # room for the batch that the thread may be about to hand over
+            queue.queue.clear()
+            queue.not_full.notify()
+        batches.join(0.001)
+
+
+# --------------------------------------------------------------------------- a split
+
+
+@dataclass(frozen=True)
+class StreamedSplit:
+    """One split in a beton, shaped on ``device`` batch by batch.
+
+    ``indices``: int64 (N,), where its images are in the beton, or None for all; ``labels``: int64 (N,) on the
+    device.
+    """
+
+    reader: BetonReader
+    indices: np.ndarray | None
+    labels: Tensor
+    shaping: Shaping
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, 3) of every image."""
+        return self.shaping.image_shape
+
+    def read(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """As :meth:`mlplib.data.resident.ResidentSplit.read`."""
+        stored = order if self.indices is None else self.indices[order]
+        device = self.labels.device
+        with closing(self.reader.read(stored, batch_size)) as batches:
+            there = batches if device.type == "cpu" else _copied(batches, device)
+            for number, images in enumerate(there):
+                part = moved(order[number * batch_size : (number + 1) * batch_size], device)
+                labels = self.labels.index_select(0, part)
+                yield self.shaping(images).permute(0, 2, 1, 3), labels
+
+
+def _copied(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Batches on a GPU: each is copied, on a stream of its own, while the one before it is worked with."""
+    stream = torch.cuda.Stream(device)
+    ready: tuple[Tensor, torch.cuda.Event] | None = None
+    try:
+        for images in batches:
+            with torch.cuda.stream(stream):
+                there = images.to(device, non_blocking=True)
+                done = stream.record_event()
+            if ready is not None:
+                yield _handed_over(*ready)
+            done.synchronize()  # asked for the next batch, FFCV may use the host's memory again
+            ready = there, done
+        if ready is not None:
+            yield _handed_over(*ready)
+    finally:
+        stream.synchronize()  # nobody may free the host's memory before
+
+
+def _handed_over(images: Tensor, done: torch.cuda.Event) -> Tensor:
+    """A copied batch for the stream that computes: it waits for the copy, and the memory waits for it."""
+    current = torch.cuda.current_stream(images.device)
+    current.wait_event(done)
+    images.record_stream(current)
+    return images
