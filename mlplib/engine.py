@@ -20,7 +20,7 @@ from torch.func import functional_call
 from . import acceleration, memory
 from .data.batches import Batch
 from .errors import MlplibError
-from .optim import Lion, build_optimizer
+from .optim import Lion, build_optimizer, lion_step
 from .specs import OptimizerSpec
 
 CASTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -101,6 +101,7 @@ class Engine:
         self.optimizer = build_optimizer(groups, optimizer, self.copies.by_parameter)
         self.device = next(model.parameters()).device
         self._loss: Callable[..., tuple[Tensor, Tensor]] = self.loss
+        self._tensor_rates = False
         if compiled:
             self._compile()
         self._graph: acceleration.StepGraph | None = None
@@ -158,14 +159,19 @@ class Engine:
         return torch.stack(losses).sum(), torch.stack(corrects).sum()
 
     def _share(self, lam: float) -> float | Tensor:
-        # A compiled function is compiled anew for every other Python number.
-        return lam if self._loss == self.loss else torch.full((), lam, device=self.device)
+        return lam if self._loss == self.loss else self._as_tensor(lam)
+
+    def _as_tensor(self, number: float | Tensor) -> Tensor:
+        """A number that may differ from step to step: for each, a compiled function would be compiled anew."""
+        return number if isinstance(number, Tensor) else torch.full((), number, device=self.device)
 
     def loss(
         self, images: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and correct predictions of some images; see :class:`~mlplib.data.batches.Batch`."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+        # No cache: every weight is read once a pass, and a CUDA graph must not find casts of an earlier one.
+        low = dict(dtype=torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
+        with torch.autocast(self.device.type, **low):
             logits = self._network(images)
         loss = mixed_cross_entropy(logits.float(), labels, partner_labels, lam, self.label_smoothing)
         if isinstance(lam, Tensor):
@@ -187,8 +193,14 @@ class Engine:
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        self.optimizer.step()
+            group["lr"] = self._as_tensor(rate) if self._tensor_rates else rate
+        try:
+            self.optimizer.step()
+        except Exception as error:
+            if not self._tensor_rates:
+                raise
+            self._do_without_compiling(error)  # it failed before it had moved anything
+            self.optimizer.step()
         if not lion:
             self.copies.refresh()
         self.clear_gradients()
@@ -217,9 +229,12 @@ class Engine:
         self._loss = acceleration.compiled(self.loss)
         if isinstance(self.optimizer, Lion) and self.device.type == "cuda":
             self.optimizer.fused = acceleration.compiled(self.optimizer.fused)
+            self._tensor_rates = True
 
     def _do_without_compiling(self, error: Exception) -> None:
-        self._loss = self.loss
+        self._loss, self._tensor_rates = self.loss, False
+        if isinstance(self.optimizer, Lion):
+            self.optimizer.fused = lion_step
         reason = (str(error).strip().splitlines() or [""])[0]
         self.say(f"compiling failed ({type(error).__name__}: {reason:.200}): going on without, more slowly")
 

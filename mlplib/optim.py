@@ -43,8 +43,8 @@ class Lion(torch.optim.Optimizer):
     ):
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
         self.copies = copies or {}
-        self.fused: Callable[..., None] = _lion_step
-        """What moves many tensors at once: :func:`_lion_step`, or the same compiled."""
+        self.fused: Callable[..., None] = lion_step
+        """What moves many tensors at once: :func:`lion_step`, or the same compiled."""
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -86,7 +86,7 @@ class Lion(torch.optim.Optimizer):
             self.fused(params, grads, momenta, copies, *rates)
 
 
-def _lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: float) -> None:
+def lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: float) -> None:
     """Lion for whole tensors, in a few calls over all of them. ``shrink`` is 1 - lr x weight decay."""
     grads = [grad.to(m.dtype) for grad, m in zip(grads, momenta, strict=True)]
     update = torch._foreach_lerp(grads, momenta, beta1)
@@ -102,7 +102,7 @@ def _lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: 
 
 def _lion_chunks(param, grad, momentum, copy, lr, shrink, beta1: float, beta2: float) -> None:
     """Lion for a large tensor on a CPU, :data:`CHUNK` numbers at a time; the bits are those of
-    :func:`_lion_step`.
+    :func:`lion_step`.
     """
     flat = [None if t is None else t.view(-1) for t in (param, grad.contiguous(), momentum, copy)]
     size = min(CHUNK, param.numel())

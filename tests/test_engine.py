@@ -204,3 +204,17 @@ def test_nothing_is_compiled_or_recorded_on_a_cpu_unless_asked_for():
     assert not acceleration.worth_compiling(torch.device("cuda"), acceleration.COMPILE_STEPS - 1)
     state = loop_of(SPEC).fresh_state()
     assert isinstance(state.engine.optimizer, Lion) and not state.engine.graphs_possible
+
+
+def test_an_optimizer_that_cannot_be_compiled_goes_on_without():
+    said: list[str] = []
+    loop = loop_of(SPEC, say=said.append)
+    state, plain = loop.fresh_state(), loop.fresh_state()
+
+    def broken(*given):
+        raise RuntimeError("no C++ compiler found")
+
+    state.engine.optimizer.fused, state.engine._tensor_rates = broken, True
+    assert torch.equal(steps(loop, state), steps(loop, plain)) and len(said) == 1
+    for ours, theirs in zip(state.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -251,7 +251,7 @@ def test_lion_in_pieces_moves_to_the_same_bits(size, low, decay, seed):
     grad = (torch.randn(size) * 1e-3).to(torch.bfloat16 if low else torch.float32)
     rates = (5e-5, 1 - 5e-5 * decay, 0.9, 0.99)
     found = []
-    for way in (optim._lion_chunks, lambda *given: optim._lion_step(*([t] for t in given[:4]), *given[4:])):
+    for way in (optim._lion_chunks, lambda *given: optim.lion_step(*([t] for t in given[:4]), *given[4:])):
         tensors = start.clone(), grad.clone(), momentum.clone(), start.bfloat16() if low else None
         way(*tensors, *rates)
         found.append(tensors)
