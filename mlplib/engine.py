@@ -162,7 +162,7 @@ class Engine:
         return lam if self._loss == self.loss else self._as_tensor(lam)
 
     def _as_tensor(self, number: float | Tensor) -> Tensor:
-        """A number that may differ from step to step: for each, a compiled function would be compiled anew."""
+        """A number that differs between steps: for each, a compiled function would be compiled anew."""
         return number if isinstance(number, Tensor) else torch.full((), number, device=self.device)
 
     def loss(

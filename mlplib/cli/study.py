@@ -120,6 +120,14 @@ def run(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     loader: LoaderOption = "auto",
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile training steps. Default: long runs on a GPU.",
+            show_default=False,
+        ),
+    ] = None,
 ):
     """Do every run of some experiments that is not done yet. Ctrl-C stops it; the same command goes on."""
     from ..data.batches import LOADERS
@@ -138,6 +146,7 @@ def run(
         progress=bars(),
         say=lambda line: out.print(line),
         loader=loader,
+        compiled=compiled,
     )
     for name, specs in specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen)).items():
         records = executor.records(specs)
