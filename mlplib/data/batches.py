@@ -180,10 +180,12 @@ def _fitting(dataset: ImageDataset, parts: tuple[_Part, ...], shaping: Shaping, 
         return "resident"
     if beton.installed() and all(beton.find(dataset, part.stored) for part in parts):
         return "ffcv"
-    first = "" if beton.installed() else f"{beton.HOW}; then "
+    how = f"write them for streaming with mlplib data beton {dataset.name}"
+    if not beton.installed():
+        how = f"{beton.HOW}; then {how}"
     raise MlplibError(
         f"the images of {dataset.name} take {needed / 1e9:.1f} GB, and {allowed / 1e9:.1f} GB of the free "
-        f"memory may be used for them: {first}write them for streaming with mlplib data beton {dataset.name}"
+        f"memory may be used for them: {how}"
     )
 
 
@@ -200,5 +202,5 @@ def _streamed(
             )
         labels = getattr(dataset, stored).labels
         labels = torch.from_numpy(np.array(labels if indices is None else labels[indices], dtype=np.int64))
-        splits.append(StreamedSplit(reader_of(path), indices, labels.to(device), shaping))
+        splits.append(StreamedSplit(reader_of(path, device), indices, labels.to(device), shaping))
     return splits

@@ -55,8 +55,9 @@ def require() -> None:
     try:
         import ffcv  # noqa: F401
     except ImportError as error:
-        what = "FFCV is not installed" if not installed() else f"FFCV cannot be imported ({error})"
-        raise MlplibError(f"{what}: {HOW}") from None
+        if not installed():
+            raise MlplibError(f"FFCV is not installed: {HOW}") from None
+        raise MlplibError(f"FFCV cannot be imported ({error}): {HOW}") from None
     finally:
         torch.set_num_threads(threads)  # the import sets it to 1
     from ffcv.loader import epoch_iterator
