@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from small_runs import dataset, environment, noise, small
 
 from mlplib import data, training, transfer
-from mlplib.data import batches, beton
+from mlplib.data import batches, beton, streaming
 from mlplib.data.batches import open_data
 from mlplib.data.streaming import BetonReader
 from mlplib.errors import Interrupted, MlplibError
@@ -28,6 +28,7 @@ from mlplib.specs import FULL_DA, NO_DA, AugmentSpec, DataSpec, EvaluateSpec, Pr
 from mlplib.stopping import StopRequest
 
 pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
+numba = pytest.importorskip("numba", reason="FFCV, which brings it, is not installed")
 
 CPU = torch.device("cpu")
 SHAPES = data.load("shapes-16")
@@ -225,6 +226,15 @@ def test_torchs_threads_and_numpys_generator_stay_as_they_are():
         for _ in seen.training_batches(64, FULL_DA, 0, 0, torch.float32):
             assert torch.get_num_threads() == threads
         assert (np.random.get_state()[1] == state).all()
+    torch.set_num_threads(1)
+
+
+def test_ffcv_takes_the_cores_that_training_leaves_free(monkeypatch):
+    monkeypatch.setattr(streaming, "cores", lambda: 64)
+    most = numba.config.NUMBA_NUM_THREADS
+    for threads, device, expected in ((1, "cpu", 63), (62, "cpu", 2), (64, "cpu", 1), (64, "cuda", 64)):
+        torch.set_num_threads(threads)
+        assert streaming.workers_beside(torch.device(device)) == min(expected, most)
     torch.set_num_threads(1)
 
 

@@ -90,7 +90,8 @@ class RunData:
         h, w, _ = self.image_shape
         count = len(order) // batch_size
         with closing(self.train.read(order[start * batch_size : count * batch_size], batch_size)) as found:
-            for number, (images, labels) in enumerate(found, start):
+            number = start
+            for images, labels in found:  # enumerate() would keep the bytes until the next batch
                 indices = order[number * batch_size : (number + 1) * batch_size]
                 draws = draw(spec, indices, (h, w), np.random.default_rng([seed, AUGMENT, epoch, number]))
                 images = augment(images, spec, draws, dtype, self.normalize)
@@ -98,6 +99,7 @@ class RunData:
                 if draws.lam != 1:
                     partner_labels = labels.index_select(0, machine.moved(draws.partner, labels.device))
                 yield Batch(images, labels, partner_labels, draws.lam)
+                number += 1
 
     def test_batches(self) -> Iterator[Batch]:
         """The whole test split in stored order, float32, unaugmented."""

@@ -43,8 +43,11 @@ class ResidentSplit:
         """
         for first in range(0, len(order), batch_size):
             indices = moved(order[first : first + batch_size], self.labels.device)
-            images = self.rows.index_select(0, indices).permute(0, 2, 1, 3)
-            yield images, self.labels.index_select(0, indices)
+            # Nothing here keeps the images once they have been handed over.
+            yield (
+                self.rows.index_select(0, indices).permute(0, 2, 1, 3),
+                self.labels.index_select(0, indices),
+            )
 
     @classmethod
     def of(
