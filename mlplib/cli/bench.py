@@ -31,7 +31,8 @@ def bench(
     parts: Annotated[
         str | None,
         typer.Option(
-            help="What to measure (speed), of: steps, reference, loaders, layers, tried, compiled, growth, start-up.",
+            help="What to measure (speed): steps, reference, loaders, layers, tried, compiled, growth or "
+            "start-up, or several with commas.",
             show_default="all",
         ),
     ] = None,
