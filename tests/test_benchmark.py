@@ -18,6 +18,7 @@ from mlplib.data.augment import crop_and_flip, draw
 from mlplib.errors import MlplibError
 from mlplib.progress import quiet
 from mlplib.reference import ReferenceLoop
+from mlplib.specs import FULL_DA
 
 CPU = torch.device("cpu")
 TINY = Case("B-1/Wi-16", "shapes-16", 128)
@@ -55,7 +56,7 @@ def test_every_row_has_a_time_for_every_round_or_a_reason(found):
     for row in found["rows"]:
         if row["id"] == "memory":
             assert len(row["memory_bytes"]) == growth.EPOCHS and min(row["memory_bytes"]) > 0
-        elif "ffcv" in row["id"] or row["id"] == "streamed":
+        elif row["id"] in ("ffcv", "streamed", "streamed-epoch"):
             assert row["why"] == "FFCV is not installed" and "seconds" not in row
         else:
             assert len(row["seconds"]) == (growth.STARTS if row["id"] == "start-up" else 3), row
@@ -238,7 +239,7 @@ def test_the_reference_loop_is_fed_by_ffcv(training, tmp_path, monkeypatch):
     monkeypatch.setattr(ReferenceLoop, "step", lambda self, batch: losses.append(step(self, batch)["loss"]))
     whole, _ = workloads.reference_works(training, TINY.images(), tmp_path)
     whole.run(whole.calls)
-    assert len(losses) == whole.calls == 12 and min(losses) > 0
+    assert len(losses) == whole.calls == workloads.REFERENCE_STEPS and min(losses) > 0
     assert torch.get_num_threads() == threads
 
 
@@ -366,12 +367,11 @@ def test_the_command_in_a_file_names_no_folder(monkeypatch, tmp_path):
 def test_images_from_ffcv_files_are_trained_on_and_loaded(training):
     pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
     dataset = TINY.images()
-    work = training.streamed_work(dataset, quiet)
-    work.run(2)
+    training.streamed(dataset, FULL_DA, quiet).train(2)
     runner = training.streamed(dataset, loaders.WITHOUT_MIXUP, quiet)
     assert runner.loop.data.loader == "ffcv"
     runner.load(3)
     assert (runner.state.epoch, runner.state.images) == (1, 0)
     noisy = Case("B-1/Wi-16", NOISE, 4, 8)
-    found = workloads.Training(noisy, noisy.images(), CPU).streamed_work(noisy.images(), quiet)
-    assert found["why"] == "random pixels are not written to files"
+    found = workloads.Training(noisy, noisy.images(), CPU).streamed(noisy.images(), FULL_DA, quiet)
+    assert found == "random pixels are not written to files"

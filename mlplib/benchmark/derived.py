@@ -69,7 +69,6 @@ def _of_case(rows: Mapping[str, Mapping], group: str) -> list[dict]:
         ),
         number("da-adds", "augmentation adds to the step", "%", _more, "end-to-end", "end-to-end-no-da"),
         number("loading-adds", "loading and augmentation add to the step", "%", _more, "end-to-end", "step"),
-        number("ffcv-adds", "the FFCV loader adds to the step", "%", _more, "end-to-end-ffcv", "end-to-end"),
         number(
             "imagenet21k-epoch",
             "an epoch of as many images as ImageNet-21k has",
@@ -93,11 +92,15 @@ def _more(seconds: float, less: float) -> float:
 
 
 def _loaders(rows: Mapping[str, Mapping]) -> list[dict]:
+    if not rows:
+        return []
     found = []
     for id, row in rows.items():
         value = {"why": row["why"]} if "why" in row else rate(row, "images")
         found.append(_number(loaders.GROUP, f"{id}-rate", row["name"], "images/s", value))
-    return found
+    adds = per_round(rows, _more, "streamed-epoch", "resident-epoch")
+    name = "images from FFCV files add to a step"
+    return [*found, _number(loaders.GROUP, "ffcv-adds", name, "%", adds)]
 
 
 def _growth(grouped: Mapping[str, Mapping[str, Mapping]]) -> list[dict]:

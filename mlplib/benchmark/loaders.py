@@ -3,51 +3,77 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import ImageDataset, Split, beton
+from ..specs import FULL_DA, AugmentSpec
 from .cases import WITHOUT_MIXUP
 from .rounds import Work, missing
-from .workloads import NO_FFCV, Training, ffcv_loader, first_images
+from .workloads import NO_FFCV, Runner, Training, ffcv_loader, first_images
 
 DATALOADER_BATCHES = 4
 """Batches of a turn of torchvision's loader, which is the slow one."""
+
+EPOCH_STEPS = 48
+"""Steps of a turn that trains: an epoch of CIFAR-10 in batches of 1024."""
 
 GROUP = "loaders"
 NAMES = {
     "resident": "resident, batched crops and flips",
     "streamed": "FFCV reads files, batched crops and flips",
     "ffcv": "FFCV with its own crops and flips",
+    "resident-epoch": "a step of training, images resident",
+    "streamed-epoch": "a step of training, images from FFCV files",
     "dataloader": "torch's DataLoader with torchvision's crops and flips",
 }
 
 
 def loader_works(training: Training, dataset: ImageDataset, folder: Path, progress) -> list[Work | dict]:
-    """The loaders on a case's images, in its batches: crops and flips, normalized, on the device.
+    """The loaders on a case's images, in its batches: crops and flips, normalized, on the device; then whole
+    epochs of training with DA on images in memory and in FFCV files.
 
     Args:
         folder: where the images are written for FFCV.
     """
+    turns = training.turns | {"images": training.case.batch_size}
+    resident = training.runner(WITHOUT_MIXUP)
     return [
-        Work("resident", NAMES["resident"], training.runner(WITHOUT_MIXUP).load, **_turns(training)),
-        _streamed(training, dataset, progress),
+        Work("resident", NAMES["resident"], resident.load, **turns),
+        _streamed(training, dataset, progress, "streamed", lambda runner: runner.load, WITHOUT_MIXUP, turns),
         _ffcv(training, dataset, folder),
         _dataloader(training),
+        *_epochs(training, dataset, progress),
     ]
 
 
-def _turns(training: Training) -> dict:
-    return training.turns | {"images": training.case.batch_size}
+def _epochs(training: Training, dataset: ImageDataset, progress) -> list[Work | dict]:
+    """Whole epochs: FFCV starts once for each, as in a run."""
+    steps = len(training.data.train) // training.case.batch_size
+    whole = {"calls": min(EPOCH_STEPS, steps), **training.whole}
+    resident = training.runner(FULL_DA)
+    return [
+        Work("resident-epoch", NAMES["resident-epoch"], resident.train, **whole),
+        _streamed(training, dataset, progress, "streamed-epoch", lambda runner: runner.train, FULL_DA, whole),
+    ]
 
 
-def _streamed(training: Training, dataset: ImageDataset, progress) -> Work | dict:
-    runner = training.streamed(dataset, WITHOUT_MIXUP, progress)
+def _streamed(
+    training: Training,
+    dataset: ImageDataset,
+    progress,
+    id: str,
+    doing: Callable[[Runner], Callable[[int], None]],
+    augment: AugmentSpec,
+    options: dict,
+) -> Work | dict:
+    runner = training.streamed(dataset, augment, progress)
     if isinstance(runner, str):
-        return missing("streamed", GROUP, NAMES["streamed"], runner)
-    return Work("streamed", NAMES["streamed"], runner.load, **_turns(training))
+        return missing(id, GROUP, NAMES[id], runner)
+    return Work(id, NAMES[id], doing(runner), **options)
 
 
 def _ffcv(training: Training, dataset: ImageDataset, folder: Path) -> Work | dict:

@@ -26,7 +26,7 @@ from .targets import TARGETS, judge
 from .workloads import Training, machine_works, reference_works
 
 FORMAT = 1
-ROUNDS = 7
+ROUNDS = 9
 
 PARTS = ("steps", "reference", "loaders", "layers", "tried", "compiled", "growth", "start-up")
 """What can be measured: each case's steps, the reference loop beside them, and what the last case stands for:
@@ -150,8 +150,7 @@ def _of_case(turns: Turns, parts: Sequence[str]) -> list[dict]:
     training = turns.training
     works = []
     if "steps" in parts:
-        streamed = training.streamed_work(turns.dataset, turns.progress)
-        works += [*training.works(), training.products(), streamed]
+        works += [*training.works(), training.products()]
     if "reference" in parts:
         works += reference_works(training, turns.dataset, turns.folder)
     return turns.take([*turns.machine(), *works], training.case.name) if works else []

@@ -91,8 +91,8 @@ TARGETS = (
     ),
     Target(
         "ffcv-end-to-end",
-        "End to end with the FFCV loader: longer than with images in memory",
-        NARROW.name,
+        "End to end with the FFCV loader, B-6/Wi-256, two CPU cores: longer than with images in memory",
+        "loaders",
         "ffcv-adds",
         "%",
         "data that does not fit into memory should not be a reason to train slowly",

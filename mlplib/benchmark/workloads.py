@@ -22,7 +22,7 @@ from .rounds import Work, missing, once
 LEAST_STEPS, MOST_STEPS = 6, 24
 """Steps of a turn that trains end to end: what waits for the first batch is spread over them."""
 
-REFERENCE_STEPS = 12
+REFERENCE_STEPS = 8
 """Steps of a turn of the reference loop, whose loader is started anew for every turn."""
 
 NO_FFCV = "FFCV is not installed"
@@ -133,14 +133,6 @@ class Training:
         beton.write(dataset, progress=progress)
         data = open_data(dataset, self.case.spec().data, self.device, "ffcv")
         return self.runner(augment, data)
-
-    def streamed_work(self, dataset: ImageDataset, progress) -> Work | dict:
-        """End to end with images from FFCV's files."""
-        id, name = "end-to-end-ffcv", "end to end, with DA, images from FFCV files"
-        runner = self.streamed(dataset, FULL_DA, progress)
-        if isinstance(runner, str):
-            return missing(id, self.case.name, name, runner)
-        return Work(id, name, runner.train, **self.turns, **self.whole)
 
 
 def kept(batch: Batch) -> Batch:

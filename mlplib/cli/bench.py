@@ -36,7 +36,7 @@ def bench(
             show_default="all",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed (speed).")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed (speed).")] = 9,
     seeds: Annotated[str, typer.Option(help="Seeds to train with (accuracy), such as 0,1,2.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=1, help="How long to train (accuracy).")] = 20,
     device: DeviceOption = "auto",
