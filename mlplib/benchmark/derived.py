@@ -115,3 +115,26 @@ def _growth(grouped: Mapping[str, Mapping[str, Mapping]]) -> list[dict]:
     for row in grouped.get("start-up", {}).values():
         found.append(_number("start-up", "seconds", row["name"], "s", summary(row["seconds"])))
     return found
+
+
+# --------------------------------------------------------------------------- the parts of a step
+
+PARTS = ("matrix products", "elementwise and the rest", "optimizer", "loading", "augmentation")
+
+
+def step_parts(rows: Mapping[str, Mapping]) -> dict[str, float]:
+    """Seconds that each of :data:`PARTS` takes of a step end to end with DA; empty where no step was timed.
+
+    Products and the optimizer were timed alone. What the step needs beyond them is elementwise operations and
+    everything else; what it needs less when nothing is loaded or augmented is the rest. A part that costs
+    nothing that can be measured is 0.
+
+    Args:
+        rows: of one case, by id.
+    """
+    needed = ("products", "optimizer", "step", "end-to-end-no-da", "end-to-end")
+    if any("seconds" not in rows.get(id, {}) for id in needed):
+        return {}
+    products, optimizer, step, plain, whole = (summary(rows[id]["seconds"])["value"] for id in needed)
+    found = (products, step - products - optimizer, optimizer, plain - step, whole - max(plain, step))
+    return {part: max(0.0, seconds) for part, seconds in zip(PARTS, found, strict=True)}

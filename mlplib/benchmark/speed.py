@@ -42,6 +42,9 @@ def measure(
     command: str,
     parts: Sequence[str] = PARTS,
     turn_seconds: float | None = None,
+    layer_sizes: Mapping[str, Sequence[int]] | None = None,
+    brief: bool = False,
+    seed: int = 0,
 ) -> dict:
     """Time everything and give a dictionary that JSON can hold.
 
@@ -53,6 +56,9 @@ def measure(
         cases: None takes those that the targets are about.
         rounds: how often everything is timed.
         turn_seconds: how long a turn takes about; None for as long as suits each work.
+        layer_sizes: ``widths`` and ``batches`` of the layers; None for the device's usual ones.
+        brief: see :func:`mlplib.benchmark.workloads.machine_works`.
+        seed: of weights and of everything drawn.
         progress: see :mod:`mlplib.progress`.
         parts: of :data:`PARTS`, what to measure.
 
@@ -70,11 +76,11 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
             dataset = case.images(progress)
-            training = Training(case, dataset, device)
-            turns = Turns(training, dataset, Path(folder), rounds, progress, turn_seconds)
+            training = Training(case, dataset, device, seed)
+            turns = Turns(training, dataset, Path(folder), rounds, progress, turn_seconds, brief)
             rows += _of_case(turns, parts)
             if case == cases[-1]:
-                rows += _once(turns, parts)
+                rows += _once(turns, parts, layer_sizes or {})
             about.append(_about(training))
             del training, turns
             _free(device)
@@ -123,6 +129,7 @@ class Turns:
     rounds: int
     progress: Progress
     turn_seconds: float | None
+    brief: bool
 
     def take(
         self, works: Sequence[Work | dict], group: str, turn_seconds: float = TURN_SECONDS
@@ -142,7 +149,7 @@ class Turns:
 
     def machine(self) -> list[Work]:
         """The machine's own rates."""
-        return machine_works(self.training.device, self.training.precision)
+        return machine_works(self.training.device, self.training.precision, self.brief)
 
 
 def _of_case(turns: Turns, parts: Sequence[str]) -> list[dict]:
@@ -156,13 +163,13 @@ def _of_case(turns: Turns, parts: Sequence[str]) -> list[dict]:
     return turns.take([*turns.machine(), *works], training.case.name) if works else []
 
 
-def _once(turns: Turns, parts: Sequence[str]) -> list[dict]:
+def _once(turns: Turns, parts: Sequence[str], layer_sizes: Mapping) -> list[dict]:
     """The rows that one case is enough for."""
     training, rows = turns.training, []
     if "loaders" in parts:
         rows += turns.take(loader_works(training, turns.dataset, turns.folder, turns.progress), loaders.GROUP)
     if "layers" in parts:
-        points = layers.layer_works(training.device, training.loop.dtype)
+        points = layers.layer_works(training.device, training.loop.dtype, **layer_sizes)
         rows += turns.take([*turns.machine(), *points], layers.GROUP, layers.TURN_SECONDS)
     if "tried" in parts:
         works = tried.tried_works(training, "compiled" in parts)

@@ -179,21 +179,22 @@ def _products(layers: list[nn.Linear], batch: int, device: torch.device, dtype: 
 # --------------------------------------------------------------------------- the machine
 
 
-def machine_works(device: torch.device, precision: str) -> list[Work]:
-    """Matrix products in the precision of training and in float32, and a copy within the device's memory."""
-    side = 8192 if device.type == "cuda" else 2048
-    dtypes = {
-        "matmul": torch.bfloat16 if precision == "bf16" else torch.float32,
-        "matmul-fp32": torch.float32,
-    }
-    names = {"matmul": precision, "matmul-fp32": "fp32"}
-    works = []
-    for id, dtype in dtypes.items():
-        works.append(_matmul(id, f"matrix product, {names[id]}, side {side}", side, dtype, device))
-    size = 2**30 if device.type == "cuda" else 2**28
+def machine_works(device: torch.device, precision: str, brief: bool = False) -> list[Work]:
+    """Matrix products in the precision of training and in float32, and a copy within the device's memory.
+
+    Args:
+        brief: without float32, and with matrices and a copy that are done sooner.
+    """
+    side = 1024 if brief else 8192 if device.type == "cuda" else 2048
+    size = 2**26 if brief else 2**30 if device.type == "cuda" else 2**28
+    best = torch.bfloat16 if precision == "bf16" else torch.float32
+    works = [_matmul("matmul", f"matrix product, {precision}, side {side}", side, best, device)]
+    if not brief:
+        works.append(
+            _matmul("matmul-fp32", f"matrix product, fp32, side {side}", side, torch.float32, device)
+        )
     here, there = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
-    works.append(Work("copy", "copy within memory", once(lambda: there.copy_(here)), bytes=2 * size))
-    return works
+    return [*works, Work("copy", "copy within memory", once(lambda: there.copy_(here)), bytes=2 * size)]
 
 
 def _matmul(id: str, name: str, side: int, dtype: torch.dtype, device: torch.device) -> Work:
