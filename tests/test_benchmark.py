@@ -38,6 +38,8 @@ def found():
             command="a test",
             parts=parts,
             turn_seconds=0.01,
+            brief=True,
+            layer_sizes={"widths": [16, 32], "batches": [1, 64]},
         )
 
 
@@ -231,6 +233,7 @@ def test_the_reference_loop_is_timed_without_ffcv_as_far_as_it_goes(training, mo
     step.run(1)
 
 
+@pytest.mark.slow
 def test_the_reference_loop_is_fed_by_ffcv(training, tmp_path, monkeypatch):
     pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
     threads = torch.get_num_threads()
