@@ -12,7 +12,7 @@ import torch
 from mlplib import how_fast, plots, plots_speed
 from mlplib.benchmark import derived, live, show, speed, tried
 from mlplib.benchmark.cases import CPU_CASES, GPU_CASES, Case
-from mlplib.benchmark.targets import TARGETS, bounds
+from mlplib.benchmark.targets import TARGETS, bounds, judge
 from mlplib.errors import MlplibError
 from mlplib.how_fast import open_how_fast
 from mlplib.profiles import PROFILES
@@ -161,6 +161,19 @@ def test_training_runs_are_those_that_trained(tmp_path):
     text = str(page.runs())
     counts = [int(n) for n in re.findall(r"</th>\s*<td>[^<]*</td>\s*<td>([\d,]+)</td>", text)]
     assert sum(counts) == len(runs)
+
+
+def test_published_files_say_what_follows_from_their_rows():
+    """Nobody edited them: their numbers and verdicts come out again."""
+    files = how_fast.read_files(how_fast.results_folder(None) / how_fast.FOLDER)
+    assert files
+    for found in files.values():
+        again = {(d["group"], d["id"]): d for d in derived.numbers(found["rows"], found["cases"])}
+        for number in found["derived"]:
+            assert again[number["group"], number["id"]] == number
+        verdicts = {target.id: judge(target, found) for target in TARGETS}
+        assert all(verdicts[row["id"]] == row for row in found["targets"])
+        assert found["command"].startswith("mlplib bench --json results/bench/")
 
 
 # --------------------------------------------------------------------------- figures

@@ -68,6 +68,15 @@ def _of_case(rows: Mapping[str, Mapping], group: str) -> list[dict]:
             "step",
         ),
         number("da-adds", "augmentation adds to the step", "%", _more, "end-to-end", "end-to-end-no-da"),
+        number(
+            "da-alone",
+            "augmentation alone, of the step",
+            "%",
+            lambda da, none, step: 100 * (da - none) / step,
+            "batches",
+            "batches-no-da",
+            "step",
+        ),
         number("loading-adds", "loading and augmentation add to the step", "%", _more, "end-to-end", "step"),
         number(
             "imagenet21k-epoch",
