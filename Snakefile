@@ -66,7 +66,7 @@ def sources(paths):
 LIBRARY = sources(path for path in (ROOT / "mlplib").rglob("*") if "__pycache__" not in path.parts)
 
 
-OVERVIEWS = ("scoreboard", "compute")  # notebooks about all experiments at once; the others have one each
+OVERVIEWS = ("scoreboard", "compute", "how-fast")  # notebooks about all experiments at once; the others have one each
 
 
 def records(wildcards):
@@ -74,7 +74,9 @@ def records(wildcards):
     The overviews show everybody's.
     """
     stems = ["*"] if wildcards.name in OVERVIEWS else [wildcards.name, f"{wildcards.name}.upstream"]
-    return sources(path for stem in stems for path in (ROOT / "results").glob(f"*/{stem}.jsonl"))
+    measured = (ROOT / "results/bench").glob("*.json") if wildcards.name == "how-fast" else ()
+    found = (path for stem in stems for path in (ROOT / "results").glob(f"*/{stem}.jsonl"))
+    return sources([*found, *measured])
 
 
 def takes(wildcards, parameter):

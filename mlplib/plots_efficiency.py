@@ -34,7 +34,8 @@ def short(value: float, place=None) -> str:
     return f"{value:.3g}"
 
 
-def _logarithmic(axes) -> None:
+def logarithmic(axes) -> None:
+    """Both axes by powers of ten, with short labels."""
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")
         low, high = axis.get_view_interval()
@@ -63,7 +64,7 @@ def throughput(frame) -> Figure:
             axes.plot(found.index, found["images_per_second"], color=color, linestyle=line, marker="o", ms=4)
             if line == "-":
                 axes.fill_between(found.index, found["q25"], found["q75"], color=color, alpha=0.18, lw=0)
-    _logarithmic(axes)
+    logarithmic(axes)
     axes.set_xlabel("batch size")
     axes.set_ylabel("images per second")
     lines = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
@@ -91,11 +92,11 @@ def rooflines(frame) -> Figure:
     for axes, roof in zip(row, names, strict=True):
         part = frame[frame["roof"] == roof]
         for _, of_device in part.groupby("device"):
-            _roof(axes, of_device)
+            draw_roof(axes, of_device)
         for name, color in colors.items():
             points = part[part["network"] == name]
             axes.plot(points["flops_per_byte"], points["flops_per_second"], "o", color=color, ms=7)
-        _logarithmic(axes)
+        logarithmic(axes)
         title, label = ROOF_NAMES[roof]
         axes.set_title(title)
         axes.set_xlabel(label)
@@ -107,7 +108,7 @@ def rooflines(frame) -> Figure:
     return figure
 
 
-def _roof(axes, part) -> None:
+def draw_roof(axes, part) -> None:
     """What a device allows: its bandwidth times the FLOPs a byte, up to its matrix-product rate."""
     peak, bandwidth = part["peak_flops_per_second"].median(), part["bytes_per_second"].median()
     ridge = peak / bandwidth

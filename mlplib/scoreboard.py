@@ -29,15 +29,16 @@ def open_scoreboard(**parameters) -> Scoreboard:
     return Scoreboard(open_session(parameters))
 
 
-def overview_banner(name: str, session: Session) -> Html:
+def overview_banner(name: str, session: Session, covers: str | None = None) -> Html:
     """What a notebook about all experiments shows, and on which machine.
 
     Args:
         name: the notebook's.
+        covers: what it is about, HTML; None: all experiments, without training anything.
     """
     environment = machine.environment(session.device, machine.pick_precision("auto", session.device))
     entries = {
-        "Covers": f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",
+        "Covers": covers or f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",
         "Profile": f"<code>{session.profile.name}</code>: {escape(session.profile.about)}",
         "Seeds": escape(", ".join(map(str, session.seeds))),
         "Device": f"{escape(environment['device'])}, {environment['precision']}",

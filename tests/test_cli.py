@@ -97,22 +97,29 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
     assert len(lines) == len(records) and all(json.loads(line)["status"] == "completed" for line in lines)
 
 
+TINY_BENCH = ["--model", "B-2/Wi-32", "--data", "shapes-16", "--batch-size", "256"]
+
+
 def test_bench_measures(mlplib, folder):
-    process = mlplib(
-        "bench",
-        "--model",
-        "B-2/Wi-32",
-        "--data",
-        "shapes-16",
-        "--batch-size",
-        "256",
-        "--json",
-        str(folder / "b.json"),
-    )
+    file = folder / "b.json"
+    process = mlplib("bench", *TINY_BENCH, "--parts", "steps, start-up", "--rounds", "1", "--json", str(file))
     assert process.returncode == 0, process.stderr
-    rows = json.loads((folder / "b.json").read_text())["rows"]
-    assert [row[0] for row in rows][:2] == ["end to end, with DA", "end to end, without DA"]
-    assert all(float(row[1]) > 0 for row in rows[:4])
+    found = json.loads(file.read_text())
+    assert found["command"].endswith("--rounds 1 --json b.json") and str(folder) not in file.read_text()
+    rows = {row["id"]: row for row in found["rows"]}
+    assert {"matmul", "end-to-end", "step", "products", "start-up"} <= set(rows)
+    assert all(row["seconds"][0] > 0 for row in rows.values())
+    assert "end to end, with DA" in process.stdout and "not measured" in process.stdout
+    assert "[quartiles]" in process.stdout
+
+
+def test_bench_compares_bf16_with_float32(mlplib, folder):
+    file = folder / "a.json"
+    process = mlplib("bench", "accuracy", *TINY_BENCH, "--epochs", "2", "--seeds", "0,1", "--json", str(file))
+    assert process.returncode == 0, process.stderr
+    difference = json.loads(file.read_text())["differences"][0]
+    assert difference["n"] == 2 and difference["low"] < difference["points"] < difference["high"]
+    assert "bf16 over float32" in process.stdout and "n = 2" in process.stdout
 
 
 def test_data_list_and_verify(mlplib):
@@ -146,6 +153,8 @@ def test_data_list_and_verify(mlplib):
         ),
         (["bench", "fast"], "speed, accuracy"),
         (["run", "--loader", "fast"], "auto, resident, ffcv"),
+        (["bench", "--batch-size", "64"], "need --model"),
+        (["bench", "--parts", "stps"], "steps, reference"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(mlplib, words, expected):

@@ -47,6 +47,16 @@ OVERVIEWS = {
         "What sharing saved",
         "What the energy assumes",
     ],
+    "how-fast": [
+        "How to read it",
+        "Command and cost",
+        "Where the time of a step goes",
+        "The roofline",
+        "The targets",
+        "What was tried",
+        "Exercises",
+        "Where the numbers come from",
+    ],
     "scoreboard": [
         "How to read it",
         "Command and cost",
@@ -55,7 +65,9 @@ OVERVIEWS = {
         "Status",
     ],
 }
-"""The notebooks about all experiments at once, with their sections."""
+"""The notebooks about no single experiment, with their sections."""
+TEACHING = (*EXPERIMENTS, "how-fast")
+"""Those with exercises."""
 
 
 def code_cells(name):
@@ -74,7 +86,7 @@ def solutions(name):
 # --------------------------------------------------------------------------- the skeleton
 
 
-def test_every_experiment_has_its_notebook_and_there_are_two_about_all_of_them():
+def test_every_experiment_has_its_notebook_and_there_are_three_others():
     assert sorted(NOTEBOOKS) == sorted([*EXPERIMENTS, *OVERVIEWS])
     assert notebook.names() == [*EXPERIMENTS, *OVERVIEWS]
 
@@ -92,7 +104,7 @@ def test_a_notebook_has_the_sections_of_the_skeleton_in_order(name):
     text = prose(name)
     assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == OVERVIEWS.get(name, SECTIONS)
     title = re.findall(r"^# (.+)$", text, flags=re.MULTILINE)
-    assert title == [name.capitalize() if name in OVERVIEWS else experiment(name).TITLE]
+    assert title == [name.replace("-", " ").capitalize() if name in OVERVIEWS else experiment(name).TITLE]
     assert "**After this chapter you can**" in text and "{cite}`bachmann2023scaling`" in text
 
 
@@ -132,7 +144,7 @@ def test_no_result_is_typed_into_prose(name):
     assert re.findall(r"\S*\d\S*", re.sub("|".join(names), " ", text)) == []
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", TEACHING)
 def test_every_exercise_has_a_folded_solution(name):
     text = prose(name)
     exercises = re.findall(r"^```\{exercise\} .+\n:label: (\S+)$", text, flags=re.MULTILINE)
@@ -536,7 +548,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", TEACHING)
 def test_the_solutions_of_the_exercises_run(name, executed):
     """After the cells of their notebook, as a student would type them, on the runs of ``executed``."""
     space = {"display": lambda value: None}

@@ -67,7 +67,8 @@ def test_anything_else_is_refused_in_one_line(given, why):
 
 
 def test_two_notebooks_take_official_checkpoints_and_no_other():
-    taking = [name for name in (*EXPERIMENTS, "scoreboard", "compute") if of_notebook(name) is not Parameters]
+    every = (*EXPERIMENTS, "scoreboard", "compute", "how-fast")
+    taking = [name for name in every if of_notebook(name) is not Parameters]
     assert taking == ["transfer", "linear-probes"]
     assert {of_notebook(name) for name in taking} == {CheckpointParameters}
     assert list(CheckpointParameters.model_fields) == [*Parameters.model_fields, "official_checkpoints"]
