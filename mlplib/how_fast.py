@@ -27,6 +27,7 @@ FOLDER = "bench"
 """Where the published files are, inside the folder of results."""
 
 COMMAND = f"mlplib bench --json results/{FOLDER}/<name>.json"
+ACCURACY = f"mlplib bench accuracy --json results/{FOLDER}/accuracy-<name>.json"
 HERE = "this execution"
 
 VERDICT_CLASSES = {MET: "reproduced", NOT_MEASURED: "untested"}
@@ -43,11 +44,16 @@ def open_how_fast(**parameters) -> HowFast:
         MlplibError: a parameter is unknown or impossible, or a published file cannot be read.
     """
     session = open_session(parameters)
-    return HowFast(session, read_files(results_folder(session.results_dir) / FOLDER))
+    found = read_files(results_folder(session.results_dir) / FOLDER)
+    kinds = {
+        what: {name: content for name, content in found.items() if content["what"] == what}
+        for what in ("speed", "accuracy")
+    }
+    return HowFast(session, kinds["speed"], kinds["accuracy"])
 
 
 def read_files(folder: Path) -> dict[str, dict]:
-    """The published measurements of speed by the name of their file, in its order; none without a folder.
+    """The published measurements by the name of their file, in its order; none without a folder.
 
     Raises:
         MlplibError: a file is damaged or of another format.
@@ -61,17 +67,19 @@ def read_files(folder: Path) -> dict[str, dict]:
             known = False
         if not known:
             raise MlplibError(f"{path.name} is no file of this bench: make it again with {COMMAND}")
-        if content["what"] == "speed":
-            found[path.stem] = content
+        found[path.stem] = content
     return found
 
 
 @dataclass
 class HowFast:
-    """``files``: published measurements by name; ``live``: what :meth:`measure` found, None before."""
+    """``files``: published measurements of speed by name; ``accuracies``: of accuracy; ``live``: what
+    :meth:`measure` found, None before.
+    """
 
     session: Session
     files: dict[str, dict]
+    accuracies: dict[str, dict]
     live: dict | None = field(default=None)
 
     @property
@@ -238,6 +246,22 @@ class HowFast:
         caption = "<b>Time for an image, over ours</b>: median [quartiles] over rounds"
         return Html(html.table(rows, caption, row_headers=("tried",)))
 
+    def precision(self) -> Html:
+        """Test accuracy in bf16 and in float32, and the difference over seeds, from the published files."""
+        found = [table for content in self.accuracies.values() for table in show.tables(content)]
+        parts = [
+            html.table(
+                [
+                    {name: escape(cell) for name, cell in zip(each.columns, row, strict=True)}
+                    for row in each.rows
+                ],
+                escape(each.title),
+                row_headers=each.columns[:1],
+            )
+            for each in found
+        ]
+        return Html("".join(parts) or _nothing(ACCURACY))
+
     def runs(self) -> Html:
         """The share of the matrix-product rate that the study's own training runs reached."""
         groups: dict[tuple[str, str, str], list[Record]] = {}
@@ -284,7 +308,7 @@ class HowFast:
     def provenance(self) -> Html:
         """How every measurement was made."""
         rows = []
-        for name, found in self.sources.items():
+        for name, found in (self.sources | self.accuracies).items():
             machine = found["machine"]
             versions = ", ".join(
                 f"{package} {machine[package]}"
@@ -296,7 +320,7 @@ class HowFast:
                 {
                     "measured": escape(_short(name)),
                     "on": escape(f"{machine['device']}, {machine['precision']}"),
-                    "rounds": str(found["rounds"]),
+                    "rounds": str(found.get("rounds", "–")),
                     "took": duration(found["seconds"]),
                     "with": escape(versions),
                     "commit": f"<code>{commit}</code>" + (" + changes" if machine.get("dirty") else ""),
@@ -346,8 +370,8 @@ def _figure(drawn, alt: str, caption: str, frame, filename: str) -> Html:
     return Html(html.figures([html.figure(image, f"{caption} {html.csv_link(frame, filename)}.")]))
 
 
-def _nothing() -> str:
-    return html.box(f"<p>No published measurement: make one with <code>{escape(COMMAND)}</code>.</p>")
+def _nothing(command: str = COMMAND) -> str:
+    return html.box(f"<p>No published measurement: make one with <code>{escape(command)}</code>.</p>")
 
 
 def _clear() -> None:

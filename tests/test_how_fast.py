@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mlplib import how_fast, plots, plots_speed
-from mlplib.benchmark import derived, live, show, speed, tried
+from mlplib.benchmark import accuracy, derived, live, show, speed, tried
 from mlplib.benchmark.cases import CPU_CASES, GPU_CASES, Case
 from mlplib.benchmark.targets import TARGETS, bounds, judge
 from mlplib.errors import MlplibError
@@ -51,7 +51,7 @@ def opened(results, tmp_path, **changes):
 
 
 def everything(page) -> dict[str, str]:
-    calls = "banner steps parts loaders roofline targets tried runs provenance".split()
+    calls = "banner steps parts loaders roofline targets tried precision runs provenance".split()
     return {call: str(getattr(page, call)()) for call in calls}
 
 
@@ -108,9 +108,25 @@ def test_a_file_that_is_none_of_ours_is_named(content, results, tmp_path):
         opened(results, tmp_path)
 
 
-def test_accuracy_files_are_left_alone(results, tmp_path):
-    (results / "bench" / "accuracy.json").write_text(json.dumps({"format": speed.FORMAT, "what": "accuracy"}))
-    assert list(opened(results, tmp_path).files) == ["a-cpu"]
+def test_accuracy_is_shown_with_its_differences_and_is_no_measurement_of_speed(results, tmp_path):
+    page = opened(results, tmp_path)
+    assert "mlplib bench accuracy --json" in str(page.precision())
+    found = accuracy.measure(
+        case=Case("B-1/Wi-16", "shapes-16", 128),
+        device=CPU,
+        seeds=(0, 1),
+        epochs=2,
+        progress=quiet,
+        command="mlplib bench accuracy --a-test",
+    )
+    (results / "bench" / "accuracy.json").write_text(json.dumps(found))
+    page = opened(results, tmp_path)
+    text = str(page.precision())
+    for run in found["runs"]:
+        assert f"with{'' if run['da'] else 'out'} DA, {run['precision']}" in text
+    (bf16, da) = found["differences"]
+    assert f"{bf16['points']:+.2f}" in text and f"{da['points']:+.2f}" in text and "n = 2" in text
+    assert list(page.files) == ["a-cpu"] and "--a-test" in str(page.provenance())
 
 
 def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):

@@ -54,6 +54,7 @@ OVERVIEWS = {
         "The roofline",
         "The targets",
         "What was tried",
+        "Does bf16 cost accuracy?",
         "Exercises",
         "Where the numbers come from",
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,6 +39,7 @@ def measure(
     Raises:
         MlplibError: an unknown network or data set, or a batch larger than the data.
     """
+    start = time.monotonic()
     dataset, usual = case.images(progress), machine.pick_precision("auto", device)
     wanted = dict.fromkeys([(True, usual), (False, usual), (True, "bf16"), (True, "fp32")])
     runs = []
@@ -58,6 +60,7 @@ def measure(
         "machine": environment(device),
         "case": case.name,
         "epochs": epochs,
+        "seconds": time.monotonic() - start,
         "runs": runs,
         "differences": [
             _difference("bf16 over float32, with DA", runs, (True, "bf16"), (True, "fp32")),

@@ -120,7 +120,7 @@ def _accuracy(found: Mapping) -> Iterator[Table]:
         cells = (f"{100 * curve[epoch]:.1f} %" if epoch in curve else "–" for epoch in epochs)
         rows.append((f"{'with' if da else 'without'} DA, {precision}", *cells))
     title = f"{found['case']}: test accuracy, mean of {seeds} seeds. {about(found)}"
-    yield Table(title, ("", *(f"{epoch} epochs" for epoch in epochs)), rows)
+    yield Table(title, ("training", *(f"{epoch} epochs" for epoch in epochs)), rows)
     effects = []
     for each in found["differences"]:
         if "why" in each:
@@ -128,4 +128,6 @@ def _accuracy(found: Mapping) -> Iterator[Table]:
             continue
         interval = "" if each["low"] is None else f" [{each['low']:+.2f}, {each['high']:+.2f}]"
         effects.append((each["name"], f"{each['points']:+.2f}{interval} points, n = {each['n']}"))
-    yield Table("differences paired by seed, with their intervals", ("", "final test accuracy"), effects)
+    yield Table(
+        "differences paired by seed, with their intervals", ("difference", "final test accuracy"), effects
+    )
