@@ -248,18 +248,10 @@ class HowFast:
 
     def precision(self) -> Html:
         """Test accuracy in bf16 and in float32, and the difference over seeds, from the published files."""
-        found = [table for content in self.accuracies.values() for table in show.tables(content)]
-        parts = [
-            html.table(
-                [
-                    {name: escape(cell) for name, cell in zip(each.columns, row, strict=True)}
-                    for row in each.rows
-                ],
-                escape(each.title),
-                row_headers=each.columns[:1],
-            )
-            for each in found
-        ]
+        parts = []
+        for table in (table for content in self.accuracies.values() for table in show.tables(content)):
+            rows = [dict(zip(table.columns, map(escape, row), strict=True)) for row in table.rows]
+            parts.append(html.table(rows, escape(table.title), row_headers=table.columns[:1]))
         return Html("".join(parts) or _nothing(ACCURACY))
 
     def runs(self) -> Html:

@@ -139,6 +139,7 @@ def test_no_result_is_typed_into_prose(name):
         r"[BS]-\w+/Wi-\w+",
         r"CIFAR-100?",
         r"ImageNet-\d+k",
+        r"bf16",
         r"ResNet-?\d+",
         r"(ViT|Mixer)-B/\d+",
     )
