@@ -13,7 +13,7 @@ from mlplib.compute import POWER, arithmetic, cost, energy, open_compute, power,
 from mlplib.experiments import EXPERIMENTS, experiment
 from mlplib.planning import training_flops, with_upstream
 from mlplib.profiles import PROFILES
-from mlplib.published import publish
+from mlplib.publishing import publish
 from mlplib.runs import RunStore
 from mlplib.sharing import sharing, users
 from mlplib.specs import FilterSpec

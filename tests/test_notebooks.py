@@ -22,7 +22,7 @@ from mlplib.errors import MlplibError
 from mlplib.experiments import EXPERIMENTS, experiment
 from mlplib.parameters import Parameters, names_set_by, of_notebook
 from mlplib.profiles import PROFILES
-from mlplib.published import publish
+from mlplib.publishing import publish
 from mlplib.runs import Record, RunStore
 from mlplib.scoreboard import open_scoreboard
 

@@ -19,11 +19,11 @@ from mlplib.profiles import profile
 from mlplib.published import (
     BEST_FIRST,
     every_published,
-    publish,
     published,
     read_records,
     results_folder,
 )
+from mlplib.publishing import publish
 from mlplib.runs import RunStore, by_id
 from mlplib.specs import RunSpec
 

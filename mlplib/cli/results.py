@@ -33,7 +33,7 @@ def publish(
     is 2.
     """
     from ..profiles import profile as get_profile
-    from ..published import publish
+    from ..publishing import publish
     from ..runs import RunStore
 
     chosen = get_profile(profile)
