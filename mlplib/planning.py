@@ -101,10 +101,8 @@ def _upstream_macs(upstream: RunSpec, data: DataSpec) -> int:
 
 
 def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Plan:
-    """Which of ``specs`` are missing in ``store``, and how long they will take on ``device``.
-
-    The rate is the device's measured matrix-product rate times the share of it that the store's earlier runs
-    of the same model, data set and batch size reached on this device.
+    """Which of ``specs`` are missing in ``store``, and how long they will take on ``device``, judged by the
+    store's earlier runs (:class:`Estimator`).
     """
     return plans({"": specs}, store, device)[1]
 
@@ -125,11 +123,42 @@ def plans(
     return found, place.plan([spec for specs in wanted.values() for spec in specs])
 
 
+class Estimator:
+    """How long runs will take on a device.
+
+    The rate is the device's measured matrix-product rate times the share of it that earlier runs of the same
+    model, data set and batch size reached on this device.
+
+    Args:
+        records: earlier runs, of any device; looked at once, when the first estimate needs them.
+    """
+
+    def __init__(self, records: Iterable[Record], device: torch.device):
+        self._records, self.device = records, device
+
+    @functools.cached_property
+    def _reached(self) -> dict[tuple, list[float]]:
+        return _fractions(self._records, machine.device_name(self.device))
+
+    def seconds(self, spec: RunSpec) -> float:
+        """The estimate for one run, without what it reads from."""
+        if isinstance(spec, TimingSpec):  # takes the time that it is given, whatever the machine
+            return OVERHEAD_SECONDS + spec.seconds
+        flops = training_flops(spec)
+        if not flops:  # so that nothing is measured for it
+            return OVERHEAD_SECONDS
+        precision = machine.pick_precision(getattr(spec, "precision", "fp32"), self.device)
+        fractions = self._reached.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
+        share = statistics.median(fractions) if fractions else ASSUMED_FRACTION
+        return OVERHEAD_SECONDS + flops / (share * machine.matmul_rate(self.device, precision))
+
+
 class _Place:
     """A store and a device to plan for. What takes time, ids and records, is asked for once."""
 
     def __init__(self, store: RunStore, device: torch.device):
-        self.store, self.device = store, device
+        self.store = store
+        self._estimator = Estimator(store.records(), device)
         self._ids: dict[RunSpec, str] = {}
         self._records: dict[str, bool] = {}
 
@@ -139,8 +168,8 @@ class _Place:
         # What a finished run once needed is not needed again.
         needed = self._with_upstream(spec for spec in specs if not self._done(spec))
         missing = tuple(spec for spec in needed.values() if not self._done(spec))
-        flops = [training_flops(spec) for spec in missing]
-        return Plan(tuple(runs.values()), missing, sum(flops), sum(map(self._seconds, missing, flops), 0.0))
+        flops = sum(map(training_flops, missing))
+        return Plan(tuple(runs.values()), missing, flops, sum(map(self._estimator.seconds, missing), 0.0))
 
     def _with_upstream(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
         return with_upstream(specs, self._ids)
@@ -151,21 +180,6 @@ class _Place:
             there = (self.store.folder(id) / "record.json").exists()
             self._records[id] = there and self.store.find(spec) is not None
         return self._records[id]
-
-    @functools.cached_property
-    def _reached(self) -> dict[tuple, list[float]]:
-        return _fractions(self.store.records(), machine.device_name(self.device))
-
-    def _seconds(self, spec: RunSpec, flops: float) -> float:
-        """The estimate for one missing run."""
-        if isinstance(spec, TimingSpec):  # takes the time that it is given, whatever the machine
-            return OVERHEAD_SECONDS + spec.seconds
-        if not flops:  # so that nothing is measured for it
-            return OVERHEAD_SECONDS
-        precision = machine.pick_precision(getattr(spec, "precision", "fp32"), self.device)
-        fractions = self._reached.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
-        share = statistics.median(fractions) if fractions else ASSUMED_FRACTION
-        return OVERHEAD_SECONDS + flops / (share * machine.matmul_rate(self.device, precision))
 
 
 def _kind(spec: TrainSpec) -> tuple:

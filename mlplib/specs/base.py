@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,7 +53,11 @@ class RunSpec:
         """``<slug>-<12 hex digits>``: the name of this run's folder in a store and of its record."""
         from ..data.catalog import content_hash
 
-        hashes = [content_hash(name) for name in self.data_names()]
+        return self.id_on({name: content_hash(name) for name in self.data_names()})
+
+    def id_on(self, contents: Mapping[str, str]) -> str:
+        """The id of this run on data sets with these content hashes, by name."""
+        hashes = [contents[name] for name in self.data_names()]
         identity = {
             "spec": self.to_json(),
             "data": hashes[0] if len(hashes) == 1 else hashes,
