@@ -11,7 +11,7 @@ import sys
 import typer
 
 from ..errors import Interrupted, MlplibError
-from . import bench, data, results, study
+from . import bench, campaign, data, results, study
 
 app = typer.Typer(
     help="Re-run the experiments of 'Scaling MLPs: A Tale of Inductive Bias', and read what came out.",
@@ -23,7 +23,7 @@ app = typer.Typer(
         "Everything can be stopped with Ctrl-C and started again."
     ),
 )
-for command in (study.plan, study.run, study.notebook, study.claims, bench.bench):
+for command in (study.plan, study.run, study.notebook, study.claims, bench.bench, campaign.campaign):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(results.app, name="results")

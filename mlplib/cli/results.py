@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from ..errors import MlplibError
@@ -53,3 +56,43 @@ def publish(
             f"{len(left_out)} of {len(names)} experiments were left out, for the reasons above: "
             + ", ".join(left_out)
         )
+
+
+@app.command("merge")
+def merge(
+    folder: Annotated[Path, typer.Argument(help="What mlplib campaign wrote (its --out).")],
+    prefer: Annotated[
+        str | None,
+        typer.Option(
+            help="Which record to keep of a run that has two that differ: published or new.",
+            show_default=False,
+        ),
+    ] = None,
+    results: ResultsOption = None,
+):
+    """Add a campaign's records to results/<profile>/. A run that is there already is kept once; records that
+    contradict each other are refused.
+    """
+    from ..merging import merge
+    from ..tables import count
+
+    found = merge(folder, results, prefer)
+    out.print(
+        f"{count(found.new, 'new run')} merged into profile {found.profile}, {found.known} known already; "
+        "bring the README up to date with python bin/update-scoreboard",
+        soft_wrap=True,
+    )
+    if found.other:
+        raise MlplibError(
+            f"{count(len(found.other), 'run')} left out, {found.other[0]} for one: no experiment of profile "
+            f"{found.profile} has them; they stay in {folder}"
+        )
+
+
+@app.command("check")
+def check(results: ResultsOption = None):
+    """Check every published record: its form, its id, its place, and that it names no machine's folders."""
+    from ..merging import check
+    from ..tables import count
+
+    out.print(f"{count(check(results), 'record')} checked, all as they should be", soft_wrap=True)
