@@ -20,14 +20,11 @@ from .planning import with_upstream
 from .profiles import PROFILES, profile
 from .published import files_of, read_records, results_folder
 from .publishing import all_records, write_artifacts, write_records
-from .runs import Record
+from .runs import RESULTS, Record
 from .specs import RunSpec
 
 PREFERENCES = ("published", "new")
 """Which of two records of one run to keep if they differ."""
-
-RESULTS = ("status", "data", "metrics", "history")
-"""What of a record follows from the run's settings; the rest tells of one execution."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +60,16 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
     check_ids([*before.values(), *(item.record for item in items)])
     kept = {record.spec: record for record in before.values()}
     known = 0
-    for item in items:
-        record = item.record
-        if record.spec in kept:
-            known += 1
-            if not _same(kept[record.spec], record) and prefer is None:
-                raise MlplibError(_conflict(kept[record.spec], record))
-        if record.spec not in kept or (prefer == "new" and not _same(kept[record.spec], record)):
-            kept[record.spec] = record
+    for new in (item.record for item in items):
+        there = kept.setdefault(new.spec, new)
+        known += there is not new
+        if not there.same_results(new):
+            if prefer is None:
+                raise MlplibError(_conflict(there, new))
+            kept[new.spec] = new if prefer == "new" else there
     used = _write(root, name, kept, items)
     other = tuple(item.record.id for item in items if item.record.spec not in used)
     return Merged(name, len(items) - known - len(other), known, other)
-
-
-def _same(first: Record, second: Record) -> bool:
-    """Whether two records of one run have the same results; when and where it was done may differ."""
-    return first.id == second.id and all(getattr(first, key) == getattr(second, key) for key in RESULTS)
 
 
 def _conflict(published: Record, new: Record) -> str:

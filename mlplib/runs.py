@@ -22,6 +22,9 @@ from .specs import RunSpec, spec_from_json
 
 RECORD_FORMAT = 1
 
+RESULTS = ("status", "data", "metrics", "history")
+"""What of a record follows from the run's settings; the rest tells of one execution."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -42,6 +45,12 @@ class Record:
     history: dict = field(default_factory=dict)
     compute: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
+
+    def same_results(self, other: Record) -> bool:
+        """Whether ``other`` is of the same run and says the same of it; when and where it was done may
+        differ.
+        """
+        return self.id == other.id and all(getattr(self, name) == getattr(other, name) for name in RESULTS)
 
     def to_json(self) -> dict:
         """Plain JSON values; :meth:`from_json` reads them back."""

@@ -109,7 +109,7 @@ class Campaign:
         self.estimator = Estimator(self.known, self.device)
         self._ids: dict[RunSpec, str] = {}
         self._tries: dict[str, int] = {}
-        self._estimated = self._spent = 0.0
+        self._estimated = self._spent = self._worked = 0.0
         self._failures = 0
 
     # ------------------------------------------------------------------ what there is to do
@@ -172,7 +172,7 @@ class Campaign:
         found = {name: Left(name, 0, 0.0) for name in self.names}
         for unit, runs in order.in_order(units, self._done, self._here, self.estimator.seconds, True):
             before = found[unit.experiment]
-            seconds = before.seconds + sum(map(self._seconds, runs))
+            seconds = before.seconds + sum(map(self._seconds, runs)) / self._at_once
             found[unit.experiment] = Left(unit.experiment, before.runs + len(runs), seconds)
         return [left for left in found.values() if left.runs]
 
@@ -180,12 +180,13 @@ class Campaign:
 
     def _seconds(self, spec: RunSpec) -> float:
         """How long a run is going to take at the pace of those that this campaign has finished."""
-        return self.estimator.seconds(spec) * self.pace
+        pace = self._spent / self._estimated if self._estimated else 1.0
+        return self.estimator.seconds(spec) * pace
 
     @property
-    def pace(self) -> float:
-        """Seconds that a second of estimates took so far, runs at once counted as they are."""
-        return self._spent / self._estimated if self._estimated else 1.0
+    def _at_once(self) -> float:
+        """How many runs went on at once, on average."""
+        return max(1.0, self._spent / self._worked) if self._worked else 1.0
 
     # ------------------------------------------------------------------ the work
 
@@ -199,7 +200,7 @@ class Campaign:
             while self._start_runs() or self._busy():
                 wait([worker.connection for worker in self.crew], timeout=0.1)
                 now = time.monotonic()
-                self._spent, mark = self._spent + (now - mark if self._busy() else 0.0), now
+                self._worked, mark = self._worked + (now - mark if self._busy() else 0.0), now
                 for worker in list(self.crew):
                     self._hear(worker)
                 self._measure()
@@ -254,21 +255,12 @@ class Campaign:
         left, or, with nothing going on, the first that can be gone on with another time.
         """
         going, remaining = self._busy(), self.stop.deadline - time.monotonic()
-        ready = [spec for spec in self.queue if self._may_start(spec, going) and self._ready(spec)]
+        ready = [
+            spec for spec in self.queue if self._may_start(spec, going) and all(map(self._here, spec.needs()))
+        ]
         fitting = (spec for spec in ready if self._seconds(spec) <= remaining)
         resumable = (spec for spec in ready if isinstance(spec, TrainSpec | FineTuneSpec) and not going)
         return next(fitting, None) or next(resumable, None)
-
-    def _ready(self, spec: RunSpec) -> bool:
-        """Whether what a run reads from is there. A run that reads from one that failed fails with it."""
-        for needed in spec.needs():
-            if self._id(needed) in self.report.failed:
-                self.queue.remove(spec)
-                self.report.failed[self._id(spec)] = f"needs {self._id(needed)}, which failed"
-                return False
-            if not self._here(needed):
-                return False
-        return True
 
     def _may_start(self, spec: RunSpec, going: Sequence[Worker]) -> bool:
         if not going:
@@ -322,6 +314,7 @@ class Campaign:
         if isinstance(how, workers.Done):
             self._failures = 0
             self._estimated += self.estimator.seconds(spec)
+            self._spent += how.seconds
             self.report.done.append(id)
             self.say(f"{id}: done in {how.seconds:.0f} s")
             self._keep(spec)
@@ -336,11 +329,18 @@ class Campaign:
             self._fail(id, why)
 
     def _fail(self, id: str, why: str) -> None:
-        self.report.failed[id] = why
-        self.say(f"{id} failed: {why}")
+        self._give_up(id, why)
         self._failures += 1
         if self._failures >= FAILURES:
             self.report.trouble = f"{FAILURES} runs failed one after the other, the last one because: {why}"
+
+    def _give_up(self, id: str, why: str) -> None:
+        """Do without a run, and without those that read from it."""
+        self.report.failed[id] = why
+        self.say(f"{id} failed: {why}")
+        for spec in [spec for spec in self.queue if id in map(self._id, spec.needs())]:
+            self.queue.remove(spec)
+            self._give_up(self._id(spec), f"needs {id}, which failed")
 
     def _keep(self, spec: RunSpec) -> None:
         """Put a finished run into the parcel."""
@@ -348,7 +348,8 @@ class Campaign:
             record = self.store.find(spec)
             self.known.append(record)
             self.estimator = Estimator(self.known, self.device)
-            if record != self.published.get(record.id):
+            known = self.published.get(record.id)
+            if known is None or not record.same_results(known):
                 self.parcel.add(Item(record, artifacts(self.store, record.id)))
         except MlplibError as error:
             self.report.trouble = f"{error}. Finished runs are kept in {self.store.root}"

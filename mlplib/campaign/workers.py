@@ -16,10 +16,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import Interrupted, MlplibError
 from ..specs import RunSpec
 from ..stopping import StopRequest
+
+if TYPE_CHECKING:
+    from ..execution import Executor
+
+CONTEXT = "spawn"
+"""How processes start: a CUDA device does not survive a fork."""
 
 TELL_SECONDS = 0.2
 """How often a worker tells how far it is."""
@@ -100,18 +107,17 @@ def work(connection: Connection, settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: setattr(stop, "signaled", True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     with suppress(EOFError, OSError):  # the campaign is gone
+        executor = _executor(settings, connection, stop)
         while (spec := connection.recv()) is not None:
-            connection.send(_outcome(spec, settings, connection, stop))
+            connection.send(_outcome(executor, spec))
 
 
-def _outcome(
-    spec: RunSpec, settings: Settings, connection: Connection, stop: StopRequest
-) -> Done | Stopped | Failed:
+def _outcome(executor: Executor, spec: RunSpec) -> Done | Stopped | Failed:
     begin = time.monotonic()
     try:
-        if stop:
+        if executor.stop:
             return Stopped()
-        _executor(settings, connection, stop).record(spec)
+        executor.record(spec)
     except Interrupted:
         return Stopped()
     except MlplibError as error:
@@ -122,29 +128,24 @@ def _outcome(
     return Done(time.monotonic() - begin)
 
 
-_kept: dict = {}
-"""This process's executor: it keeps data sets and features between runs."""
+def _executor(settings: Settings, connection: Connection, stop: StopRequest) -> Executor:
+    """It keeps data sets and features from run to run."""
+    import torch
 
+    from ..execution import Executor
+    from ..machine import pick_device
+    from ..runs import RunStore
 
-def _executor(settings: Settings, connection: Connection, stop: StopRequest):
-    if not _kept:
-        import torch
-
-        from ..execution import Executor
-        from ..machine import pick_device
-        from ..runs import RunStore
-
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        _kept["executor"] = Executor(
-            RunStore(settings.runs),
-            device=pick_device(settings.device),
-            progress=_Teller(connection, stop),
-            say=lambda line: connection.send(Said(line)),
-            loader=settings.loader,
-            stop=stop,
-        )
-    return _kept["executor"]
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    return Executor(
+        RunStore(settings.runs),
+        device=pick_device(settings.device),
+        progress=_Teller(connection, stop),
+        say=lambda line: connection.send(Said(line)),
+        loader=settings.loader,
+        stop=stop,
+    )
 
 
 class _Teller:
@@ -185,7 +186,7 @@ class Worker:
     """
 
     def __init__(self, settings: Settings):
-        context = multiprocessing.get_context("spawn")  # a CUDA device does not survive a fork
+        context = multiprocessing.get_context(CONTEXT)
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, settings), daemon=True)
         # Ctrl-C reaches the campaign, which then asks by SIGTERM; that has to wait until it is listened for.
