@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import MlplibError
+from .progress import Progress
 
 
 @contextmanager
@@ -38,6 +39,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # mostly because it is not there, now or from the start
             temporary.unlink()
+
+
+@contextmanager
+def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
+    """Hold the lock file ``path``, waiting for another process if need be. Missing folders are made.
+
+    ``work``: what a process that holds it does, in words, as in "packs cifar10".
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with progress(None, f"waiting for another process that {work}"):
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -42,7 +42,7 @@ def test_help_names_every_command(mlplib):
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, "data prepare", "data list", "data verify", "results publish"]
+    "command", [*COMMANDS, "data prepare", "data list", "data verify", "data pack", "results publish"]
 )
 def test_every_command_explains_itself(mlplib, command):
     process = mlplib(*command.split(), "--help")

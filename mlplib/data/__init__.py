@@ -7,7 +7,7 @@ import logging
 from ..errors import MlplibError
 from ..progress import Progress, quiet
 from . import cache
-from .catalog import CATALOG, ClassSubset, Drawn, ImageFiles, Kept, OwnFolder, content_hash, find
+from .catalog import CATALOG, OWN, ClassSubset, Drawn, Entry, ImageFiles, Kept, OwnFolder, content_hash, find
 from .dataset import ImageDataset, Split, class_subset, ordered_hash, statistics, subset_indices
 from .real import real_labels
 
@@ -44,7 +44,7 @@ def load(
         MlplibError: unknown name; no source has the data; images are unreadable; the cache cannot be written;
             ``skip_unreadable`` for a data set whose content is known exactly.
     """
-    entry = find(name)
+    entry = _find(name)
     if skip_unreadable and not (isinstance(entry, ImageFiles) and entry.skippable):
         raise MlplibError(
             f"no image of {name} may be left out, its content is known exactly: "
@@ -56,6 +56,16 @@ def load(
     if isinstance(entry, Drawn):
         return _drawn(entry)
     return _kept(entry, progress or quiet, verify, skip_unreadable)
+
+
+def _find(name: str) -> Entry:
+    """As :func:`~mlplib.data.catalog.find`, but a reader's own folder may lie here as a packed copy only."""
+    if name.startswith(OWN) and cache.manifest(name) is None:
+        from . import sources
+
+        if found := sources.packed_own(name):
+            return found
+    return find(name)
 
 
 def _drawn(entry: Drawn) -> ImageDataset:
@@ -75,14 +85,15 @@ def _kept(entry: Kept, progress: Progress, verify: bool, skip_unreadable: bool) 
         return kept is not None and entry.accepts(kept)
 
     if not is_good():
-        if isinstance(entry, OwnFolder):  # only its folder's reader knows where the images are
-            raise MlplibError(f"{entry.name} in the cache is damaged: run {entry.prepared_by}")
         from . import sources
 
+        # Unless it was packed, only its folder's reader knows where the images are.
+        if isinstance(entry, OwnFolder) and not sources.packed_copies(entry.name):
+            raise MlplibError(f"{entry.name} in the cache is damaged: run {entry.prepared_by}")
         if cache.folder(entry.name).exists():
             wrong = cache.damage(entry.name, full=verify) or "another version of its content"
             _log.warning("getting %s anew: %s", entry.name, wrong)
-        known = CATALOG[entry.name]  # not the numbers of a copy that is to be replaced
+        known = CATALOG.get(entry.name, entry)  # not the numbers of a copy that is to be replaced
 
         def fetch(staging):
             return sources.fetch(known, staging, progress, skip_unreadable)

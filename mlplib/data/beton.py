@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MlplibError
+from ..files import locked
 from ..progress import Progress, quiet
 from . import cache
 from .dataset import ImageDataset, Split
@@ -179,7 +180,8 @@ def write_beton(
 def _put(split: Split, path: Path, workers: int, progress: Progress, keep: bool) -> None:
     """Write a beton under a temporary name, then move it; ``keep`` one that is there."""
     layout = _Layout(len(split), split.images.shape[1:])
-    with _writing(path), _locked(path, progress):
+    lock = path.with_name(f".{path.name}.lock")
+    with _writing(path), locked(lock, progress, f"writes {path.name}"):
         if keep and _is_whole(path, layout):  # another process wrote it while this one waited
             return
         temporary = path.with_name(f".{path.name}.unfinished")
@@ -242,23 +244,6 @@ def _writing(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; free some space there or set MLPLIB_CACHE to a "
             "folder that can be written and has room"
         ) from error
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        with progress(None, f"waiting for another process that writes {path.name}"):
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # --------------------------------------------------------------------------- the betons of a data set

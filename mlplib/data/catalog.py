@@ -240,8 +240,11 @@ class OwnFolder(ImageFiles):
     def in_cache(cls, name: str) -> OwnFolder | None:
         """The prepared folder of that name, if there is one."""
         manifest = cache.manifest(name) if name.startswith(OWN) else None
-        if manifest is None:
-            return None
+        return cls.described(name, manifest) if manifest else None
+
+    @classmethod
+    def described(cls, name: str, manifest: dict) -> OwnFolder:
+        """The prepared folder that has this manifest."""
         about = manifest["preparation"]
         sizes = {split: manifest[split] for split in ("train", "test")}
         return cls(
