@@ -83,7 +83,7 @@ def measure(
         MlplibError: the network cannot be built for such images.
         Interrupted: stopped on request; a timing starts over then.
     """
-    stop = stop or StopRequest()
+    stop = StopRequest() if stop is None else stop  # one that nobody asked yet is false, too
     machine.keep_freed_memory()
     precision = machine.pick_precision(spec.precision, device)
     start = time.monotonic()

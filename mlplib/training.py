@@ -154,7 +154,7 @@ def train(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
-    stop = stop or StopRequest()
+    stop = StopRequest() if stop is None else stop  # one that nobody asked yet is false, too
     steps = len(data.train) // spec.batch_size
     with (
         stop.listening(),

@@ -276,7 +276,7 @@ def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(quick, tmp_p
         monkeypatch, both=experiment(lambda seed: [small(epochs=6000, batch_size=16), small(), small(seed=9)])
     )
     monkeypatch.setattr(driver.Estimator, "seconds", lambda self, spec: 600.0 if spec.epochs > 9 else 0.5)
-    report = campaign(tmp_path, ["both"], minutes=12 / 60, as_given=True).run()
+    report = campaign(tmp_path, ["both"], minutes=9 / 60, as_given=True).run()
     assert sorted(report.done) == sorted([small().id, small(seed=9).id]) and report.left[0].runs == 1
     assert (tmp_path / "runs" / small(epochs=6000, batch_size=16).id / "checkpoint.pt").exists()
 

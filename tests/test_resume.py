@@ -284,3 +284,11 @@ def test_a_checkpoint_holds_plain_values_only(tmp_path):
     rest = {k: v for k, v in content.items() if k not in ("model", "optimizer", "sums")}
     assert json.loads(json.dumps(rest)) == rest
     assert dataclasses.replace(small(), seed=0).to_json() == content["spec"]
+
+
+def test_a_deadline_that_passes_during_the_run_stops_it(tmp_path):
+    """A request that nobody has made yet is false, and must be asked all the same."""
+    spec = small(epochs=100_000, batch_size=16)
+    with pytest.raises(Interrupted):
+        train(spec, tmp_path, stop=StopRequest(deadline=time.monotonic() + 0.5))
+    assert (tmp_path / training.CHECKPOINT).exists()
