@@ -94,10 +94,12 @@ def _write(root: Path, name: str, kept: Mapping[RunSpec, Record], items: Iterabl
     """Write every experiment's files anew, in the order of its runs; the runs that are in one of them."""
     seeds = sorted({order.seed_of(spec) for spec in kept} | set(profile(name).seeds))
     used: set[RunSpec] = set()
+    ids: dict[RunSpec, str] = {}
     files: list[tuple[Path, list[Record]]] = []
     for each in EXPERIMENTS:
         specs = list(dict.fromkeys(experiment(each).runs(profile(name), seeds)))
-        upstream = [spec for spec in with_upstream(specs).values() if spec not in set(specs)]
+        own = set(specs)
+        upstream = [spec for spec in with_upstream(specs, ids).values() if spec not in own]
         for path, wanted in zip(files_of(root, each), (specs, upstream), strict=True):
             found = [spec for spec in wanted if spec in kept]
             lost = _records_of_old_runs(path, wanted)

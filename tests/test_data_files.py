@@ -376,7 +376,8 @@ def test_a_lost_disk_ends_the_work_early(files, monkeypatch):
     monkeypatch.setattr(prepare, "MANY", 10)
     monkeypatch.setattr(layouts, "_load_below", lambda root, name: 1 / 0)
     decoded = count_decoded(monkeypatch)
-    assert "unreadable images: train/ant/0000.JPEG (division by zero), " in refusal()
+    # Parts are decoded side by side, so which ones were looked at before the end differs.
+    assert re.search(r"\d unreadable images: train/\w+/\d+\.JPEG \(division by zero\), ", refusal())
     assert len(decoded) < 30
 
 
