@@ -33,7 +33,7 @@ def one_line_error(process) -> str:
     return lines[0]
 
 
-COMMANDS = ["plan", "run", "notebook", "claims", "bench", "data", "results"]
+COMMANDS = ["plan", "run", "notebook", "claims", "bench", "campaign", "data", "results"]
 
 
 def test_help_names_every_command(mlplib):
@@ -41,9 +41,11 @@ def test_help_names_every_command(mlplib):
     assert all(command in text for command in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    "command", [*COMMANDS, "data prepare", "data list", "data verify", "data pack", "results publish"]
-)
+PARTS = ["data prepare", "data list", "data verify", "data pack"]
+PARTS += ["results publish", "results merge", "results check"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *PARTS])
 def test_every_command_explains_itself(mlplib, command):
     process = mlplib(*command.split(), "--help")
     assert process.returncode == 0

