@@ -88,7 +88,8 @@ class Bare(PathFinder):
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
 
-import mlplib.benchmark, mlplib.campaign.driver, mlplib.claims, mlplib.merging, mlplib.planning, mlplib.published
+import mlplib.benchmark, mlplib.campaign.driver, mlplib.claims, mlplib.merging, mlplib.planning
+import mlplib.published
 from mlplib.execution import Executor
 from mlplib.experiments import EXPERIMENTS, experiment
 from mlplib.profiles import profile
