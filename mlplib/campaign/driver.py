@@ -137,13 +137,16 @@ class Campaign:
         """The units whose data can be had; those data are got now, once for all workers."""
         needed = {unit: {name for spec in unit.runs for name in spec.data_names()} for unit in units}
         missing: dict[str, str] = {}
-        for name in dict.fromkeys(name for names in needed.values() for name in sorted(names)):
-            if self.stop:
-                break
-            try:
-                data.load(name, self.progress)
-            except MlplibError as error:
-                missing[name] = str(error)
+        got: set[str] = set()
+        for names in needed.values():
+            for name in sorted(names - got - missing.keys()):
+                if self.stop or names & missing.keys():
+                    break
+                try:
+                    data.load(name, self.progress)
+                    got.add(name)
+                except MlplibError as error:
+                    missing[name] = str(error)
         for name, why in missing.items():
             runs = {spec for unit, names in needed.items() if name in names for spec in unit.runs}
             self.report.left_out[name] = (why, len(runs))
