@@ -238,8 +238,35 @@ def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
         captions = re.findall(r"<figcaption><b>(.*?)</b>", parts[figure])
         assert captions == ["This study (gpu, device of gpu).", "This execution (laptop, 2 seeds)."]
         assert parts[figure].count("<img ") == parts[figure].count(" alt=") == 2
-    for run in (*chapter.records, *chapter.study.records, *chapter.study.upstream):
+    for run in (*chapter.records, *chapter.studies[0].records, *chapter.studies[0].upstream):
         assert run.id in parts["provenance"]
+
+
+@pytest.mark.parametrize("name", ["from-scratch", "filters", "scaling-laws"])
+def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_path):
+    """The best profile has one run only: it is shown, and beside it what another one has whole."""
+    for profile in ("gpu", "laptop"):
+        store = filled(tmp_path / profile, made_by_hand(name, profile, (0, 1)))
+        publish(name, profile, (0, 1), store, tmp_path / "results")
+    path = tmp_path / "results" / "gpu" / f"{name}.jsonl"
+    path.write_text(path.read_text().splitlines()[-1] + "\n")
+    filled(tmp_path / "runs", made_by_hand(name, "laptop", (0,)))
+    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    chapter = open_chapter(name, **folders, device="cpu")
+    chapter.run()
+    assert [study.profile.name for study in chapter.studies] == ["gpu", "laptop"]
+    parts = shown(chapter)
+    for call in ("table", "verdicts", "settings"):
+        headings = re.findall(r'this study<span class="mlp-small">(.*?)</span>', parts[call])
+        assert headings[:2] == ["gpu, device of gpu", "laptop, device of laptop"], call
+    for figure in chapter.experiment.FIGURES:
+        captions = re.findall(r"<b>(This .*?)\.</b>", parts[figure])
+        assert "This study (laptop, device of laptop)" in captions and captions[-1].startswith("This exec")
+    for study in chapter.studies:
+        for run in (*study.records, *study.upstream):
+            assert f'id="this-study-{study.profile.name}-{run.id}"' in parts["provenance"]
+    csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", parts["table"])[1]).decode()
+    assert {"study_gpu_mean", "study_laptop_mean", "execution_mean"} <= set(csv.splitlines()[0].split(","))
 
 
 def test_the_same_runs_are_drawn_once(tmp_path):
