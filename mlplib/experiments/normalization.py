@@ -140,6 +140,9 @@ def judge_not_worse(found: Estimate, margin: float) -> str:
     return REPRODUCED if found.low is not None and found.low > -margin else PARTLY
 
 
+WHY_TWO = "their spread is the yardstick"
+
+
 def judge_c13(records: Sequence[Record]) -> Judgement:
     """LayerNorm minus BatchNorm in each network, against what another seed does."""
     effects, verdicts, notes = [], [], []
@@ -148,12 +151,10 @@ def judge_c13(records: Sequence[Record]) -> Judgement:
         found = effect(layer, batch)
         margin = seed_margin(layer, batch) if found else None
         if margin is None:
-            continue
+            return not_tested(f"needs two seeds of the {title} with LayerNorm and with BatchNorm: {WHY_TWO}")
         effects.append(found)
         verdicts.append(judge_not_worse(found, margin))
         notes.append(f"{title}: {in_words(found)} points, where {margin:.1f} would matter")
-    if not effects:
-        return not_tested("needs two seeds with LayerNorm and with BatchNorm: their spread is the yardstick")
     note = "; ".join(notes)
     return Judgement(
         worst(verdicts), weakest(effects), "points, LayerNorm over BatchNorm", note, run_ids(records)
