@@ -266,6 +266,8 @@ class Chapter:
 
     def _draw(self, name: str, drawn: Figure, records: Sequence[Record], folder: Path, label: str) -> str:
         frame = drawn.data(records)
+        if frame.empty and records is not self.records:  # an incomplete study may have none of its runs
+            return html.box(f"<p>{label}: no run that this figure shows is published.</p>")
         try:
             image = html.svg_image(drawn.draw(frame, records, folder), f"{label}: {drawn.alt}")
         except MlplibError as error:  # a published artifact that is not there must not end the chapter

@@ -45,6 +45,7 @@ OVERVIEWS = {
         "By chapter",
         "By kind of run",
         "What sharing saved",
+        "Still to come",
         "What the energy assumes",
     ],
     "how-fast": [
@@ -261,6 +262,8 @@ def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_
         assert headings[:2] == ["gpu, device of gpu", "laptop, device of laptop"], call
     for figure in chapter.experiment.FIGURES:
         captions = re.findall(r"<b>(This .*?)\.</b>", parts[figure])
+        gpu = "This study (gpu, device of gpu)"
+        assert captions[0] == gpu or f"{gpu}: no run that this figure shows is published" in parts[figure]
         assert "This study (laptop, device of laptop)" in captions and captions[-1].startswith("This exec")
     for study in chapter.studies:
         for run in (*study.records, *study.upstream):
@@ -387,6 +390,18 @@ def test_the_status_counts_what_runs_were_made_from(tmp_path):
     own = experiment("filters").runs(PROFILES["laptop"], (0,))
     total = len(planning.with_upstream(own))
     assert total > len(own) and f"{total} of {total}" in str(board.status())
+
+
+def test_the_status_tells_how_many_runs_published_ones_are_a_part_of(tmp_path):
+    results = study_at(tmp_path, gpu=(0, 1))
+    path = Path(results) / "gpu" / "from-scratch.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:5]) + "\n")
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    whole = len(set(s.id for s in experiment("filters").runs(PROFILES["gpu"], (0, 1))))
+    upstream = len((path.parent / "filters.upstream.jsonl").read_text().splitlines())
+    assert f"5 of {len(lines)}" in board.status()
+    assert f"{whole + upstream} of {whole + upstream}" in board.status()
 
 
 def test_the_sensitivity_table_has_every_verdict_at_every_confidence(tmp_path):
