@@ -22,7 +22,7 @@ from .experiments.base import Cell, Figure
 from .html import Html, escape, small
 from .parameters import of_notebook
 from .profiles import PROFILES, Profile
-from .published import Published, published
+from .published import Published, shown
 from .runs import Record, RunStore
 from .session import Session, counted, open_session, replace_line
 from .specs import RunSpec
@@ -56,7 +56,7 @@ def open_chapter(name: str, **parameters) -> Chapter:
         single line.
     """
     session = open_session(parameters, of_notebook(name))
-    return Chapter(name, experiment(name), session, published(name, session.results_dir))
+    return Chapter(name, experiment(name), session, shown(name, session.results_dir))
 
 
 def source(*objects: Callable):
@@ -70,13 +70,15 @@ def source(*objects: Callable):
 class Chapter:
     """One experiment at one profile: what it does, what came out, and what that says of the paper.
 
-    ``records`` is empty until :meth:`run`. Methods give :class:`mlplib.html.Html` for a cell to end with.
+    ``records`` is empty until :meth:`run`. ``studies``: the published records to show beside it, the best
+    profile first; several where the best is incomplete, see :func:`mlplib.published.shown`. Methods give
+    :class:`mlplib.html.Html` for a cell to end with.
     """
 
     name: str
     experiment: types.ModuleType
     session: Session
-    study: Published | None
+    studies: list[Published]
     records: list[Record] = field(default_factory=list)
 
     @property
@@ -175,24 +177,25 @@ class Chapter:
         """This execution's cells of the experiment's tables."""
         return self.experiment.summary(self.records, self.profile)
 
-    def study_cells(self) -> list[Cell]:
-        """The published study's cells."""
-        return self.experiment.summary(self.study.records, self.study.profile) if self.study else []
+    def study_cells(self, study: Published) -> list[Cell]:
+        """The cells of published records."""
+        return self.experiment.summary(study.records, study.profile)
 
     def table(self, item: str | None = None) -> Html:
         """The paper's values, this study's and this execution's side by side, for one item or all of them."""
-        ours, study = (
+        ours, *theirs = (
             {(c.item, c.row, c.column): c for c in cells if item in (None, c.item)}
-            for cells in (self.cells(), self.study_cells())
+            for cells in (self.cells(), *map(self.study_cells, self.studies))
         )
-        keys = list(dict.fromkeys([*ours, *study]))
+        keys = list(dict.fromkeys(key for cells in (ours, *theirs) for key in cells))
         if not keys:
             text = f"<p>No run of {escape(item or self.name)} ended with finite numbers.</p>"
             return Html(html.box(text, warning=True))
         measured = {(key[0], key[2]) for key in keys}
         keys += [key for key in paper.values() if (key[0], key[2]) in measured and key not in keys]
         columns = {column for _, column in measured}
-        counted = all(cell.estimate.n == 0 for cell in ours.values())
+        counted = all(cell.estimate.n == 0 for cells in (ours, *theirs) for cell in cells.values())
+        headings = [self._study_heading(study) for study in self.studies] or [NO_STUDY]
         rows, notes = [], {}
         for key in keys:
             row = {"": escape(key[1])} | ({" ": escape(key[2])} if len(columns) > 1 else {})
@@ -200,7 +203,10 @@ class Chapter:
             if counted:
                 row["counted by code"] = measured_cell(ours.get(key))
             else:
-                row[self._study_heading()] = measured_cell(study.get(key))
+                row |= {
+                    heading: measured_cell(cells.get(key))
+                    for heading, cells in zip(headings, theirs or [{}], strict=True)
+                }
                 row[self._heading()] = measured_cell(ours.get(key))
             rows.append(row)
         about = [item] if item else list(self.experiment.ITEMS)
@@ -210,7 +216,7 @@ class Chapter:
             caption += ". Means over seeds, with 95 % intervals in brackets"
         text = html.table(rows, caption, row_headers=("", " ") if len(columns) > 1 else ("",))
         text += "".join(f"<p>{small(note)}</p>" for note in notes.values())
-        frame = cells_frame(keys, ours, study)
+        frame = cells_frame(keys, ours, dict(zip(self._short_names("_"), theirs, strict=True)))
         link = html.csv_link(frame, f"{self.name}-{slug(item or 'table')}.csv")
         return Html(f"{text}<p>{small(link)}</p>")
 
@@ -230,14 +236,17 @@ class Chapter:
     def _heading(self) -> str:
         return f"this execution{small(self._label())}"
 
-    def _study_heading(self) -> str:
-        return f"this study{small(self._study_label())}"
+    def _study_heading(self, study: Published) -> str:
+        return f"this study{small(_label_of(study))}"
 
     def _label(self) -> str:
         return f"{self.profile.name}, {escape(devices(self.records))}" if self.records else self.profile.name
 
-    def _study_label(self) -> str:
-        return f"{self.study.profile.name}, {escape(self.study.devices)}" if self.study else NOT_PUBLISHED
+    def _short_names(self, joint: str) -> list[str]:
+        """A name for each study: ``study`` alone, or with its profile where there are several."""
+        if len(self.studies) == 1:
+            return ["study"]
+        return [f"study{joint}{study.profile.name}" for study in self.studies]
 
     # ------------------------------------------------------------------ figures
 
@@ -245,18 +254,20 @@ class Chapter:
         """A figure of the experiment, from this execution's records and from the published ones."""
         drawn = self.experiment.FIGURES[name]
         where = f"{self.profile.name}, {count(len(self.session.seeds), 'seed')}"
-        if self.study and self._same_as_study():
-            label = f"This study and this execution ({where})"
-            return Html(html.figures([self._draw(name, drawn, self.records, self.store.root, label)]))
-        parts = []
-        if self.study:
-            label = f"This study ({self._study_label()})"
-            parts = [self._draw(f"{name}-study", drawn, self.study.records, self.study.artifacts, label)]
-        parts.append(self._draw(name, drawn, self.records, self.store.root, f"This execution ({where})"))
+        parts, whose = [], "This execution"
+        for short, study in zip(self._short_names("-"), self.studies, strict=True):
+            if self._same_as(study):
+                whose = "This study and this execution"
+                continue
+            label = f"This study ({_label_of(study)})"
+            parts.append(self._draw(f"{name}-{short}", drawn, study.records, study.artifacts, label))
+        parts.append(self._draw(name, drawn, self.records, self.store.root, f"{whose} ({where})"))
         return Html(html.figures(parts))
 
     def _draw(self, name: str, drawn: Figure, records: Sequence[Record], folder: Path, label: str) -> str:
         frame = drawn.data(records)
+        if frame.empty and records is not self.records:  # an incomplete study may have none of its runs
+            return html.box(f"<p>{label}: no run that this figure shows is published.</p>")
         try:
             image = html.svg_image(drawn.draw(frame, records, folder), f"{label}: {drawn.alt}")
         except MlplibError as error:  # a published artifact that is not there must not end the chapter
@@ -264,10 +275,10 @@ class Chapter:
         link = html.csv_link(frame, f"{self.name}-{name}.csv")
         return html.figure(image, f"<b>{label}.</b> {escape(drawn.caption)} {link}.")
 
-    def _same_as_study(self) -> bool:
-        """Whether the published records are this execution's: the same runs with the same results."""
-        ours, study = ({r.id: r.metrics for r in records} for records in (self.records, self.study.records))
-        return ours == study
+    def _same_as(self, study: Published) -> bool:
+        """Whether published records are this execution's: the same runs with the same results."""
+        ours, theirs = ({r.id: r.metrics for r in records} for records in (self.records, study.records))
+        return ours == theirs
 
     # ------------------------------------------------------------------ verdicts
 
@@ -276,10 +287,11 @@ class Chapter:
         return Html("".join(self._verdict(claim) for claim in self.experiment.CLAIMS))
 
     def _verdict(self, claim: Claim) -> str:
-        rows = [{" ": self._study_heading(), "verdict": "–", "effect": "–"}]
-        if self.study:
-            judged = decide(claim, self.study.records, self.study.profile.name)
-            rows = [{" ": self._study_heading()} | judgement_cells(judged)]
+        rows = []
+        for study in self.studies:
+            judged = decide(claim, study.records, study.profile.name)
+            rows.append({" ": self._study_heading(study)} | judgement_cells(judged))
+        rows = rows or [{" ": NO_STUDY, "verdict": "–", "effect": "–"}]
         judged = decide(claim, self.records, self.profile.name)
         rows.append({" ": self._heading()} | judgement_cells(judged))
         text = f"<p><b>{claim.id}. {escape(claim.sentence)}</b> ({escape(claim.item)})</p>"
@@ -293,8 +305,8 @@ class Chapter:
         """This execution's and the study's settings beside those of profile ``paper``, bold if different."""
         as_paper = self.experiment.runs(PROFILES["paper"], PROFILES["paper"].seeds)
         columns = {"profile paper": facts(as_paper)}
-        if self.study:
-            columns[self._study_heading()] = facts([r.spec for r in self.study.records])
+        for study in self.studies:
+            columns[self._study_heading(study)] = facts([r.spec for r in study.records])
         columns[f"this execution{small(self.profile.name)}"] = facts(self.specs)
         rows = []
         for name, wanted in columns["profile paper"].items():
@@ -312,8 +324,10 @@ class Chapter:
         """Which runs every number comes from, and how each run was made; folded."""
         parts = []
         sides = [("This execution", self.cells(), [*self.records, *self._upstream()])]
-        if self.study:
-            sides.append(("This study", self.study_cells(), [*self.study.records, *self.study.upstream]))
+        for study in self.studies:
+            # With the profile only where there are several: it is part of the addresses of the runs.
+            side = "This study" if len(self.studies) == 1 else f"This study, {study.profile.name}"
+            sides.append((side, self.study_cells(study), [*study.records, *study.upstream]))
         for side, cells, records in sides:
             numbers = [cell for cell in cells if cell.run_ids]
             if numbers:
@@ -332,6 +346,14 @@ class Chapter:
     def show(self, figure, caption: str, alt: str) -> Html:
         """A matplotlib figure of one's own, with its caption and, in ``alt``, what it shows in words."""
         return Html(html.figures([html.figure(html.svg_image(figure, alt), escape(caption))]))
+
+
+NO_STUDY = f"this study{small(NOT_PUBLISHED)}"
+"""What stands over the study's column where nothing is published."""
+
+
+def _label_of(study: Published) -> str:
+    return f"{study.profile.name}, {escape(study.devices)}"
 
 
 def _with_callees(function: Callable) -> list[Callable]:

@@ -1,5 +1,5 @@
-"""What the notebook ``compute`` shows: what the study cost, in time, arithmetic and energy, and what sharing
-runs between chapters saved.
+"""What the notebook ``compute`` shows: what the study cost, in time, arithmetic and energy, what sharing runs
+between chapters saved, and what is still to come.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from . import html, planning
 from .experiments import EXPERIMENTS, experiment
 from .html import Html, escape, small
-from .published import BEST_FIRST, every_published
+from .profiles import profile
+from .published import BEST_FIRST, every_published, expected
 from .runs import Record
 from .scoreboard import overview_banner
 from .session import Session, open_session
 from .sharing import sharing
+from .specs import RunSpec
 from .tables import count, devices, duration
 
 KINDS = {
@@ -128,6 +130,46 @@ def cost(records: Iterable[Record]) -> Cost:
     )
 
 
+# --------------------------------------------------------------------------- what is left
+
+COMING = "gpu"
+"""The profile that the study publishes piece by piece. Profile ``paper`` is for others to run."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """How much of some runs is published.
+
+    ``published, runs``: how many are, of how many; ``flops``: training of the others
+    (:func:`mlplib.planning.training_flops`).
+    """
+
+    published: int
+    runs: int
+    flops: float
+
+
+def left(wanted: Iterable[RunSpec], there: set[RunSpec]) -> Left:
+    """What is left of some runs, each counted once; compared by their settings, so that no data are needed.
+
+    Args:
+        there: the settings of what is published.
+    """
+    wanted = list(dict.fromkeys(wanted))
+    missing = [spec for spec in wanted if spec not in there]
+    return Left(len(wanted) - len(missing), len(wanted), math.fsum(map(planning.training_flops, missing)))
+
+
+def training_rate(records: Iterable[Record]) -> float | None:
+    """Floating-point operations a second of all training runs among ``records`` together, None without any.
+
+    So a run counts as much as it computes: what is left is mostly the large ones.
+    """
+    trained = [r for r in records if r.compute.get("training_macs") and seconds(r)]
+    flops = math.fsum(2 * record.compute["training_macs"] for record in trained)
+    return flops / math.fsum(map(seconds, trained)) if trained else None
+
+
 # --------------------------------------------------------------------------- the page
 
 
@@ -202,6 +244,40 @@ class Compute:
             text += html.table(groups, "<b>Who shares</b>", row_headers=("whose", "chapters"))
         return Html(text)
 
+    def still_to_come(self) -> Html:
+        """How many runs of the study's large profile are published, and about how long the others take."""
+        chosen, ids = profile(COMING), {}
+        records = self._published_at(COMING)
+        there, rate = {record.spec for record in records}, training_rate(records)
+        wanted = {
+            experiment(name).TITLE: planning.with_upstream(expected(name, chosen, chosen.seeds), ids).values()
+            for name in EXPERIMENTS
+        }
+        rows = [
+            {"chapter": escape(title)} | _left_cells(left(specs, there), rate)
+            for title, specs in wanted.items()
+        ]
+        everything = left((spec for specs in wanted.values() for spec in specs), there)
+        rows.append({"chapter": "all, shared runs counted once"} | _left_cells(everything, rate))
+        caption = f"<b>Still to come</b>, profile <code>{COMING}</code>, seeds {_list(chosen.seeds)}"
+        how = "Nothing of it is published yet, so there is no rate to tell the time by."
+        if rate is not None:
+            how = (
+                f"Times are at the {arithmetic(rate)} FLOPs a second that the published training runs "
+                f"reached, all together ({escape(devices(records))})."
+            )
+        return Html(html.table(rows, caption, row_headers=("chapter",)) + f"<p>{small(how)}</p>")
+
+    def _published_at(self, name: str) -> list[Record]:
+        """Everything published at a profile, each record once."""
+        found = {
+            record.id: record
+            for each in (e for n in EXPERIMENTS for e in every_published(n, self.session.results_dir))
+            if each.profile.name == name
+            for record in (*each.upstream, *each.records)
+        }
+        return list(found.values())
+
     def power(self) -> Html:
         """What the estimates of energy assume."""
         rows = [
@@ -260,6 +336,23 @@ def _cost_cells(records: Sequence[Record]) -> dict[str, str]:
         "device": escape(devices(records)),
         "software": "<br>".join(escape(version) for version in sorted(versions)),
     }
+
+
+def _left_cells(rest: Left, rate: float | None) -> dict[str, str]:
+    """The cells of a row of what is still to come; ``rate`` in operations a second, None if unknown."""
+    if not rest.flops:
+        hours = "–"
+    else:
+        hours = "no rate yet" if rate is None else duration(rest.flops / rate)
+    return {
+        "published": f"{rest.published:,} of {rest.runs:,} runs",
+        "left, FLOPs": arithmetic(rest.flops),
+        "time left, estimated": hours,
+    }
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def arithmetic(operations: float) -> str:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .claims import VERDICTS, Claim, Judgement, decide, not_tested
+from .claims import NOT_TESTED, VERDICTS, Claim, Judgement, decide, not_tested
 from .experiments import EXPERIMENTS, experiment
 from .profiles import Profile
 from .published import BEST_FIRST, every_published
@@ -38,22 +38,25 @@ class Entry:
 class Evidence:
     """The records of one experiment at one profile, before anything is judged by them.
 
-    ``origin``: where they are from, for a reader.
+    ``origin``: where they are from, for a reader. ``claims``: those that they decide, None for all of the
+    experiment's.
     """
 
     experiment: str
     profile: str
     records: Sequence[Record]
     origin: str
+    claims: tuple[Claim, ...] | None = None
 
     def entries(self) -> list[Entry]:
-        """The experiment's claims, judged by these records."""
+        """The claims, judged by these records."""
 
         def entry(claim: Claim) -> Entry:
             judgement = decide(claim, self.records, self.profile)
             return Entry(claim, self.experiment, judgement, self.origin, self.profile)
 
-        return [entry(claim) for claim in experiment(self.experiment).CLAIMS]
+        claims = experiment(self.experiment).CLAIMS if self.claims is None else self.claims
+        return [entry(claim) for claim in claims]
 
 
 def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, list[Evidence]]:
@@ -67,12 +70,29 @@ def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, lis
 
 
 def best(evidence: dict[str, list[Evidence]]) -> list[Evidence]:
-    """For every experiment the records of the best profile that has any."""
-    found: dict[str, Evidence] = {}
-    for group in evidence.values():
-        for each in group:
-            found.setdefault(each.experiment, each)
-    return list(found.values())
+    """For every claim the records that decide it, each with the claims that it decides.
+
+    They are those of the best profile whose records test the claim, so that a few runs of a better profile
+    do not hide what a whole one has shown. Where none tests it, those of the best profile that has any.
+
+    Args:
+        evidence: by profile, the best first.
+    """
+    every = [each for group in evidence.values() for each in group]
+    deciding: dict[str, tuple[int, bool]] = {}
+    for place, each in enumerate(every):
+        for entry in each.entries():
+            tests = entry.judgement.verdict != NOT_TESTED
+            known = deciding.get(entry.claim.id)
+            if known is None or (tests and not known[1]):
+                deciding[entry.claim.id] = place, tests
+
+    def decided(place: int) -> tuple[Claim, ...]:
+        claims = experiment(every[place].experiment).CLAIMS
+        return tuple(claim for claim in claims if deciding[claim.id][0] == place)
+
+    chosen = [replace(each, claims=decided(place)) for place, each in enumerate(every)]
+    return [each for each in chosen if each.claims]
 
 
 def own_evidence(profile: Profile, seeds: Sequence[int], store: RunStore) -> list[Evidence]:
@@ -108,7 +128,7 @@ def _complete(entries: Sequence[Entry], why: str, origin: str) -> list[Entry]:
 
 
 def from_published(folder: str | os.PathLike | None = None) -> list[Entry]:
-    """Every claim by its id, judged by the best published records."""
+    """Every claim by its id, judged by the best published records that test it (:func:`best`)."""
     entries = judged(best(published_evidence(folder)))
     return _complete(entries, "no published records yet", "nothing published")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .campaign import order, parcel
+from .campaign import parcel
 from .campaign.parcel import Item
 from .data.catalog import content_hash
 from .errors import MlplibError, one_of
@@ -18,7 +18,7 @@ from .experiments import EXPERIMENTS, experiment
 from .files import storage_errors
 from .planning import with_upstream
 from .profiles import PROFILES, profile
-from .published import files_of, read_records, results_folder
+from .published import files_of, read_records, results_folder, seed_of
 from .publishing import all_records, write_artifacts, write_records
 from .runs import RESULTS, Record
 from .specs import RunSpec
@@ -92,7 +92,7 @@ def _first_difference(published: Record, new: Record, part: str) -> str:
 
 def _write(root: Path, name: str, kept: Mapping[RunSpec, Record], items: Iterable[Item]) -> set[RunSpec]:
     """Write every experiment's files anew, in the order of its runs; the runs that are in one of them."""
-    seeds = sorted({order.seed_of(spec) for spec in kept} | set(profile(name).seeds))
+    seeds = sorted({*map(seed_of, kept), *profile(name).seeds} - {None})
     used: set[RunSpec] = set()
     ids: dict[RunSpec, str] = {}
     files: list[tuple[Path, list[Record]]] = []
@@ -190,7 +190,8 @@ def _check_file(path: Path) -> int:
 
 
 def _check_order(root: Path, name: str) -> None:
-    seeds = sorted({order.seed_of(r.spec) for r in all_records(root).values()} | set(profile(name).seeds))
+    known = (record.spec for record in all_records(root).values())
+    seeds = sorted({*map(seed_of, known), *profile(name).seeds} - {None})
     for each in EXPERIMENTS:
         own, _ = files_of(root, each)
         places = {spec: i for i, spec in enumerate(experiment(each).runs(profile(name), seeds))}

@@ -6,12 +6,12 @@ papermill itself only warns of a parameter it does not know, and hands on whatev
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from .errors import MlplibError
+from .profiles import SEEDS, parse_seeds
 from .profiles import profile as find_profile
 
 
@@ -87,7 +87,7 @@ def _take_checkpoints() -> list[str]:
 
 WANTED = {
     "profile": "a name, such as laptop",
-    "seeds": "a list of whole numbers, such as [0, 1, 2] or 0,1,2",
+    "seeds": SEEDS,
     "runs_dir": "the path of a folder",
     "results_dir": "the path of a folder",
     "device": "auto, cpu, cuda or cuda:<number>",
@@ -123,32 +123,6 @@ def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters
             where = " and ".join(_take_checkpoints())
             raise MlplibError(f"{name} is for the notebooks {where}: leave it out here")
         raise MlplibError(f"unknown parameter {name!r}: choose from {', '.join(accepted.model_fields)}")
-
-
-def parse_seeds(seeds: object) -> tuple[int, ...]:
-    """Seeds from ``"0,1,2"``, from a list of whole numbers, or from one number, which is one seed.
-
-    Raises:
-        MlplibError: not seeds, negative, or one twice.
-    """
-    wrong = MlplibError(f"seeds must be {WANTED['seeds']}, not {seeds!r}")
-    if isinstance(seeds, str):
-        parts = [part.strip() for part in seeds.strip().strip("[]()").split(",") if part.strip()]
-        if not all(re.fullmatch(r"[+-]?[0-9]+", part) for part in parts):
-            raise wrong
-        seeds = [int(part) for part in parts]
-    elif isinstance(seeds, int):
-        seeds = [seeds]
-    if not isinstance(seeds, (list, tuple)) or not seeds:
-        raise wrong
-    if any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
-        raise wrong
-    if min(seeds) < 0:
-        raise MlplibError(f"seeds must not be negative, but {min(seeds)} is: write 0 or more")
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise MlplibError(f"seed {seed} is given twice: a run is done once, so name every seed once")
-    return tuple(seeds)
 
 
 def names_set_by(cells: Iterable[str]) -> list[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
-from .errors import one_of
+from .errors import MlplibError, one_of
+
+SEEDS = "a list of whole numbers, such as [0, 1, 2] or 0,1,2"
+"""What seeds have to be, for a message."""
 
 
 @dataclass(frozen=True)
@@ -178,3 +182,29 @@ def profile(name: str) -> Profile:
     """
     one_of("profile", name, tuple(PROFILES))
     return PROFILES[name]
+
+
+def parse_seeds(seeds: object) -> tuple[int, ...]:
+    """Seeds from ``"0,1,2"``, from a list of whole numbers, or from one number, which is one seed.
+
+    Raises:
+        MlplibError: not seeds, negative, or one twice.
+    """
+    wrong = MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
+    if isinstance(seeds, str):
+        parts = [part.strip() for part in seeds.strip().strip("[]()").split(",") if part.strip()]
+        if not all(re.fullmatch(r"[+-]?[0-9]+", part) for part in parts):
+            raise wrong
+        seeds = [int(part) for part in parts]
+    elif isinstance(seeds, int):
+        seeds = [seeds]
+    if not isinstance(seeds, (list, tuple)) or not seeds:
+        raise wrong
+    if any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
+        raise wrong
+    if min(seeds) < 0:
+        raise MlplibError(f"seeds must not be negative, but {min(seeds)} is: write 0 or more")
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise MlplibError(f"seed {seed} is given twice: a run is done once, so name every seed once")
+    return tuple(seeds)

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import MlplibError
+from .experiments import experiment
+from .experiments.pretraining import OPTIONAL
 from .profiles import PROFILES, Profile
 from .runs import Record
+from .specs import RunSpec
 
 BEST_FIRST = ("paper", "gpu", "laptop")
 """Profiles whose records are evidence, the strongest first. ``smoke`` never is."""
@@ -48,6 +51,11 @@ class Published:
         names = (record.environment["device"].split(" (")[0] for record in self.records)
         return ", ".join(sorted(set(names)))
 
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that any of the runs was made with, in order."""
+        return sorted({seed_of(record.spec) for record in self.records} - {None})
+
 
 def published(name: str, folder: str | os.PathLike | None = None) -> Published | None:
     """The published records of an experiment at the best profile that has any, or None.
@@ -72,6 +80,46 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
         if own.is_file():
             behind = read_records(upstream) if upstream.is_file() else []
             yield Published(PROFILES[profile_name], read_records(own), root / "artifacts", behind)
+
+
+def shown(name: str, folder: str | os.PathLike | None = None) -> list[Published]:
+    """The published records that a chapter shows: those of the best profile that has any, and while these
+    are incomplete (:func:`complete`) those of the next, too, down to the first that are complete.
+
+    Raises:
+        MlplibError: a line of a file is not a record.
+    """
+    found = []
+    for each in every_published(name, folder):
+        found.append(each)
+        if complete(name, each):
+            break
+    return found
+
+
+def complete(name: str, found: Published) -> bool:
+    """Whether all :func:`expected` runs of an experiment are there for at least one seed, compared by their
+    settings. What they were made from does not matter.
+    """
+    there = {record.spec for record in found.records}
+    return any(there.issuperset(expected(name, found.profile, (seed,))) for seed in found.seeds)
+
+
+def expected(name: str, chosen: Profile, seeds: Sequence[int]) -> list[RunSpec]:
+    """The runs of an experiment that everybody has: those on data sets that a profile uses only where
+    somebody has prepared them are left out, so that this is the same on every machine.
+    """
+    specs = dict.fromkeys(experiment(name).runs(chosen, seeds))
+    return [spec for spec in specs if spec.data_name() not in OPTIONAL]
+
+
+def seed_of(spec: RunSpec) -> int | None:
+    """The seed that a run, or what it reads from, begins with; None where nothing is drawn."""
+    for name in ("upstream", "trained"):
+        upstream = getattr(spec, name, None)
+        if upstream is not None:
+            return seed_of(upstream)
+    return getattr(spec, "seed", None)
 
 
 def files_of(root: Path, name: str) -> tuple[Path, Path]:

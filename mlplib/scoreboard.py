@@ -10,7 +10,7 @@ from . import html, ledger, machine, planning
 from .claims import Claim
 from .experiments import EXPERIMENTS, experiment
 from .html import Html, escape, small
-from .published import every_published
+from .published import Published, every_published, expected
 from .runs import Record
 from .session import Session, open_session
 from .stats import CONFIDENCE
@@ -101,7 +101,7 @@ class Scoreboard:
         for name in EXPERIMENTS:
             chapter = {"chapter": escape(experiment(name).TITLE)}
             studies = [
-                _status([*found.records, *found.upstream], found.profile.name)
+                _status([*found.records, *found.upstream], found.profile.name, _wanted(name, found))
                 for found in every_published(name, self.session.results_dir)
             ]
             for study in studies or [_nothing(NOT_PUBLISHED)]:
@@ -185,8 +185,16 @@ def _nothing(why: str) -> dict[str, str]:
     return {"profile": why} | dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
 
 
-def _status(records: Sequence[Record], profile: str, wanted: int | None = None) -> dict[str, str]:
-    wanted = len(records) if wanted is None else wanted
+def _wanted(name: str, found: Published) -> int:
+    """How many runs an experiment's published ones are a part of: all with their seeds, and those on data
+    sets that not everybody has, as far as they are there.
+    """
+    wanted = planning.with_upstream(expected(name, found.profile, found.seeds))
+    there = {record.id for record in (*found.records, *found.upstream)}
+    return len(wanted.keys() | there)
+
+
+def _status(records: Sequence[Record], profile: str, wanted: int) -> dict[str, str]:
     seconds = sum(record.compute.get("seconds", 0) for record in records)
     diverged = sum(record.status != "completed" for record in records)
 

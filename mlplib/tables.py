@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from . import html, paper, planning
 from .claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Judgement
@@ -99,8 +99,14 @@ def measured_cell(cell: Cell | None) -> str:
     return f'<span class="mlp-number">{f"{text} {cell.unit}".rstrip()}</span>' + small("; ".join(about))
 
 
-def cells_frame(keys, ours: dict, study: dict):
-    """Everything a table shows, in full precision."""
+def cells_frame(keys, ours: dict, studies: Mapping[str, dict]):
+    """Everything a table shows, in full precision.
+
+    Args:
+        keys: (item, row, column), one for each row.
+        ours: the cells of this execution by their keys.
+        studies: those of published records, by how their columns' names begin.
+    """
     import pandas as pd
 
     rows = []
@@ -108,7 +114,7 @@ def cells_frame(keys, ours: dict, study: dict):
         known = paper.value(*key)
         row = dict(zip(("item", "row", "column"), key, strict=True))
         row |= {"paper": known.value if known else None, "paper_source": known.source if known else "unknown"}
-        for side, cells in (("study", study), ("execution", ours)):
+        for side, cells in (*studies.items(), ("execution", ours)):
             cell = cells.get(key)
             if cell is not None:
                 estimate = cell.estimate

@@ -27,6 +27,7 @@ from mlplib.campaign.parcel import Item, Parcel, ParcelFull
 from mlplib.errors import MlplibError
 from mlplib.experiments import EXPERIMENTS
 from mlplib.profiles import PROFILES
+from mlplib.published import seed_of
 from mlplib.publishing import write_records
 from mlplib.runs import RunStore
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
@@ -92,7 +93,7 @@ def test_units_hold_every_run_of_an_experiment_once(name):
     assert sorted(map(repr, runs)) == sorted(map(repr, module(name).runs(SMOKE, (0, 1))))
     assert {each.seed for each in found} == {0, 1}
     for each in found:
-        assert {order.seed_of(spec) for spec in each.runs} == {each.seed}
+        assert {seed_of(spec) for spec in each.runs} == {each.seed}
         assert {spec.data_name() for spec in each.runs} == {each.data} and each.value > 0
     first, second = (sum(u.value for u in found if u.seed == seed) for seed in (0, 1))
     assert second == pytest.approx(first / 2), "a second seed adds half as much"

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats as reference
 from small_runs import record
 
-from mlplib import paper
+from mlplib import ledger, paper
 from mlplib.claims import (
     NOT_REPRODUCED,
     NOT_TESTED,
@@ -175,6 +175,45 @@ def test_effects_are_printed_with_interval_and_seeds(effect, text):
 
 def test_not_tested_says_why():
     assert not_tested("because").note == "because" and not_tested("because").verdict == NOT_TESTED
+
+
+# --------------------------------------------------------------------------- which records decide
+
+
+def evidence(**records):
+    """What :func:`ledger.published_evidence` gives, for records of the experiment from-scratch by profile."""
+    return {
+        name: [ledger.Evidence("from-scratch", name, found, f"{name}, a device")]
+        for name, found in records.items()
+    }
+
+
+def origins(found):
+    return {entry.claim.id: entry.origin for entry in ledger.judged(ledger.best(found))}
+
+
+def test_each_claim_is_decided_by_the_best_profile_that_tests_it():
+    whole = scratch(table())
+    mlps = scratch({("b-mlp", True): 0.8, ("s-mlp", True): 0.7}, GPU)
+    found = evidence(gpu=mlps, laptop=whole)
+    assert origins(found) == {
+        "C01": "laptop, a device",  # the gpu has no runs without augmentation
+        "C02": "gpu, a device",
+        "C03": "gpu, a device",
+        "C04": "gpu, a device",  # nobody tests it, so the best that there is says so
+    }
+    entries = {entry.claim.id: entry for entry in ledger.judged(ledger.best(found))}
+    assert entries["C01"].profile == "laptop" and entries["C01"].judgement.verdict != NOT_TESTED
+    assert entries["C04"].judgement.verdict == NOT_TESTED
+    assert set(origins(evidence(gpu=[], laptop=whole)).values()) == {"laptop, a device", "gpu, a device"}
+    assert set(origins(evidence(gpu=whole, laptop=whole)).values()) == {"gpu, a device"}
+
+
+def test_the_sensitivity_of_a_verdict_is_that_of_the_records_that_decide_it():
+    found = ledger.best(evidence(gpu=scratch({("b-mlp", True): 0.8}, GPU), laptop=scratch(table())))
+    at_usual = {entry.claim.id: entry.judgement.verdict for entry in ledger.judged(found)}
+    for tally in ledger.sensitivity(lambda: ledger.judged(found)):
+        assert sum(tally.counts.values()) == len(at_usual) == 4
 
 
 # --------------------------------------------------------------------------- from scratch

@@ -9,10 +9,21 @@ from small_runs import record, small
 from typer.testing import CliRunner
 
 from mlplib.cli import app
-from mlplib.compute import POWER, arithmetic, cost, energy, open_compute, power, watt_hours
+from mlplib.compute import (
+    POWER,
+    arithmetic,
+    cost,
+    energy,
+    left,
+    open_compute,
+    power,
+    training_rate,
+    watt_hours,
+)
 from mlplib.experiments import EXPERIMENTS, experiment
 from mlplib.planning import training_flops, with_upstream
 from mlplib.profiles import PROFILES
+from mlplib.published import expected, published
 from mlplib.publishing import publish
 from mlplib.runs import RunStore
 from mlplib.sharing import sharing, users
@@ -221,6 +232,72 @@ def test_the_page_shows_what_sharing_saved(tmp_path):
     for names, (number, saved) in expected.groups.items():
         titles = ", ".join(experiment(name).TITLE for name in names)
         assert any(row[-3:] == [titles, str(number), duration(saved)] for row in rows), names
+
+
+# --------------------------------------------------------------------------- what is still to come
+
+
+def coming(tmp_path):
+    """The rows of the table by chapter, and the page's line below it."""
+    text = str(page(tmp_path).still_to_come())
+    return {row[0]: row[1:] for row in rows_of(text)}, re.sub("<.*?>", "", text.rpartition("</table>")[2])
+
+
+def of_gpu(name):
+    chosen = PROFILES["gpu"]
+    return with_upstream(expected(name, chosen, chosen.seeds)).values()
+
+
+def test_what_is_left_is_counted_once_by_settings():
+    specs = [small(seed=seed) for seed in (0, 1, 1, 2)]
+    found = left(specs, {small(seed=1), small(seed=9)})
+    assert (found.published, found.runs) == (1, 3)
+    assert found.flops == pytest.approx(2 * training_flops(small()))
+    assert left([], set()) == left([], {small()})
+
+
+def test_the_rate_is_that_of_all_runs_that_trained_together():
+    records = [made(seconds=10, macs=100), made(seconds=None), made(FilterSpec(small(), at="final"), macs=0)]
+    assert training_rate(records) == 20.0
+    assert training_rate([*records, made(seconds=30, macs=1100)]) == 2 * 1200 / 40
+    assert training_rate(records[1:]) is None
+
+
+def test_without_large_runs_the_operations_are_told_and_no_time(tmp_path):
+    fill(RunStore(tmp_path / "runs"), "from-scratch")  # own runs of another profile change nothing
+    rows, line = coming(tmp_path)
+    flops = sum(training_flops(spec) for spec in dict.fromkeys(of_gpu("label-smoothing")))
+    shown = re.sub("<.*?>", "", arithmetic(flops))
+    number = len(of_gpu("label-smoothing"))
+    assert rows[experiment("label-smoothing").TITLE] == [f"0 of {number} runs", shown, "no rate yet"]
+    assert rows[experiment("efficiency").TITLE][1:] == ["–", "–"], "timings train nothing"
+    assert list(rows)[1:] == [*(experiment(n).TITLE for n in EXPERIMENTS), "all, shared runs counted once"]
+    assert "Nothing of it is published yet" in line
+
+
+def test_what_is_published_is_counted_in_every_chapter_that_needs_it_and_gives_the_rate(tmp_path):
+    gpu = RunStore(tmp_path / "gpu")
+    fill(gpu, "label-smoothing", "gpu", (0,), seconds=10.0, macs=10**15)
+    publish("label-smoothing", "gpu", (0,), gpu, tmp_path / "results")
+    there = {record.spec for record in published("label-smoothing", tmp_path / "results").records}
+    rows, line = coming(tmp_path)
+    for name in ("label-smoothing", "normalization", "filters"):
+        specs = of_gpu(name)
+        missing = [spec for spec in specs if spec not in there]
+        seconds = sum(map(training_flops, missing)) / 2e14
+        found = rows[experiment(name).TITLE]
+        assert found[0] == f"{len(specs) - len(missing)} of {len(specs)} runs"
+        assert found[-1] == duration(seconds), name
+    assert rows[experiment("label-smoothing").TITLE][0].startswith("6 of 18")
+    assert rows["all, shared runs counted once"][0].startswith("6 of ")
+    assert "at the 2.0 × 1014 FLOPs a second" in line and "NVIDIA H200" in line
+
+
+def test_what_is_still_to_come_needs_no_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "no data"))
+    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "no data"))
+    assert "Still to come" in page(tmp_path).still_to_come()
+    assert not list(tmp_path.iterdir())
 
 
 # --------------------------------------------------------------------------- mlplib plan

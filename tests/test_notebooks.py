@@ -45,6 +45,7 @@ OVERVIEWS = {
         "By chapter",
         "By kind of run",
         "What sharing saved",
+        "Still to come",
         "What the energy assumes",
     ],
     "how-fast": [
@@ -238,8 +239,37 @@ def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
         captions = re.findall(r"<figcaption><b>(.*?)</b>", parts[figure])
         assert captions == ["This study (gpu, device of gpu).", "This execution (laptop, 2 seeds)."]
         assert parts[figure].count("<img ") == parts[figure].count(" alt=") == 2
-    for run in (*chapter.records, *chapter.study.records, *chapter.study.upstream):
+    for run in (*chapter.records, *chapter.studies[0].records, *chapter.studies[0].upstream):
         assert run.id in parts["provenance"]
+
+
+@pytest.mark.parametrize("name", ["from-scratch", "filters", "scaling-laws"])
+def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_path):
+    """The best profile has one run only: it is shown, and beside it what another one has whole."""
+    for profile in ("gpu", "laptop"):
+        store = filled(tmp_path / profile, made_by_hand(name, profile, (0, 1)))
+        publish(name, profile, (0, 1), store, tmp_path / "results")
+    path = tmp_path / "results" / "gpu" / f"{name}.jsonl"
+    path.write_text(path.read_text().splitlines()[-1] + "\n")
+    filled(tmp_path / "runs", made_by_hand(name, "laptop", (0,)))
+    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    chapter = open_chapter(name, **folders, device="cpu")
+    chapter.run()
+    assert [study.profile.name for study in chapter.studies] == ["gpu", "laptop"]
+    parts = shown(chapter)
+    for call in ("table", "verdicts", "settings"):
+        headings = re.findall(r'this study<span class="mlp-small">(.*?)</span>', parts[call])
+        assert headings[:2] == ["gpu, device of gpu", "laptop, device of laptop"], call
+    for figure in chapter.experiment.FIGURES:
+        captions = re.findall(r"<b>(This .*?)\.</b>", parts[figure])
+        gpu = "This study (gpu, device of gpu)"
+        assert captions[0] == gpu or f"{gpu}: no run that this figure shows is published" in parts[figure]
+        assert "This study (laptop, device of laptop)" in captions and captions[-1].startswith("This exec")
+    for study in chapter.studies:
+        for run in (*study.records, *study.upstream):
+            assert f'id="this-study-{study.profile.name}-{run.id}"' in parts["provenance"]
+    csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", parts["table"])[1]).decode()
+    assert {"study_gpu_mean", "study_laptop_mean", "execution_mean"} <= set(csv.splitlines()[0].split(","))
 
 
 def test_the_same_runs_are_drawn_once(tmp_path):
@@ -360,6 +390,18 @@ def test_the_status_counts_what_runs_were_made_from(tmp_path):
     own = experiment("filters").runs(PROFILES["laptop"], (0,))
     total = len(planning.with_upstream(own))
     assert total > len(own) and f"{total} of {total}" in str(board.status())
+
+
+def test_the_status_tells_how_many_runs_published_ones_are_a_part_of(tmp_path):
+    results = study_at(tmp_path, gpu=(0, 1))
+    path = Path(results) / "gpu" / "from-scratch.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:5]) + "\n")
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    whole = len(set(s.id for s in experiment("filters").runs(PROFILES["gpu"], (0, 1))))
+    upstream = len((path.parent / "filters.upstream.jsonl").read_text().splitlines())
+    assert f"5 of {len(lines)}" in board.status()
+    assert f"{whole + upstream} of {whole + upstream}" in board.status()
 
 
 def test_the_sensitivity_table_has_every_verdict_at_every_confidence(tmp_path):

@@ -10,9 +10,9 @@ from mlplib.parameters import (
     names_set_by,
     of_notebook,
     parse,
-    parse_seeds,
     refuse_unknown,
 )
+from mlplib.profiles import parse_seeds
 
 
 def test_nothing_given_is_the_laptop_profile_with_its_own_seeds():

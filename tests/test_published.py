@@ -18,10 +18,13 @@ from mlplib.planning import with_upstream
 from mlplib.profiles import profile
 from mlplib.published import (
     BEST_FIRST,
+    complete,
     every_published,
+    expected,
     published,
     read_records,
     results_folder,
+    shown,
 )
 from mlplib.publishing import publish
 from mlplib.runs import RunStore, by_id
@@ -163,6 +166,72 @@ def test_every_profile_is_read_the_best_first(tmp_path):
     assert [each.profile.name for each in found] == ["gpu", "laptop"]
     assert all(each.records and each.upstream for each in found)
     assert list(every_published("from-scratch", results)) == []
+
+
+# --------------------------------------------------------------------------- which of them are shown
+
+
+def keep(results, budget, name, wanted):
+    """Leave only those published records of an experiment's own runs that ``wanted`` says of."""
+    path = results / budget / f"{name}.jsonl"
+    lines = path.read_text().splitlines()
+    left = [line for line, each in zip(lines, read_records(path), strict=True) if wanted(each.spec)]
+    path.write_text("".join(f"{line}\n" for line in left))
+
+
+def publish_both(tmp_path, name, seeds=SEEDS):
+    """A results folder with everything of an experiment at the profiles gpu and laptop."""
+    for budget in ("gpu", "laptop"):
+        one = RunStore(tmp_path / budget)
+        fill(one, name, budget, seeds)
+        publish(name, budget, seeds, one, tmp_path / "results")
+    return tmp_path / "results"
+
+
+def names(results, name):
+    return [each.profile.name for each in shown(name, results)]
+
+
+@pytest.mark.parametrize("name", ["from-scratch", "filters", "linear-probes"])
+def test_a_complete_profile_is_shown_alone_and_an_incomplete_one_with_the_next(name, tmp_path):
+    results = publish_both(tmp_path, name)
+    assert names(results, name) == ["gpu"]
+    first = experiment(name).runs(profile("gpu"), (0,))[0]
+    keep(results, "gpu", name, lambda spec: spec != first)
+    assert names(results, name) == ["gpu"], "seed 1 is whole"
+    keep(results, "gpu", name, lambda spec: seeds_of(spec) == {0})
+    assert names(results, name) == ["gpu", "laptop"]
+    keep(results, "laptop", name, lambda spec: spec.slug().startswith("nothing"))
+    assert names(results, name) == ["gpu", "laptop"], "where none is complete, all are shown"
+    (results / "gpu" / f"{name}.jsonl").unlink()
+    assert names(results, name) == ["laptop"]
+    assert shown("batch-size", results) == []
+
+
+def test_what_runs_were_made_from_need_not_be_there_to_be_complete(tmp_path):
+    results = publish_both(tmp_path, "filters")
+    (results / "gpu" / "filters.upstream.jsonl").unlink()
+    (found,) = shown("filters", results)
+    assert found.profile.name == "gpu" and not found.upstream and found.seeds == list(SEEDS)
+
+
+def test_a_data_set_that_only_some_have_prepared_makes_nothing_incomplete(tmp_path, monkeypatch):
+    from mlplib.data import cache
+
+    results = publish_both(tmp_path, "transfer", (0,))
+    before = expected("transfer", profile("gpu"), (0,))
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "manifest", lambda name: {"anything": 1})
+        assert len(experiment("transfer").runs(profile("gpu"), (0,))) > len(before)
+        assert expected("transfer", profile("gpu"), (0,)) == before
+        assert names(results, "transfer") == ["gpu"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_studys_records_at_profile_laptop_are_complete(name):
+    (found,) = (each for each in every_published(name, ROOT / "results") if each.profile.name == "laptop")
+    assert complete(name, found)
+    assert shown(name, ROOT / "results")[-1].profile.name in ("gpu", "laptop")
 
 
 # --------------------------------------------------------------------------- what is written, and when

@@ -9,7 +9,7 @@ from ..data.batches import LOADERS
 from ..errors import Interrupted, MlplibError, one_of
 from ..experiments import EXPERIMENTS, experiment
 from ..machine import pick_device
-from ..parameters import parse_seeds
+from ..profiles import parse_seeds
 from ..profiles import profile as get_profile
 from ..progress import bars
 from ..published import results_folder

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..experiments import experiment
 from ..planning import with_upstream
 from ..profiles import Profile
+from ..published import seed_of
 from ..specs import RunSpec
 
 SEEDS = 5
@@ -40,15 +41,6 @@ class Unit:
         return ", ".join(filter(None, (self.experiment, self.data, f"seed {self.seed}")))
 
 
-def seed_of(spec: RunSpec) -> int:
-    """The seed that a run and what it reads from begin with."""
-    for name in ("upstream", "trained"):
-        upstream = getattr(spec, name, None)
-        if upstream is not None:
-            return seed_of(upstream)
-    return getattr(spec, "seed", 0)
-
-
 def seeds_for(profile: Profile) -> tuple[int, ...]:
     """The profile's seeds and those that only short runs get."""
     further = range(max(profile.seeds) + 1, max(profile.seeds) + 1 + SEEDS - len(profile.seeds))
@@ -61,7 +53,7 @@ def units(names: Iterable[str], profile: Profile, seeds: Sequence[int]) -> list[
     for name in names:
         grouped: dict[tuple[int, str | None], list[RunSpec]] = {}
         for spec in experiment(name).runs(profile, seeds):
-            grouped.setdefault((seed_of(spec), spec.data_name()), []).append(spec)
+            grouped.setdefault((seed_of(spec) or 0, spec.data_name()), []).append(spec)
         claims = len(experiment(name).CLAIMS) or 0.5  # a table that no claim is about is something, too
         share = claims / len({data for _, data in grouped})
         rank = {seed: place for place, seed in enumerate(sorted({seed for seed, _ in grouped}))}

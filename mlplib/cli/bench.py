@@ -49,7 +49,7 @@ def bench(
     from ..benchmark.cases import Case
     from ..errors import MlplibError, one_of
     from ..machine import pick_device
-    from ..parameters import parse_seeds
+    from ..profiles import parse_seeds
     from ..progress import bars
 
     one_of("benchmark", what, ("speed", "accuracy"))

@@ -51,7 +51,7 @@ def names_of(experiments: list[str] | None) -> list[str]:
 
 
 def seeds_of(text: str | None, profile) -> tuple[int, ...]:
-    from ..parameters import parse_seeds
+    from ..profiles import parse_seeds
 
     return profile.seeds if text is None else parse_seeds(text)
 

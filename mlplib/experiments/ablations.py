@@ -27,6 +27,7 @@ from .choices import (
     rate,
     setting,
     tuning_probe,
+    tuning_probes,
     variant,
 )
 from .pretraining import data, probe
@@ -160,8 +161,14 @@ def _base_rate(records: Sequence[Record]) -> float | None:
 
 def chosen_rates(records: Sequence[Record]) -> dict[str, float | None]:
     """The learning rate of each optimizer that held-out images speak for: of Lion (``base``) and of AdamW."""
-    tuned = probes(records, tuning=True)
+    tuned = tuning_probes(records)
     return {name: best_rate(r for r in tuned if change_of(r) == name) for name in (BASE, ADAMW)}
+
+
+def tried_rates(records: Sequence[Record]) -> dict[str, list[float]]:
+    """The learning rates at which each of the two was probed on held-out images, the smallest first."""
+    tuned = tuning_probes(records)
+    return {name: sorted({rate(r) for r in tuned if change_of(r) == name}) for name in (BASE, ADAMW)}
 
 
 def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -305,7 +312,7 @@ def _no_da(found: Mapping[str, list[Record]]) -> tuple[str, Estimate] | None:
 def _at_the_edge(records: Sequence[Record]) -> Iterator[str]:
     """A warning for each optimizer whose best rate is the first or the last that was tried."""
     for name, best in chosen_rates(records).items():
-        tried = sorted({rate(r) for r in probes(records, tuning=True) if change_of(r) == name})
+        tried = tried_rates(records)[name]
         title = "Lion" if name == BASE else name
         yield f"; {title} is best at {best:g}" + (
             ", the end of its grid" if best in (tried[0], tried[-1]) else ""
@@ -317,8 +324,8 @@ def judge_c16(records: Sequence[Record]) -> Judgement:
     found = groups(records)
     effects = _gains(found, ("clipping", "weight decay", "dropout"), lost=False)
     effects |= {"Lion over AdamW": effect(found["Lion"], found[ADAMW])}
-    no_da = _no_da(found)
-    if None in effects.values() or no_da is None:
+    no_da, one_rate = _no_da(found), min(map(len, tried_rates(records).values())) < 2
+    if None in effects.values() or no_da is None or one_rate:
         return not_tested("needs the base, every change, and Lion and AdamW at several learning rates")
     verdicts = [judge_sign(each) for each in effects.values()] + [no_da[0]]
     effects["next worst over no DA"] = no_da[1]

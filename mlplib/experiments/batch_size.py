@@ -19,7 +19,7 @@ from .base import (
     run_ids,
     seeds_cell,
 )
-from .choices import best_rate, in_words, probe_title, probes, rate, tuning_probe
+from .choices import best_rate, in_words, probe_title, probes, rate, tuning_probe, tuning_probes
 from .pretraining import pretraining_run, probe
 
 TITLE = "Batch size"
@@ -137,9 +137,11 @@ def lines(records: Sequence[Record]) -> dict[tuple[int, int], list[Record]]:
 
 
 def best_rates(records: Sequence[Record]) -> dict[int, float]:
-    """The learning rate that held-out images speak for, by batch size."""
-    tuned = probes(records, tuning=True)
-    return {size: best_rate(r for r in tuned if batch(r) == size) for size in sorted({*map(batch, tuned)})}
+    """The learning rate that held-out images speak for, by batch size; without those where none does."""
+    tuned = tuning_probes(records)
+    sizes = sorted({*map(batch, tuned)})
+    found = {size: best_rate(r for r in tuned if batch(r) == size) for size in sizes}
+    return {size: best for size, best in found.items() if best is not None}
 
 
 def at_best_rates(records: Sequence[Record]) -> dict[int, list[Record]]:
@@ -176,6 +178,19 @@ COMPARISONS = {
     "equal epochs, tuned rates": at_best_rates,
 }
 """The three ways in which batch sizes are compared, and the probes of each by batch size."""
+
+
+def asked_for(records: Sequence[Record]) -> tuple[tuple[int, int], int]:
+    """The smallest and the largest batch size and the number of epochs that the runs are to be compared at.
+
+    They are those of the budget that the runs belong to, told by the lengths along them: where records are
+    incomplete, the largest of them need not be the largest there is. Zeros where no budget has such runs.
+    """
+    lengths = {(*r.spec.upstream.keep_at, r.spec.upstream.epochs) for r in probes(records)}
+    for budget in BUDGETS.values():
+        if budget.lengths in lengths:
+            return (budget.batches[0], budget.batches[-1]), budget.lengths[-1]
+    return (0, 0), 0
 
 
 def gain(groups: dict[int, list[Record]], smallest: int, largest: int) -> Estimate | None:
@@ -306,11 +321,12 @@ FIGURES = {
 def judge_c09(records: Sequence[Record]) -> Judgement:
     """Largest minus smallest batch size at equal epochs; the note has the other two comparisons."""
     groups = {name: pick(records) for name, pick in COMPARISONS.items()}
-    sizes = groups["equal epochs"]
-    ends = (min(sizes, default=0), max(sizes, default=0))
+    ends, longest = asked_for(records)
+    sizes = {size: group for size, group in groups["equal epochs"].items() if epochs(group[0]) == longest}
     found = gain(sizes, *ends)
     if found is None:
-        return not_tested("needs pre-training with at least two batch sizes for equally many epochs")
+        asked = f"{ends[0]:,} and {ends[1]:,}, for {longest} epochs" if longest else "two sizes, equally long"
+        return not_tested(f"needs pre-training with batches of {asked}, with one seed at least")
     note = "; ".join(_in_note(name, gain(groups[name], *ends)) for name in list(COMPARISONS)[1:])
     rates = ", ".join(f"{lr:g} for {size:,}" for size, lr in best_rates(records).items() if size in ends)
     note += f" (learning rates: {rates})" if rates else ""

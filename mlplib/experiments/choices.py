@@ -53,6 +53,11 @@ def probes(records: Iterable[Record], *, tuning: bool = False) -> list[Record]:
     ]
 
 
+def tuning_probes(records: Iterable[Record]) -> list[Record]:
+    """The probes to choose settings by, those that diverged among them."""
+    return [r for r in records if isinstance(r.spec, ProbeSpec) and r.spec.data.held_out is not None]
+
+
 def rate(record: Record) -> float:
     """The learning rate of the pre-training behind a probe."""
     return record.spec.upstream.optimizer.lr
@@ -61,17 +66,21 @@ def rate(record: Record) -> float:
 def best_rate(tuned: Iterable[Record]) -> float | None:
     """The learning rate with the highest mean accuracy on held-out images, None without any.
 
-    A rate at which some seeds diverged loses to one at which none did. Of equally good ones the smallest.
+    Rates are compared on the seeds that were run at all of them, None where there is no such seed. A rate at
+    which some seeds diverged loses to one at which none did. Of equally good ones the smallest.
 
     Args:
-        tuned: tuning probes of networks that differ in learning rate and seed only.
+        tuned: tuning probes of networks that differ in learning rate and seed only, diverged ones among them.
     """
-    found: dict[float, list[float]] = {}
+    found: dict[float, dict[int, Record]] = {}
     for record in sorted(tuned, key=rate):
-        found.setdefault(rate(record), []).append(accuracy(record))
-    if not found:
-        return None
-    return max(found, key=lambda lr: (len(found[lr]), math.fsum(found[lr]) / len(found[lr])))
+        found.setdefault(rate(record), {})[record.spec.seed] = record
+    seeds = set.intersection(*map(set, found.values())) if found else set()
+    at_rate = {lr: completed(of_seed[seed] for seed in sorted(seeds)) for lr, of_seed in found.items()}
+    values = {lr: [accuracy(record) for record in group] for lr, group in at_rate.items() if group}
+    return max(
+        values, key=lambda lr: (len(values[lr]), math.fsum(values[lr]) / len(values[lr])), default=None
+    )
 
 
 # --------------------------------------------------------------------------- effects

@@ -357,6 +357,20 @@ def _times(estimate: Estimate) -> str:
     return f"{estimate.mean:.2g} times [{estimate.low:.2g}, {estimate.high:.2g}]"
 
 
+def _missing(records: Sequence[Record]) -> list[str]:
+    """The titles of the networks without a finished timing, of those that were to be timed in the same way.
+
+    Without one of them the fastest, or the largest MLP, need not be the one that it is taken for.
+    """
+
+    def way(timing: Budget | TimingSpec) -> tuple:
+        return timing.image_size, timing.classes, timing.batch_sizes
+
+    there = {way(record.spec) for record in records}
+    wanted = {name for budget in BUDGETS.values() if way(budget) in there for name in budget.networks}
+    return sorted({title(ModelSpec.parse(name)) for name in wanted} - _groups(records).keys())
+
+
 def judge_c18(records: Sequence[Record]) -> Judgement:
     """FLOPs and latency against the largest MLP; what the transfer costs the MLPs, on a GPU."""
     groups = _groups(records)
@@ -364,6 +378,9 @@ def judge_c18(records: Sequence[Record]) -> Judgement:
     others = {name: group for name, group in groups.items() if name not in mlps}
     if not mlps or not others:
         return not_tested("needs timings of an MLP and of another network")
+    missing = _missing(records)
+    if missing:
+        return not_tested(f"needs timings of every network; missing: {', '.join(missing)}")
     devices = {record.environment["device"] for record in completed(records)}
     if len(devices) > 1:
         return not_tested(

@@ -284,7 +284,7 @@ def judge_c03(records: Sequence[Record]) -> Judgement:
                 images = group[0].data["test_images"]
                 effects[f"{dataset}/{model}"] = percent(accuracy_difference(late, early, images))
     if not effects:
-        longest = max((r.spec.epochs for r in _mlps(records)), default=0)
+        longest = max((r.spec.epochs for r in _mlps(records) if r.spec.augment.any), default=0)
         return not_tested(f"needs 5000 epochs with augmentation; the longest run here has {longest}")
     verdict = worst([judge_sign(effect) for effect in effects.values()])
     smallest, ids = weakest(effects.values()), run_ids(_mlps(records))
@@ -292,10 +292,14 @@ def judge_c03(records: Sequence[Record]) -> Judgement:
 
 
 def _best_mlp(records: Sequence[Record], dataset: str) -> dict[int, float]:
-    """Final accuracy by seed of the MLP that does best on a data set, with or without DA; empty if none."""
-    groups = [
-        _final(_group(records, family, dataset, da)) for family in MODELS.values() for da in (True, False)
-    ]
+    """Final accuracy by seed of the MLP that does best on a data set, with or without DA.
+
+    Empty unless both were run with and without it: the best of some of them need not be the best.
+    """
+    runs = [_group(records, family, dataset, da) for family in MODELS.values() for da in (True, False)]
+    if not all(runs):
+        return {}
+    groups = [_final(group) for group in runs]
     return max(filter(None, groups), key=lambda group: sum(group.values()) / len(group), default={})
 
 
@@ -317,7 +321,7 @@ def judge_c04(records: Sequence[Record]) -> Judgement:
             effects[dataset] = percent(accuracy_difference(convnet, mlp, images))
             verdicts.append(judge_sign(effects[dataset], enough=_paper_gap(dataset)))
     if not effects:
-        return not_tested("needs a convolutional network beside an MLP")
+        return not_tested("needs a convolutional network, and both MLPs with and without augmentation")
     verdict, note = worst(verdicts), _note(effects)
     if any(r.spec.model.family == STAND_IN for r in records):
         verdict = PARTLY if verdict == REPRODUCED else verdict

@@ -270,9 +270,13 @@ def judge_c17(records: Sequence[Record]) -> Judgement:
     cases = {
         (dataset, method): _case(_on(own, dataset), method) for dataset in datasets(own) for method in PROBES
     }
-    cases = {key: case for key, case in cases.items() if case is not None}
+    # A data set needs both probes, since the weaker verdict counts.
+    whole = {d for d, _ in cases if None not in (cases[d, method] for method in PROBES)}
+    cases = {key: case for key, case in cases.items() if key[0] in whole}
     if not cases:
-        return not_tested("needs probes of pre-trained features and of both controls, and from scratch")
+        return not_tested(
+            "needs both probes of pre-trained features and of both controls, and training from scratch"
+        )
     judged = list(dict.fromkeys(dataset for dataset, _ in cases))
     verdict = worst([_weaker(case.verdict for (d, _), case in cases.items() if d == name) for name in judged])
     effect = min((case.over_controls for case in cases.values()), key=_low)

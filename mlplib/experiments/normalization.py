@@ -142,18 +142,21 @@ def judge_not_worse(found: Estimate, margin: float) -> str:
 
 def judge_c13(records: Sequence[Record]) -> Judgement:
     """LayerNorm minus BatchNorm in each network, against what another seed does."""
-    effects, verdicts, notes = [], [], []
+    effects, verdicts, notes, missing = [], [], [], []
     for family, title in FAMILIES.items():
         layer, batch = (_group(records, family, norm) for norm in ("layer", "batch"))
         found = effect(layer, batch)
         margin = seed_margin(layer, batch) if found else None
         if margin is None:
+            missing.append(title)
             continue
         effects.append(found)
         verdicts.append(judge_not_worse(found, margin))
         notes.append(f"{title}: {in_words(found)} points, where {margin:.1f} would matter")
-    if not effects:
-        return not_tested("needs two seeds with LayerNorm and with BatchNorm: their spread is the yardstick")
+    if missing:
+        which = f"of the {missing[0]} " if effects else ""
+        why = "their spread is the yardstick"
+        return not_tested(f"needs two seeds {which}with LayerNorm and with BatchNorm: {why}")
     note = "; ".join(notes)
     return Judgement(
         worst(verdicts), weakest(effects), "points, LayerNorm over BatchNorm", note, run_ids(records)

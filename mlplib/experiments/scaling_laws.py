@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -149,6 +150,23 @@ def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
 def measured(records: Sequence[Record]) -> Grid:
     """The grid of the errors of some probes on one data set."""
     return scaling.grid(point(record) for record in records)
+
+
+def holes(records: Sequence[Record]) -> str:
+    """How much a grid lacks; empty where every model was probed on every number of examples at every length.
+
+    The front of a grid with holes need not be the best that its compute can buy.
+
+    Args:
+        records: probes on one data set, those that diverged among them.
+    """
+    cells = {
+        (r.spec.upstream.model.name, scaling.training_images(r.spec.upstream), epoch_of(r.spec))
+        for r in records
+    }
+    whole = math.prod(len(set(values)) for values in zip(*cells, strict=True)) if cells else 0
+    lost = whole - len(cells)
+    return f"{lost} of {whole} combinations of model, examples and length are missing" if lost else ""
 
 
 def cell_name(record: Record) -> str:
@@ -440,7 +458,8 @@ def judge_c10(records: Sequence[Record]) -> Judgement:
     """The law of the front must foretell its expensive end, better than what else might."""
     verdicts, effects, notes = [], [], []
     for name, group in by_task(records).items():
-        verdict, alpha, note = judge_front(measured(group))
+        lacking = holes([r for r in records if r.spec.data.name == name])
+        verdict, alpha, note = ("", None, lacking) if lacking else judge_front(measured(group))
         notes.append(f"{DATASET_TITLES[name]}: {note}")
         if verdict:
             verdicts.append(verdict)

@@ -267,8 +267,32 @@ def gains(first: dict[str, list[Record]], second: dict[str, list[Record]]) -> di
     return found
 
 
+def _grid(records: Sequence[Record], family: str) -> list[Record]:
+    """The probes of a family's grid, those that diverged among them."""
+    return [r for r in records if isinstance(r.spec, ProbeSpec) and _family(r.spec) == family]
+
+
+def lacking_in_grids(records: Sequence[Record]) -> str:
+    """Why the two grids cannot be compared: one has holes, or they are not of one kind; empty if they can."""
+    cells = {}
+    for family, title in FAMILIES.items():
+        grid = _grid(records, family)
+        lacking = scaling_laws.holes(grid)
+        if lacking:
+            return f"{title}s: {lacking}"
+        cells[family] = {
+            (r.spec.upstream.model.name.partition("-")[2], r.spec.upstream.data.examples, r.spec.epoch)
+            for r in grid
+        }
+    alike = cells["s-mlp"] == cells["b-mlp"]
+    return "" if alike else "S-MLPs and B-MLPs were not run with the same sizes, examples and lengths"
+
+
 def slope_gap(records: Sequence[Record]) -> tuple[Estimate | None, str]:
     """B-MLP's exponent minus S-MLP's on the main data set, both of one form of law; or None and why."""
+    lacking = lacking_in_grids(records)
+    if lacking:
+        return None, lacking
     grids = {family: measured(probed(records, family)) for family in FAMILIES}
     both = [scaling.fit_front(grid, SATURATING).fit for grid in grids.values()]
     form = SATURATING if all(fit.determined for fit in both) else POWER_LAW
@@ -293,7 +317,10 @@ def judge_c19(records: Sequence[Record]) -> Judgement:
         "S-MLPs transfer": worst([judge_sign(gain) for gain in transfers.values()]),
         "B-MLPs better": worst([judge_sign(gain) for gain in better.values()]),
     }
-    law, _, why = scaling_laws.judge_front(measured(probed(records, "s-mlp")))
+    lacking = scaling_laws.holes(_grid(records, "s-mlp"))
+    law, _, why = (
+        ("", None, lacking) if lacking else scaling_laws.judge_front(measured(probed(records, "s-mlp")))
+    )
     gap, why_no_gap = slope_gap(records)
     if law:
         parts["S-MLPs' errors follow a power law"] = law
