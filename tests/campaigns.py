@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,9 +67,19 @@ def several_seconds(seed: int) -> list:
     return [*runs, *(FilterSpec(run) for run in runs)]
 
 
-if __name__ == "__main__":  # a campaign in a process of its own, for tests to kill
+if __name__ == "__main__":  # a campaign in a process of its own, for tests to kill; or on a disk that is full
+    if len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
     torch.set_num_threads(1)
     order.experiment = {"several": experiment(several_seconds)}.__getitem__
     driver.Estimator.seconds = lambda self, spec: 0.5
     report = campaign(Path(sys.argv[1]), ["several"], say=lambda line: print(line, flush=True)).run()
-    print(json.dumps({"left": sum(left.runs for left in report.left), "trouble": report.trouble}))
+    print(
+        json.dumps(
+            {
+                "left": sum(left.runs for left in report.left),
+                "trouble": report.trouble,
+                "failed": report.failed,
+            }
+        )
+    )

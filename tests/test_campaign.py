@@ -1,6 +1,7 @@
 """Campaigns: what is done next, how many at once, what goes home, and that nothing that was won is lost."""
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -276,8 +277,8 @@ def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(quick, tmp_p
     use(
         monkeypatch, both=experiment(lambda seed: [small(epochs=6000, batch_size=16), small(), small(seed=9)])
     )
-    monkeypatch.setattr(driver.Estimator, "seconds", lambda self, spec: 600.0 if spec.epochs > 9 else 0.5)
-    report = campaign(tmp_path, ["both"], minutes=9 / 60, as_given=True).run()
+    monkeypatch.setattr(driver.Campaign, "_seconds", lambda self, spec: 600.0 if spec.epochs > 9 else 0.5)
+    report = campaign(tmp_path, ["both"], minutes=12 / 60, as_given=True).run()
     assert sorted(report.done) == sorted([small().id, small(seed=9).id]) and report.left[0].runs == 1
     assert (tmp_path / "runs" / small(epochs=6000, batch_size=16).id / "checkpoint.pt").exists()
 
@@ -366,12 +367,25 @@ def test_a_parcel_that_cannot_be_written_ends_the_campaign_and_loses_nothing(qui
     assert len(campaign(tmp_path, ["looks"]).run().done) == 1 and len(results(tmp_path)) == 3
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_trained(tmp_path):
     (tmp_path / "out").write_text("a file")
     done = run("campaign", "-P", "smoke", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"))
     assert done.exit_code == 1 and isinstance(done.exception, MlplibError)
     assert "cannot write" in str(done.exception) and not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_of_the_runs_is_named_and_what_was_won_stays(tmp_path):
+    """No file may be longer than 20,000 bytes: records and looks at filters fit, weights do not."""
+    program = [sys.executable, str(Path(__file__).with_name("campaigns.py")), str(tmp_path)]
+    done = subprocess.run([*program, "20000"], env=environment(), capture_output=True, text=True)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["left"] == 6 and len(told["failed"]) >= 3, done.stderr
+    assert "3 runs failed one after the other" in told["trouble"]
+    assert any(
+        "check that the folder is writable and the disk not full" in why for why in told["failed"].values()
+    )
+    done = subprocess.run(program, env=environment(), capture_output=True, text=True)
+    assert '"left": 0' in done.stdout and len(results(tmp_path)) == 6, done.stderr
 
 
 def test_several_runs_share_the_device_and_a_timing_has_it_alone(quick, tmp_path, monkeypatch):

@@ -198,9 +198,12 @@ class Campaign:
         self.bars: dict[Worker, tuple[ExitStack, Bar]] = {}
         most = self.count or (MOST_WORKERS if self.device.type == "cuda" else 1)
         self.crowd, self.window = Crowd(most), Window()
-        mark = time.monotonic()
+        self._news, mark = True, time.monotonic()
         try:
-            while self._start_runs() or self._busy():
+            while self._news or self._busy():
+                if self._news:  # else what could not start before still cannot
+                    self._news = False
+                    self._start_runs()
                 wait([worker.connection for worker in self.crew], timeout=0.1)
                 now = time.monotonic()
                 self._worked, mark = self._worked + (now - mark if self._busy() else 0.0), now
@@ -226,18 +229,15 @@ class Campaign:
                 self.say(f"{self._id(worker.spec)} did not stop in time: its last checkpoint counts")
                 self._dismiss(worker)
 
-    def _start_runs(self) -> bool:
-        """Start what may start now; whether anything was."""
-        started = False
+    def _start_runs(self) -> None:
+        """Start what may start now."""
         while not self.stop and self.report.trouble is None:
             spec = self._next()
             if spec is None:
-                break
+                return
             self.queue.remove(spec)
             worker = next((w for w in self.crew if w.spec is None), None) or self._hire()
             worker.start(spec)
-            started = True
-        return started
 
     def _hire(self) -> Worker:
         threads = max(1, torch.get_num_threads() // self.count) if (self.count or 1) > 1 else None
@@ -288,6 +288,7 @@ class Campaign:
         if rate is None or not self.crowd.measuring(kind, len(going)):
             return
         self.crowd.measured(kind, len(going), rate)
+        self._news = True
         if self.crowd.wanted(kind) < len(going):
             max(going, key=lambda worker: worker.begin).ask_to_stop()
 
@@ -313,7 +314,7 @@ class Campaign:
                     return
 
     def _ended(self, spec: RunSpec, how: object) -> None:
-        id = self._id(spec)
+        self._news, id = True, self._id(spec)
         if isinstance(how, workers.Done):
             self._failures = 0
             self._estimated += self.estimator.seconds(spec)

@@ -158,7 +158,7 @@ class _Teller:
     @contextmanager
     def __call__(self, total: int | None, label: str) -> Iterator[_Teller]:
         self._send(Began(total))
-        self.waiting = 0
+        self.waiting, self.last = 0, 0.0  # the first steps are told at once
         yield self
 
     def advance(self, n: int = 1) -> None:
@@ -181,8 +181,8 @@ class _Teller:
 class Worker:
     """A worker's process and the run that it is at.
 
-    ``spec``: that run, None when it waits for one; ``steps``: how many it has made; ``begin``: when it began,
-    on the clock of ``time.monotonic``; ``asked``: whether it was asked to stop.
+    ``spec``: that run, None when it waits for one; ``steps``: how many it has made since it began, which was
+    at ``begin`` on the clock of ``time.monotonic``; ``asked``: whether it was asked to stop.
     """
 
     def __init__(self, settings: Settings):
@@ -198,7 +198,7 @@ class Worker:
         theirs.close()  # so that the end of the process is the end of the pipe
         self.asked = False
         self.spec: RunSpec | None = None
-        self.steps, self.begin = 0, 0.0
+        self.steps, self.begin, self._earlier = 0, 0.0, True
 
     def start(self, spec: RunSpec) -> None:
         """Let it do a run. Of a process that is gone, :meth:`messages` tells."""
@@ -212,9 +212,11 @@ class Worker:
             while self.connection.poll():
                 message = self.connection.recv()
                 if isinstance(message, Began):
-                    self.steps = 0
+                    self.steps, self._earlier = 0, True
                 elif isinstance(message, Advanced):
-                    self.steps += message.steps
+                    # First come the steps of earlier times, none for a fresh run.
+                    self.steps += 0 if self._earlier else message.steps
+                    self._earlier = False
                 yield message
         except (EOFError, OSError):
             self.process.join()
