@@ -231,11 +231,8 @@ def _probe(executor: Executor, spec: ProbeSpec, folder: Path) -> Record:
         return failed
     begin = time.monotonic()
     found = executor.features(spec)
-    history: dict = {}
-    if spec.method == "ridge":
-        metrics = transfer.ridge_probe(spec, found)
-    else:
-        metrics, history = transfer.linear_probe(spec, found)
+    probed = transfer.ridge_probe if spec.method == "ridge" else transfer.linear_probe
+    metrics, history = probed(spec, found)
     machine.synchronize(executor.device)
     counts = {"train_images": len(found.train), "test_images": len(found.test)}
     compute = {"seconds": time.monotonic() - begin, "features": found.train.shape[1]}

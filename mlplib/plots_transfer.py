@@ -138,3 +138,24 @@ def probes(frame, references) -> Figure:
     lines += [Line2D([], [], color=INK, linestyle=styles[name], label=name) for name in known]
     figure.legend(handles=lines, loc="outside lower center", ncols=2, columnspacing=1.2)
     return figure
+
+
+def directions(frame) -> Figure:
+    """A panel a data set, a row whose features, a dot a seed.
+
+    Args:
+        frame: columns ``data, features, seed, directions`` (from 1 on), in the order to be drawn.
+    """
+    if frame.empty:
+        return nothing_to_draw()
+    names = list(dict.fromkeys(frame["features"]))
+    figure, panels = _panels(frame, height=0.75 + 0.34 * len(names), sharex=True)
+    for dataset, axes in panels.items():
+        part = frame[frame["data"] == dataset]
+        for place, name in enumerate(names):
+            values = part[part["features"] == name].sort_values("seed")
+            axes.plot(values["directions"], place + _offsets(len(values)), "o", color=INK, markersize=6)
+        axes.set_xscale("log")
+        name_rows(axes, names)
+    axes.set_xlabel("directions in which the features vary")
+    return figure

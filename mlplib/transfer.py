@@ -135,12 +135,15 @@ def _head(width: int, classes: int, seed: int) -> nn.Linear:
         return nn.Linear(width, classes)
 
 
-def ridge_probe(spec: ProbeSpec, found: Features) -> dict:
+def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     """Least squares on one-hot labels with an L2 penalty, solved in closed form: a probe without a recipe.
 
     Features and targets are centered, so the offset carries no penalty. The penalty is the candidate of
     :data:`RIDGE_PENALTIES` with the fewest errors on a tenth of the training images (drawn by the seed); then
     all training images are used. Computed in float64.
+
+    Returns:
+        metrics, and as the history what the training images' features are like (:meth:`_Moments.describe`).
     """
     labels, count = found.train_labels, len(found.train)
     if count < 2:
@@ -155,10 +158,11 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> dict:
         # Of equally good ones the largest: the smoothest solution.
         key=lambda pair: (accuracies(pair[0](features), labels[tuning])["top1"], pair[1]),
     )[1]
-    (solution,) = (moments[0] + moments[1]).solve((best,))
+    everything = moments[0] + moments[1]
+    (solution,) = everything.solve((best,))
     metrics = accuracies(solution(found.test), found.test_labels, "test_")
     train = accuracies(solution(found.train), labels)["top1"]
-    return metrics | {"train_top1": train, "penalty": best}
+    return metrics | {"train_top1": train, "penalty": best}, everything.describe()
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,20 @@ class _Moments:
             self.gram + other.gram + weight * torch.outer(x, x),
             self.cross + other.cross + weight * torch.outer(x, y),
         )
+
+    def describe(self) -> dict[str, list[float]]:
+        """Statistics of the features, one number each.
+
+        ``directions``: how many directions of equal variance would spread as evenly: the participation ratio
+        ``(sum of l)^2 / sum of l^2`` of the covariance's eigenvalues l (Gao et al. 2017,
+        https://doi.org/10.1101/214262), from 1 to d; 0 where nothing varies. No eigenvalue is needed, since
+        the sums are the trace and the squared Frobenius norm. ``constant``: share of features that are the
+        same for every image.
+        """
+        variances = self.gram.diagonal()
+        squares = self.gram.square().sum()
+        directions = float(variances.sum().square() / squares) if squares > 0 else 0.0
+        return {"directions": [directions], "constant": [float((variances == 0).double().mean())]}
 
     def solve(self, penalties: Iterable[float]) -> list[Callable[[Tensor], Tensor]]:
         """For each penalty the linear map from features (N, d) to scores (N, classes)."""

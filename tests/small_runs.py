@@ -86,6 +86,7 @@ def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
     elif isinstance(spec, ProbeSpec):
         values = {"test_top1": 0.5, "test_top5": 0.9, "train_top1": 0.6}
         values |= {"penalty": 1.0} if spec.method == "ridge" else {"test_loss": 1.0}
+        history = {"directions": [7.0], "constant": [0.0]} if spec.method == "ridge" else {}
     elif isinstance(spec, EvaluateSpec):
         kinds = ("test", "tta_logits", "tta_softmax") if spec.crops else ("test",)
         values = {f"{kind}_{top}": 0.5 for kind in kinds for top in ("top1", "top5")}
@@ -103,6 +104,7 @@ def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
         compute={
             "matmul_fraction": 0.5,
             "seconds": 1.0,
+            **({"features": 64} if isinstance(spec, ProbeSpec) else {}),
             **{f"{name}_per_second": 1e9 for name in ("matmul_flops", "memory_bytes", "transfer_bytes")},
         },
         environment={"device": "a test"},

@@ -106,6 +106,17 @@ def test_two_files_of_one_network_have_rows_of_their_own():
     assert C17.judge(records).verdict == NOT_TESTED, "official checkpoints decide nothing"
 
 
+def test_directions_are_shown_of_those_records_that_tell():
+    specs = linear_probes.runs(profile("laptop"), (0, 1))
+    records = [record(spec) for spec in specs]
+    frame = linear_probes.spread(records)
+    assert list(dict.fromkeys(frame["features"])) == list(linear_probes.FEATURES)
+    assert len(frame) == sum(getattr(spec, "method", "") == "ridge" for spec in specs)
+    assert set(frame["directions"]) == {7.0}
+    earlier = [dataclasses.replace(r, history={}) for r in records]
+    assert linear_probes.spread(earlier).empty
+
+
 def test_the_figure_draws_probes_and_lines():
     pytest.importorskip("pandas")
     frame = linear_probes.accuracies(made())

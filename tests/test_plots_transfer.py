@@ -130,9 +130,25 @@ def test_probes_are_drawn_without_anything_to_compare_with():
     assert labels(plots.probes(frame, lines[:0])) == ["linear probe", "ridge probe"]
 
 
+def spreads():
+    import pandas as pd
+
+    return pd.DataFrame(
+        [("CIFAR-10", name, seed, 3.0 + seed) for name in ("pixels", "pre-trained") for seed in (0, 1)],
+        columns=["data", "features", "seed", "directions"],
+    )
+
+
+def test_directions_are_a_dot_a_seed_on_a_logarithmic_axis():
+    (axes,) = plots.directions(spreads()).axes
+    assert sorted(x for x, _, _ in markers(axes)) == [3.0, 3.0, 4.0, 4.0] and axes.get_xscale() == "log"
+    assert len({y for _, y, _ in markers(axes)}) == 4
+
+
 @pytest.mark.parametrize(
     "draw",
     [
+        lambda: plots.directions(spreads()[:0]),
         lambda: plots.paired_dots(dots()[:0], first=ARMS),
         lambda: plots.gains(views()[:0], known=ARMS),
         lambda: plots.probes(probes()[0][:0], probes()[1]),

@@ -221,7 +221,7 @@ def test_ridge_is_least_squares_with_a_penalty(penalty, monkeypatch):
 
 def test_ridge_takes_the_best_penalty_and_then_all_training_images():
     found = blobs(spread=0.8, count=200)
-    metrics = transfer.ridge_probe(probe(method="ridge"), found)
+    metrics, _ = transfer.ridge_probe(probe(method="ridge"), found)
     scores = by_least_squares(found, metrics["penalty"])
     assert metrics["penalty"] in transfer.RIDGE_PENALTIES
     assert metrics["test_top1"] == np.mean(scores.argmax(1) == found.test_labels.numpy())
@@ -251,15 +251,39 @@ def test_the_penalty_is_chosen_without_test_data():
         spoiled = dataclasses.replace(
             found, test=torch.randn(45, 40) * 100, test_labels=found.test_labels.roll(seed)
         )
-        choices.add(transfer.ridge_probe(probe(method="ridge"), spoiled)["penalty"])
-    assert choices == {transfer.ridge_probe(probe(method="ridge"), found)["penalty"]}
+        choices.add(transfer.ridge_probe(probe(method="ridge"), spoiled)[0]["penalty"])
+    assert choices == {transfer.ridge_probe(probe(method="ridge"), found)[0]["penalty"]}
 
 
 def test_ridge_of_constant_features_predicts_a_constant():
     found = blobs()
     flat = dataclasses.replace(found, train=torch.ones_like(found.train), test=torch.ones_like(found.test))
-    metrics = transfer.ridge_probe(probe(method="ridge"), flat)
+    metrics, history = transfer.ridge_probe(probe(method="ridge"), flat)
+    assert history == {"directions": [0.0], "constant": [1.0]}
     assert metrics["test_top1"] == pytest.approx(1 / 3)
+
+
+@settings(max_examples=25)
+@given(width=st.integers(1, 12), used=st.integers(1, 12), seed=st.integers(0, 9))
+def test_directions_count_what_varies_whichever_way_it_is_turned(width, used, seed):
+    """``used`` features of the same variance and the rest constant; turned, all of them vary."""
+    used = min(used, width)
+    draw = np.random.default_rng(seed)
+    noise = draw.normal(size=(400, used))
+    spread = np.zeros((400, width))
+    spread[:, :used] = np.linalg.qr(noise - noise.mean(0))[0]
+    turn = np.linalg.qr(draw.normal(size=(width, width)))[0]
+    labels = torch.arange(400) % 3
+    for x, constant in ((spread, (width - used) / width), (spread @ turn, None)):
+        x = torch.from_numpy(x + 5.0)
+        found = transfer._Moments.of(transfer.Features(x, labels, x, labels, 3), torch.arange(400)).describe()
+        assert found["directions"] == [pytest.approx(used, rel=1e-6)]
+        assert constant is None or found["constant"] == [pytest.approx(constant)]
+    stretched = spread * np.array([10.0, *[1.0] * (width - 1)])
+    x = torch.from_numpy(stretched)
+    found = transfer._Moments.of(transfer.Features(x, labels, x, labels, 3), torch.arange(400)).describe()
+    variances = np.var(stretched, axis=0)
+    assert found["directions"] == [pytest.approx(variances.sum() ** 2 / (variances**2).sum(), rel=1e-6)]
 
 
 def test_a_single_image_is_too_few_for_ridge():

@@ -188,6 +188,34 @@ def draw_accuracies(frame, records, folder):
     return plots_transfer.probes(frame[~whole], references)
 
 
+def spread(records: Sequence[Record]):
+    """In how many directions the features that ridge probes read vary, where their records tell."""
+    import pandas as pd
+
+    labels = checkpoint_labels(records, _checkpoint)
+    rows = [
+        {
+            "data": DATASET_TITLES[record.spec.data.name],
+            "features": features(record.spec) or labels.get(_checkpoint(record.spec)),
+            "seed": record.spec.seed,
+            "directions": record.history["directions"][0],
+            "of": record.compute["features"],
+            "constant": record.history["constant"][0],
+            "run": record.id,
+        }
+        for record in completed(records)
+        if "directions" in record.history
+    ]
+    return pd.DataFrame(rows, columns=["data", "features", "seed", "directions", "of", "constant", "run"])
+
+
+def draw_spread(frame, records, folder):
+    """One panel a data set: a row a kind of features, a dot a seed."""
+    from .. import plots_transfer
+
+    return plots_transfer.directions(frame)
+
+
 FIGURES = {
     "probes": Figure(
         data=accuracies,
@@ -202,7 +230,17 @@ FIGURES = {
             "Dot plot of the accuracy of linear and ridge probes on pixels, random features and pre-trained "
             "features, with lines for training the whole network."
         ),
-    )
+    ),
+    "directions": Figure(
+        data=spread,
+        draw=draw_spread,
+        caption=(
+            "In how many directions the features of the downstream training images vary: the participation "
+            "ratio of their covariance. A dot is a seed. The table behind it also has the number of features "
+            "and the share of those that never vary."
+        ),
+        alt="Dot plot of the number of directions, on a logarithmic axis, for each kind of features.",
+    ),
 }
 
 
