@@ -62,11 +62,16 @@ def measure(
         "epochs": epochs,
         "seconds": time.monotonic() - start,
         "runs": runs,
-        "differences": [
-            _difference("bf16 over float32, with DA", runs, (True, "bf16"), (True, "fp32")),
-            _difference("DA over none", runs, (True, usual), (False, usual)),
-        ],
+        "differences": differences(runs, usual),
     }
+
+
+def differences(runs: Sequence[dict], usual: str) -> list[dict]:
+    """The effect of bf16, and that of DA in the ``usual`` precision, on the final accuracy."""
+    return [
+        _difference("bf16 over float32, with DA", runs, (True, "bf16"), (True, "fp32")),
+        _difference("DA over none", runs, (True, usual), (False, usual)),
+    ]
 
 
 def moments(epochs: int) -> tuple[int, ...]:
