@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import zipfile
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from campaigns import SMOKE, campaign, experiment, results, several_seconds, use
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import environment, record, small
+from small_runs import workers as forking
 from typer.testing import CliRunner
 
 from mlplib import cli, data
@@ -213,11 +215,10 @@ def test_a_damaged_parcel_and_one_of_another_profile_are_refused(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Workers start from a process that has everything imported."""
-    import multiprocessing
-
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["mlplib.execution", "campaigns"])
+    # Started here and not with a campaign's first worker: the server would inherit the signals blocked there.
+    forking()
+    forkserver.ensure_running()
     monkeypatch.setattr(workers, "CONTEXT", "forkserver")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def looks(seed: int) -> list:
@@ -374,6 +375,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_trained(t
     assert "cannot write" in str(done.exception) and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_the_runs_is_named_and_what_was_won_stays(tmp_path):
     """No file may be longer than 20,000 bytes: records and looks at filters fit, weights do not."""
     program = [sys.executable, str(Path(__file__).with_name("campaigns.py")), str(tmp_path)]
