@@ -140,6 +140,7 @@ def probes(frame, references) -> Figure:
     return figure
 
 
+@styled
 def directions(frame) -> Figure:
     """A panel a data set, a row whose features, a dot a seed.
 
@@ -155,7 +156,7 @@ def directions(frame) -> Figure:
         for place, name in enumerate(names):
             values = part[part["features"] == name].sort_values("seed")
             axes.plot(values["directions"], place + _offsets(len(values)), "o", color=INK, markersize=6)
-        axes.set_xscale("log")
         name_rows(axes, names)
+        axes.set_xlim(left=0)
     axes.set_xlabel("directions in which the features vary")
     return figure

@@ -182,10 +182,10 @@ def test_training_runs_are_those_that_trained(tmp_path):
 def test_published_files_say_what_follows_from_their_rows():
     """Nobody edited them: their numbers and verdicts come out again."""
     files = how_fast.read_files(how_fast.results_folder(None) / how_fast.FOLDER)
-    for name, found in files.items():
+    for found in files.values():
         if found["what"] == "accuracy":
             assert found["differences"] == accuracy.differences(found["runs"], found["machine"]["precision"])
-            assert found["command"].endswith(f"--json results/bench/{name}.json")
+            assert found["command"].startswith("mlplib bench accuracy ")
             continue
         again = {(d["group"], d["id"]): d for d in derived.numbers(found["rows"], found["cases"])}
         for number in found["derived"]:

@@ -239,7 +239,7 @@ FIGURES = {
             "ratio of their covariance. A dot is a seed. The table behind it also has the number of features "
             "and the share of those that never vary."
         ),
-        alt="Dot plot of the number of directions, on a logarithmic axis, for each kind of features.",
+        alt="Dot plot of the number of directions for each kind of features.",
     ),
 }
 
