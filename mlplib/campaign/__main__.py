@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from ..errors import Interrupted, MlplibError
-from .command import run
+
+BEGIN = time.monotonic()
+"""Importing torch takes seconds, and they count."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,8 +31,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Do what the arguments say; the exit status."""
+    arguments = vars(_parser().parse_args())
+    from .command import run
+
     try:
-        run(**vars(_parser().parse_args()), say=lambda line: print(line, flush=True))
+        run(**arguments, say=lambda line: print(line, flush=True), begin=BEGIN)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 130

@@ -31,8 +31,9 @@ def run(
     loader: str,
     workers: str,
     say: Callable[[str], None],
+    begin: float,
 ) -> None:
-    """A campaign as it was typed; ``say`` prints a line.
+    """A campaign as it was typed at ``begin``, on the clock of ``time.monotonic``; ``say`` prints a line.
 
     Raises:
         MlplibError: an option makes no sense, the folder cannot be written to, or runs failed.
@@ -58,6 +59,7 @@ def run(
         loader=loader,
         progress=bars(),
         say=say,
+        begin=begin,
     ).run()
     _tell(found, folder, say)
 

@@ -31,7 +31,10 @@ MOST_WORKERS = 4
 
 MARGIN_SECONDS = 15.0
 """Before the end of its time a campaign asks its runs to stop, so that the largest checkpoint can be written.
-Of a short time a tenth."""
+Of a short time a fifth."""
+
+LAST_SECONDS = 5.0
+"""What it takes to tell what is left. Of a short time an eighth."""
 
 PATIENCE_SECONDS = 60.0
 """Stopped by a person, a campaign waits so long for its runs' checkpoints."""
@@ -83,6 +86,7 @@ class Campaign:
         count: how many runs at once; None measures how many pay on a GPU, and takes one on a CPU, which one
             run can fill.
         say: called with one line when there is something to say.
+        begin: when the minutes began, on the clock of ``time.monotonic``; None: now.
     """
 
     names: Sequence[str]
@@ -98,11 +102,12 @@ class Campaign:
     loader: str = "auto"
     progress: Progress = quiet
     say: Callable[[str], None] = print
+    begin: float | None = None
 
     def __post_init__(self):
-        begin, whole = time.monotonic(), 60 * self.minutes
-        self.stop = StopRequest(begin + whole - min(MARGIN_SECONDS, whole / 10))
-        self.end = begin + whole - min(2.0, whole / 20)
+        begin, whole = self.begin or time.monotonic(), 60 * self.minutes
+        self.stop = StopRequest(begin + whole - min(MARGIN_SECONDS, whole / 5))
+        self.end = begin + whole - min(LAST_SECONDS, whole / 8)  # of runs that did not stop
         self.report = Report()
         self.published = all_records(self.results)
         self.known: list[Record] = [*self.published.values(), *self.store.records()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,7 @@ def campaign(
     Ctrl-C stops it, and so does the clock; the same command goes on. Bring the records home with
     mlplib results merge.
     """
+    begin = time.monotonic()  # importing torch takes seconds, and they count
     from ..campaign.command import run
 
     run(
@@ -61,4 +63,5 @@ def campaign(
         loader,
         workers,
         say=lambda line: out.print(line, soft_wrap=True, markup=False, highlight=False),
+        begin=begin,
     )
