@@ -92,33 +92,47 @@ def _first_difference(published: Record, new: Record, part: str) -> str:
 
 def _write(root: Path, name: str, kept: Mapping[RunSpec, Record], items: Iterable[Item]) -> set[RunSpec]:
     """Write every experiment's files anew, in the order of its runs; the runs that are in one of them."""
-    seeds = sorted({*map(seed_of, kept), *profile(name).seeds} - {None})
-    used: set[RunSpec] = set()
-    ids: dict[RunSpec, str] = {}
-    files: list[tuple[Path, list[Record]]] = []
-    for each in EXPERIMENTS:
-        specs = list(dict.fromkeys(experiment(each).runs(profile(name), seeds)))
-        own = set(specs)
-        upstream = [spec for spec in with_upstream(specs, ids).values() if spec not in own]
-        for path, wanted in zip(files_of(root, each), (specs, upstream), strict=True):
-            found = [spec for spec in wanted if spec in kept]
-            lost = _records_of_old_runs(path, wanted)
-            files.append((path, [*(kept[spec] for spec in found), *lost]))
-            used.update(found)
+    places, known = _places(root, name, kept)
+    # Published records of runs that no experiment has any longer stay: only publishing anew drops them.
+    old = {path: [record for record in _existing(path) if record.spec not in known] for path in places}
+    used = {spec for specs in places.values() for spec in specs}
     with storage_errors(root, "MLPLIB_RESULTS"):
         root.mkdir(parents=True, exist_ok=True)
         for item in items:
             if item.record.spec in used:
                 write_artifacts(root, item.record.id, item.artifacts)
-        for path, records in files:
-            write_records(path, records)
+        for path, specs in places.items():
+            write_records(path, [*(kept[spec] for spec in specs), *old[path]])
     return used
 
 
-def _records_of_old_runs(path: Path, wanted: Iterable[RunSpec]) -> list[Record]:
-    """Published records of runs that the experiment no longer has: only publishing anew drops them."""
-    known = set(wanted)
-    return [record for record in _existing(path) if record.spec not in known]
+def _places(
+    root: Path, name: str, kept: Mapping[RunSpec, Record]
+) -> tuple[dict[Path, list[RunSpec]], set[RunSpec]]:
+    """Every file to the runs that belong there: an experiment's own; beside them those that they were made
+    from, and those from which none has been made yet and that no file before has. And every run that an
+    experiment has, with a record or not.
+    """
+    seeds = sorted({*map(seed_of, kept), *profile(name).seeds} - {None})
+    ids: dict[RunSpec, str] = {}
+    places: dict[Path, list[RunSpec]] = {}
+    upstream: dict[Path, list[RunSpec]] = {}
+    known: set[RunSpec] = set()
+    for each in EXPERIMENTS:
+        specs = dict.fromkeys(experiment(each).runs(profile(name), seeds))
+        every = with_upstream(specs, ids).values()
+        known.update(every)
+        own_file, upstream_file = files_of(root, each)
+        places[own_file] = [spec for spec in specs if spec in kept]
+        read = set(with_upstream(places[own_file], ids).values())
+        upstream[upstream_file] = [spec for spec in every if spec in kept and spec not in specs]
+        places[upstream_file] = [spec for spec in upstream[upstream_file] if spec in read]
+    placed = {spec for specs in places.values() for spec in specs}
+    for path, specs in upstream.items():
+        here = {*places[path], *(spec for spec in specs if spec not in placed)}
+        places[path] = [spec for spec in specs if spec in here]
+        placed |= here
+    return places, known
 
 
 def _existing(path: Path) -> list[Record]:

@@ -85,7 +85,9 @@ def test_too_little_memory_halves_the_parts():
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(GPU).total_memory
     said = []
-    spec = small(model=ModelSpec.parse("B-6/Wi-1024"), augment=FULL_DA, batch_size=512, precision="bf16")
+    images = dataclasses.replace(SPEC.data, examples=1024)
+    wide = ModelSpec.parse("B-6/Wi-1024")
+    spec = small(model=wide, data=images, augment=FULL_DA, batch_size=512, precision="bf16")
     loop = loop_of(spec, say=said.append, graphs=False)
     state = loop.fresh_state()
     batch = next(loop.batches(state))

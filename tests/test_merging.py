@@ -125,6 +125,9 @@ def test_contradictions_are_refused_and_a_person_decides(tmp_path):
 def test_a_part_of_an_experiment_is_published_as_what_it_is(tmp_path):
     """A training whose looks are still to come waits for them; further seeds are welcome."""
     looks = experiment("filters").runs(GPU, (4,))
+    looks = [
+        look for look in looks if look.upstream.data.examples and look.needs()
+    ]  # nobody else trains these
     upstream = looks[-1].needs()[0]
     merge(packed(tmp_path / "a", [Item(made(upstream), {})]), tmp_path / "results")
     own, behind = files_of(tmp_path / "results" / "gpu", "filters")

@@ -338,6 +338,9 @@ def test_unknown_names_are_one_line(store, tmp_path):
 
 # --------------------------------------------------------------------------- the study's own records
 
+PIECE_BY_PIECE = ("gpu",)
+"""Profiles whose records come as machines can be had: what is there is in order, but not all."""
+
 OWN = sorted(p for p in (ROOT / "results").glob("*/*.jsonl") if not p.stem.endswith(".upstream"))
 
 
@@ -360,7 +363,8 @@ def test_the_studys_records_are_those_of_its_runs(path):
     records = read_records(path)
     seeds = sorted(set.union(*(seeds_of(r.spec) for r in records)))
     specs = experiment(path.stem).runs(profile(path.parent.name), seeds)
-    assert [r.spec for r in records] == [*dict.fromkeys(specs)]
+    found = {r.spec for r in records} if path.parent.name in PIECE_BY_PIECE else set(specs)
+    assert [r.spec for r in records] == [spec for spec in dict.fromkeys(specs) if spec in found]
     for one in records:
         name = one.spec.data_name()
         if name is None or one.data["content_hash"] == content_hash(name):
@@ -376,7 +380,16 @@ def test_the_studys_records_come_with_what_they_were_made_from(path):
     own = [r.spec for r in read_records(path)]
     upstream = path.with_name(f"{path.stem}.upstream.jsonl")
     found = [r.spec for r in read_records(upstream)] if upstream.is_file() else []
-    assert found == [spec for spec in with_upstream(own).values() if spec not in own]
+    needed = [spec for spec in with_upstream(own).values() if spec not in own]
+    if path.parent.name in PIECE_BY_PIECE:  # some may wait for the first run to be made from them
+        others = {r.spec for p in path.parent.glob("*.jsonl") if p != upstream for r in read_records(p)}
+        chosen = profile(path.parent.name)
+        seeds = sorted(set.union(*map(seeds_of, [*own, *found])))
+        every = with_upstream(experiment(path.stem).runs(chosen, seeds)).values()
+        waiting = {spec for spec in found if spec not in needed}
+        assert waiting <= set(every) - others
+        needed = [spec for spec in every if spec in needed or spec in waiting]
+    assert found == needed
 
 
 def test_the_study_publishes_no_record_twice_and_no_picture_without_its_record():
