@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -124,8 +124,7 @@ class Campaign:
         with self.stop.listening():
             units = self._possible(self._units())
             self._hand_in(units)
-            chosen = order.in_order(units, self._done, self._here, self.estimator.seconds, self.as_given)
-            self.queue = [spec for _, runs in chosen for spec in runs]
+            self.queue = [spec for _, runs in self._missing(units, self.as_given) for spec in runs]
             if self.queue and self.report.trouble is None:
                 self._work()
         self.report.stopped = self.stop.signaled
@@ -169,6 +168,11 @@ class Campaign:
     def _here(self, spec: RunSpec) -> bool:
         return (self.store.folder(self._id(spec)) / "record.json").exists()
 
+    def _missing(self, units: Sequence[Unit], as_given: bool) -> Iterator[tuple[Unit, tuple[RunSpec, ...]]]:
+        """What is still to be done, see :func:`mlplib.campaign.order.in_order`."""
+        seconds = self.estimator.seconds
+        return order.in_order(units, self._done, self._here, seconds, as_given, self._ids)
+
     def _hand_in(self, units: Sequence[Unit]) -> None:
         """Put into the parcel what an earlier campaign, stopped before it could, has finished."""
         for unit in units:
@@ -178,7 +182,7 @@ class Campaign:
 
     def _left(self, units: Sequence[Unit]) -> list[Left]:
         found = {name: Left(name, 0, 0.0) for name in self.names}
-        for unit, runs in order.in_order(units, self._done, self._here, self.estimator.seconds, True):
+        for unit, runs in self._missing(units, as_given=True):
             before = found[unit.experiment]
             seconds = before.seconds + sum(map(self._seconds, runs)) / self._at_once
             found[unit.experiment] = Left(unit.experiment, before.runs + len(runs), seconds)
@@ -245,8 +249,8 @@ class Campaign:
             worker.start(spec)
 
     def _hire(self) -> Worker:
-        threads = max(1, torch.get_num_threads() // self.count) if (self.count or 1) > 1 else None
-        threads = threads if self.device.type == "cpu" else None
+        shared = self.device.type == "cpu" and self.count is not None
+        threads = max(1, torch.get_num_threads() // self.count) if shared else None
         settings = Settings(
             self.store.root.resolve(), str(self.device), self.stop.deadline, self.loader, threads
         )

@@ -35,11 +35,6 @@ class Unit:
     runs: tuple[RunSpec, ...]
     value: float
 
-    @property
-    def title(self) -> str:
-        """What it is called."""
-        return ", ".join(filter(None, (self.experiment, self.data, f"seed {self.seed}")))
-
 
 def seeds_for(profile: Profile) -> tuple[int, ...]:
     """The profile's seeds and those that only short runs get."""
@@ -76,6 +71,7 @@ def in_order(
     here: Callable[[RunSpec], bool],
     seconds: Callable[[RunSpec], float],
     as_given: bool = False,
+    ids: dict[RunSpec, str] | None = None,
 ) -> Iterator[tuple[Unit, tuple[RunSpec, ...]]]:
     """Every unit with runs that are to be done, with those runs and what has to be there for them, each run
     once and after what it reads from.
@@ -88,8 +84,9 @@ def in_order(
         here: whether what a run left (weights, say) is there for others to read.
         seconds: the estimate for a run.
         as_given: keep the order of ``found`` instead.
+        ids: as for :func:`mlplib.planning.with_upstream`.
     """
-    ids: dict[RunSpec, str] = {}
+    ids = {} if ids is None else ids
 
     def missing(unit: Unit) -> dict[str, RunSpec]:
         needed = with_upstream((spec for spec in unit.runs if not done(spec)), ids)

@@ -65,13 +65,13 @@ class Parcel:
     def __init__(self, folder: Path, profile: str, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES):
         self.folder, self.profile = Path(folder), profile
         self.max_bytes, self.max_files = max_bytes, max_files
-        paths = _paths(self.folder)
-        others = {_open(path)[0] for path in paths} - {profile}
+        profiles, items = _contents(self.folder)
+        others = profiles - {profile}
         if others:
             raise MlplibError(
                 f"{self.folder} holds records of profile {min(others)}, not {profile}: choose another folder"
             )
-        self.ids = {item.record.id for path in paths for item in _items(path)}
+        self.ids = {item.record.id for item in items}
         """The runs that are in."""
         with replacing(self.folder / "records.try") as temporary:  # before anything is trained
             temporary.touch()
@@ -127,15 +127,21 @@ def read(folder: Path) -> tuple[str, list[Item]]:
     Raises:
         MlplibError: there is none, a file is damaged, or files are of different profiles.
     """
-    paths = _paths(Path(folder))
-    if not paths:
+    profiles, items = _contents(Path(folder))
+    if not profiles:
         raise MlplibError(
             f"no records-<number>.zip in {folder}: name the folder that a campaign wrote (--out)"
         )
-    profiles = {_open(path)[0] for path in paths}
     if len(profiles) > 1:
         raise MlplibError(f"{folder} holds records of several profiles, {', '.join(sorted(profiles))}")
-    return profiles.pop(), [item for path in paths for item in _items(path)]
+    return profiles.pop(), items
+
+
+def _contents(folder: Path) -> tuple[set[str], list[Item]]:
+    """The profiles and all runs of the files in a folder, each file read once."""
+    opened = {path: _open(path) for path in _paths(folder)}
+    profiles = {profile for profile, _ in opened.values()}
+    return profiles, [item for path, (_, runs) in opened.items() for item in _items(path, runs)]
 
 
 def _open(path: Path) -> tuple[str, dict[str, dict[str, bytes]]]:
@@ -156,8 +162,8 @@ def _open(path: Path) -> tuple[str, dict[str, dict[str, bytes]]]:
     return profile, found
 
 
-def _items(path: Path) -> Iterator[Item]:
-    for id, files in _open(path)[1].items():
+def _items(path: Path, runs: dict[str, dict[str, bytes]]) -> Iterator[Item]:
+    for id, files in runs.items():
         try:
             record = Record.from_json(json.loads(files.pop(_RECORD)))
         except (KeyError, ValueError, MlplibError) as error:
