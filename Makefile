@@ -16,7 +16,7 @@ python = "$(VENV)/bin/python"
 # would outlive a killed `make`; runs have their own.
 engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
 	--quiet host reason rules progress --config quiet=true
-explain = $(python) -m mlplib.book --failed
+explain = $(python) -m mlpstudy.book.check --failed
 
 .PHONY: help setup book smoke test clean
 help: ## list these targets

@@ -21,10 +21,10 @@ from snakemake.logging import logger
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
-from mlplib import book as checks
+from mlpstudy.book import check as checks
 from mlplib.errors import MlplibError
-from mlplib.checkpoints import candidates
-from mlplib.parameters import CheckpointParameters, of_notebook, parse
+from mlplib.official import candidates
+from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
 
 NAMES = CheckpointParameters.model_fields
 PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in NAMES if name in config}
@@ -63,7 +63,9 @@ def sources(paths):
     return sorted(str(SOURCE / path.relative_to(ROOT)) for path in paths if path.is_file())
 
 
-LIBRARY = sources(path for path in (ROOT / "mlplib").rglob("*") if "__pycache__" not in path.parts)
+LIBRARY = sources(
+    path for name in ("mlplib", "mlpstudy") for path in (ROOT / name).rglob("*") if "__pycache__" not in path.parts
+)
 
 
 OVERVIEWS = ("scoreboard", "compute", "how-fast")  # notebooks about all experiments at once; the others have one each
@@ -164,4 +166,4 @@ rule book:
         # --all: a page that was rendered earlier would keep its warnings to itself.
         " NO_COLOR=1 {JUPYTER_BOOK:q} build --all -W -n --keep-going {params.out:q} > {log:q} 2>&1"
         " || {{ grep -E 'WARNING|ERROR|Error' {log:q} >&2 || tail -n 20 {log:q} >&2; exit 1; }}"
-        " && PYTHONPATH={params.root:q} {sys.executable:q} -m mlplib.book {params.out:q}"
+        " && PYTHONPATH={params.root:q} {sys.executable:q} -m mlpstudy.book.check {params.out:q}"

@@ -1,5 +1,9 @@
-"""``python -m mlplib`` is the command ``mlplib``."""
+"""``python -m mlplib`` is the command ``mlplib``, which the package around this library installs."""
 
-from .cli import main
+import sys
+from importlib.metadata import entry_points
 
-main()
+commands = entry_points(group="console_scripts", name="mlplib")
+if not commands:
+    sys.exit("mlplib: the command is not installed: run `pip install -e .` in the repository")
+next(iter(commands)).load()()

@@ -11,8 +11,8 @@ import torch
 
 from . import machine, scaling
 from .data import catalog
-from .runs import Record, RunStore
 from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
+from .store import Record, RunStore
 
 ASSUMED_FRACTION = 0.4
 """Share of the matrix-product rate that a run is taken to reach where the store has none of its kind on this

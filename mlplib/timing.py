@@ -58,7 +58,7 @@ WARM_UPS = 1
 
 @dataclass(frozen=True)
 class Timed:
-    """The outcome of :func:`measure`; the fields of the same name in :class:`mlplib.runs.Record`."""
+    """The outcome of :func:`measure`; the fields of the same name in :class:`mlplib.store.Record`."""
 
     metrics: dict
     history: dict

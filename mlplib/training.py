@@ -98,7 +98,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of :func:`train`; the fields of the same name in :class:`mlplib.runs.Record`."""
+    """The outcome of :func:`train`; the fields of the same name in :class:`mlplib.store.Record`."""
 
     model: nn.Module
     status: str

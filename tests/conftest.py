@@ -13,7 +13,7 @@ import torch
 
 STRICT = os.environ.get("MLPLIB_NO_SKIPS", "") not in ("", "0") or os.environ.get("CI", "").lower() == "true"
 
-collect_ignore = [] if torch.cuda.is_available() else ["test_cuda.py"]
+collect_ignore = [] if torch.cuda.is_available() else ["mlplib/test_cuda.py"]
 
 hypothesis.settings.register_profile("study", deadline=None, derandomize=STRICT)
 hypothesis.settings.load_profile("study")

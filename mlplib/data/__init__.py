@@ -6,10 +6,10 @@ import logging
 
 from ..errors import MlplibError
 from ..progress import Progress, quiet
-from . import cache
 from .catalog import CATALOG, OWN, ClassSubset, Drawn, Entry, ImageFiles, Kept, OwnFolder, content_hash, find
 from .dataset import ImageDataset, Split, class_subset, ordered_hash, statistics, subset_indices
-from .real import real_labels
+from .get import cache
+from .get.real import real_labels
 
 _log = logging.getLogger("mlplib")
 
@@ -61,7 +61,7 @@ def load(
 def _find(name: str) -> Entry:
     """As :func:`~mlplib.data.catalog.find`, but a reader's own folder may lie here as a packed copy only."""
     if name.startswith(OWN) and cache.manifest(name) is None:
-        from . import sources
+        from .get import sources
 
         if found := sources.packed_own(name):
             return found
@@ -69,7 +69,7 @@ def _find(name: str) -> Entry:
 
 
 def _drawn(entry: Drawn) -> ImageDataset:
-    from . import shapes
+    from .get import shapes
 
     train, test = shapes.draw(entry.train, entry.test, entry.image_size)
     if ordered_hash(train, test) != entry.content_hash:
@@ -85,7 +85,7 @@ def _kept(entry: Kept, progress: Progress, verify: bool, skip_unreadable: bool) 
         return kept is not None and entry.accepts(kept)
 
     if not is_good():
-        from . import sources
+        from .get import sources
 
         # Unless it was packed, only its folder's reader knows where the images are.
         if isinstance(entry, OwnFolder) and not sources.packed_copies(entry.name):

@@ -22,9 +22,9 @@ import numpy as np
 from ..errors import MlplibError
 from ..files import locked
 from ..progress import Progress, quiet
-from . import cache
 from .dataset import ImageDataset, Split
-from .prepare import cores
+from .get import cache
+from .get.prepare import cores
 
 PAGE_BYTES = 8 * 2**20
 """Images never cross the border of a page; FFCV's default."""

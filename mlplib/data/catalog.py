@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 
 from ..errors import one_of
-from . import cache
+from .get import cache
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ OWN = "own-"
 
 @dataclass(frozen=True, kw_only=True)
 class OwnFolder(ImageFiles):
-    """A reader's own folder of class folders (:mod:`mlplib.data.own`). Only the cache knows of it.
+    """A reader's own folder of class folders (:mod:`mlplib.data.get.own`). Only the cache knows of it.
 
     ``command``: what the reader typed to prepare it.
     """
@@ -261,7 +261,7 @@ class OwnFolder(ImageFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn(Entry):
-    """Shapes drawn by :mod:`mlplib.data.shapes` whenever they are asked for."""
+    """Shapes drawn by :mod:`mlplib.data.get.shapes` whenever they are asked for."""
 
     content_hash: str
 

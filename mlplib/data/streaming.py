@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import MlplibError
 from ..machine import moved
 from .beton import require
-from .prepare import cores
+from .get.prepare import cores
 from .shaping import Shaping
 
 BATCHES_AHEAD = 3

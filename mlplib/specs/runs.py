@@ -74,7 +74,7 @@ class CheckpointSpec(RunSpec):
     """Weights that somebody else trained, in a file of the official code's form.
 
     ``name``: what to call it; ``sha256`` of the file, in hex: what it is. Where the file lies is not part of
-    the run: the executor is told (:class:`mlplib.execution.Executor`).
+    the run: the executor is told (:class:`mlplib.executor.Executor`).
     """
 
     kind: ClassVar[str] = "checkpoint"

@@ -1,0 +1,118 @@
+"""Whether a copy of image files is the data set that it should be: classes, numbers, files, mean colors."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from ..catalog import MEAN_TOLERANCE, Edition, ImageFiles
+from ..dataset import Split, class_means
+from .layouts import Copy
+from .readers import Unusable
+
+
+def _count(sizes: dict[str, int]) -> str:
+    return f"{sizes['train']:,} training and {sizes['test']:,} test images"
+
+
+def edition_of(entry: ImageFiles, copy: Copy) -> Edition:
+    """The edition that a copy is, by its classes and its numbers of images.
+
+    Raises:
+        Unusable: it is none: other classes, images missing.
+    """
+    classes_hash = hashlib.sha256("\n".join(sorted(copy.classes)).encode()).hexdigest()
+    if entry.classes and copy.classes != entry.classes:
+        other = set(copy.classes) ^ set(entry.classes)
+        wrong = f": {min(other)} is in one of the two only" if other else ", in another order"
+        raise Unusable(f"{len(copy.classes)} classes which are not those of {entry.title}{wrong}")
+    alike = [e for e in entry.editions if not copy.classes or e.classes == len(copy.classes)]
+    if not alike:
+        known = " or ".join(f"{edition.classes:,}" for edition in entry.editions)
+        raise Unusable(f"{len(copy.classes):,} classes instead of {known}")
+    named = bool(copy.classes) and not copy.classes[0].strip("n0123456789")  # synset ids, not words
+    for edition in alike:
+        if named and edition.classes_hash not in (None, classes_hash):
+            raise Unusable(f"the {edition.classes:,} class folders are not the classes of {edition.title}")
+        if copy.sizes == {"train": edition.train, "test": edition.test}:
+            return edition
+        # A copy without a test split may be one from before the division, or the training part of one.
+        whole = [edition.train + edition.test] + ([edition.train] if copy.held_out else [])
+        total = sum(copy.sizes.values())
+        if any(abs(total - wanted) <= edition.slack * wanted for wanted in whole if edition.slack):
+            return edition
+    expected = " or ".join(_count({"train": e.train, "test": e.test}) for e in alike)
+    raise Unusable(f"{_count(copy.sizes)} instead of {expected}")
+
+
+def check_balance(entry: ImageFiles, split: str, labels: np.ndarray, classes: int) -> None:
+    """Refuse a split of equally large classes that are not.
+
+    Raises:
+        Unusable: the line names a class and how many images it has.
+    """
+    if split not in entry.balanced:
+        return
+    counts = np.bincount(labels, minlength=classes)
+    share = len(labels) // classes
+    if wrong := np.flatnonzero(counts != share).tolist():
+        raise Unusable(
+            f"{len(wrong)} classes do not have {share} {split} images each, such as class {wrong[0]} with "
+            f"{counts[wrong[0]]}"
+        )
+
+
+def class_sums(labels: np.ndarray, digests: np.ndarray, classes: int) -> tuple[str, ...]:
+    """For each class the sum of its files' digests modulo 2**64, as 16 hex digits."""
+    sums = np.zeros(classes, np.uint64)
+    np.add.at(sums, labels, digests)
+    return tuple(f"{value:016x}" for value in sums.tolist())
+
+
+def farthest_mean(entry: ImageFiles, splits: dict[str, Split]) -> float:
+    """The largest distance of any class's mean color to the pinned one, in pixel values 0 to 255."""
+    return max(
+        float(np.abs(class_means(split, entry.class_count) - entry.pins.means[name]).max())
+        for name, split in splits.items()
+    )
+
+
+def check_pins(
+    entry: ImageFiles, splits: dict[str, Split], sums: dict[str, tuple[str, ...]], unordered: str
+) -> str:
+    """What a copy of pinned image files is, in words.
+
+    The official files are known by their hashes, whatever decoded them, and the pixels by theirs. Files of
+    which none is the official one are taken as another encoding of the same images if the mean color of every
+    class is as it should be. If only some differ, they are damaged.
+
+    Raises:
+        Unusable: it is not this data set.
+    """
+    if unordered == entry.pins.unordered_hash:
+        return "the official images"
+    wrong = [
+        (split, label)
+        for split, known in entry.pins.files.items()
+        for label, (found, expected) in enumerate(zip(sums[split], known, strict=True))
+        if found != expected
+    ]
+    total = sum(map(len, entry.pins.files.values()))
+    if not wrong:
+        return "the official files, which another decoder has turned into slightly other pixels"
+    if len(wrong) < total:
+        split, label = wrong[0]
+        raise Unusable(
+            f"{split} images of class {entry.classes[label]} are not the official files, and so in "
+            f"{len(wrong)} of {total} cases"
+        )
+    distance = farthest_mean(entry, splits)
+    if distance > MEAN_TOLERANCE:
+        raise Unusable(
+            f"not the images and labels of {entry.title}: the mean color of a class is off by {distance:.1f} "
+            f"of 255, more than {MEAN_TOLERANCE:g}"
+        )
+    return (
+        f"another encoding of the official images (mean colors of classes off by up to {distance:.2f} of 255)"
+    )

@@ -1,0 +1,5 @@
+"""``python -m mlpstudy`` is the command ``mlplib``."""
+
+from .cli import main
+
+main()

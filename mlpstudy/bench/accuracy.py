@@ -1,0 +1,106 @@
+"""``mlplib bench accuracy``: what accuracy training reaches, and whether bf16 costs any."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from mlplib import machine
+from mlplib.stats import over_seeds, paired_difference
+from mlplib.training import train
+
+from .cases import AUGMENTS, Case
+from .speed import FORMAT, environment
+
+EPOCHS = 20
+SEEDS = (0, 1, 2)
+PARTS = 4
+"""How often a training is evaluated, its end included."""
+
+
+def measure(
+    *,
+    case: Case,
+    device: torch.device,
+    seeds: Sequence[int] = SEEDS,
+    epochs: int = EPOCHS,
+    progress,
+    command: str,
+) -> dict:
+    """Train with and without DA in the device's best precision, and with DA in bf16 and in float32.
+
+    Returns:
+        ``runs``: augmentation, precision, seed, test accuracy (a fraction) by epoch; ``differences``: the
+        effect of DA and of bf16 on the final accuracy in points, paired by seed, with its interval (None for
+        one seed); ``machine``, ``case``, ``command`` as for speed. No weights are kept.
+
+    Raises:
+        MlplibError: an unknown network or data set, or a batch larger than the data.
+    """
+    start = time.monotonic()
+    dataset, usual = case.images(progress), machine.pick_precision("auto", device)
+    wanted = dict.fromkeys([(True, usual), (False, usual), (True, "bf16"), (True, "fp32")])
+    runs = []
+    for seed in seeds:
+        for da, precision in wanted:
+            spec = replace(
+                case.spec(AUGMENTS[da], precision, seed), epochs=epochs, evaluate_at=moments(epochs)[:-1]
+            )
+            done = train(spec, dataset, device=device, progress=progress)
+            curve = {str(entry["epoch"]): entry["top1"] for entry in done.history["test"]}
+            runs.append(
+                {"da": da, "precision": precision, "seed": seed, "status": done.status, "top1": curve}
+            )
+    return {
+        "format": FORMAT,
+        "what": "accuracy",
+        "command": command,
+        "machine": environment(device),
+        "case": case.name,
+        "epochs": epochs,
+        "seconds": time.monotonic() - start,
+        "runs": runs,
+        "differences": differences(runs, usual),
+    }
+
+
+def differences(runs: Sequence[dict], usual: str) -> list[dict]:
+    """The effect of bf16, and that of DA in the ``usual`` precision, on the final accuracy."""
+    return [
+        _difference("bf16 over float32, with DA", runs, (True, "bf16"), (True, "fp32")),
+        _difference("DA over none", runs, (True, usual), (False, usual)),
+    ]
+
+
+def moments(epochs: int) -> tuple[int, ...]:
+    """The epochs to evaluate after, the last one included."""
+    return tuple(sorted({-(-epochs * part // PARTS) for part in range(1, PARTS + 1)}))
+
+
+def _final(runs: Sequence[dict], da: bool, precision: str) -> dict[int, float]:
+    """Seed to final accuracy, without runs that diverged."""
+    chosen = [run for run in runs if (run["da"], run["precision"]) == (da, precision)]
+    return {run["seed"]: list(run["top1"].values())[-1] for run in chosen if run["status"] == "completed"}
+
+
+def _difference(name: str, runs: Sequence[dict], first: tuple, second: tuple) -> dict:
+    ours, other = _final(runs, *first), _final(runs, *second)
+    if not ours.keys() & other.keys():
+        return {"name": name, "why": "no seed ended with finite numbers in both"}
+    found = paired_difference(ours, other)
+    low, high = (None if v is None else 100 * v for v in (found.low, found.high))
+    return {"name": name, "points": 100 * found.mean, "low": low, "high": high, "n": found.n}
+
+
+def mean_curves(runs: Sequence[dict]) -> dict[tuple[bool, str], dict[str, float]]:
+    """Mean test accuracy over seeds by epoch, for each augmentation and precision."""
+    found: dict[tuple[bool, str], dict[str, float]] = {}
+    for key in dict.fromkeys((run["da"], run["precision"]) for run in runs):
+        curves = [run["top1"] for run in runs if (run["da"], run["precision"]) == key]
+        whole = [curve for curve in curves if curve]
+        epochs = whole[0] if whole else {}
+        found[key] = {e: over_seeds([c[e] for c in whole if e in c]).mean for e in epochs}
+    return found

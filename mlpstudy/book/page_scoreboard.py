@@ -1,0 +1,215 @@
+"""What the notebook ``scoreboard`` shows: every claim's verdict, and how far each experiment is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mlplib import machine, planning
+from mlplib.stats import CONFIDENCE
+from mlplib.store import Record
+
+from ..claims import Claim
+from ..evidence import verdicts
+from ..evidence.published import Published, every_published, expected
+from ..experiments import EXPERIMENTS, experiment
+from . import html
+from .html import Html, escape, small
+from .session import Session, open_session
+from .tables import NOT_PUBLISHED, count, duration, judgement_cells
+
+
+def open_scoreboard(**parameters) -> Scoreboard:
+    """The first call of the scoreboard.
+
+    Args:
+        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+
+    Raises:
+        MlplibError: a parameter is unknown or impossible.
+    """
+    return Scoreboard(open_session(parameters))
+
+
+def overview_banner(name: str, session: Session, covers: str | None = None) -> Html:
+    """What a notebook about all experiments shows, and on which machine.
+
+    Args:
+        name: the notebook's.
+        covers: what it is about, HTML; None: all experiments, without training anything.
+    """
+    environment = machine.environment(session.device, machine.pick_precision("auto", session.device))
+    entries = {
+        "Covers": covers or f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",
+        "Profile": f"<code>{session.profile.name}</code>: {escape(session.profile.about)}",
+        "Seeds": escape(", ".join(map(str, session.seeds))),
+        "Device": f"{escape(environment['device'])}, {environment['precision']}",
+        "Software": f"Python {environment['python']}, torch {environment['torch']}",
+        "Do it again": f"<code>mlplib notebook {name} --profile {session.profile.name}</code>",
+    }
+    return Html(f"<style>{html.STYLE}</style>" + html.box(html.definitions(entries)))
+
+
+@dataclass(frozen=True)
+class Scoreboard:
+    """All experiments at once, from published records and from this execution's finished runs."""
+
+    session: Session
+
+    def banner(self) -> Html:
+        """What is shown here, and on which machine."""
+        return overview_banner("scoreboard", self.session)
+
+    def claims(self) -> Html:
+        """Every claim that has a chapter: criterion, and the verdicts of the study, at each profile that it
+        has records of, and of this execution.
+        """
+        sides = self._sides()
+        rows = []
+        for name, claim in _claims():
+            criterion = html.fold("criterion", f"<p>{small(escape(claim.criterion))}</p>")
+            link = f'<a href="{name}.html">{escape(experiment(name).TITLE)}</a>'
+            where = small(f"{escape(claim.item)}; chapter {link}")
+            row = {"claim": claim.id, "the paper says": escape(claim.sentence) + where + criterion}
+            rows.append(row | {side.heading: side.cell(claim) for side in sides})
+        tallies = "; ".join(f"{side.name}: {_tally(side.entries.values())}" for side in sides)
+        return Html(html.table(rows, f"<b>Claims</b>; {tallies}", row_headers=("claim",)))
+
+    def _sides(self) -> list[_Side]:
+        study = [_Side("this study", name, found) for name, found in self._published.items()]
+        ours = _Side("this execution", self.session.profile.name, self._own, "not run")
+        return [*(study or [_Side("this study", "", [], NOT_PUBLISHED)]), ours]
+
+    def sensitivity(self) -> Html:
+        """How many claims get each verdict when all intervals of all criteria are made longer or shorter."""
+        sides = {"this study": verdicts.best(self._published), "this execution": self._own}
+        parts = [_sensitivity(side, evidence) for side, evidence in sides.items() if evidence]
+        nothing = html.box("<p>No records: nothing is published, and nothing was run.</p>")
+        return Html("".join(parts) or nothing)
+
+    @property
+    def _published(self) -> dict[str, list[verdicts.Evidence]]:
+        return verdicts.published_evidence(self.session.results_dir)
+
+    @property
+    def _own(self) -> list[verdicts.Evidence]:
+        return verdicts.own_evidence(self.session.profile, self.session.seeds, self.session.store)
+
+    def status(self) -> Html:
+        """Runs, training time, devices and versions of every experiment,
+        what its runs were made from included.
+        """
+        rows = []
+        for name in EXPERIMENTS:
+            chapter = {"chapter": escape(experiment(name).TITLE)}
+            studies = [
+                _status([*found.records, *found.upstream], found.profile.name, _wanted(name, found))
+                for found in every_published(name, self.session.results_dir)
+            ]
+            for study in studies or [_nothing(NOT_PUBLISHED)]:
+                rows.append(chapter | {"side": "this study"} | study)
+            runs = experiment(name).runs(self.session.profile, self.session.seeds)
+            wanted = planning.with_upstream(runs).values()
+            found = [record for record in map(self.session.store.find, wanted) if record is not None]
+            execution = _nothing("not run")
+            if found:
+                execution = _status(found, self.session.profile.name, len(wanted))
+            rows.append(chapter | {"side": "this execution"} | execution)
+        return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
+
+
+def _claims() -> list[tuple[str, Claim]]:
+    """Every claim with the experiment that decides it, by id."""
+    found = [(name, claim) for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
+    return sorted(found, key=lambda pair: pair[1].id)
+
+
+class _Side:
+    """A column of verdicts: whose, at which profile, and what stands where there is no record."""
+
+    def __init__(
+        self, whose: str, profile: str, evidence: Iterable[verdicts.Evidence], absent: str = "no records"
+    ):
+        self.name = escape(f"{whose}, {profile}" if profile else whose)
+        self.heading = escape(whose) + small(escape(profile))
+        self.entries = {entry.claim.id: entry for entry in verdicts.judged(evidence)}
+        self.absent = absent
+
+    def cell(self, claim: Claim) -> str:
+        """The verdict on a claim with its effect and where it is from, as HTML."""
+        entry = self.entries.get(claim.id)
+        if entry is None:
+            return f'<span class="mlp-muted">{self.absent}</span>'
+        cells = judgement_cells(entry.judgement)
+        return f"{cells['verdict']}{cells['effect']}{small(escape(entry.origin))}"
+
+
+def _sensitivity(side: str, evidence: Sequence[verdicts.Evidence]) -> str:
+    """The table of one side, with what it comes to."""
+    tallies = verdicts.sensitivity(lambda: verdicts.judged(evidence))
+    rows = []
+    for tally in tallies:
+        level = percent(tally.level)
+        usual = tally.level == CONFIDENCE
+        row = {"intervals at": f"<b>{level}</b>, as the criteria say" if usual else level}
+        row |= {escape(verdict): str(n) for verdict, n in tally.counts.items()}
+        changed = "; ".join(f"{id} {escape(verdict)}" for id, verdict in tally.changed.items())
+        rows.append(row | {"claims with another verdict": changed or "–"})
+    table = html.table(rows, f"<b>Verdicts by confidence</b>, {side}", row_headers=("intervals at",))
+    return table + f"<p>{small(_what_it_comes_to(tallies, verdicts.judged(evidence)))}</p>"
+
+
+def _what_it_comes_to(tallies: Sequence[verdicts.Tally], entries: Sequence[verdicts.Entry]) -> str:
+    moved = sorted({id for tally in tallies for id in tally.changed})
+    effects = [entry.judgement.effect for entry in entries if entry.judgement.effect is not None]
+    without = sum(effect.low is None for effect in effects)
+    text = (
+        f"Of {count(len(effects), 'claim')} with a measured effect, {len(moved)} would get another verdict "
+        f"somewhere between {percent(tallies[0].level)} and {percent(tallies[-1].level)}"
+    )
+    text += f" ({', '.join(moved)})." if moved else "."
+    if without:
+        text += f" The effects of {count(without, 'claim')} have no interval, so no confidence moves them."
+    return text
+
+
+def percent(level: float) -> str:
+    """A confidence as a person writes it: ``95 %``."""
+    return f"{100 * level:g} %"
+
+
+def _tally(entries: Iterable[verdicts.Entry]) -> str:
+    counts = Counter(entry.judgement.verdict for entry in entries)
+    return ", ".join(f"{n} {escape(verdict)}" for verdict, n in counts.most_common()) or "nothing yet"
+
+
+def _nothing(why: str) -> dict[str, str]:
+    return {"profile": why} | dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
+
+
+def _wanted(name: str, found: Published) -> int:
+    """How many runs an experiment's published ones are a part of: all with their seeds, and those on data
+    sets that not everybody has, as far as they are there.
+    """
+    wanted = planning.with_upstream(expected(name, found.profile, found.seeds))
+    there = {record.id for record in (*found.records, *found.upstream)}
+    return len(wanted.keys() | there)
+
+
+def _status(records: Sequence[Record], profile: str, wanted: int) -> dict[str, str]:
+    seconds = sum(record.compute.get("seconds", 0) for record in records)
+    diverged = sum(record.status != "completed" for record in records)
+
+    def different(key: str) -> str:
+        found = {str(record.environment.get(key) or "unknown") for record in records}
+        return escape(", ".join(sorted(found)))
+
+    return {
+        "profile": escape(profile),
+        "runs": f"{len(records)} of {wanted}" + (f", {diverged} diverged" if diverged else ""),
+        "training": duration(seconds),
+        "device": different("device"),
+        "torch": different("torch"),
+        "commit": ", ".join(commit[:10] for commit in different("commit").split(", ")),
+    }

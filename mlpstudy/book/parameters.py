@@ -1,0 +1,156 @@
+"""A notebook's parameters, checked before a kernel starts, and in its first cell under plain papermill.
+
+papermill itself only warns of a parameter it does not know, and hands on whatever YAML makes of a value.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from mlplib.errors import MlplibError
+
+from ..profiles import SEEDS, parse_seeds
+from ..profiles import profile as find_profile
+
+
+class Parameters(BaseModel):
+    """What a reader may set in a notebook's cell ``parameters``.
+
+    ``profile``: how much to spend; ``seeds``: None for the profile's own; ``runs_dir, results_dir``: folders
+    of the runs and of the published records, None for the usual places; ``device``: ``auto``, ``cpu``,
+    ``cuda`` or ``cuda:<number>``.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str = "laptop"
+    seeds: tuple[int, ...] | None = None
+    runs_dir: str | None = None
+    results_dir: str | None = None
+    device: str = "auto"
+
+    @field_validator("profile")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return find_profile(name).name
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _list_of_seeds(cls, seeds):
+        return None if seeds is None else parse_seeds(seeds)
+
+    @field_validator("runs_dir", "results_dir")
+    @classmethod
+    def _not_empty(cls, folder: str | None) -> str | None:
+        if folder is not None and not folder.strip():
+            raise MlplibError("runs_dir and results_dir name folders: leave them out for the usual ones")
+        return folder
+
+    @field_validator("device")
+    @classmethod
+    def _there(cls, name: str) -> str:
+        if name != "auto":
+            from mlplib.machine import pick_device
+
+            pick_device(name)
+        return name
+
+
+class CheckpointParameters(Parameters):
+    """Those of the notebooks that can also start from weights which the paper's authors published.
+
+    ``official_checkpoints``: a folder of such files (:mod:`mlplib.official`), None for none.
+    """
+
+    official_checkpoints: str | None = None
+
+    @field_validator("official_checkpoints")
+    @classmethod
+    def _names_a_folder(cls, folder: str | None) -> str | None:
+        if folder is not None and not folder.strip():
+            raise MlplibError("official_checkpoints names a folder: leave it out to go without")
+        return folder
+
+
+def of_notebook(name: str) -> type[Parameters]:
+    """What the notebook of that name takes; one without an experiment takes the common parameters."""
+    return CheckpointParameters if name in _take_checkpoints() else Parameters
+
+
+def _take_checkpoints() -> list[str]:
+    from ..experiments import EXPERIMENTS, experiment
+
+    return [name for name in EXPERIMENTS if hasattr(experiment(name), "checkpoint_runs")]
+
+
+WANTED = {
+    "profile": "a name, such as laptop",
+    "seeds": SEEDS,
+    "runs_dir": "the path of a folder",
+    "results_dir": "the path of a folder",
+    "device": "auto, cpu, cuda or cuda:<number>",
+    "official_checkpoints": "the path of a folder",
+}
+"""What each parameter has to be, for a message."""
+
+
+def parse(values: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Parameters:
+    """The parameters that ``values`` give, of those that ``accepted`` has.
+
+    Raises:
+        MlplibError: a parameter is unknown, of the wrong type, or not possible; one line tells.
+    """
+    refuse_unknown(values, accepted)
+    try:
+        return accepted(**values)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise MlplibError(f"{name} must be {WANTED[name]}, not {values[name]!r}") from None
+
+
+def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters) -> None:
+    """Refuse names that are no parameters of ``accepted``.
+
+    Raises:
+        MlplibError: with the list of those there are, or with the notebooks that take this one.
+    """
+    for name in names:
+        if name in accepted.model_fields:
+            continue
+        if name in CheckpointParameters.model_fields:
+            where = " and ".join(_take_checkpoints())
+            raise MlplibError(f"{name} is for the notebooks {where}: leave it out here")
+        raise MlplibError(f"unknown parameter {name!r}: choose from {', '.join(accepted.model_fields)}")
+
+
+def names_set_by(cells: Iterable[str]) -> list[str]:
+    """The names that parameter cells assign, among the sources of cells executed so far.
+
+    A parameter cell is one that papermill injected (it starts with ``# Parameters``), or one that does
+    nothing but assign constants and sets at least one parameter, like a notebook's own.
+    """
+    found: list[str] = []
+    for source in cells:
+        try:
+            statements = ast.parse(source).body
+        except SyntaxError:  # a cell with magics is no parameter cell
+            continue
+        if not statements or not all(isinstance(statement, ast.Assign) for statement in statements):
+            continue
+        names = [t.id for statement in statements for t in statement.targets if isinstance(t, ast.Name)]
+        constants = all(_is_constant(statement.value) for statement in statements)
+        own = constants and any(name in Parameters.model_fields for name in names)
+        if own or source.lstrip().startswith("# Parameters"):
+            found += names
+    return found
+
+
+def _is_constant(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,130 @@
+"""A notebook's session: checked parameters, errors in one line, progress that leaves no trace."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mlplib import machine, official
+from mlplib.errors import MlplibError
+from mlplib.official import Checkpoint
+from mlplib.progress import Progress
+from mlplib.store import RunStore
+
+from ..profiles import PROFILES, Profile
+from .parameters import Parameters, names_set_by, parse, refuse_unknown
+from .tables import duration
+
+ROOT = Path(__file__).resolve().parents[2]
+LINE_INTERVAL_S = 10.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """A notebook's parameters, as the things that they name."""
+
+    profile: Profile
+    seeds: tuple[int, ...]
+    store: RunStore
+    results_dir: str | None
+    device: torch.device
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+
+def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Session:
+    """Check the parameters, those that papermill injected included. Starts nothing.
+
+    Args:
+        accepted: the parameters that this notebook takes.
+
+    Raises:
+        MlplibError: a parameter is unknown or impossible, or a checkpoint is no official one. A notebook
+        shows this and every later one as a single line.
+    """
+    _errors_in_one_line()
+    refuse_unknown(names_set_by(_executed_cells()), accepted)
+    checked = parse(parameters, accepted)
+    folder = getattr(checked, "official_checkpoints", None)
+    profile = PROFILES[checked.profile]
+    return Session(
+        profile=profile,
+        seeds=checked.seeds or profile.seeds,
+        store=RunStore(checked.runs_dir or _usual_runs()),
+        results_dir=checked.results_dir,
+        device=machine.pick_device(checked.device),
+        checkpoints=official.find(folder) if folder is not None else (),
+    )
+
+
+def _usual_runs() -> str | None:
+    """The source tree's ``runs``, wherever the notebook was started; None leaves it to the environment."""
+    in_source_tree = (ROOT / "notebooks").is_dir()
+    return None if os.environ.get("MLPLIB_RUNS") or not in_source_tree else os.path.relpath(ROOT / "runs")
+
+
+def _executed_cells() -> list[str]:
+    """The sources of the cells executed so far; none outside IPython."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return [] if shell is None else list(shell.user_ns.get("In", ()))
+
+
+def _errors_in_one_line() -> None:
+    """Let IPython show the library's own errors without a traceback; the cell still fails."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def show(shell, kind, error, traceback, tb_offset=None):
+        line = [f"{kind.__name__}: {error}"]
+        shell._showtraceback(kind, error, line)
+        return line
+
+    shell.set_custom_exc((MlplibError,), show)
+
+
+# --------------------------------------------------------------------------- progress
+
+
+def replace_line(text: str) -> None:
+    """Print in the place of what the cell printed before; an executed notebook keeps the last only."""
+    from IPython.display import clear_output
+
+    clear_output(wait=True)
+    print(text, flush=True)
+
+
+def counted(number: int, total: int) -> Progress:
+    """A progress factory that says which of the runs is under way."""
+
+    @contextmanager
+    def progress(steps: int | None, label: str) -> Iterator[_Line]:
+        yield _Line(steps, f"{number} of {total}: {label}")
+
+    return progress
+
+
+class _Line:
+    """A line every few seconds."""
+
+    def __init__(self, steps: int | None, label: str):
+        self.steps, self.label, self.done = steps, label, 0
+        self.start = self.last = time.monotonic()
+        replace_line(label)
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+        now = time.monotonic()
+        if now - self.last >= LINE_INTERVAL_S:
+            self.last = now
+            share = f"{100 * self.done / self.steps:.0f} %" if self.steps else f"{self.done} done"
+            replace_line(f"{self.label}: {share}, {duration(now - self.start)}")

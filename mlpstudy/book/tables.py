@@ -1,0 +1,303 @@
+"""Records in words and tables: values with intervals, settings side by side, the runs behind a number."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from mlplib import planning
+from mlplib.specs import (
+    AugmentSpec,
+    DataSpec,
+    EvaluateSpec,
+    FilterSpec,
+    FineTuneSpec,
+    ModelSpec,
+    OptimizerSpec,
+    ProbeSpec,
+    RunSpec,
+    TimingSpec,
+    TrainSpec,
+)
+from mlplib.store import Record
+
+from .. import paper
+from ..claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Judgement
+from ..experiments.base import DATASET_TITLES, Cell
+from . import html
+from .html import escape, small
+
+NOT_PUBLISHED = "not yet published"
+VERDICT_CLASSES = {REPRODUCED: "reproduced", PARTLY: "partly", NOT_REPRODUCED: "not", NOT_TESTED: "untested"}
+
+# --------------------------------------------------------------------------- words
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``45 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def count(n: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def slug(text: str) -> str:
+    """``text`` as a part of a file name."""
+    return text.lower().replace(", ", "-").replace(" ", "-")
+
+
+def devices(records: Sequence[Record]) -> str:
+    """The devices that runs were made on, without the number of CPU threads."""
+    return ", ".join(sorted({record.environment["device"].split(" (")[0] for record in records}))
+
+
+def what_is_left(rest: planning.Plan, total: int) -> str:
+    """How many of ``total`` runs are done, and how long the others will take."""
+    if not rest.missing:
+        return "all of them done already"
+    done = total - len(rest.missing)
+    return f"{done} of them done already; the rest will take about {duration(rest.seconds)}"
+
+
+# --------------------------------------------------------------------------- cells of tables
+
+
+def number(value: float, unit: str) -> str:
+    """A value with as many digits as its unit and size deserve."""
+    if unit in ("%", "million"):
+        return minus(f"{value:.1f}")
+    if abs(value) >= 100:
+        return minus(f"{value:,.0f}")
+    return minus(f"{value:#.3g}".rstrip(".") if unit else f"{value:.3f}")
+
+
+def paper_cell(key: tuple[str, str, str], notes: dict[str, str]) -> str:
+    """The paper's value; ``notes`` collects the footnotes that it needs."""
+    known = paper.value(*key)
+    if known is None:
+        notes["unknown"] = "n/a: the paper gives no such value, or it is not known to this study."
+        return "n/a"
+    text = f'<span class="mlp-number">{known.value:g} {known.unit}</span>'
+    if known.source == "unchecked":
+        notes["unchecked"] = f"† {paper.SOURCES['unchecked']}: recalled from the paper, not compared with it."
+        text += '<sup title="unchecked transcription">†</sup>'
+    return text
+
+
+def measured_cell(cell: Cell | None) -> str:
+    """A measured value with interval, setting and n, as HTML; a dash without one."""
+    if cell is None:
+        return '<span class="mlp-muted">–</span>'
+    estimate = cell.estimate
+    text = number(estimate.mean, cell.unit)
+    if estimate.low is not None:
+        text += f" [{number(estimate.low, cell.unit)}, {number(estimate.high, cell.unit)}]"
+    about = [escape(cell.setting)] if cell.setting and estimate.n else []
+    about += [f"n&nbsp;=&nbsp;{estimate.n}"] if estimate.n else []
+    return f'<span class="mlp-number">{f"{text} {cell.unit}".rstrip()}</span>' + small("; ".join(about))
+
+
+def cells_frame(keys, ours: dict, studies: Mapping[str, dict]):
+    """Everything a table shows, in full precision.
+
+    Args:
+        keys: (item, row, column), one for each row.
+        ours: the cells of this execution by their keys.
+        studies: those of published records, by how their columns' names begin.
+    """
+    import pandas as pd
+
+    rows = []
+    for key in keys:
+        known = paper.value(*key)
+        row = dict(zip(("item", "row", "column"), key, strict=True))
+        row |= {"paper": known.value if known else None, "paper_source": known.source if known else "unknown"}
+        for side, cells in (*studies.items(), ("execution", ours)):
+            cell = cells.get(key)
+            if cell is not None:
+                estimate = cell.estimate
+                row |= {f"{side}_{name}": getattr(estimate, name) for name in ("mean", "low", "high", "n")}
+                row |= {f"{side}_setting": cell.setting, f"{side}_runs": " ".join(cell.run_ids)}
+                row["unit"] = cell.unit
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def judgement_cells(judgement: Judgement) -> dict[str, str]:
+    """The cells ``verdict`` and ``effect``. A verdict is told by its word first and by its color second."""
+    look = VERDICT_CLASSES[judgement.verdict]
+    return {
+        "verdict": f'<span class="mlp-verdict {look}">{escape(judgement.verdict)}</span>',
+        "effect": minus(escape(judgement.effect_text())) + small(minus(escape(judgement.note))),
+    }
+
+
+def minus(text: str) -> str:
+    """``text`` with real minus signs before its numbers."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
+# --------------------------------------------------------------------------- settings
+
+
+def parts(spec: RunSpec) -> list[RunSpec]:
+    """A run and every run named in its settings."""
+    inner = (getattr(spec, field.name) for field in dataclasses.fields(spec))
+    return [spec, *(part for value in inner if isinstance(value, RunSpec) for part in parts(value))]
+
+
+def augmentation(spec: AugmentSpec) -> str:
+    """What is augmented, in a few words."""
+    parts = ["flips"] if spec.flip else []
+    if spec.crop_scale:
+        parts.append(f"crops of {spec.crop_scale[0]:g} to {spec.crop_scale[1]:g} of the area")
+    if spec.mixup:
+        parts.append(f"MixUp {spec.mixup:g}")
+    return ", ".join(parts) or "none"
+
+
+def _title(spec: DataSpec) -> str:
+    size = f" at {spec.resolution} x {spec.resolution}" if spec.resolution else ""
+    return DATASET_TITLES.get(spec.name, spec.name) + size
+
+
+def _model(model: ModelSpec) -> str:
+    """A network's name and what it has other than the paper's of that name."""
+    usual = ModelSpec.parse(model.name)
+    fields = ((field.name, getattr(model, field.name)) for field in dataclasses.fields(model))
+    changes = [f"{name} {value}" for name, value in fields if value != getattr(usual, name)]
+    return ", ".join([model.name, *changes]).replace("_", " ")
+
+
+def _rates(spec: OptimizerSpec) -> str:
+    extra = f", {spec.schedule}" if spec.schedule != "constant" else ""
+    return f"{spec.lr:g}{extra}"
+
+
+FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
+    TrainSpec: {
+        "model": lambda s: _model(s.model),
+        "data": lambda s: _title(s.data),
+        "training images": lambda s: f"{s.data.examples:,}" if s.data.examples else "all",
+        "tested on": lambda s: f"{s.data.held_out:,} held out" if s.data.held_out else "test images",
+        "pixels": lambda s: "as they are" if s.data.pixel_permutation is None else "permuted",
+        "augmentation": lambda s: augmentation(s.augment),
+        "epochs": lambda s: s.epochs,
+        "batch size": lambda s: f"{s.batch_size:,}",
+        "optimizer": lambda s: s.optimizer.name,
+        "learning rate": lambda s: _rates(s.optimizer),
+        "weight decay": lambda s: f"{s.optimizer.weight_decay:g}",
+        "gradient clipping": lambda s: s.optimizer.clip or "none",
+        "label smoothing": lambda s: f"{s.label_smoothing:g}",
+        "seeds": lambda s: s.seed,
+    },
+    FineTuneSpec: {
+        "fine-tuning: data": lambda s: _title(s.data),
+        "fine-tuning: augmentation": lambda s: augmentation(s.augment),
+        "fine-tuning: epochs": lambda s: s.epochs,
+        "fine-tuning: batch size": lambda s: f"{s.batch_size:,}",
+        "fine-tuning: optimizer": lambda s: s.optimizer.name,
+        "fine-tuning: learning rate of head, body": lambda s: f"{_rates(s.optimizer)}, {s.body_lr:g}",
+        "fine-tuning: weight decay": lambda s: f"{s.optimizer.weight_decay:g}",
+        "fine-tuning: label smoothing": lambda s: f"{s.label_smoothing:g}",
+    },
+    ProbeSpec: {
+        "probe: data": lambda s: _title(s.data),
+        "probe: kind": lambda s: s.method,
+        "probe: epochs": lambda s: s.epochs if s.method == "linear" else "closed form",
+        "probe: batch size": lambda s: f"{s.batch_size:,}" if s.method == "linear" else "closed form",
+        "probe: optimizer": lambda s: s.optimizer.name if s.method == "linear" else "closed form",
+        "probe: learning rate": lambda s: f"{s.optimizer.lr:g}" if s.method == "linear" else "closed form",
+    },
+    EvaluateSpec: {
+        "evaluation: random views": lambda s: s.crops,
+        "evaluation: crops": lambda s: augmentation(s.augment) if s.crops else "none",
+    },
+    TimingSpec: {
+        "timing: network": lambda s: _model(s.model),
+        "timing: images": lambda s: f"{s.image_size} x {s.image_size}, random",
+        "timing: classes": lambda s: f"{s.classes:,}",
+        "timing: batch sizes": lambda s: ", ".join(f"{size:,}" for size in s.batch_sizes),
+        "timing: time box": lambda s: f"{s.seconds:g} s",
+        "timing: seeds": lambda s: s.seed,
+    },
+}
+"""The settings that a chapter shows, by kind of run, by the name it shows them under."""
+
+NO_FACT = "–"
+
+
+def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
+    """Each setting's different values over some runs and the runs named in them; a dash where it has none."""
+    runs = [part for spec in specs for part in parts(spec)]
+    found = {}
+    for kind, kind_facts in FACTS.items():
+        of_kind = list(dict.fromkeys(run for run in runs if isinstance(run, kind)))
+        for name, fact in kind_facts.items():
+            found[name] = "; ".join(dict.fromkeys(str(fact(run)) for run in of_kind)) or NO_FACT
+    return found
+
+
+# --------------------------------------------------------------------------- provenance
+
+
+def _anchor(side: str, run_id: str) -> str:
+    return f"{slug(side)}-{run_id}"
+
+
+def numbers_table(side: str, cells: Sequence[Cell]) -> str:
+    """Every number with links to its runs in :func:`runs_table`, as HTML."""
+    rows = []
+    for cell in cells:
+        value = number(cell.estimate.mean, cell.unit)
+        links = [f'<a href="#{_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids]
+        rows.append(
+            {
+                "number": escape(f"{cell.row}, {cell.column}"),
+                "value": f'<span class="mlp-number">{value} {cell.unit}</span>',
+                "runs": "<br>".join(links),
+            }
+        )
+    return html.table(rows, f"<b>{side}</b>: the runs behind each number", row_headers=("number",))
+
+
+def runs_table(side: str, records: Sequence[Record]) -> str:
+    """How each run was made and how fast it was, as HTML."""
+    rows = []
+    for record in records:
+        compute, environment = record.compute, record.environment
+        commit = (environment.get("commit") or "unknown")[:10]
+        rate, share = compute.get("images_per_second"), compute.get("matmul_fraction")
+        rows.append(
+            {
+                "run": f'<code id="{_anchor(side, record.id)}">{escape(record.id)}</code>',
+                "settings": f'<span class="mlp-wide">{escape(_settings_line(record.spec))}</span>',
+                "ended": escape(record.status),
+                "time": duration(compute["seconds"]) if "seconds" in compute else "–",
+                "images/s": f"{rate:,.0f}" if rate else "–",
+                "of matmul rate": f"{100 * share:.2g} %" if share else "–",
+                "device": escape(f"{environment['device']}, {environment['precision']}"),
+                "torch": escape(environment["torch"]),
+                "commit": f"<code>{commit}</code>" + (" + changes" if environment.get("dirty") else ""),
+            }
+        )
+    return html.table(rows, f"<b>{side}</b>: the runs", row_headers=("run",))
+
+
+def _settings_line(spec: RunSpec) -> str:
+    """What a run did, in one line; what it read from is told at that run."""
+    if isinstance(spec, FilterSpec):
+        return f"first layer, {spec.at}, of {spec.upstream.id}"
+    hidden = {"weight decay": "0", "gradient clipping": "none", "tested on": "test images"}
+    known = {name: str(fact(spec)) for name, fact in FACTS.get(type(spec), {}).items()}
+    line = "; ".join(f"{name}: {value}" for name, value in known.items() if hidden.get(name) != value)
+    if isinstance(spec, ProbeSpec) and spec.upstream is None:
+        return f"{line}; of the pixels"
+    moment = f" after epoch {spec.epoch}" if getattr(spec, "epoch", None) is not None else ""
+    read = getattr(spec, "upstream", None) or getattr(spec, "trained", None)
+    return line + (f"; of {read.id}{moment}" if read is not None else "")

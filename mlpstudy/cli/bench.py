@@ -1,0 +1,98 @@
+"""mlplib bench."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DeviceOption, out
+
+
+def bench(
+    what: Annotated[
+        str, typer.Argument(help="speed (a few minutes), or accuracy (several; trains).")
+    ] = "speed",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The MLP to train. Without it: those that the targets are about.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="The data set, or noise: random pixels in ImageNet-21k's classes.")
+    ] = "cifar10",
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 1024,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side in pixels to resize images to.", show_default=False)
+    ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            help="What to measure (speed): steps, reference, loaders, layers, tried, compiled, growth or "
+            "start-up, or several with commas.",
+            show_default="all",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed (speed).")] = 9,
+    seeds: Annotated[str, typer.Option(help="Seeds to train with (accuracy), such as 0,1,2.")] = "0,1,2",
+    epochs: Annotated[int, typer.Option(min=1, help="How long to train (accuracy).")] = 20,
+    device: DeviceOption = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write everything here.", show_default=False)
+    ] = None,
+):
+    """Measure how fast training is beside the machine's own rates and the usual way, or how accurate."""
+    from mlplib.errors import MlplibError, one_of
+    from mlplib.machine import pick_device
+    from mlplib.progress import bars
+
+    from ..bench import accuracy, show, speed
+    from ..bench.cases import Case
+    from ..profiles import parse_seeds
+
+    one_of("benchmark", what, ("speed", "accuracy"))
+    where = pick_device(device)
+    common = {"device": where, "progress": bars(), "command": _command()}
+    if what == "speed":
+        if model is None and (data, batch_size, resolution) != ("cifar10", 1024, None):
+            raise MlplibError("--data, --batch-size and --resolution need --model: name the MLP to train")
+        cases = None if model is None else [Case(model, data, batch_size, resolution)]
+        chosen = speed.PARTS if parts is None else tuple(part.strip() for part in parts.split(","))
+        found = speed.measure(cases=cases, rounds=rounds, parts=chosen, **common)
+    else:
+        case = Case(model or "B-6/Wi-256", data, batch_size, resolution)
+        found = accuracy.measure(case=case, seeds=parse_seeds(seeds), epochs=epochs, **common)
+    for table in show.tables(found):
+        _print(table)
+    if json_file is not None:
+        _write(json_file, found)
+
+
+def _command() -> str:
+    """What was typed, without the folders of this machine."""
+    words = ["mlplib", *sys.argv[1:]]
+    return " ".join(Path(word).name if word.startswith("/") else word for word in words)
+
+
+def _print(table) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(title=escape(table.title), title_justify="left")
+    for heading in table.columns:
+        shown.add_column(heading)
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    out.print(shown)
+
+
+def _write(path: Path, found: dict) -> None:
+    import json
+
+    from mlplib.files import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,145 @@
+"""mlplib data: get, list, check and pack the data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from mlplib.errors import MlplibError
+
+from .options import out
+
+app = typer.Typer(help="Get, list, check and pack the data sets.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_():
+    """List every data set with its size and whether it is here already."""
+    from mlplib.data.get.status import describe, names
+
+    def number(value: int | None) -> str:
+        return "" if value is None else f"{value:,}"
+
+    table = Table(
+        title="Data sets",
+        title_justify="left",
+        caption="To get one: mlplib data prepare <name>",
+        caption_justify="left",
+    )
+    for heading in ("name", "what", "train", "test", "size", "here"):
+        table.add_column(heading, no_wrap=heading not in ("what", "here"))
+    for name in names():
+        found = describe(name)
+        size = f"{found['image_size']} px" if found["image_size"] else ""
+        counts = (number(found[key]) for key in ("train", "test"))
+        here = "yes" if found["ready"] else "packed" if found["packed"] else "no"
+        if found["skipped"]:
+            here += f", without {found['skipped']} unreadable images"
+        table.add_row(name, found["title"], *counts, size, here)
+    out.print(table)
+
+
+@app.command("prepare")
+def prepare(
+    names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
+    skip_unreadable: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unreadable", help="Leave out image files that cannot be read. Their number is recorded."
+        ),
+    ] = False,
+):
+    """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
+    from mlplib.data.get.status import prepare
+    from mlplib.progress import bars
+
+    for name in names:
+        skipped = prepare(name, progress=bars(), skip_unreadable=skip_unreadable)["skipped"]
+        out.print(f"{name} is ready" + (f", without {skipped} unreadable images" if skipped else ""))
+
+
+@app.command("beton")
+def beton(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Data sets by name, e.g. cifar10; or folders that hold train/<class>/ and val/<class>/ "
+            "(or test/<class>/) with image files."
+        ),
+    ],
+    resolution: Annotated[
+        int | None,
+        typer.Option(help="Of folders: the side in pixels that images get.", show_default=False),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="As for prepare, which is done first where needed.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Threads that write. Default: one for each core.", show_default=False),
+    ] = None,
+):
+    """Write data sets as FFCV files, once, so that runs can stream them (run --loader)."""
+    from mlplib.data import beton
+    from mlplib.data.get import own
+    from mlplib.progress import bars
+
+    beton.require()
+    for name in names:
+        dataset = own.by_name_or_folder(name, resolution, bars(), skip_unreadable)
+        folder = beton.write(dataset, workers=workers, progress=bars())
+        out.print(f"{dataset.name} is ready to be streamed: {folder}", soft_wrap=True)
+
+
+@app.command("pack")
+def pack(
+    names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="A folder; each data set gets one of its name in there.")
+    ],
+    part_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Cut the arrays into files of at most this size, e.g. 500K, 64M, 1G (1M is 2**20 bytes).",
+            show_default=False,
+        ),
+    ] = None,
+):
+    """Write prepared data sets as plain arrays with their hashes, for machines without a network.
+
+    Copy the folder there and set MLPLIB_DATA to it. Stopped, the same command goes on.
+    """
+    from mlplib.data.get import packed
+    from mlplib.progress import bars
+
+    part_bytes = None if part_size is None else packed.parse_size(part_size)
+    wanted = {name: packed.travels(name) for name in names}
+    for name, source in wanted.items():
+        if source is None:
+            out.print(f"{name} is drawn wherever it is needed: nothing to pack")
+        elif source != name:
+            out.print(f"{name} consists of classes of {source}, which is packed")
+    for source in dict.fromkeys(source for source in wanted.values() if source):
+        done = packed.pack(source, out_folder, part_bytes, bars())
+        files = "1 file" if done.parts == 1 else f"{done.parts} files"
+        kept = f", {done.kept} of them from before" if done.kept else ""
+        out.print(f"{source}: {files}, {done.bytes / 1e6:.0f} MB{kept}, in {done.folder}", soft_wrap=True)
+
+
+@app.command("verify")
+def verify(names: Annotated[list[str], typer.Argument(help="Data sets by name.")]):
+    """Read the cached copies whole and compare them with their known hashes."""
+    from mlplib.data.get.status import verify
+
+    damaged = False
+    for name in names:
+        found = verify(name)
+        damaged |= not found["ok"]
+        for check in found["checks"]:
+            state = "ok" if check["ok"] else f"WRONG: {check['found']} instead of {check['expected']}"
+            out.print(f"{name}: {check['check']}: {state}")
+    if damaged:
+        raise MlplibError("the data differ from what is known of them: see the lines above")

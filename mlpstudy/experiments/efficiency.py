@@ -1,0 +1,444 @@
+"""Efficiency (Table 9): what MLPs and networks with an inductive bias take to run, on this machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mlplib import stats
+from mlplib.specs import FAMILIES, ModelSpec, TimingSpec
+from mlplib.stats import Estimate
+from mlplib.store import Record
+
+from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested, worst
+from ..profiles import Profile
+from .base import Cell, Figure, completed, run_ids, seeds_cell
+
+TITLE = "Efficiency"
+ITEMS = ("Table 9",)
+
+TITLES = {
+    "resnet152": "ResNet-152",
+    "vit-b/4": "ViT-B/4",
+    "vit-b/8": "ViT-B/8",
+    "mixer-b/4": "Mixer-B/4",
+    "small-cnn": "small CNN",
+}
+"""The paper's names of networks that have another one here."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What this chapter times at one profile, see :class:`mlplib.specs.TimingSpec`."""
+
+    networks: tuple[str, ...]
+    image_size: int
+    classes: int
+    batch_sizes: tuple[int, ...]
+    seconds: float
+
+
+PAPER_NETWORKS = ("B-12/Wi-1024", "B-6/Wi-1024", "resnet152", "vit-b/4", "vit-b/8", "mixer-b/4")
+PAPER_CLASSES = 11_230
+"""ImageNet-21k's, which Table 5 counts with. Which head Table 9 has is not known to us."""
+
+LARGE = Budget(PAPER_NETWORKS, 64, PAPER_CLASSES, (1, 16, 64, 256, 1024, 4096, 16384), seconds=20.0)
+
+BUDGETS = {
+    "smoke": Budget(("B-2/Wi-32", "B-1/Wi-32", "small-cnn"), 16, 10, (1, 8, 64), seconds=0.5),
+    "laptop": Budget(PAPER_NETWORKS, 64, PAPER_CLASSES, (1, 2, 8, 32, 128, 512), seconds=6.0),
+    "gpu": LARGE,
+    "paper": LARGE,
+}
+
+
+def runs(profile: Profile, seeds: Sequence[int]) -> list[TimingSpec]:
+    """Every network of the profile, once for each seed.
+
+    All networks take their turn before the first has its second, so that no network has a better hour.
+    """
+    budget = BUDGETS[profile.name]
+    return [
+        TimingSpec(
+            model=ModelSpec.parse(name),
+            batch_sizes=budget.batch_sizes,
+            seconds=budget.seconds,
+            image_size=budget.image_size,
+            classes=budget.classes,
+            seed=seed,
+        )
+        for seed in seeds
+        for name in budget.networks
+    ]
+
+
+def title(model: ModelSpec) -> str:
+    """A network's name as the paper writes it."""
+    return TITLES.get(model.name, model.name)
+
+
+def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The completed timings of each network, by its title, in the order of the runs."""
+    groups: dict[str, list[Record]] = {}
+    for record in completed(records):
+        groups.setdefault(title(record.spec.model), []).append(record)
+    return groups
+
+
+def _devices(records: Sequence[Record]) -> str:
+    """Where and how timings were made: a timing says nothing of any other machine."""
+    found = (record.environment for record in records)
+    return "; ".join(
+        dict.fromkeys(f"{e['device']}, {e.get('precision', 'unknown precision')}" for e in found)
+    )
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def _network(group: Sequence[Record]) -> str:
+    spec = group[0].spec
+    return f"{spec.classes:,} classes, {spec.image_size} x {spec.image_size}"
+
+
+def _repeats(group: Sequence[Record]) -> str:
+    repeats = [1e3 * seconds for record in group for seconds in record.history["latency"]]
+    low, _, high = statistics.quantiles(repeats, n=4, method="inclusive")
+    return f"{_devices(group)}; middle half of {len(repeats)} repeats {low:.3g} to {high:.3g} ms"
+
+
+def _batch(metric: str) -> Callable[[Sequence[Record]], str]:
+    def about(group: Sequence[Record]) -> str:
+        sizes = sorted({record.metrics[metric] for record in group})
+        return f"{_devices(group)}; batches of {' or '.join(f'{size:,}' for size in sizes)}"
+
+    return about
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column: the metric it shows, ``scale`` times, and what is said of how that was measured."""
+
+    item: str
+    column: str
+    metric: str
+    scale: float
+    unit: str
+    about: Callable[[Sequence[Record]], str]
+    counted: bool = False
+    """It follows from the network, so it has no spread."""
+
+
+MEASURES = (
+    Measure("Table 9", "parameters", "parameters", 1e-6, "million", _network, counted=True),
+    Measure("Table 9", "FLOPs", "forward_macs", 2e-6, "MFLOP", _network, counted=True),
+    Measure("Table 9", "latency", "latency_s", 1e3, "ms", _repeats),
+    *(
+        Measure(item, column, f"images_per_second_{way}", 1, "images/s", _batch(f"best_batch_{way}"))
+        for item, column, way in (
+            ("Table 9", "throughput", "resident"),
+            ("C18", "throughput, copied as uint8", "uint8"),
+            ("C18", "throughput, copied as float32", "float32"),
+        )
+    ),
+    Measure("C18", "peak memory", "peak_memory_bytes", 2.0**-20, "MiB", _batch("peak_memory_batch")),
+)
+
+
+def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+    """Table 9, and below C18 what it takes to bring the images to the device; means over seeds."""
+    cells = []
+    for measure in MEASURES:
+        for name, group in _groups(records).items():
+            having = [record for record in group if measure.metric in record.metrics]
+            if not having:
+                continue
+
+            def value(record, measure=measure):
+                return measure.scale * record.metrics[measure.metric]
+
+            place = (measure.item, name, measure.column)
+            found = seeds_cell(*place, having, value, measure.unit, measure.about(having))
+            cells += [_without_interval(cell) for cell in found] if measure.counted else found
+    return cells
+
+
+def _without_interval(cell: Cell) -> Cell:
+    return replace(cell, estimate=replace(cell.estimate, low=None, high=None))
+
+
+# --------------------------------------------------------------------------- figures
+
+WAY_NAMES = {"resident": "images on the device", "uint8": "copied as uint8", "float32": "copied as float32"}
+
+
+def throughputs(records: Sequence[Record]):
+    """Images per second of every batch size that was measured: median and quartiles over repeats."""
+    import pandas as pd
+
+    rows = []
+    for name, group in _groups(records).items():
+        for record in group:
+            for entry in record.history["batches"]:
+                for way, seconds in entry.get("seconds", {}).items():
+                    rates = [entry["batch_size"] / s for s in seconds]
+                    low, median, high = statistics.quantiles(rates, n=4, method="inclusive")
+                    rows.append(
+                        {
+                            "network": name,
+                            "images": WAY_NAMES[way],
+                            "batch_size": entry["batch_size"],
+                            "images_per_second": median,
+                            "q25": low,
+                            "q75": high,
+                            "repeats": len(rates),
+                            "device": record.environment["device"],
+                            "seed": record.spec.seed,
+                            "run": record.id,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def draw_throughput(frame, records, folder):
+    """Throughput against batch size, one color a network."""
+    from ..plots import efficiency as draw
+
+    return draw.throughput(frame)
+
+
+ROOFS = {"memory": ("resident", "memory_bytes_per_second"), "copy": ("float32", "transfer_bytes_per_second")}
+"""What bounds a network besides the matrix-product rate: which way its images come, and whose bandwidth."""
+
+
+def roofs(records: Sequence[Record]):
+    """For each network at its best batch size: FLOPs a byte, FLOP/s reached, and the machine's rates.
+
+    ``roof`` says which bytes: those that the operations read and write in the device's memory
+    (``memory``), or those of the images on their way to the device as float32 (``copy``).
+    """
+    import pandas as pd
+
+    rows = []
+    for name, group in _groups(records).items():
+        for record in group:
+            for roof, (way, bandwidth) in ROOFS.items():
+                batch = record.metrics.get(f"best_batch_{way}")
+                if batch is None:
+                    continue
+                flops = 2 * record.metrics["forward_macs"]
+                moved = _traffic(record, batch) if roof == "memory" else 4 * 3 * record.spec.image_size**2
+                rows.append(
+                    {
+                        "network": name,
+                        "roof": roof,
+                        "batch_size": batch,
+                        "flops_per_byte": flops / moved,
+                        "flops_per_second": flops * record.metrics[f"images_per_second_{way}"],
+                        "peak_flops_per_second": record.compute["matmul_flops_per_second"],
+                        "bytes_per_second": record.compute[bandwidth],
+                        "device": record.environment["device"],
+                        "seed": record.spec.seed,
+                        "run": record.id,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _traffic(record: Record, batch_size: int) -> float:
+    """Bytes that an image of such a batch makes the device's memory read and write."""
+    entry = next(e for e in record.history["batches"] if e["batch_size"] == batch_size)
+    return entry["traffic_bytes"] / batch_size
+
+
+def draw_roofline(frame, records, folder):
+    """Every network under two roofs, that of the device's memory and that of the copy."""
+    from ..plots import efficiency as draw
+
+    return draw.rooflines(frame)
+
+
+FIGURES = {
+    "throughput": Figure(
+        data=throughputs,
+        draw=draw_throughput,
+        caption=(
+            "Throughput against batch size. Solid: the images are on the device already. Dotted: each batch "
+            "is first copied from the host's memory as float32. Points are medians, bands the middle half "
+            "of the repeats. Batch sizes that did not fit into the time box or into memory are missing."
+        ),
+        alt=(
+            "Line chart of images per second against batch size with one line for each network, both axes "
+            "logarithmic."
+        ),
+    ),
+    "roofline": Figure(
+        data=roofs,
+        draw=draw_roofline,
+        caption=(
+            "Rooflines: the rate of computation that each network reaches at its best batch size, against "
+            "the work that it does for a byte moved. The slanted line is what the bandwidth allows, the "
+            "level one the measured rate of matrix products. Left, bytes that its operations read and write "
+            "in the device's memory, with images on the device; right, bytes of the images, which are "
+            "copied to the device as float32. On a CPU that copy stays within one memory."
+        ),
+        alt=(
+            "Two charts with logarithmic axes, each with a line that rises and then stays level, and a "
+            "point for each network below it."
+        ),
+    ),
+}
+
+
+# --------------------------------------------------------------------------- claim
+
+FAR_FEWER = 2.0
+"""What "far fewer" means in FLOPs: at most one in so many."""
+
+PAPER_TRANSFER = 6.0
+"""How much throughput the paper says an MLP gains where no data has to be transferred."""
+
+BOUND = 2.0
+"""Without overlap, leaving out the copy gains that much exactly where it takes as long as everything else."""
+
+RESAMPLES = 2000
+
+
+def _ratio(over: dict[int, list[float]], under: dict[int, list[float]]) -> Estimate | None:
+    """A median over another one, None without a seed that has both. Both: seed to repeats.
+
+    From several seeds the interval is that of the ratios paired by seed, from one it is a bootstrap's,
+    which resamples the repeats of either side.
+    """
+    seeds = sorted(over.keys() & under.keys())
+    if not seeds:
+        return None
+    ratios = [statistics.median(over[seed]) / statistics.median(under[seed]) for seed in seeds]
+    if len(seeds) > 1:
+        return stats.over_seeds(ratios)
+    low, high = _bootstrap(over[seeds[0]], under[seeds[0]])
+    return Estimate(ratios[0], low, high, 1, source="repeats")
+
+
+def _bootstrap(over: Sequence[float], under: Sequence[float]) -> tuple[float, float]:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    medians = [
+        np.median(random.choice(np.asarray(side), (RESAMPLES, len(side))), axis=1) for side in (over, under)
+    ]
+    tail = (1 - stats.confidence()) / 2
+    low, high = np.quantile(medians[0] / medians[1], (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _latencies(group: Sequence[Record]) -> dict[int, list[float]]:
+    return {record.spec.seed: record.history["latency"] for record in group}
+
+
+def _seconds_an_image(group: Sequence[Record], way: str) -> dict[int, list[float]]:
+    """Every repeat of the best batch size, in seconds an image."""
+    found = {}
+    for record in group:
+        size = record.metrics.get(f"best_batch_{way}")
+        for entry in record.history["batches"]:
+            if entry["batch_size"] == size:
+                found[record.spec.seed] = [seconds / size for seconds in entry["seconds"][way]]
+    return found
+
+
+def _minus(estimate: Estimate, value: float) -> Estimate:
+    return Estimate(
+        estimate.mean - value, estimate.low - value, estimate.high - value, estimate.n, estimate.source
+    )
+
+
+def _times(estimate: Estimate) -> str:
+    return f"{estimate.mean:.2g} times [{estimate.low:.2g}, {estimate.high:.2g}]"
+
+
+def _missing(records: Sequence[Record]) -> list[str]:
+    """The titles of the networks without a finished timing, of those that were to be timed in the same way.
+
+    Without one of them the fastest, or the largest MLP, need not be the one that it is taken for.
+    """
+
+    def way(timing: Budget | TimingSpec) -> tuple:
+        return timing.image_size, timing.classes, timing.batch_sizes
+
+    there = {way(record.spec) for record in records}
+    wanted = {name for budget in BUDGETS.values() if way(budget) in there for name in budget.networks}
+    return sorted({title(ModelSpec.parse(name)) for name in wanted} - _groups(records).keys())
+
+
+def judge_c18(records: Sequence[Record]) -> Judgement:
+    """FLOPs and latency against the largest MLP; what the transfer costs the MLPs, on a GPU."""
+    groups = _groups(records)
+    mlps = {name: group for name, group in groups.items() if group[0].spec.model.family in FAMILIES.values()}
+    others = {name: group for name, group in groups.items() if name not in mlps}
+    if not mlps or not others:
+        return not_tested("needs timings of an MLP and of another network")
+    missing = _missing(records)
+    if missing:
+        return not_tested(f"needs timings of every network; missing: {', '.join(missing)}")
+    devices = {record.environment["device"] for record in completed(records)}
+    if len(devices) > 1:
+        return not_tested(
+            f"the timings are of different devices ({', '.join(sorted(devices))}): delete those of the others"
+        )
+    largest = max(mlps, key=lambda name: mlps[name][0].metrics["parameters"])
+    macs = {name: group[0].metrics["forward_macs"] for name, group in groups.items()}
+    fewer = min(macs[name] / macs[largest] for name in others)
+    found = {name: _ratio(_latencies(group), _latencies(mlps[largest])) for name, group in others.items()}
+    latency = {name: ratio for name, ratio in found.items() if ratio is not None}
+    if len(latency) < len(others):
+        return not_tested("needs every network timed with a seed that the MLP has, too")
+    verdicts = [
+        REPRODUCED if fewer >= FAR_FEWER else NOT_REPRODUCED,
+        worst([judge_sign(_minus(ratio, 1)) for ratio in latency.values()]),
+    ]
+    transfer, told = _judge_transfer(mlps, records)
+    verdict = worst([*verdicts, transfer]) if transfer else worst(verdicts)
+    if transfer is None and verdict == REPRODUCED:
+        verdict = PARTLY
+    closest = min(latency, key=lambda name: latency[name].mean)
+    note = f"every other network needs at least {fewer:.2g} times the FLOPs of {largest}; {told}"
+    unit = f"times the latency of {largest} for {closest}, the fastest other network"
+    return Judgement(verdict, latency[closest], unit, note, run_ids(records))
+
+
+def _judge_transfer(mlps: dict[str, list[Record]], records: Sequence[Record]) -> tuple[str | None, str]:
+    """The verdict on the transfer, None where it is not tested, and what to say of it."""
+    gains = {
+        name: _ratio(_seconds_an_image(group, "float32"), _seconds_an_image(group, "resident"))
+        for name, group in mlps.items()
+    }
+    measured = {name: gain for name, gain in gains.items() if gain is not None}
+    if any(record.environment.get("device_type") != "cuda" for record in completed(records)):
+        return None, "the transfer needs a GPU: on a CPU the copy stays within one memory"
+    if len(measured) < len(mlps):
+        return None, "the transfer was not measured: no batch fitted into memory"
+    verdict = worst([judge_sign(_minus(gain, BOUND), PAPER_TRANSFER - BOUND) for gain in measured.values()])
+    told = "; ".join(f"{name} {_times(gain)}" for name, gain in measured.items())
+    return verdict, f"throughput without the float32 copy: {told}"
+
+
+CLAIMS = (
+    Claim(
+        "C18",
+        "MLPs need far fewer FLOPs and less latency than ResNet-152, ViT-B and Mixer-B of like size, and are "
+        "bound by data transfer: about 6 times more throughput without it.",
+        "Table 9",
+        "Three parts, with the largest MLP standing for the MLPs in the first two. (1) FLOPs: every other "
+        "network needs at least twice as many. (2) Median latency of one image, as a ratio to the MLP's: "
+        "reproduced if the whole 95 % interval is above 1 for every network. The interval is that of "
+        "ratios paired by seed, or, from one seed, a bootstrap over repeats. (3) Transfer, on a GPU only: "
+        "best throughput with images on the device over best throughput with a copy from pinned memory as "
+        "float32 before each batch, without overlap. Partly reproduced if for every MLP the whole interval "
+        "is above 2, where the copy takes longer than the rest; reproduced if it also reaches the paper's 6. "
+        "All parts reproduced: reproduced; none at all: not reproduced; otherwise partly. On a CPU the third "
+        "part is not tested and the verdict is partly at best.",
+        judge_c18,
+    ),
+)

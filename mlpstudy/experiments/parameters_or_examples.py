@@ -1,0 +1,355 @@
+"""Parameters or examples (Fig 7, 8): which of the two binds, and how compute is best spent on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlplib import scaling
+from mlplib.powerlaw import Fit, fit_best
+from mlplib.scaling import Grid
+from mlplib.specs import ProbeSpec
+from mlplib.stats import Estimate
+from mlplib.store import Record
+
+from .. import paper
+from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested
+from ..profiles import Profile
+from . import scaling_laws
+from .base import DATASET_TITLES, Cell, Figure, run_ids
+from .scaling_laws import by_task, ends, error, interval_source, measured, point
+
+TITLE = "Parameters or examples"
+ITEMS = ("Fig 7", "Fig 8")
+ITEM = "Fig 7, 8"
+COLUMN = "exponent"
+SYMBOLS = {"parameters": "P", "examples": "N"}
+BOTTLENECK = {name: f"alpha_{symbol}: error against {name}" for name, symbol in SYMBOLS.items()}
+SHARE = {name: f"{symbol}*: {name} against compute" for name, symbol in SYMBOLS.items()}
+"""The rows of the table: exponents of Fig 7 and of Fig 8."""
+
+PAPER_LENGTH = 50
+"""The epochs at which the paper compares parameters with examples (Fig 8)."""
+
+LEAST_SIZES = 4
+LEAST_DECADES = 1.0
+"""Fewest sizes of a series, and the least span of them, to tell an exponent from."""
+
+
+def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
+    """Those of the chapter on scaling laws, on the main downstream data set."""
+    main = scaling_laws.tasks(profile)[0]
+    return [spec for spec in scaling_laws.runs(profile, seeds) if spec.data.name == main]
+
+
+# --------------------------------------------------------------------------- what was measured
+
+
+@dataclass(frozen=True)
+class Series:
+    """Errors where only ``binds`` (``parameters`` or ``examples``) binds, and their law in it."""
+
+    binds: str
+    grid: Grid
+    fit: Fit
+
+    @property
+    def alpha(self) -> Estimate | None:
+        """The exponent, None where no law could be fitted."""
+        return None if self.fit.law is None else self.fit.alpha(self.grid.seeds)
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot decide on an exponent; empty if it can."""
+        sizes = len(self.grid)
+        if sizes < LEAST_SIZES or self.fit.decades < LEAST_DECADES:
+            return (
+                f"{self.binds} have {sizes} sizes over {self.fit.decades:.1f} decades; it takes "
+                f"{LEAST_SIZES} over {LEAST_DECADES:g}"
+            )
+        return self.fit.why
+
+
+def series(records: Sequence[Record]) -> dict[str, Series]:
+    """Both series of Fig 7, by what binds."""
+    grid = main_grid(records)
+    found = {}
+    for name in SYMBOLS:
+        part = scaling.bottleneck(grid, name)
+        found[name] = Series(name, part, fit_best(getattr(part, name), part.error))
+    return found
+
+
+def main_grid(records: Sequence[Record]) -> Grid:
+    """The grid of the main downstream data set, the first in the records."""
+    return measured(next(iter(by_task(records).values()), []))
+
+
+def one_length(grid: Grid) -> Grid:
+    """The cells of one training length: the paper's 50 epochs where they were measured, else the longest."""
+    if not len(grid):
+        return grid
+    length = PAPER_LENGTH if (grid.epochs == PAPER_LENGTH).any() else grid.epochs.max()
+    return grid.take(grid.epochs == length)
+
+
+def shares(records: Sequence[Record]) -> dict[str, Estimate]:
+    """Exponents of P*(C), of N*(C) and their ``difference``; empty where the front has too few points."""
+    grid = one_length(main_grid(records))
+    if len(grid.front()) < LEAST_SIZES:
+        return {}
+    found = scaling.estimates(grid, scaling.allocation)
+    return dict(zip((*SYMBOLS, "difference"), found, strict=True)) if found else {}
+
+
+# --------------------------------------------------------------------------- table
+
+
+def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+    """The exponents of Fig 7 and 8, and under an item of its own every error they rest on."""
+    cells, ids = [], run_ids(records)
+    for name, found in series(records).items():
+        if found.alpha is not None:
+            setting = f"{found.fit.form}, {len(found.grid)} sizes, {found.fit.decades:.1f} decades; "
+            setting += interval_source(found.alpha)
+            cells.append(Cell(ITEM, BOTTLENECK[name], COLUMN, found.alpha, "", setting, ids))
+    optimal = one_length(main_grid(records)).front()
+    for name, estimate in shares(records).items():
+        if name in SYMBOLS:
+            setting = f"{len(optimal)} points on the front, {optimal.epochs[0]:.0f} epochs; "
+            setting += interval_source(estimate)
+            cells.append(Cell(ITEM, SHARE[name], COLUMN, estimate, "", setting, ids))
+    for name, group in by_task(records).items():
+        cells += scaling_laws.grid_cells("Errors of the grid", DATASET_TITLES[name], group)
+    return cells
+
+
+# --------------------------------------------------------------------------- figures
+
+
+def bottleneck_frame(records: Sequence[Record]):
+    """Every run of the two series of Fig 7."""
+    import pandas as pd
+
+    rows = []
+    for name, found in series(records).items():
+        cells = set(zip(found.grid.parameters, found.grid.examples, found.grid.epochs, strict=True))
+        for group in by_task(records).values():
+            for record in group:
+                at = point(record)
+                if (at.parameters, at.examples, at.epochs) in cells:
+                    size = getattr(at, name)
+                    row = {"binds": name, "size": size, "seed": at.seed, "error": error(record)}
+                    rows.append(row | {"model": record.spec.upstream.model.name, "run": record.id})
+    return pd.DataFrame(rows)
+
+
+def draw_bottlenecks(frame, records, folder):
+    """Fig 7."""
+    from ..plots import scaling as draw
+
+    return draw.bottlenecks(frame, {name: found.fit for name, found in series(records).items()})
+
+
+def allocation_frame(records: Sequence[Record]):
+    """The compute-optimal trainings of one length: their sizes, the fitted line, and the paper's slope."""
+    import numpy as np
+    import pandas as pd
+
+    optimal = one_length(main_grid(records)).front()
+    ids = {}
+    for group in by_task(records).values():
+        for record in group:
+            at = point(record)
+            ids.setdefault((at.compute, at.parameters, at.examples, at.epochs), []).append(record.id)
+    rows = []
+    for name in SYMBOLS if len(optimal) else ():
+        x, y = np.log(optimal.compute), np.log(getattr(optimal, name))
+        slope, level = scaling.line(x, y)
+        known = paper_value(SHARE[name])
+        for i, size in enumerate(getattr(optimal, name)):
+            cell = optimal.compute[i], optimal.parameters[i], optimal.examples[i], optimal.epochs[i]
+            row = {"of": name, "compute_macs": cell[0], "size": size, "exponent": slope}
+            row |= {"line": math.exp(level + slope * x[i])}
+            row |= {"paper": math.exp(y.mean() + known * (x[i] - x.mean()))}
+            rows += [row | {"run": run} for run in ids[cell]]
+    return pd.DataFrame(rows)
+
+
+def paper_value(row: str) -> float:
+    """The paper's exponent of a row of the table."""
+    return paper.value(ITEM, row, COLUMN).value
+
+
+def draw_allocation(frame, records, folder):
+    """Fig 8."""
+    from ..plots import scaling as draw
+
+    return draw.allocation(frame)
+
+
+def exponents_frame(records: Sequence[Record]):
+    """The four exponents with their intervals beside the paper's. ``doubt``: why not to rely on one."""
+    import pandas as pd
+
+    rows, ids = [], " ".join(run_ids(records))
+    for name, found in series(records).items():
+        row = {
+            "name": f"alpha_{SYMBOLS[name]}",
+            "law": found.fit.form,
+            "paper": paper_value(BOTTLENECK[name]),
+        }
+        rows.append(row | {"doubt": found.problem or "none"} | _columns(found.alpha) | {"run": ids})
+    found = shares(records)
+    for name in SYMBOLS:
+        row = {"name": f"{SYMBOLS[name]}*", "law": "power of compute", "paper": paper_value(SHARE[name])}
+        doubt = "none" if found else "too few points on the front"
+        rows.append(row | {"doubt": doubt} | _columns(found.get(name)) | {"run": ids})
+    return pd.DataFrame(rows)
+
+
+def _columns(estimate: Estimate | None) -> dict[str, float | str]:
+    if estimate is None:
+        return dict.fromkeys(("value", "low", "high"), "unknown")
+    return {"value": estimate.mean} | ends(estimate)
+
+
+def draw_exponents(frame, records, folder):
+    """All four exponents beside the paper's."""
+    from ..plots import scaling as draw
+
+    rows = [
+        {k: v for k, v in row.items() if v != "unknown" or k != "value"} for row in frame.to_dict("records")
+    ]
+    return draw.exponents(rows, "exponent")
+
+
+FIGURES = {
+    "bottlenecks": Figure(
+        data=bottleneck_frame,
+        draw=draw_bottlenecks,
+        caption=(
+            "Linear-probe error where one thing binds: on the left models of growing size on the most "
+            "examples, on the right the largest model on growing numbers of examples, trained for the "
+            "longest. Small dots are seeds, large ones their means, the dashed line the fitted law. All "
+            "scales are logarithmic."
+        ),
+        alt="Two charts of linear-probe error, against parameters and against examples, with fitted lines.",
+    ),
+    "allocation": Figure(
+        data=allocation_frame,
+        draw=draw_allocation,
+        caption=(
+            "Parameters and examples of the compute-optimal trainings of one length, against compute. The "
+            "dashed line is the fitted power law; the solid one has the paper's exponent and passes through "
+            "the middle of the same points. All scales are logarithmic."
+        ),
+        alt="Two charts: parameters and examples of compute-optimal trainings against compute, with lines.",
+    ),
+    "exponents": Figure(
+        data=exponents_frame,
+        draw=draw_exponents,
+        caption=(
+            "The four exponents of this chapter with their intervals; crosses are the paper's values. Pale: "
+            "the grid does not determine it."
+        ),
+        alt="Dot plot of four exponents with intervals, each beside a cross for the paper's value.",
+    ),
+}
+
+
+# --------------------------------------------------------------------------- claims
+
+
+def contains(estimate: Estimate, value: float) -> bool:
+    """Whether the interval holds ``value``."""
+    return estimate.low <= value <= estimate.high
+
+
+def undecided(difference: Estimate, expected: float) -> bool:
+    """Whether an interval has room for the paper's difference and for none at all, so that it tells none."""
+    return difference.low is None or (contains(difference, 0) and contains(difference, expected))
+
+
+def judge_exponents(difference: Estimate, own: dict[str, Estimate], papers: dict[str, float]) -> str:
+    """Reproduced: the difference is above 0 and every exponent's interval holds the paper's value."""
+    sign = judge_sign(difference)
+    if sign == NOT_REPRODUCED:
+        return NOT_REPRODUCED
+    return REPRODUCED if all(contains(own[name], papers[name]) for name in papers) else PARTLY
+
+
+def minus(first: Estimate, second: Estimate) -> Estimate:
+    """The difference of two independent estimates; half widths add in squares."""
+    mean = first.mean - second.mean
+    half = math.hypot(first.half_width, second.half_width)
+    return Estimate(mean, mean - half, mean + half, min(first.n, second.n), first.source)
+
+
+def judge_c11(records: Sequence[Record]) -> Judgement:
+    """Error falls faster with parameters than with examples."""
+    found = series(records)
+    problems = [s.problem for s in found.values() if s.problem]
+    if problems:
+        return not_tested("; ".join(problems))
+    own = {name: s.alpha for name, s in found.items()}
+    papers = {name: paper_value(BOTTLENECK[name]) for name in SYMBOLS}
+    difference = minus(own["parameters"], own["examples"])
+    if undecided(difference, papers["parameters"] - papers["examples"]):
+        return not_tested(f"alpha_P minus alpha_N is {difference.mean:+.2f}, too uncertain to tell")
+    note = "; ".join(f"alpha_{SYMBOLS[name]} {_text(e)} ({found[name].fit.form})" for name, e in own.items())
+    verdict = judge_exponents(difference, own, papers)
+    return Judgement(verdict, difference, "alpha_P minus alpha_N", note, run_ids(records))
+
+
+def judge_c12(records: Sequence[Record]) -> Judgement:
+    """Compute is best spent on examples more than on parameters."""
+    lacking = scaling_laws.holes(records)
+    if lacking:
+        return not_tested(lacking)
+    own = shares(records)
+    if not own:
+        points = len(one_length(main_grid(records)).front())
+        return not_tested(f"the front of one length has {points} points; it takes {LEAST_SIZES}")
+    papers = {name: paper_value(SHARE[name]) for name in SYMBOLS}
+    difference = own["difference"]
+    if undecided(difference, papers["examples"] - papers["parameters"]):
+        return not_tested(f"N* minus P* is {difference.mean:+.2f}, too uncertain to tell equal shares apart")
+    note = "; ".join(f"{SYMBOLS[name]}* {_text(own[name])}" for name in SYMBOLS)
+    verdict = judge_exponents(difference, own, papers)
+    return Judgement(verdict, difference, "exponent of N* minus that of P*", note, run_ids(records))
+
+
+def _text(estimate: Estimate) -> str:
+    interval = "" if estimate.low is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return f"{estimate.mean:.2f}{interval}"
+
+
+CLAIMS = (
+    Claim(
+        "C11",
+        "The exponent of error is about 1 in parameters and about 0.35 in examples: data is the tighter "
+        "bottleneck.",
+        "Fig 7",
+        f"On the main downstream data set. Both series of Fig 7 need at least {LEAST_SIZES} sizes over a "
+        "decade; each exponent is that of the law with a floor where the sizes determine it, else of the "
+        "pure power law, with Student's 95 % interval from the scatter around the law. Not tested if the "
+        "interval of alpha_P minus alpha_N holds both 0 and the paper's difference. Not reproduced unless "
+        "that interval is above 0; reproduced if, besides, each exponent's interval holds the "
+        "paper's value; else partly.",
+        judge_c11,
+    ),
+    Claim(
+        "C12",
+        "The compute-optimal number of parameters grows as compute to the 0.35, of examples to the 0.65.",
+        "Fig 8",
+        "On the main downstream data set, at 50 epochs where they were measured, else at the longest "
+        f"training: the front needs at least {LEAST_SIZES} points. Exponents are slopes of the front's log "
+        "sizes against log compute, with 95 % intervals over resampled trainings and seeds. Not tested if "
+        "the interval of N*'s exponent minus P*'s holds both 0, equal shares, and the paper's difference. "
+        "Not reproduced unless that interval is above 0; reproduced if, besides, each exponent's interval "
+        "holds the paper's value; else partly.",
+        judge_c12,
+    ),
+)

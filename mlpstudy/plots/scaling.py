@@ -1,0 +1,299 @@
+"""Figures of the scaling chapters: errors against compute, forecasts, exponents, the best use of compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from mlplib.powerlaw import POWER_LAW, SATURATING, Fit
+
+from .look import BLUE, INK, KNOWN_COLORS, MUTED, ORANGE, name_rows, new_figure, nothing_to_draw, styled
+
+FAMILIES = {"b-mlp": "B-MLP", "s-mlp": "S-MLP"}
+SMALLEST, LARGEST = 14, 110
+"""Areas of the markers of the fewest and the most examples, in square points."""
+
+RING = 140
+"""Area of the ring around a point of the front."""
+
+SIZES_LABELED = 4
+"""How many sizes an axis or a legend names of those in a figure."""
+
+
+# --------------------------------------------------------------------------- errors against compute
+
+
+@styled
+def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str = "model") -> Figure:
+    """Fig 1, 6 and 10: error against compute, a panel a data set; color tells ``hue``, size the examples.
+
+    Args:
+        frame: columns ``data, model, family, parameters, examples, epochs, compute_macs, error, on_front``,
+            one row a run.
+        laws: for each data set the fits to draw; one named after a value of ``hue`` gets its color.
+        hue: ``model`` or ``family``.
+    """
+    if frame.empty:
+        return nothing_to_draw()
+    tasks = list(dict.fromkeys(frame["data"]))
+    figure, grid = new_figure(len(tasks), 1, height=1.3 + 3.4 * len(tasks), sharex=True)
+    colors = _hue_colors(frame, hue)
+    areas = _areas(frame["examples"])
+    keys = ["data", "family", "model", "parameters", "examples", "epochs", "compute_macs"]
+    cells = frame.groupby(keys, sort=False).agg(error=("error", "mean"), on_front=("on_front", "all"))
+    cells = cells.reset_index()
+    for axes, task in zip(grid[:, 0], tasks, strict=True):
+        part = cells[cells["data"] == task].sort_values("compute_macs")
+        for (_, examples), line in part.groupby(["model", "examples"], sort=False):
+            style = dict(color=colors[line[hue].iloc[0]], zorder=2)
+            axes.plot(line["compute_macs"], line["error"], linewidth=0.8, alpha=0.6, **style)
+            axes.scatter(line["compute_macs"], line["error"], s=areas[examples], alpha=0.75, lw=0, **style)
+        front = part[part["on_front"]]
+        axes.scatter(front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=INK, lw=0.9)
+        for name, fit in laws.get(task, {}).items():
+            _draw_law(axes, fit, part["compute_macs"], colors.get(name, INK))
+        axes.set_title(task)
+        axes.set_ylabel("error")
+        _log_axes(axes)
+        _flops_above(axes)
+    grid[-1, 0].set_xlabel("compute (multiply-adds)")
+    figure.legend(
+        handles=_legend(colors, areas),
+        loc="outside lower center",
+        ncols=3,
+        columnspacing=1.2,
+        handletextpad=0.4,
+    )
+    return figure
+
+
+def _hue_colors(frame, hue: str) -> dict[str, str]:
+    """By name; models get darker as they grow, families their usual colors."""
+    if hue == "family":
+        return {name: KNOWN_COLORS[FAMILIES[name]] for name in dict.fromkeys(frame["family"])}
+    names = list(dict.fromkeys(frame.sort_values("parameters")["model"]))
+    shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, len(names)))
+    return {name: matplotlib.colors.to_hex(shade) for name, shade in zip(names, shades, strict=True)}
+
+
+def _areas(examples) -> dict[int, float]:
+    """Marker areas that grow with the logarithm of the number of examples."""
+    sizes = sorted(set(examples))
+    span = np.log(sizes[-1] / sizes[0]) or 1.0
+    return {n: SMALLEST + (LARGEST - SMALLEST) * np.log(n / sizes[0]) / span for n in sizes}
+
+
+def _draw_law(axes, fit: Fit, compute, color: str = INK) -> None:
+    if fit.law is None:
+        return
+    x = np.geomspace(compute.min(), compute.max(), 100)
+    axes.plot(x, fit.law(x), color=color, linestyle="--", linewidth=1.6, zorder=3)
+
+
+def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=color, marker="o", linestyle="", label=FAMILIES.get(name, name))
+        for name, color in colors.items()
+    ]
+    for examples in _spread(sorted(areas), SIZES_LABELED):
+        size = areas[examples] ** 0.5
+        handles.append(
+            Line2D(
+                [], [], color=MUTED, marker="o", ms=size, mew=0, linestyle="", label=f"{examples:,} images"
+            )
+        )
+    handles.append(
+        Line2D(
+            [],
+            [],
+            marker="o",
+            mfc="none",
+            mec=INK,
+            ms=RING**0.5,
+            linestyle="",
+            label="front",
+        )
+    )
+    return [*handles, Line2D([], [], color=INK, linestyle="--", label="fitted law")]
+
+
+def _spread(values: Sequence, most: int) -> list:
+    """At most that many of ``values``, evenly, the ends among them."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
+
+def _log_axes(axes) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_minor_locator(LogLocator(subs=()))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _flops_above(axes) -> None:
+    """The second axis: floating-point operations, two for a multiply-add."""
+    above = axes.secondary_xaxis("top", functions=(lambda macs: 2 * macs, lambda flops: flops / 2))
+    above.set_xlabel("floating-point operations", color=MUTED, fontsize=10)
+    above.tick_params(labelsize=9)
+
+
+# --------------------------------------------------------------------------- forecasts
+
+
+@styled
+def forecast(frame) -> Figure:
+    """The front of each data set: filled what a law was fitted to, open what it was held against.
+
+    Args:
+        frame: columns ``data, compute_macs, error, held_out, forecast, predicted, low, high``; rows of equal
+            compute of a data set are seeds of one point.
+    """
+    if frame.empty:
+        return nothing_to_draw()
+    tasks = list(dict.fromkeys(frame["data"]))
+    figure, grid = new_figure(len(tasks), 1, height=0.5 + 3.0 * len(tasks), sharex=True)
+    for axes, task in zip(grid[:, 0], tasks, strict=True):
+        points = frame[frame["data"] == task].drop_duplicates(["compute_macs", "error"])
+        points = points.sort_values("compute_macs")
+        if points["forecast"].all():
+            axes.plot(
+                points["compute_macs"], points["predicted"], color=BLUE, label="law of the filled points"
+            )
+            if np.isfinite(points["high"]).all():
+                band = points["low"], points["high"]
+                axes.fill_between(
+                    points["compute_macs"], *band, color=BLUE, alpha=0.15, lw=0, label="its band"
+                )
+        for held, face, label in ((False, INK, "fitted"), (True, "white", "held out")):
+            part = points[points["held_out"] == held]
+            if len(part):
+                axes.plot(
+                    part["compute_macs"], part["error"], "o", color=INK, mfc=face, ms=6, label=label, zorder=3
+                )
+        short = "" if points["forecast"].all() else ": too short a front for a forecast"
+        axes.set_title(f"{task}{short}")
+        axes.set_ylabel("error")
+        _log_axes(axes)
+    grid[-1, 0].set_xlabel("compute (multiply-adds)")
+    grid[0, 0].legend(loc="lower left")
+    return figure
+
+
+# --------------------------------------------------------------------------- exponents
+
+
+@styled
+def exponents(rows: Sequence[Mapping], label: str) -> Figure:
+    """Fitted exponents with their intervals, a row each, and the paper's values as crosses.
+
+    Args:
+        rows: mappings with ``name, law, doubt, paper`` (None: unknown) and, where something was fitted,
+            ``value, low, high``; ends that are no numbers are not drawn.
+        label: what the exponents are.
+    """
+    if not rows:
+        return nothing_to_draw()
+    figure, ((axes,),) = new_figure(1, 1, height=1.3 + 0.55 * len(rows))
+    for place, row in enumerate(rows):
+        if row["paper"] is not None:
+            axes.plot(row["paper"], place, "x", color=ORANGE, markersize=8, markeredgewidth=2, zorder=3)
+        if "value" not in row:
+            continue
+        alpha = 1.0 if row["doubt"] == "none" else 0.35
+        if not isinstance(row["low"], str):
+            axes.hlines(place, row["low"], row["high"], color=BLUE, alpha=alpha * 0.6, linewidth=3)
+        axes.plot(row["value"], place, "o", color=BLUE, alpha=alpha, markersize=6)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_xlabel(label)
+    name_rows(axes, [_row_label(row) for row in rows])
+    handles = [Line2D([], [], color=BLUE, marker="o", label="measured")]
+    if any(row["paper"] is not None for row in rows):
+        handles.append(Line2D([], [], color=ORANGE, marker="x", mew=2, ms=8, linestyle="", label="the paper"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _row_label(row: Mapping) -> str:
+    form = {SATURATING: "with a floor", POWER_LAW: "without a floor"}.get(row["law"], row["law"])
+    state = ", not determined" if row["doubt"] != "none" else ""
+    return f"{row['name']}\n{form}{state}"
+
+
+# --------------------------------------------------------------------------- parameters or examples
+
+
+@styled
+def bottlenecks(frame, fits: Mapping[str, Fit]) -> Figure:
+    """Fig 7: error where parameters alone bind, and where examples alone do.
+
+    Args:
+        frame: columns ``binds`` (``parameters`` or ``examples``), ``size, seed, error``.
+        fits: the law of each series.
+    """
+    if frame.empty:
+        return nothing_to_draw()
+    names = list(dict.fromkeys(frame["binds"]))
+    figure, (row,) = new_figure(1, len(names), height=3.2, sharey=True)
+    for axes, name in zip(row, names, strict=True):
+        part = frame[frame["binds"] == name]
+        means = part.groupby("size")["error"].mean()
+        axes.plot(part["size"], part["error"], "o", color=MUTED, alpha=0.5, markersize=4)
+        axes.plot(means.index, means, "o", color=BLUE, markersize=6)
+        _draw_law(axes, fits[name], part["size"])
+        axes.set_xlabel(name)
+        _log_axes(axes)
+        _ticks_at(axes.xaxis, part["size"])
+    row[0].set_ylabel("error")
+    return figure
+
+
+def _ticks_at(axis, sizes) -> None:
+    """Ticks at the sizes themselves, since there may be less than a decade of them."""
+    axis.set_major_locator(FixedLocator(_spread(sorted(set(sizes)), SIZES_LABELED)))
+    axis.set_major_formatter(FuncFormatter(lambda size, _: _short(size)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _short(size: float) -> str:
+    """``3000`` as ``3k``, ``3.9e6`` as ``3.9M``."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:.2g}{letter}" if size < 10 * unit else f"{size / unit:.0f}{letter}"
+    return f"{size:.0f}"
+
+
+@styled
+def allocation(frame) -> Figure:
+    """Fig 8: how many parameters and examples the compute-optimal trainings of one length have.
+
+    Args:
+        frame: columns ``of`` (``parameters`` or ``examples``), ``compute_macs, size, line, paper``:
+            ``line`` is the fitted power law, ``paper`` one with the paper's exponent through the same middle.
+    """
+    if frame.empty:
+        return nothing_to_draw()
+    names = list(dict.fromkeys(frame["of"]))
+    figure, (row,) = new_figure(1, len(names), height=3.6)
+    for axes, name in zip(row, names, strict=True):
+        part = frame[frame["of"] == name].sort_values("compute_macs")
+        axes.plot(part["compute_macs"], part["size"], "o", color=BLUE, markersize=6)
+        axes.plot(part["compute_macs"], part["line"], "--", color=INK, label="fitted")
+        axes.plot(
+            part["compute_macs"], part["paper"], "-", color=ORANGE, linewidth=1.2, label="the paper's slope"
+        )
+        axes.set_title(name)
+        axes.set_xlabel("compute (multiply-adds)")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        _ticks_at(axes.yaxis, part["size"])
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure

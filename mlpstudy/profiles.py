@@ -1,0 +1,210 @@
+"""How much to spend: the four profiles and what each may use. Experiments derive their runs from these."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from mlplib.errors import MlplibError, one_of
+
+SEEDS = "a list of whole numbers, such as [0, 1, 2] or 0,1,2"
+"""What seeds have to be, for a message."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One budget.
+
+    ``datasets``: catalog names to train on from scratch, the first is the main one. ``b_mlp, s_mlp``: the two
+    MLPs; ``epochs_no_da, epochs_da``: lengths of training from scratch without and with augmentation, of the
+    paper's 100, 1000 and 5000; ``batch_size``; ``learning_rate``: Lion's, the paper's 5e-5 wherever a claim
+    is judged; ``seeds``: those a reader's own execution runs; ``examples``: growing training sets for the
+    filters; ``permutation_epochs``: length of the runs with permuted pixels; ``convnet``: the network with an
+    inductive bias that the MLPs are held against.
+
+    Transfer: ``upstream``: the data set to pre-train on; ``downstream``: those to transfer to, the first is
+    the main one; ``resolution``: the side in pixels of every image in transfer; ``pretrain_*``: pre-training
+    of ``pretrain_model`` (``s_pretrain_model`` for the S-MLP it is compared with, ``small_model`` in chapters
+    of many runs); ``fine_tune_*``, with the learning rates of the head and of the body, and ``probe_*``: what
+    follows. Settings of one chapter alone are beside its experiment.
+    """
+
+    name: str
+    about: str
+    datasets: tuple[str, ...]
+    b_mlp: str
+    s_mlp: str
+    batch_size: int
+    learning_rate: float
+    epochs_no_da: int
+    epochs_da: tuple[int, ...]
+    seeds: tuple[int, ...]
+    examples: tuple[int, ...]
+    permutation_epochs: int
+    convnet: str
+    upstream: str
+    downstream: tuple[str, ...]
+    resolution: int
+    pretrain_model: str
+    s_pretrain_model: str
+    small_model: str
+    pretrain_epochs: int
+    pretrain_batch_size: int
+    pretrain_lr: float
+    fine_tune_epochs: int
+    fine_tune_batch_size: int
+    fine_tune_lr: float
+    fine_tune_body_lr: float
+    probe_epochs: int
+    probe_batch_size: int
+    probe_lr: float
+
+
+SMOKE = Profile(
+    name="smoke",
+    about="drawn shapes at 16x16, tiny models, no download: shows that everything works, in seconds",
+    datasets=("shapes-16",),
+    b_mlp="B-2/Wi-32",
+    s_mlp="S-2/Wi-32",
+    batch_size=128,
+    learning_rate=2e-3,
+    epochs_no_da=4,
+    epochs_da=(2, 4),
+    seeds=(0, 1),
+    examples=(256,),
+    permutation_epochs=3,
+    convnet="small-cnn",
+    upstream="shapes-16-upstream",
+    downstream=("shapes-16-downstream",),
+    resolution=16,
+    pretrain_model="B-2/Wi-32",
+    s_pretrain_model="S-2/Wi-32",
+    small_model="B-2/Wi-32",
+    pretrain_epochs=4,
+    pretrain_batch_size=64,
+    pretrain_lr=2e-3,
+    fine_tune_epochs=4,
+    fine_tune_batch_size=64,
+    fine_tune_lr=0.1,
+    fine_tune_body_lr=0.01,
+    probe_epochs=10,
+    probe_batch_size=64,
+    probe_lr=2e-3,
+)
+
+LAPTOP = Profile(
+    name="laptop",
+    about="CIFAR-10 at 32x32, models up to B-6/Wi-256: a first look, in minutes on two CPU cores",
+    datasets=("cifar10",),
+    b_mlp="B-6/Wi-256",
+    s_mlp="S-6/Wi-256",
+    batch_size=1024,
+    learning_rate=5e-5,
+    epochs_no_da=40,
+    epochs_da=(20, 40),
+    seeds=(0,),
+    examples=(1000, 10000),
+    permutation_epochs=4,
+    convnet="small-cnn",
+    upstream="cifar10-animals",
+    downstream=("cifar10-vehicles",),
+    resolution=32,
+    pretrain_model="B-6/Wi-256",
+    s_pretrain_model="S-6/Wi-256",
+    small_model="B-6/Wi-128",
+    pretrain_epochs=12,
+    pretrain_batch_size=512,
+    pretrain_lr=5e-5,
+    fine_tune_epochs=8,
+    fine_tune_batch_size=512,
+    # Chosen on held-out training images, on average over networks pre-trained with and without augmentation:
+    # a body that has seen little has more to learn than the paper's.
+    fine_tune_lr=0.01,
+    fine_tune_body_lr=0.03,
+    probe_epochs=50,
+    probe_batch_size=512,
+    probe_lr=3e-4,
+)
+
+GPU = Profile(
+    name="gpu",
+    about="the paper's models and training lengths on CIFAR-10: hours on one modern GPU",
+    datasets=("cifar10", "cifar100", "tinyimagenet"),
+    b_mlp="B-6/Wi-1024",
+    s_mlp="S-6/Wi-1024",
+    batch_size=4096,
+    learning_rate=5e-5,
+    epochs_no_da=100,
+    epochs_da=(1000, 5000),
+    seeds=(0, 1, 2),
+    examples=(1000, 5000, 20000),
+    permutation_epochs=50,
+    convnet="resnet18",
+    upstream="tinyimagenet",
+    downstream=("cifar100", "cifar10", "stl10"),
+    resolution=64,
+    pretrain_model="B-12/Wi-1024",
+    s_pretrain_model="S-6/Wi-2048",
+    small_model="B-6/Wi-512",
+    pretrain_epochs=800,
+    pretrain_batch_size=4096,
+    pretrain_lr=5e-5,
+    fine_tune_epochs=50,
+    fine_tune_batch_size=2048,
+    fine_tune_lr=0.01,
+    fine_tune_body_lr=0.001,
+    probe_epochs=50,
+    probe_batch_size=2048,
+    probe_lr=1e-5,
+)
+
+PAPER = replace(
+    GPU,
+    name="paper",
+    about="the paper's models, lengths and single seed: what the paper ran, as far as it can be had",
+    seeds=(0,),
+    datasets=("cifar10", "cifar100", "tinyimagenet", "imagenet"),
+    permutation_epochs=100,
+    upstream="imagenet21k",
+    downstream=("cifar100", "cifar10", "stl10", "tinyimagenet", "imagenet"),
+    pretrain_batch_size=16384,
+)
+
+PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU, PAPER)}
+"""Every profile by name."""
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name.
+
+    Raises:
+        MlplibError: there is none.
+    """
+    one_of("profile", name, tuple(PROFILES))
+    return PROFILES[name]
+
+
+def parse_seeds(seeds: object) -> tuple[int, ...]:
+    """Seeds from ``"0,1,2"``, from a list of whole numbers, or from one number, which is one seed.
+
+    Raises:
+        MlplibError: not seeds, negative, or one twice.
+    """
+    wrong = MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
+    if isinstance(seeds, str):
+        parts = [part.strip() for part in seeds.strip().strip("[]()").split(",") if part.strip()]
+        if not all(re.fullmatch(r"[+-]?[0-9]+", part) for part in parts):
+            raise wrong
+        seeds = [int(part) for part in parts]
+    elif isinstance(seeds, int):
+        seeds = [seeds]
+    if not isinstance(seeds, (list, tuple)) or not seeds:
+        raise wrong
+    if any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
+        raise wrong
+    if min(seeds) < 0:
+        raise MlplibError(f"seeds must not be negative, but {min(seeds)} is: write 0 or more")
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise MlplibError(f"seed {seed} is given twice: a run is done once, so name every seed once")
+    return tuple(seeds)

@@ -1,0 +1,289 @@
+"""The cache: written once, shared, checked, never half there."""
+
+import json
+import logging
+import os
+import resource
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_data
+from tiny_data import TEST, TRAIN
+
+from mlplib import data
+from mlplib.data.get import cache, status
+from mlplib.errors import MlplibError
+
+
+@pytest.fixture(autouse=True)
+def tiny_at_hand(tmp_path, monkeypatch):
+    """The tiny data set in a local folder, and an empty cache."""
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
+    monkeypatch.chdir(tmp_path)
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_parquet(tmp_path / "local" / "tiny", TRAIN, TEST)
+    return tmp_path
+
+
+def no_source(folder: Path) -> None:
+    shutil.rmtree(folder / "local")
+
+
+# --------------------------------------------------------------------------- where, what
+
+
+def test_place_follows_the_environment(monkeypatch):
+    monkeypatch.setenv("MLPLIB_CACHE", "/a/b")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert cache.folder("tiny") == Path("/a/b/data/tiny")
+    monkeypatch.delenv("MLPLIB_CACHE")
+    assert cache.root() == Path("/x/mlplib")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.root() == Path.home() / ".cache" / "mlplib"
+
+
+def test_second_load_needs_no_source_and_maps_the_files(tiny_at_hand):
+    first = data.load("tiny")
+    no_source(tiny_at_hand)
+    second = data.load("tiny")
+    assert first.content_hash == second.content_hash == tiny_data.ENTRY.content_hash
+    np.testing.assert_array_equal(second.train.images, TRAIN.images)
+    assert isinstance(second.train.images, np.memmap) and not second.train.images.flags.writeable
+    assert second.train.images.flags.c_contiguous and second.train.labels.dtype == np.int64
+    assert second.classes == tiny_data.CLASSES
+    np.testing.assert_allclose(second.mean, TRAIN.images.reshape(-1, 3).mean(axis=0) / 255)
+    np.testing.assert_allclose(second.std, TRAIN.images.reshape(-1, 3).std(axis=0) / 255)
+
+
+def test_cached_copy_needs_only_numpy(tiny_at_hand):
+    data.load("tiny")
+    no_source(tiny_at_hand)
+    script = (
+        "import sys; "
+        "absent = 'PIL', 'pyarrow', 'torchvision', 'torch', 'rich', 'filelock'; "
+        "sys.modules.update(dict.fromkeys(absent)); "
+        "from mlplib import data; from mlplib.data.catalog import CATALOG, Published; "
+        "fields = dict(name='tiny', title='Tiny', classes=('a', 'b', 'c'), image_size=32, train=9, test=6); "
+        "CATALOG['tiny'] = Published(**fields, content_hash='', unordered_hash=sys.argv[1], mean=(0, 0, 0)); "
+        "print(data.load('tiny').train.images.sum())"
+    )
+    process = tiny_data.start_python(script, tiny_data.ENTRY.unordered_hash)
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert int(out) == TRAIN.images.sum(dtype=np.int64)
+
+
+# --------------------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy", "manifest.json"])
+def test_truncated_file_is_noticed_and_the_copy_built_anew(tiny_at_hand, caplog, file):
+    data.load("tiny")
+    path = cache.folder("tiny") / file
+    path.write_bytes(path.read_bytes()[:-40])
+    loaded = data.load("tiny")
+    np.testing.assert_array_equal(loaded.train.images, TRAIN.images)
+    assert "getting tiny anew" in caplog.text and file in caplog.text
+    assert cache.damage("tiny", full=True) is None
+    assert sorted(p.name for p in cache.folder("tiny").parent.iterdir()) == [".tiny.lock", "tiny"]
+
+
+def test_missing_file_is_noticed(tiny_at_hand):
+    data.load("tiny")
+    (cache.folder("tiny") / "train_labels.npy").unlink()
+    assert "train_labels.npy: No such file" in cache.damage("tiny")
+    assert cache.manifest("tiny") is None
+    np.testing.assert_array_equal(data.load("tiny").train.labels, TRAIN.labels)
+
+
+def flip_a_bit(file: str) -> None:
+    path = cache.folder("tiny") / file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_changed_bit_is_found_by_verification(tiny_at_hand):
+    data.load("tiny")
+    assert status.verify("tiny")["ok"]
+    flip_a_bit("test_images.npy")
+    assert cache.damage("tiny") is None  # the size is right
+    with pytest.raises(MlplibError, match=r"test_images\.npy has changed.*delete the folder"):
+        status.verify("tiny")
+    np.testing.assert_array_equal(data.load("tiny", verify=True).test.images, TEST.images)
+    assert status.verify("tiny")["ok"]
+
+
+def test_damaged_copy_stays_until_there_is_a_better_one(tiny_at_hand, caplog):
+    data.load("tiny")
+    flip_a_bit("test_images.npy")
+    no_source(tiny_at_hand)
+    with pytest.raises(MlplibError, match="cannot get tiny"):
+        data.load("tiny", verify=True)
+    assert "test_images.npy has changed" in caplog.text
+    assert len(data.load("tiny").test) == len(TEST)
+
+
+def test_copy_with_other_content_is_not_used(tiny_at_hand, monkeypatch):
+    data.load("tiny")
+    no_source(tiny_at_hand)
+    other = tiny_data.with_entry(monkeypatch, content_hash="c" * 64, unordered_hash="d" * 64)
+    assert data.content_hash("tiny") == other.content_hash
+    with pytest.raises(MlplibError, match="cannot get tiny"):
+        data.load("tiny")
+
+
+def test_older_format_is_built_anew(tiny_at_hand, caplog):
+    data.load("tiny")
+    path = cache.folder("tiny") / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
+    data.load("tiny")
+    assert "format 0 instead of 1" in caplog.text
+    assert json.loads(path.read_text())["format"] == cache.FORMAT
+
+
+# --------------------------------------------------------------------------- several processes
+
+LOAD_SLOWLY = """
+import contextlib, os, pathlib, sys, time
+import tiny_data
+from mlplib import data
+from mlplib.data.catalog import CATALOG
+CATALOG["tiny"] = tiny_data.ENTRY
+folder = pathlib.Path(sys.argv[1])
+
+@contextlib.contextmanager
+def progress(total, label):
+    with open(folder / "steps", "a") as steps:
+        steps.write(label + chr(10))
+    while label == "reading tiny train" and "waiting" not in (folder / "steps").read_text():
+        time.sleep(0.01)
+    class Bar:
+        def advance(self, n=1): pass
+    yield Bar()
+
+(folder / f"ready-{os.getpid()}").touch()
+while len(list(folder.glob("ready-*"))) < 2:
+    time.sleep(0.01)
+print(data.load("tiny", progress).content_hash)
+"""
+
+
+def test_two_processes_build_it_once(tiny_at_hand):
+    both = [tiny_data.start_python(LOAD_SLOWLY, str(tiny_at_hand)) for _ in range(2)]
+    for process in both:
+        out, errors = process.communicate(timeout=60)
+        assert out.strip() == tiny_data.ENTRY.content_hash, errors
+    steps = (tiny_at_hand / "steps").read_text().splitlines()
+    assert sorted(steps) == [
+        "hashing tiny",
+        "reading tiny test",
+        "reading tiny train",
+        "waiting for another process that prepares tiny",
+    ]
+
+
+def test_what_a_killed_process_left_is_cleared_away(tiny_at_hand):
+    left_over = cache.folder("tiny").parent / ".tiny-killed"
+    left_over.mkdir(parents=True)
+    (left_over / "part").write_text("half an archive")
+    data.load("tiny")
+    assert not left_over.exists()
+
+
+# --------------------------------------------------------------------------- nowhere to write
+
+
+def test_full_disk_is_named_and_nothing_half_written_stays(tiny_at_hand):
+    """A limit on the size of files makes the kernel refuse writes in the middle, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(MlplibError, match=r"cannot write the data cache .*set MLPLIB_CACHE"):
+            data.load("tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p.name for p in cache.folder("tiny").parent.iterdir()] == [".tiny.lock"]
+    assert len(data.load("tiny").train) == len(TRAIN)
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """A folder that this process may read and not write, with a cached copy in it."""
+    folder = Path(tempfile.mkdtemp())
+    monkeypatch.setenv("MLPLIB_CACHE", str(folder))
+    data.load("tiny")
+    for path in (folder, folder / "data", folder / "data" / "tiny"):
+        path.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may write anywhere
+    yield folder
+    if user == 0:
+        os.seteuid(0)
+    for path in (folder, folder / "data", folder / "data" / "tiny"):
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_read_only_cache_serves(read_only):
+    assert len(data.load("tiny", verify=True).train) == len(TRAIN)
+
+
+def test_read_only_folder_is_named(read_only, monkeypatch, tmp_path):
+    nested = read_only / "data" / "tiny" / "deeper"
+    monkeypatch.setenv("MLPLIB_CACHE", str(nested))
+    with pytest.raises(
+        MlplibError, match=f"cannot write the data cache {nested}: Permission denied; .*MLPLIB_CACHE"
+    ):
+        data.load("tiny")
+
+
+def test_cache_below_a_file_is_named(tiny_at_hand, monkeypatch):
+    (tiny_at_hand / "file").write_text("")
+    monkeypatch.setenv("MLPLIB_CACHE", str(tiny_at_hand / "file"))
+    with pytest.raises(MlplibError, match=r"cannot write the data cache .*file: Not a directory"):
+        data.load("tiny")
+
+
+# --------------------------------------------------------------------------- for the command line
+
+
+def test_prepare_describes_what_it_got(tiny_at_hand):
+    before = status.describe("tiny")
+    assert (before["ready"], before["source"], before["bytes"]) == (False, None, None)
+    after = status.prepare("tiny")
+    assert json.loads(json.dumps(after)) == after
+    assert after["ready"] and after["pinned_order"] and after["source"].startswith("parquet in ")
+    assert after["bytes"] == sum(p.stat().st_size for p in cache.folder("tiny").glob("*.npy"))
+    assert (after["train"], after["test"], after["classes"]) == (9, 6, ["ant", "bee", "cow"])
+
+
+def test_shapes_are_always_ready():
+    about = status.describe("shapes-16-upstream")
+    assert about["ready"] and about["parent"] == "shapes-16" and about["folder"] is None
+    assert status.verify("shapes-16-upstream")["ok"]
+
+
+def test_verify_wants_a_cached_copy():
+    with pytest.raises(MlplibError, match="mlplib data prepare tiny"):
+        status.verify("tiny")
+
+
+def test_verify_lists_its_checks(monkeypatch, caplog):
+    caplog.set_level(logging.WARNING)
+    status.prepare("tiny")
+    checks = status.verify("tiny")["checks"]
+    assert [c["check"] for c in checks] == [
+        "content hash",
+        "the published images, in any order",
+        "training mean",
+    ]
+    assert all(c["ok"] and c["found"] == c["expected"] for c in checks)
+    tiny_data.with_entry(monkeypatch, mean=(0.1, 0.2, 0.3))
+    report = status.verify("tiny")
+    assert not report["ok"] and [c["check"] for c in report["checks"] if not c["ok"]] == ["training mean"]

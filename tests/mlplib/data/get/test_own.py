@@ -1,0 +1,106 @@
+"""A reader's own class folders: prepared once, known by name from then on, anew when files change."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlplib import data
+from mlplib.data.catalog import CATALOG, content_hash, find
+from mlplib.data.get import cache, own, status
+from mlplib.errors import MlplibError
+from mlplib.executor import Executor
+from mlplib.specs import DataSpec
+from mlplib.store import RunStore
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, four training and two test images each, 24 x 16 pixels of one color."""
+    at = tmp_path / "My Flowers"
+    for split, count in (("train", 4), ("val", 2)):
+        for label, name in enumerate(("rose", "tulip")):
+            (at / split / name).mkdir(parents=True)
+            for number in range(count):
+                color = (100 * label, 10 * number, 20 * number)
+                Image.new("RGB", (24, 16), color).save(at / split / name / f"{number}.png")
+    return at
+
+
+def refusal(*arguments) -> str:
+    with pytest.raises(MlplibError) as caught:
+        own.by_name_or_folder(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_becomes_a_data_set_with_a_name(folder):
+    found = own.load_folder(folder, 8)
+    assert (found.name, found.classes) == ("own-my-flowers-8", ("rose", "tulip"))
+    assert found.train.images.shape == (8, 8, 8, 3) and found.test.images.shape == (4, 8, 8, 3)
+    assert found.train.labels.tolist() == [0] * 4 + [1] * 4
+    assert found.train.images[:, 0, 0].tolist() == [[c, 10 * n, 20 * n] for c in (0, 100) for n in range(4)]
+    again = data.load("own-my-flowers-8")
+    assert again.content_hash == found.content_hash == content_hash("own-my-flowers-8")
+    np.testing.assert_array_equal(again.train.images, found.train.images)
+    entry = find("own-my-flowers-8")
+    assert (entry.train, entry.test, entry.image_size, entry.class_count) == (8, 4, 8, 2)
+    assert status.verify("own-my-flowers-8")["ok"] and "own-my-flowers-8" not in CATALOG
+
+
+def test_runs_may_name_it(folder, tmp_path):
+    from small_runs import small
+
+    own.load_folder(folder, 8)
+    spec = small(data=DataSpec("own-my-flowers-8"), batch_size=4)
+    record = Executor(RunStore(tmp_path / "runs")).record(spec)
+    assert record.status == "completed" and record.data["train_images"] == 8
+
+
+def test_it_is_prepared_once_and_again_when_files_come_or_go(folder):
+    first = own.load_folder(folder, 8)
+    manifest = cache.folder("own-my-flowers-8") / "manifest.json"
+    before = manifest.stat().st_mtime_ns
+    own.load_folder(folder, 8)
+    assert manifest.stat().st_mtime_ns == before
+    (folder / "train" / "rose" / "0.png").unlink()
+    changed = own.load_folder(folder, 8)
+    assert len(changed.train) == 7 and changed.content_hash != first.content_hash
+    assert len(own.load_folder(folder, 4).train) == 7 and len(data.load("own-my-flowers-8").train) == 7
+
+
+def test_unreadable_images_are_named_with_what_to_do(folder):
+    # So that one of them is not more than may be left out.
+    for number in range(100):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "train" / "rose" / f"more-{number}.png")
+    (folder / "train" / "rose" / "0.png").write_bytes(b"no image")
+    said = refusal(str(folder), 8)
+    assert "1 unreadable image: train/rose/0.png" in said
+    assert f"mlplib data beton '{folder}' --resolution 8 --skip-unreadable" in said
+    assert len(own.load_folder(folder, 8, skip_unreadable=True).train) == 107
+
+
+def test_what_is_no_such_folder_is_refused(folder, tmp_path):
+    assert "say how many pixels a side" in refusal(str(folder), None)
+    assert "side of at least 1 pixel, not 0" in refusal(str(folder), 0)
+    assert f"there is no folder {tmp_path}/nothing" in refusal(f"{tmp_path}/nothing", 8)
+    assert "--resolution is for folders, and shapes-16 is none" in refusal("shapes-16", 8)
+    assert "choose one of shapes-16" in refusal("own-nothing-8", None)
+    assert "no folder train; it must hold class folders" in refusal(str(folder / "train"), 8)
+    for path in (folder / "val").rglob("*.png"):
+        path.unlink()
+    assert "8 training and 0 test images" in refusal(str(folder), 8)
+
+
+def test_a_damaged_copy_says_how_to_mend_it(folder):
+    own.load_folder(folder, 8)
+    images = cache.folder("own-my-flowers-8") / "train_images.npy"
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(content)
+    with pytest.raises(MlplibError, match="own-my-flowers-8 in the cache is damaged: run mlplib data beton"):
+        data.load("own-my-flowers-8", verify=True)

@@ -1,0 +1,147 @@
+"""ReaL labels: found, checked, in the order of the test images."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import tiny_data
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlplib import data
+from mlplib.data import real_labels
+from mlplib.data.dataset import statistics
+from mlplib.data.get import real, status
+from mlplib.errors import MlplibError
+
+LISTS = [[3, 1], [], [0], [2], [9, 4, 7], [], [5], [6, 8]]
+
+
+def pin(lists: list[list[int]]) -> str:
+    canonical = json.dumps([sorted(one) for one in lists], separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def local(tmp_path, monkeypatch):
+    """Eight images and ten classes instead of ImageNet's; an empty cache; nothing supplied yet."""
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(real, "IMAGES", len(LISTS))
+    monkeypatch.setattr(real, "CLASSES", 10)
+    monkeypatch.setattr(real, "CONTENT_HASH", pin(LISTS))
+    return tmp_path / "local"
+
+
+def dataset(index) -> data.ImageDataset:
+    """A data set whose test images have these official numbers."""
+    test = data.Split(tiny_data.TEST.images[: len(index)], tiny_data.TEST.labels[: len(index)])
+    numbers = np.asarray(index, dtype=np.int64)
+    stats = statistics(tiny_data.TRAIN.images)
+    return data.ImageDataset("imagenet", tiny_data.TRAIN, test, tiny_data.CLASSES, *stats, "0" * 64, numbers)
+
+
+def supply(folder, content=LISTS, name="real.json") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+@pytest.mark.parametrize("place", ["imagenet", "imagenet-real", "."])
+def test_rows_follow_the_test_images(local, place):
+    supply(local / place)
+    accepted = real_labels(dataset([4, 1, 0, 7, 3]))
+    assert accepted.dtype == bool and accepted.shape == (5, 10)
+    assert [np.flatnonzero(row).tolist() for row in accepted] == [[4, 7, 9], [], [1, 3], [6, 8], [2]]
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4, unique=True), min_size=1, max_size=30), st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_order_of_the_images(local, lists, drawn):
+    order = drawn.draw(st.permutations(range(len(lists))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLPLIB_CACHE", str(local / "read-only-file"))
+        patch.setattr(real, "IMAGES", len(lists))
+        patch.setattr(real, "CONTENT_HASH", pin(lists))
+        supply(local, lists)
+        (local / "read-only-file").touch()
+        accepted = real_labels(dataclasses.replace(dataset([0]), test_index=np.array(order)))
+    assert [set(np.flatnonzero(row)) for row in accepted] == [set(lists[i]) for i in order]
+
+
+# --------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (LISTS[:-1], "it has 7 entries instead of 8"),
+        ([*LISTS, []], "it has 9 entries instead of 8"),
+        ({"0": [1]}, "it is not a list"),
+        ("[[1, 2], [", "it cannot be read as JSON (Expecting value"),
+        ("", "it cannot be read as JSON"),
+        ([*LISTS[:2], 0, *LISTS[3:]], "entry 2 is not a list of classes from 0 to 9"),
+        ([[10], *LISTS[1:]], "entry 0 is not a list of classes from 0 to 9"),
+        ([[-1], *LISTS[1:]], "entry 0 is not a list of classes from 0 to 9"),
+        ([[True], *LISTS[1:]], "entry 0 is not a list of classes from 0 to 9"),
+        ([["3"], *LISTS[1:]], "entry 0 is not a list of classes from 0 to 9"),
+        ([[4], *LISTS[1:]], "its labels are not the published ones"),
+    ],
+)
+def test_another_file_is_refused(local, content, reason):
+    supply(local / "imagenet", content)
+    with pytest.raises(MlplibError) as caught:
+        real_labels(dataset([0, 1]))
+    message = str(caught.value)
+    assert (
+        "\n" not in message
+        and f"{local / 'imagenet' / 'real.json'} does not have the ReaL labels: " in message
+    )
+    assert reason in message and "MLPLIB_DATA=<folder>" in message
+    assert not real.cached().exists()
+
+
+def test_the_order_within_a_list_does_not_matter(local):
+    supply(local, [one[::-1] for one in LISTS])
+    assert real_labels(dataset([0])).any()
+
+
+@pytest.mark.parametrize("index", [[0, -1], [0, 8], [2, 2]])
+def test_unknown_numbers_are_refused(local, index):
+    supply(local)
+    with pytest.raises(MlplibError, match=r"whose numbers imagenet does not know: .*ILSVRC2012_val_<number>"):
+        real_labels(dataset(index))
+
+
+def test_other_data_sets_are_refused(local):
+    supply(local)
+    with pytest.raises(MlplibError, match="whose numbers shapes-16 does not know"):
+        real_labels(data.load("shapes-16"))
+
+
+def test_nowhere_is_said_with_the_way_to_supply_it():
+    with pytest.raises(
+        MlplibError, match=r"no ReaL labels: put real\.json of https://github\.com/google-research"
+    ):
+        real_labels(dataset([0]))
+
+
+# --------------------------------------------------------------------------- the kept copy, the command line
+
+
+def test_the_file_is_kept_in_the_cache(local):
+    assert not status.describe(real.NAME)["ready"]
+    with pytest.raises(MlplibError, match="run `mlplib data prepare imagenet-real` first"):
+        status.verify(real.NAME)
+    supply(local)
+    about = status.prepare(real.NAME)
+    assert about["ready"] and about["test"] == len(LISTS) and json.loads(json.dumps(about)) == about
+    (local / "real.json").unlink()
+    assert real_labels(dataset([0])).any()
+    assert status.verify(real.NAME)["ok"]
+    real.cached().write_text("[]")
+    with pytest.raises(MlplibError, match="it has 0 entries instead of 8"):
+        status.verify(real.NAME)

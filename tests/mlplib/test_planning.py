@@ -1,0 +1,154 @@
+"""Plans: what is still to be done, each run once, and a time that follows from what was measured."""
+
+import dataclasses
+
+import pytest
+import torch
+from small_runs import record, small
+
+from mlplib import machine
+from mlplib.data import catalog
+from mlplib.errors import MlplibError
+from mlplib.models import count_macs, outline
+from mlplib.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, plan, training_flops, with_upstream
+from mlplib.specs import (
+    CheckpointSpec,
+    DataSpec,
+    EvaluateSpec,
+    FilterSpec,
+    FineTuneSpec,
+    ModelSpec,
+    ProbeSpec,
+)
+from mlplib.store import RunStore
+from mlpstudy.experiments import experiment
+from mlpstudy.profiles import profile
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs")
+
+
+def write(store, spec, device="a test", fraction=0.5):
+    made = record(spec)
+    made = dataclasses.replace(
+        made, environment={"device": device}, compute={"matmul_fraction": fraction} if fraction else {}
+    )
+    with store.claim(spec):
+        store.write(made)
+
+
+def test_what_a_run_needs_comes_first_and_once():
+    a, b = small(seed=1), small(seed=2)
+    looks = [FilterSpec(a), FilterSpec(b), FilterSpec(a, at="initial"), FilterSpec(a)]
+    assert list(with_upstream([*looks, b]).values()) == [a, looks[0], b, looks[1], looks[2]]
+    assert list(with_upstream([FilterSpec(a, at="initial")]).values()) == [FilterSpec(a, at="initial")]
+    assert with_upstream([]) == {}
+
+
+def test_flops_are_six_per_weight_and_image_of_whole_batches():
+    spec = small(epochs=3, batch_size=100, data=DataSpec("shapes-16", examples=256))
+    macs = count_macs(outline(spec.model, (16, 16, 3), 10), (16, 16, 3))
+    assert training_flops(spec) == 6 * macs * 200 * 3
+    assert training_flops(dataclasses.replace(spec, data=DataSpec("shapes-16"))) == 6 * macs * 2000 * 3
+    assert training_flops(
+        dataclasses.replace(spec, data=DataSpec("cifar10"), batch_size=1024)
+    ) == pytest.approx(6 * count_macs(outline(spec.model, (32, 32, 3), 10), (32, 32, 3)) * 48 * 1024 * 3)
+    assert training_flops(FilterSpec(spec)) == 0.0
+
+
+def test_flops_of_what_reads_a_network_are_those_of_its_passes():
+    upstream = small(data=DataSpec("shapes-16-upstream"))
+    on = DataSpec("shapes-16-downstream")
+    macs = count_macs(outline(upstream.model, (16, 16, 3), 4), (16, 16, 3))
+    train, test = catalog.find(on.name).train, catalog.find(on.name).test
+    tuned = FineTuneSpec(upstream, on, epochs=3, batch_size=100)
+    assert training_flops(tuned) == 6 * macs * (train // 100 * 100) * 3
+    assert training_flops(EvaluateSpec(tuned, crops=7)) == 2 * macs * test * 8
+    assert training_flops(ProbeSpec(on, upstream)) == 2 * macs * (train + test)
+    assert training_flops(ProbeSpec(on, None)) == 0.0
+    held = dataclasses.replace(tuned, data=dataclasses.replace(on, held_out=train // 2))
+    assert training_flops(held) == 6 * macs * (train // 2 // 100 * 100) * 3
+    bigger = ProbeSpec(dataclasses.replace(on, resolution=32), upstream)
+    assert training_flops(bigger) > training_flops(ProbeSpec(on, upstream))
+    official = CheckpointSpec("official", "0" * 64)
+    assert training_flops(dataclasses.replace(tuned, upstream=official)) == 0.0, "its size is in the file"
+
+
+def test_what_is_there_is_not_planned_again(store):
+    specs = experiment("filters").runs(profile("smoke"), (0,))
+    fresh = plan(specs, store, CPU)
+    assert fresh.cached == 0 and fresh.missing == fresh.runs and len(fresh.runs) == len(with_upstream(specs))
+    assert fresh.flops == sum(training_flops(spec) for spec in fresh.runs)
+    for spec in fresh.runs[:3]:
+        write(store, spec)
+    later = plan(specs, store, CPU)
+    assert later.cached == 3 and later.missing == fresh.runs[3:]
+    assert (
+        later.flops == sum(training_flops(spec) for spec in fresh.runs[3:]) and later.seconds < fresh.seconds
+    )
+    for spec in fresh.runs[3:]:
+        write(store, spec)
+    done = plan(specs, store, CPU)
+    assert (done.missing, done.flops, done.seconds, done.cached) == ((), 0.0, 0.0, len(done.runs))
+
+
+def test_planning_trains_and_writes_nothing(store):
+    plan(experiment("from-scratch").runs(profile("laptop"), (0,)), store, CPU)
+    assert not store.root.exists()
+
+
+def test_a_diverged_run_is_done(store):
+    spec = small()
+    with store.claim(spec):
+        store.write(record(spec, "diverged"))
+    assert plan([spec], store, CPU).missing == ()
+
+
+def expected_seconds(spec, fraction):
+    return OVERHEAD_SECONDS + training_flops(spec) / (fraction * machine.matmul_rate(CPU, spec.precision))
+
+
+def test_times_follow_from_earlier_runs_on_this_device(store):
+    here = machine.device_name(CPU)
+    spec, other = small(), small(model=ModelSpec.parse("B-2/Wi-64"))
+    assert plan([spec], store, CPU).seconds == pytest.approx(expected_seconds(spec, ASSUMED_FRACTION))
+    # Runs on another device, and runs that say nothing of their rate, tell nothing of this one.
+    write(store, small(seed=1), device="another", fraction=0.9)
+    write(store, small(seed=2), device=here, fraction=None)
+    assert plan([spec], store, CPU).seconds == pytest.approx(expected_seconds(spec, ASSUMED_FRACTION))
+    for seed, fraction in ((3, 0.10), (4, 0.20), (5, 0.60)):
+        write(store, small(seed=seed), device=here, fraction=fraction)
+    assert plan([spec], store, CPU).seconds == pytest.approx(expected_seconds(spec, 0.20)), "of its own kind"
+    assert plan([other], store, CPU).seconds == pytest.approx(expected_seconds(other, ASSUMED_FRACTION))
+    write(store, dataclasses.replace(other, seed=9), device=here, fraction=0.01)
+    assert plan([other], store, CPU).seconds == pytest.approx(expected_seconds(other, 0.01))
+
+
+def test_looks_at_filters_take_moments(store):
+    spec = small()
+    write(store, spec)
+    found = plan([FilterSpec(spec), FilterSpec(spec, at="initial")], store, CPU)
+    assert found.flops == 0.0 and found.seconds <= 2 * OVERHEAD_SECONDS and found.cached == 1
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        (small(data=DataSpec("mnist")), "unknown data set 'mnist'"),
+        (small(model=ModelSpec("small-cnn", depth=3)), "depth means nothing to the model 'small-cnn'"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused_while_planning(store, spec, message):
+    with pytest.raises(MlplibError, match=message):
+        plan([spec], store, CPU)
+
+
+def test_what_a_finished_run_once_needed_is_not_planned(store):
+    upstream, *_ = experiment("from-scratch").runs(profile("smoke"), (0,))
+    write(store, FilterSpec(upstream))
+    found = plan([FilterSpec(upstream)], store, CPU)
+    assert (found.missing, found.seconds) == ((), 0.0)

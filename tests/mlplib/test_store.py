@@ -1,0 +1,384 @@
+"""The run store: records written once and whole, damage named, locks that other processes see."""
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_runs import environment, record, small
+
+from mlplib.errors import MlplibError
+from mlplib.files import replacing, storage_errors
+from mlplib.specs import FilterSpec
+from mlplib.store import RECORD_FORMAT, Record, RunStore, by_id
+
+SPEC = small()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs")
+
+
+def put(store, text: str, spec=SPEC):
+    """Leave ``text`` where a record would be."""
+    store.folder(spec).mkdir(parents=True, exist_ok=True)
+    path = store.folder(spec) / "record.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def write(store, made: Record) -> None:
+    with store.claim(made.spec):
+        store.write(made)
+
+
+# --------------------------------------------------------------------------- where
+
+
+def test_the_folder_is_the_argument_then_the_environment_then_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLPLIB_RUNS", raising=False)
+    assert RunStore().root.name == "runs" and RunStore().root.resolve() == tmp_path / "runs"
+    monkeypatch.setenv("MLPLIB_RUNS", str(tmp_path / "other"))
+    assert RunStore().root == tmp_path / "other"
+    assert RunStore(tmp_path / "given").root == tmp_path / "given"
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "other").exists()
+
+
+def test_an_empty_store_has_nothing_and_makes_no_folder(store):
+    assert store.find(SPEC) is None and list(store.records()) == []
+    assert not store.root.exists()
+
+
+# --------------------------------------------------------------------------- records
+
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
+texts = st.text(max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    metrics=st.dictionaries(texts, numbers | texts, max_size=4),
+    history=st.dictionaries(texts, st.lists(numbers, max_size=3), max_size=3),
+    compute=st.dictionaries(texts, numbers | st.none(), max_size=3),
+)
+def test_records_survive_json_to_the_last_bit(metrics, history, compute):
+    made = dataclasses.replace(record(SPEC), metrics=metrics, history=history, compute=compute)
+    text = json.dumps(made.to_json(), allow_nan=False)
+    assert Record.from_json(json.loads(text)) == made
+    assert json.loads(text)["format"] == RECORD_FORMAT
+
+
+@pytest.mark.parametrize(
+    "spec", [SPEC, FilterSpec(SPEC), FilterSpec(SPEC, at="initial")], ids=lambda s: s.slug()
+)
+@pytest.mark.parametrize("status", ["completed", "diverged"])
+def test_what_was_written_is_found(store, spec, status):
+    made = record(spec, status)
+    write(store, made)
+    assert RunStore(store.root).find(spec) == made
+    assert list(store.records()) == [made]
+    assert store.find(small(seed=9)) is None
+
+
+def test_all_records_are_listed_by_id(store):
+    made = [record(small(seed=s)) for s in range(5)]
+    for one in made:
+        write(store, one)
+    assert [r.id for r in store.records()] == sorted(r.id for r in made)
+
+
+def test_a_record_is_never_written_again(store):
+    write(store, record(SPEC, test_top1=0.25))
+    before = (store.folder(SPEC) / "record.json").read_bytes()
+    with pytest.raises(
+        MlplibError, match="records are never overwritten: delete its folder to run again"
+    ) as caught:
+        write(store, record(SPEC, test_top1=0.75))
+    assert "\n" not in str(caught.value)
+    assert (store.folder(SPEC) / "record.json").read_bytes() == before
+
+
+def test_a_record_that_json_cannot_hold_leaves_nothing(store):
+    with pytest.raises(ValueError):
+        write(store, record(SPEC, test_loss=float("nan")))
+    assert store.find(SPEC) is None
+    assert [p.name for p in store.folder(SPEC).iterdir() if p.name != ".lock"] == []
+
+
+GOOD = record(SPEC).to_json()
+
+
+def without(name):
+    return {key: value for key, value in GOOD.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\x00\xff\xfe",
+        b"[]",
+        b"[1]",
+        b"null",
+        b"3",
+        b'"text"',
+        json.dumps(GOOD)[:-1],
+        json.dumps(GOOD)[: len(json.dumps(GOOD)) // 2],
+        json.dumps(without("format")),
+        json.dumps(without("id")),
+        json.dumps(without("spec")),
+        json.dumps(without("status")),
+        json.dumps(without("metrics")),
+        json.dumps({**GOOD, "format": RECORD_FORMAT + 1}),
+        json.dumps({**GOOD, "extra": 1}),
+        json.dumps({**GOOD, "spec": None}),
+        json.dumps({**GOOD, "spec": []}),
+        json.dumps({**GOOD, "spec": "train"}),
+        json.dumps({**GOOD, "spec": {**GOOD["spec"], "epochs": -1}}),
+        json.dumps({**GOOD, "spec": {**GOOD["spec"], "epoch": 1}}),
+        json.dumps({**GOOD, "spec": {**GOOD["spec"], "kind": "nope"}}),
+    ],
+    ids=lambda content: str(content)[:12] + "..." + str(content)[-12:],
+)
+def test_a_damaged_record_is_named_and_never_taken_for_missing(store, content):
+    path = put(store, content)
+    assert list(store.records()) == [], "an unrelated damaged record stands in nobody's way"
+    with pytest.raises(MlplibError) as caught:
+        store.find(SPEC)
+    message = str(caught.value)
+    assert str(path) in message and "delete its folder and run again" in message
+    assert "\n" not in message
+
+
+def test_a_record_of_another_run_is_not_taken_for_this_one(store):
+    put(store, json.dumps(record(small(seed=5)).to_json()), SPEC)
+    with pytest.raises(MlplibError, match=r"record\.json is damaged .*another run"):
+        store.find(SPEC)
+
+
+def test_a_folder_in_the_records_place_is_one_line(store):
+    (store.folder(SPEC) / "record.json").mkdir(parents=True)
+    with pytest.raises(MlplibError) as caught:
+        store.find(SPEC)
+    assert "\n" not in str(caught.value) and "record.json" in str(caught.value)
+
+
+def test_by_id_keeps_the_order_and_drops_repetitions():
+    a, b = small(seed=1), small(seed=2)
+    assert list(by_id([b, a, b, small(seed=1)]).values()) == [b, a]
+
+
+# --------------------------------------------------------------------------- writing in one step
+
+
+def test_replacing_shows_readers_the_old_or_the_new_content_only(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old" and temporary.parent == tmp_path
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_failed_replacement_keeps_the_old_content_and_cleans_up(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(KeyError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_readers_never_see_half_a_record(store):
+    """One thread writes records of all lengths over and over, another reads all the while."""
+    path = put(store, json.dumps(GOOD))
+    stop, seen = threading.Event(), set()
+
+    def read():
+        while not stop.is_set():
+            seen.add(len(store.find(SPEC).metrics))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for i in range(120):
+        metrics = {f"metric {k}": 0.5 for k in range(i % 7 * 400)}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(dataclasses.replace(record(SPEC), metrics=metrics).to_json()))
+    stop.set()
+    reader.join()
+    assert len(seen) > 1 and seen <= {0, 2, *(k * 400 for k in range(7))}
+
+
+def test_what_killed_processes_left_behind_is_cleared_by_the_next(store):
+    folder = store.folder(SPEC)
+    folder.mkdir(parents=True)
+    left = [folder / f".{name}.123.456" for name in ("checkpoint.pt", "record.json", "filters.npy")]
+    for path in (*left, folder / "checkpoint.pt", folder / "weights.safetensors"):
+        path.write_bytes(b"x" * 100)
+    with store.claim(SPEC):
+        assert not any(path.exists() for path in left)
+        assert (folder / "checkpoint.pt").exists() and (folder / "weights.safetensors").exists()
+
+
+# --------------------------------------------------------------------------- storage that fails
+
+
+def assert_one_line(caught, *words):
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("below", [False, True], ids=["in its place", "above it"])
+def test_a_file_where_the_store_should_be_is_one_line(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    store = RunStore(tmp_path / "file" / "runs" if below else tmp_path / "file")
+    assert store.find(SPEC) is None, "nothing can be there"
+    with pytest.raises(MlplibError) as caught, store.claim(SPEC):
+        pass
+    assert_one_line(caught, str(store.root), "cannot be written to", "MLPLIB_RUNS")
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.parametrize("place", ["/proc/mlplib-runs", "/sys/mlplib-runs"])
+def test_a_place_that_nobody_can_write_to_is_one_line(place):
+    if not os.path.isdir(os.path.dirname(place)):
+        pytest.skip(f"no {os.path.dirname(place)} on this system")
+    with pytest.raises(MlplibError) as caught, RunStore(place).claim(SPEC):
+        pass
+    assert_one_line(caught, place, "cannot be written to", "MLPLIB_RUNS")
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    with pytest.raises(MlplibError) as caught, storage_errors(tmp_path), open("/dev/full", "w") as file:
+        file.write("x")
+        file.flush()
+    assert_one_line(caught, str(tmp_path), "full", "finished runs are kept")
+
+
+@pytest.mark.parametrize(
+    "number, word",
+    [
+        (errno.ENOSPC, "full"),
+        (errno.EDQUOT, "full"),
+        (errno.EFBIG, "full"),
+        (errno.EACCES, "cannot be written to"),
+        (errno.EROFS, "cannot be written to"),
+        (errno.ENOENT, "cannot be written to"),
+    ],
+)
+def test_the_systems_reasons_become_words(tmp_path, number, word):
+    with pytest.raises(MlplibError, match=word), storage_errors(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_errors_pass_unchanged(tmp_path):
+    with pytest.raises(OSError, match="Too many open files"), storage_errors(tmp_path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with pytest.raises(ZeroDivisionError), storage_errors(tmp_path):
+        _ = 1 / 0
+
+
+WRITE_LIMITED = """
+    import resource, signal, sys
+    from mlplib.errors import MlplibError
+    from mlplib.store import RunStore
+    from small_runs import record, small
+
+    store = RunStore(sys.argv[1])
+    made = record(small(), **{f"metric {i}": 0.5 for i in range(2000)})
+    with store.claim(made.spec):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            store.write(made)
+        except MlplibError as error:
+            print(error)
+"""
+
+
+def test_a_record_that_does_not_fit_leaves_nothing_half_written(store):
+    """A limit on file sizes stops the writing in the middle, as a disk does that runs full."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WRITE_LIMITED), str(store.root)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert str(store.root) in line and "full" in line
+    assert store.find(SPEC) is None
+    assert [p.name for p in store.folder(SPEC).iterdir() if p.name != ".lock"] == []
+
+
+# --------------------------------------------------------------------------- locks
+
+HOLD = """
+    import sys, time
+    from mlplib.store import RunStore
+    from small_runs import small
+
+    with RunStore(sys.argv[1]).claim(small()) as folder:
+        print("held", flush=True)
+        sys.stdin.readline()
+        (folder / "left.txt").write_text("by the first")
+"""
+
+
+@pytest.fixture
+def holder(store):
+    """Another process that holds the run until a line is sent to it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLD), str(store.root)],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_waits_for_the_first_and_says_so(store, holder):
+    said = []
+
+    def on_wait():
+        said.append(time.monotonic())
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+
+    with store.claim(SPEC, on_wait=on_wait) as folder:
+        assert (folder / "left.txt").read_text() == "by the first"
+    assert len(said) == 1
+
+
+def test_other_runs_need_not_wait(store, holder):
+    with store.claim(small(seed=1), on_wait=lambda: pytest.fail("waited")):
+        pass
+
+
+def test_a_killed_process_holds_nothing(store, holder):
+    holder.kill()
+    holder.wait()
+    with store.claim(SPEC, on_wait=lambda: pytest.fail("waited")):
+        pass
+
+
+def test_a_failure_inside_gives_the_lock_back(store):
+    with pytest.raises(KeyError), store.claim(SPEC):
+        raise KeyError
+    with store.claim(SPEC, on_wait=lambda: pytest.fail("waited")) as folder:
+        assert folder == store.folder(SPEC)

@@ -1,0 +1,380 @@
+"""``mlplib bench``: numbers follow from rows, rows survive JSON, targets are judged, the timed is real."""
+
+import dataclasses
+import json
+import statistics
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mlplib import machine
+from mlplib.data import beton
+from mlplib.data.augment import crop_and_flip, draw
+from mlplib.errors import MlplibError
+from mlplib.progress import quiet
+from mlplib.specs import FULL_DA
+from mlpstudy.bench import accuracy, derived, growth, layers, loaders, rounds, show, speed, tried, workloads
+from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, NOISE, Case, default_cases, noise
+from mlpstudy.bench.reference import ReferenceLoop
+from mlpstudy.bench.targets import MET, NOT_MEASURED, NOT_MET, TARGETS, bounds, judge
+
+CPU = torch.device("cpu")
+TINY = Case("B-1/Wi-16", "shapes-16", 128)
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Everything but the reference loop and FFCV, of a tiny network, in short turns."""
+    parts = [part for part in speed.PARTS if part not in ("reference", "compiled")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beton, "installed", lambda: False)  # compiling it takes longer than all the rest
+        return speed.measure(
+            cases=[TINY],
+            device=CPU,
+            rounds=3,
+            progress=quiet,
+            command="a test",
+            parts=parts,
+            turn_seconds=0.01,
+            brief=True,
+            layer_sizes={"widths": [16, 32], "batches": [1, 64]},
+        )
+
+
+@pytest.fixture(scope="module")
+def training():
+    return workloads.Training(TINY, TINY.images(), CPU)
+
+
+# --------------------------------------------------------------------------- rows and what follows from them
+
+
+def test_every_row_has_a_time_for_every_round_or_a_reason(found):
+    groups = {row["group"] for row in found["rows"]}
+    assert groups == {TINY.name, loaders.GROUP, layers.GROUP, tried.GROUP, growth.GROUP, "start-up"}
+    assert len({(row["group"], row["id"]) for row in found["rows"]}) == len(found["rows"])
+    for row in found["rows"]:
+        if row["id"] == "memory":
+            assert len(row["memory_bytes"]) == growth.EPOCHS and min(row["memory_bytes"]) > 0
+        elif row["id"] in ("ffcv", "streamed", "streamed-epoch"):
+            assert row["why"] == "FFCV is not installed" and "seconds" not in row
+        else:
+            assert len(row["seconds"]) == (growth.STARTS if row["id"] == "start-up" else 3), row
+            assert min(row["seconds"]) > 0 and row["calls"] >= 1
+
+
+def test_ratios_are_those_of_the_rows_round_by_round(found):
+    rows, numbers = speed.rows_of(found, TINY.name), {}
+    for number in found["derived"]:
+        numbers[number["group"], number["id"]] = number
+    ours, roof = rows["end-to-end"], rows["matmul"]
+    shares = [
+        ours["flops"] / a / (roof["flops"] / b) for a, b in zip(ours["seconds"], roof["seconds"], strict=True)
+    ]
+    share = numbers[TINY.name, "share"]
+    assert share["value"] == statistics.median(shares)
+    assert min(shares) <= share["q25"] <= share["value"] <= share["q75"] <= max(shares)
+    more = [a / b for a, b in zip(ours["seconds"], rows["end-to-end-no-da"]["seconds"], strict=True)]
+    assert numbers[TINY.name, "da-adds"]["value"] == pytest.approx(100 * (statistics.median(more) - 1))
+    epoch = 11_801_680 * statistics.median(ours["seconds"]) / 128
+    assert numbers[TINY.name, "imagenet21k-epoch"]["value"] == pytest.approx(epoch)
+    minutes = 5000 * 50_000 * statistics.median(ours["seconds"]) / 128 / 60
+    assert numbers[TINY.name, "cifar10-5000"]["value"] == pytest.approx(minutes)
+    assert numbers[TINY.name, "over-reference"]["why"] == "it was not asked for"
+    assert numbers["loaders", "ffcv-rate"]["why"] == "FFCV is not installed"
+    twice = speed.rows_of(found, "growth")
+    pairs = zip(twice["twice-the-images"]["seconds"], twice["images"]["seconds"], strict=True)
+    assert numbers["growth", "time"]["value"] == statistics.median(a / b for a, b in pairs)
+
+
+def test_a_file_survives_json_and_gives_the_same_numbers_again(found):
+    read = json.loads(json.dumps(found, allow_nan=False))
+    assert read == found
+    assert derived.numbers(read["rows"], read["cases"]) == found["derived"]
+    assert [judge(target, read) for target in TARGETS] == found["targets"]
+
+
+def test_a_file_tells_the_machine_and_no_folder_or_host(found):
+    import socket
+
+    text = json.dumps(found)
+    assert found["machine"]["torch"] == torch.__version__ and "ffcv" in found["machine"]
+    assert found["command"] == "a test" and found["seconds"] > 0
+    assert socket.gethostname() not in text and str(speed.__file__.split("mlpstudy")[0]) not in text
+
+
+def test_tables_show_every_row_and_every_target(found):
+    text = "\n".join(
+        " ".join((table.title, *table.columns, *sum(table.rows, ()))) for table in show.tables(found)
+    )
+    for row in found["rows"]:
+        assert row["name"] in text or row["group"] == "start-up"
+    assert all(target.sentence in text for target in TARGETS)
+    assert text.count("not measured") >= 9
+
+
+# --------------------------------------------------------------------------- turns
+
+
+def test_turns_alternate_and_the_first_ones_do_not_count():
+    calls = []
+    works = [rounds.Work(id, id, lambda n, id=id: calls.append((id, n)), calls=2) for id in "ab"]
+    rows = rounds.take_turns(works, 3, CPU, group="g")
+    assert calls == [("a", 2), ("b", 2)] * (1 + 3)
+    assert [len(row["seconds"]) for row in rows] == [3, 3]
+
+
+@pytest.mark.parametrize(("most", "least", "expected"), [(10**6, 1, 10), (4, 1, 4), (10**6, 50, 50)])
+def test_a_turn_lasts_about_as_long_as_asked(most, least, expected):
+    import time
+
+    work = rounds.Work("a", "a", rounds.once(lambda: time.sleep(0.01)), least=least, most=most)
+    (row,) = rounds.take_turns([work], 1, CPU, group="g", turn_seconds=0.1)
+    assert expected * 0.8 <= row["calls"] <= expected
+    assert row["seconds"][0] == pytest.approx(0.01, rel=0.3)
+
+
+def test_a_number_of_a_missing_row_says_why():
+    rows = {"a": {"seconds": [1.0]}, "b": rounds.missing("b", "g", "b", "no b here")}
+    assert rounds.per_round(rows, lambda a, b: a / b, "a", "b") == {"why": "no b here"}
+    assert rounds.per_round(rows, lambda a: 2 * a, "a") == {"value": 2.0, "q25": 2.0, "q75": 2.0}
+
+
+# --------------------------------------------------------------------------- targets
+
+
+def judged(number: float, target, device: str, threads: int = 2) -> dict:
+    kind = "cpu" if device.startswith("AMD") else "cuda"
+    derived = {"group": target.group, "id": target.number, **rounds.summary([number])}
+    machine = {"device": device, "device_type": kind, "cpu_threads": threads}
+    return judge(target, {"machine": machine, "derived": [derived]})
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.id)
+def test_a_target_is_met_on_its_bounds_and_not_beyond(target):
+    device = "NVIDIA H200" if target.on == "gpu" else "AMD EPYC"
+    for bound, sign in ((target.low, -1), (target.high, 1)):
+        if bound is not None:
+            assert judged(bound, target, device)["verdict"] == MET
+            beyond = judged(bound + sign * 0.01 * bound, target, device)
+            assert beyond["verdict"] == NOT_MET and beyond["value"] == bound + sign * 0.01 * bound
+    assert target.low is not None or target.high is not None
+    assert target.reason and bounds(target)
+
+
+def test_targets_are_for_the_machine_that_they_name():
+    by_id = {target.id: target for target in TARGETS}
+    assert judged(1, by_id["gpu-share"], "AMD EPYC")["why"] == "no CUDA GPU"
+    assert "another class" in judged(1, by_id["gpu-share"], "Tesla T4")["why"]
+    assert judged(1, by_id["gpu-share"], "NVIDIA H100 80GB HBM3")["verdict"] == MET
+    assert judged(1, by_id["cpu-share"], "AMD EPYC", threads=8)["why"] == "CPU threads: 8, not 2"
+    assert judged(1, by_id["cpu-share"], "NVIDIA H200")["why"] == "measured on a GPU"
+    assert judged(0.1, by_id["start-up"], "Tesla T4")["verdict"] == MET
+    nothing = {"machine": {"device": "AMD", "device_type": "cpu", "cpu_threads": 2}, "derived": []}
+    assert {judge(target, nothing)["verdict"] for target in TARGETS} == {NOT_MEASURED}
+
+
+def test_targets_are_about_the_cases_that_are_timed_without_options():
+    groups = {target.group for target in TARGETS}
+    assert {case.name for case in (*CPU_CASES, *GPU_CASES)} <= groups
+    assert default_cases(CPU) == CPU_CASES and default_cases(torch.device("cuda")) == GPU_CASES
+    assert len({target.id for target in TARGETS}) == len(TARGETS)
+
+
+# --------------------------------------------------------------------------- what is timed
+
+
+def test_training_is_training_and_turns_end_with_their_epoch(training):
+    losses = []
+    state = training.state
+    for _ in range(3):
+        training.augmented.train(4)
+        losses.append(state.history["train_loss"][-1])
+        assert state.batch == 0
+    assert state.images == 3 * 4 * 128 and state.epoch == 3
+    training.augmented.load(4)
+    assert (state.epoch, state.batch, state.images) == (4, 0, 3 * 4 * 128)
+    assert losses[-1] < losses[0]
+
+
+def test_the_products_alone_are_those_that_are_counted(training):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    work = training.products()
+    with FlopCounterMode(display=False) as counter:
+        work.run(1)
+    assert counter.get_total_flops() == pytest.approx(work.flops)
+    convolutional = dataclasses.replace(TINY, model="small-cnn")
+    assert "linear layers" in workloads.Training(convolutional, TINY.images(), CPU).products()["why"]
+
+
+def test_the_parts_of_a_step_leave_the_state_alone(training):
+    before = [weight.clone() for weight in training.state.model.parameters()]
+    optimizer = next(work for work in training.works() if work.id == "optimizer")
+    optimizer.run(3)
+    training.augmented.load(2)
+    after = training.state.model.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_kept_batch_is_in_memory_of_its_own(training):
+    batch = training.fixed
+    copy = workloads.kept(batch)
+    assert torch.equal(copy.images, batch.images) and copy.lam == batch.lam
+    assert copy.images.data_ptr() != batch.images.data_ptr()
+
+
+def test_the_reference_loop_is_timed_without_ffcv_as_far_as_it_goes(training, monkeypatch, tmp_path):
+    monkeypatch.setattr(beton, "installed", lambda: False)
+    whole, step = workloads.reference_works(training, TINY.images(), tmp_path)
+    assert whole["why"] == "FFCV is not installed" and step.id == "reference-step"
+    step.run(1)
+
+
+@pytest.mark.slow
+def test_the_reference_loop_is_fed_by_ffcv(training, tmp_path, monkeypatch):
+    pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
+    threads = torch.get_num_threads()
+    losses = []
+    step = ReferenceLoop.step
+    monkeypatch.setattr(ReferenceLoop, "step", lambda self, batch: losses.append(step(self, batch)["loss"]))
+    whole, _ = workloads.reference_works(training, TINY.images(), tmp_path)
+    whole.run(whole.calls)
+    assert len(losses) == whole.calls == workloads.REFERENCE_STEPS and min(losses) > 0
+    assert torch.get_num_threads() == threads
+
+
+def test_grid_sample_crops_as_products_do_but_for_the_edges(training):
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (32, 3, 12, 10), dtype=np.uint8))
+    spec = loaders.WITHOUT_MIXUP
+    draws = draw(dataclasses.replace(spec, crop_scale=(0.3, 1.0)), np.arange(32), (12, 10), rng)
+    ours = crop_and_flip(images, draws, torch.float32)
+    theirs = tried.grid_sampled(images, draws, torch.float32)
+    assert (ours - theirs)[:, :, 2:-2, 2:-2].abs().max() < 0.01
+    assert (ours - theirs).abs().mean() < 8
+
+
+def test_every_trial_is_measured_and_its_ratio_is_of_the_rows(found):
+    results = dict(tried.results(found["rows"]))
+    assert list(results) == list(tried.TRIALS)
+    rows = speed.rows_of(found, tried.GROUP)
+    larger = next(trial for trial in tried.TRIALS if trial.id == "larger-batch")
+    ours, other = rows["larger-batch: ours"], rows["larger-batch"]
+    assert other["images"] == 4 * ours["images"]
+    ratios = [b / 4 / a for a, b in zip(ours["seconds"], other["seconds"], strict=True)]
+    assert results[larger]["value"] == pytest.approx(statistics.median(ratios))
+    for low, high, word in ((0.8, 0.9, "faster"), (1.1, 1.2, "slower"), (0.9, 1.1, "no different")):
+        assert show.helped({"q25": low, "q75": high}) == word
+
+
+def test_layers_count_what_they_move_and_compute():
+    (work,) = layers.layer_works(CPU, torch.bfloat16, widths=[32], batches=[8])
+    assert work.flops == 2 * 8 * 32 * 128
+    assert work.bytes == 2 * (8 * 32 + 32 * 128 + 8 * 128)
+
+
+def test_memory_in_use_sees_memory_that_is_kept_and_given_back():
+    before = growth.memory_in_use(CPU)
+    kept = torch.ones(2**24)
+    during = growth.memory_in_use(CPU)
+    assert during - before > 0.9 * kept.nbytes
+    del kept
+    assert growth.memory_in_use(CPU) - before < 0.1 * 2**26
+
+
+def test_growth_is_measured_from_the_epochs_that_have_settled():
+    row = growth.memory_row([100, 150, 200, 200, 210])
+    assert row["growth"] == pytest.approx(0.05)
+    assert "why" in growth.memory_row([0, 0])
+
+
+def test_torchvisions_loader_gives_whole_batches_of_all_images(training):
+    split = workloads.first_images(training.data, 256)
+    assert split.images.shape == (256, 16, 16, 3) and split.images.dtype == np.uint8
+    assert (split.images == TINY.images().train.images[:256]).all()
+    loader = loaders.torchvision_loader(split, 64, (0.5,) * 3, (0.25,) * 3)
+    images, labels = zip(*loader, strict=True)
+    assert [tuple(each.shape) for each in images] == [(64, 3, 16, 16)] * 4
+    assert torch.cat(labels).bincount().tolist() == np.bincount(split.labels).tolist()
+    assert all(each.dtype == torch.float32 and each.abs().max() <= 2.001 for each in images)
+
+
+def test_noise_stands_in_for_images_that_are_not_there():
+    small = noise(8, 4, classes=5)
+    assert small.train.images.shape == (8, 4, 4, 3) and small.train.images.dtype == np.uint8
+    assert small.train.labels.max() < 5 and len(small.classes) == 5 and small.content_hash == NOISE
+    found = Case("B-1/Wi-16", NOISE, 4, 8).images()
+    assert found.train.images.shape == (16, 8, 8, 3) and len(found.classes) == 11_230
+    assert workloads.Training(Case("B-1/Wi-16", NOISE, 4, 8), found, CPU).data.image_shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (Case("B-1", "shapes-16", 64), "unknown model"),
+        (Case("B-1/Wi-16", "shapes", 64), "shapes-16"),
+        (Case("B-1/Wi-16", "shapes-16", 0), "batch_size must be at least 1"),
+        (Case("B-1/Wi-16", "shapes-16", 5000), "larger than the 2000"),
+        (Case("B-1/Wi-16", "shapes-16", 64, 16), "leave resolution out"),
+    ],
+)
+def test_a_case_that_is_not_possible_is_refused_in_one_line(case, why):
+    with pytest.raises(MlplibError, match=why):
+        speed.measure(cases=[case], device=CPU, progress=quiet, command="", parts=["steps"])
+
+
+# --------------------------------------------------------------------------- accuracy
+
+
+def test_accuracy_compares_precisions_seed_by_seed():
+    found = accuracy.measure(case=TINY, device=CPU, seeds=(0, 1), epochs=3, progress=quiet, command="a test")
+    usual = machine.pick_precision("auto", CPU)
+    settings = [(run["da"], run["precision"]) for run in found["runs"] if run["seed"] == 0]
+    assert settings == list(dict.fromkeys([(True, usual), (False, usual), (True, "bf16"), (True, "fp32")]))
+    final = {(run["precision"], run["seed"]): run["top1"]["3"] for run in found["runs"] if run["da"]}
+    points = [100 * (final["bf16", seed] - final["fp32", seed]) for seed in (0, 1)]
+    first = found["differences"][0]
+    assert first["points"] == pytest.approx(statistics.mean(points)) and first["n"] == 2
+    assert first["low"] <= first["points"] <= first["high"]
+    text = str(list(show.tables(found)))
+    assert "bf16 over float32" in text and "n = 2" in text
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_accuracy_of_one_seed_has_no_interval_and_a_diverged_run_does_not_count():
+    runs = [
+        dict(da=True, precision=p, seed=0, status="completed", top1={"1": a})
+        for p, a in (("bf16", 0.5), ("fp32", 0.25))
+    ]
+    one = accuracy._difference("x", runs, (True, "bf16"), (True, "fp32"))
+    assert one == {"name": "x", "points": 25.0, "low": None, "high": None, "n": 1}
+    runs[1] |= {"status": "diverged", "top1": {}}
+    assert "why" in accuracy._difference("x", runs, (True, "bf16"), (True, "fp32"))
+
+
+@pytest.mark.parametrize("epochs, expected", [(20, (5, 10, 15, 20)), (3, (1, 2, 3)), (1, (1,))])
+def test_accuracy_is_looked_at_a_few_times(epochs, expected):
+    assert accuracy.moments(epochs) == expected
+
+
+def test_the_command_in_a_file_names_no_folder(monkeypatch, tmp_path):
+    from mlpstudy.cli.bench import _command
+
+    monkeypatch.setattr(sys, "argv", ["/some/bin/mlplib", "bench", "--json", f"{tmp_path}/here.json"])
+    assert _command() == "mlplib bench --json here.json"
+
+
+def test_images_from_ffcv_files_are_trained_on_and_loaded(training):
+    pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
+    dataset = TINY.images()
+    training.streamed(dataset, FULL_DA, quiet).train(2)
+    runner = training.streamed(dataset, loaders.WITHOUT_MIXUP, quiet)
+    assert runner.loop.data.loader == "ffcv"
+    runner.load(3)
+    assert (runner.state.epoch, runner.state.images) == (1, 0)
+    noisy = Case("B-1/Wi-16", NOISE, 4, 8)
+    found = workloads.Training(noisy, noisy.images(), CPU).streamed(noisy.images(), FULL_DA, quiet)
+    assert found == "random pixels are not written to files"

@@ -1,0 +1,612 @@
+"""The notebooks: their skeleton, what they show of given records, and the real thing in profile smoke."""
+
+import base64
+import dataclasses
+import html
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from small_runs import ROOT, record
+
+from mlplib import planning
+from mlplib.errors import MlplibError
+from mlplib.store import Record, RunStore
+from mlpstudy.book import execute
+from mlpstudy.book.chapter import open_chapter
+from mlpstudy.book.page_scoreboard import open_scoreboard
+from mlpstudy.book.parameters import Parameters, names_set_by, of_notebook
+from mlpstudy.evidence.publishing import publish
+from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.profiles import PROFILES
+
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in (ROOT / "notebooks").glob("*.ipynb")}
+SECTIONS = [
+    "What the paper says",
+    "Command and cost",
+    "The experiment",
+    "Runs",
+    "Results",
+    "Verdict",
+    "Where this differs from the paper",
+    "Exercises",
+    "Where the numbers come from",
+]
+OVERVIEWS = {
+    "compute": [
+        "How to read it",
+        "Command and cost",
+        "By chapter",
+        "By kind of run",
+        "What sharing saved",
+        "Still to come",
+        "What the energy assumes",
+    ],
+    "how-fast": [
+        "How to read it",
+        "Command and cost",
+        "Where the time of a step goes",
+        "The roofline",
+        "The targets",
+        "What was tried",
+        "Does bf16 cost accuracy?",
+        "Exercises",
+        "Where the numbers come from",
+    ],
+    "scoreboard": [
+        "How to read it",
+        "Command and cost",
+        "Claims",
+        "How much the tolerance decides",
+        "Status",
+    ],
+}
+"""The notebooks about no single experiment, with their sections."""
+TEACHING = (*EXPERIMENTS, "how-fast")
+"""Those with exercises."""
+
+
+def code_cells(name):
+    return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == "code"]
+
+
+def prose(name):
+    return "\n\n".join(cell.source for cell in NOTEBOOKS[name].cells if cell.cell_type == "markdown")
+
+
+def solutions(name):
+    """The code of every solution, in order."""
+    return re.findall(r"^~~~python\n(.*?)^~~~", prose(name), flags=re.MULTILINE | re.DOTALL)
+
+
+# --------------------------------------------------------------------------- the skeleton
+
+
+def test_every_experiment_has_its_notebook_and_there_are_three_others():
+    assert sorted(NOTEBOOKS) == sorted([*EXPERIMENTS, *OVERVIEWS])
+    assert execute.names() == [*EXPERIMENTS, *OVERVIEWS]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_committed_without_outputs_for_any_python3(name):
+    for cell in code_cells(name):
+        assert cell.outputs == [] and cell.execution_count is None
+    assert NOTEBOOKS[name].metadata.kernelspec.name == "python3"
+    assert set(NOTEBOOKS[name].metadata) == {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_has_the_sections_of_the_skeleton_in_order(name):
+    text = prose(name)
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == OVERVIEWS.get(name, SECTIONS)
+    title = re.findall(r"^# (.+)$", text, flags=re.MULTILINE)
+    assert title == [name.replace("-", " ").capitalize() if name in OVERVIEWS else experiment(name).TITLE]
+    assert "**After this chapter you can**" in text and "{cite}`bachmann2023scaling`" in text
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_parameters_are_the_first_code_and_offer_all_there_are(name):
+    cells = code_cells(name)
+    assert [c.metadata.get("tags") for c in cells].index(["parameters"]) == 0
+    offered = of_notebook(name)
+    assert names_set_by([cells[0].source]) == list(offered.model_fields)
+    values = {}
+    exec(cells[0].source, values)
+    assert {key: values[key] for key in offered.model_fields} == offered().model_dump()
+    assert all(f"{key}={key}," in cells[1].source for key in offered.model_fields)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_long_plumbing_is_folded_and_no_helper_is_defined_in_a_notebook(name):
+    for cell in code_cells(name):
+        assert not re.search(r"^(def|class) ", cell.source, flags=re.MULTILINE)
+        if "open_" in cell.source or "chapter.show" in cell.source:
+            assert cell.metadata.tags == ["hide-input"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_result_is_typed_into_prose(name):
+    """Digits in prose belong to names only (Table 1, B-6/Wi-256, CIFAR-10); numbers come from code."""
+    text = re.sub(r"^(~~~|\$\$).*?^\1", " ", prose(name), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\{cite\}`[^`]*`|`[^`]*`|\$[^$]*\$|^:label:.*$|```\{.*$", " ", text, flags=re.MULTILINE)
+    names = (
+        r"(Table|Fig|Section|Appendix) \d+",
+        r"[BS]-\w+/Wi-\w+",
+        r"CIFAR-100?",
+        r"ImageNet-\d+k",
+        r"bf16",
+        r"ResNet-?\d+",
+        r"(ViT|Mixer)-B/\d+",
+    )
+    assert re.findall(r"\S*\d\S*", re.sub("|".join(names), " ", text)) == []
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_every_exercise_has_a_folded_solution(name):
+    text = prose(name)
+    exercises = re.findall(r"^```\{exercise\} .+\n:label: (\S+)$", text, flags=re.MULTILINE)
+    answered = re.findall(r"^```\{solution\} (\S+)\n:label: \S+\n:class: dropdown$", text, flags=re.MULTILINE)
+    assert 2 <= len(exercises) <= 4
+    assert exercises == answered
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_chapter_shows_all_its_figures_and_its_verdicts(name):
+    calls = "\n".join(cell.source for cell in code_cells(name))
+    for figure in experiment(name).FIGURES:
+        assert f'chapter.figure("{figure}")' in calls
+    for call in ("banner()", "definition()", "run()", "table(", "verdicts()", "settings()", "provenance()"):
+        assert f"chapter.{call}" in calls
+
+
+# --------------------------------------------------------------------------- what a chapter shows
+
+
+def made_by_hand(name, profile, seeds, **metrics) -> list[Record]:
+    """Records of an experiment that nobody trained, with complete environments."""
+    environment = {"device": f"device of {profile}", "precision": "fp32", "torch": "2.99", "commit": "c" * 40}
+    return [
+        dataclasses.replace(record(spec, **metrics), environment=environment)
+        for spec in experiment(name).runs(PROFILES[profile], seeds)
+    ]
+
+
+def filled(folder: Path, records) -> RunStore:
+    """A store with these records, those of the runs they read from, and the filters that looks leave."""
+    import numpy as np
+
+    store, given = RunStore(folder), {each.id: each for each in records}
+    behind = planning.with_upstream(each.spec for each in records)
+    sources = [
+        dataclasses.replace(record(spec), environment=records[0].environment)
+        for id, spec in behind.items()
+        if id not in given
+    ]
+    for each in (*sources, *given.values()):
+        store.folder(each.id).mkdir(parents=True)
+        store.write(each)
+        if each.spec.kind == "filters" and each.status == "completed":
+            np.save(store.folder(each.id) / "filters.npy", np.zeros((25, 4, 4), np.uint8))
+    return store
+
+
+def shown(chapter) -> dict[str, str]:
+    """Everything that a chapter shows after its runs."""
+    parts = {call: str(getattr(chapter, call)()) for call in ("table", "verdicts", "settings", "provenance")}
+    return parts | {name: str(chapter.figure(name)) for name in chapter.experiment.FIGURES}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_chapter_before_anything_is_published(name, tmp_path, capsys):
+    filled(tmp_path / "runs", made_by_hand(name, "laptop", (0,)))
+    runs, results = str(tmp_path / "runs"), str(tmp_path / "results")
+    chapter = open_chapter(name, runs_dir=runs, results_dir=results, device="cpu")
+    assert len(chapter.run()) == len(set(s.id for s in chapter.specs))
+    assert "0 done now" in capsys.readouterr().out
+    parts = shown(chapter)
+    assert "not yet published" in parts["table"] and "not yet published" in parts["verdicts"]
+    assert "<b>This execution (laptop, 1 seed).</b>" in parts[next(iter(chapter.experiment.FIGURES))]
+    assert "n&nbsp;=&nbsp;1" in parts["table"]
+    cells = re.findall(r"<td>.*?</td>", parts["table"], flags=re.DOTALL)
+    assert cells and not [cell for cell in cells if "[" in cell and "interval from" not in cell]
+    assert "device of laptop" in parts["provenance"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
+    gpu = filled(tmp_path / "gpu", made_by_hand(name, "gpu", (0, 1, 2)))
+    publish(name, "gpu", (0, 1, 2), gpu, tmp_path / "results")
+    filled(tmp_path / "runs", made_by_hand(name, "laptop", (0, 1)))
+    chapter = open_chapter(
+        name,
+        seeds="0,1",
+        runs_dir=str(tmp_path / "runs"),
+        results_dir=str(tmp_path / "results"),
+        device="cpu",
+    )
+    chapter.run()
+    parts = shown(chapter)
+    assert "not yet published" not in "".join(parts.values())
+    assert "gpu, device of gpu" in parts["table"] and "laptop, device of laptop" in parts["table"]
+    assert "n&nbsp;=&nbsp;3" in parts["table"] and "n&nbsp;=&nbsp;2" in parts["table"]
+    for figure in chapter.experiment.FIGURES:
+        captions = re.findall(r"<figcaption><b>(.*?)</b>", parts[figure])
+        assert captions == ["This study (gpu, device of gpu).", "This execution (laptop, 2 seeds)."]
+        assert parts[figure].count("<img ") == parts[figure].count(" alt=") == 2
+    for run in (*chapter.records, *chapter.studies[0].records, *chapter.studies[0].upstream):
+        assert run.id in parts["provenance"]
+
+
+@pytest.mark.parametrize("name", ["from-scratch", "filters", "scaling-laws"])
+def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_path):
+    """The best profile has one run only: it is shown, and beside it what another one has whole."""
+    for profile in ("gpu", "laptop"):
+        store = filled(tmp_path / profile, made_by_hand(name, profile, (0, 1)))
+        publish(name, profile, (0, 1), store, tmp_path / "results")
+    path = tmp_path / "results" / "gpu" / f"{name}.jsonl"
+    path.write_text(path.read_text().splitlines()[-1] + "\n")
+    filled(tmp_path / "runs", made_by_hand(name, "laptop", (0,)))
+    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    chapter = open_chapter(name, **folders, device="cpu")
+    chapter.run()
+    assert [study.profile.name for study in chapter.studies] == ["gpu", "laptop"]
+    parts = shown(chapter)
+    for call in ("table", "verdicts", "settings"):
+        headings = re.findall(r'this study<span class="mlp-small">(.*?)</span>', parts[call])
+        assert headings[:2] == ["gpu, device of gpu", "laptop, device of laptop"], call
+    for figure in chapter.experiment.FIGURES:
+        captions = re.findall(r"<b>(This .*?)\.</b>", parts[figure])
+        gpu = "This study (gpu, device of gpu)"
+        assert captions[0] == gpu or f"{gpu}: no run that this figure shows is published" in parts[figure]
+        assert "This study (laptop, device of laptop)" in captions and captions[-1].startswith("This exec")
+    for study in chapter.studies:
+        for run in (*study.records, *study.upstream):
+            assert f'id="this-study-{study.profile.name}-{run.id}"' in parts["provenance"]
+    csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", parts["table"])[1]).decode()
+    assert {"study_gpu_mean", "study_laptop_mean", "execution_mean"} <= set(csv.splitlines()[0].split(","))
+
+
+def test_the_same_runs_are_drawn_once(tmp_path):
+    store = filled(tmp_path / "runs", made_by_hand("from-scratch", "laptop", (0,)))
+    publish("from-scratch", "laptop", (0,), store, tmp_path / "results")
+    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    chapter = open_chapter("from-scratch", **folders, device="cpu")
+    chapter.run()
+    text = str(chapter.figure("accuracy-over-epochs"))
+    assert text.count("<img ") == 1 and "This study and this execution" in text
+
+
+def test_table_1_shows_the_papers_values_their_footnotes_and_rows_that_nobody_ran(tmp_path):
+    filled(tmp_path, made_by_hand("from-scratch", "laptop", (0, 1)))
+    chapter = open_chapter(
+        "from-scratch", seeds=[0, 1], runs_dir=str(tmp_path), results_dir=str(tmp_path / "no")
+    )
+    chapter.run()
+    text = str(chapter.table("Table 1"))
+    rows = re.findall(r'<tr>\s*<th scope="row">(.*?)</th>\s*<td>(.*?)</td>(.*?)</tr>', text, flags=re.DOTALL)
+    found = {name: (paper, rest) for name, paper, rest in rows}
+    assert found["S-MLP @100"][0] == '<span class="mlp-number">54.2 %</span>'
+    assert found["B-MLP @100"][0].endswith("</sup>") and "† unchecked transcription" in text
+    convnet = found["ResNet18 + DA"]
+    assert convnet[0] == '<span class="mlp-number">93.2 %</span>' and "a stand-in: small CNN" in convnet[1]
+    assert "B-6/Wi-256, 40 epochs" in found["B-MLP + DA @5000"][1]
+    csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", text)[1]).decode()
+    assert len(csv.splitlines()) == 1 + len(rows)
+    assert all(run.id in csv for run in chapter.records)
+    chapter.records = [run for run in chapter.records if run.spec.model.family != "small-cnn"]
+    row = re.search(
+        r'<th scope="row">ResNet18 \+ DA</th>(.*?)</tr>', str(chapter.table("Table 1")), re.DOTALL
+    )
+    assert "93.2 %" in row[1] and row[1].count("–") == 2
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("lost", ["one", "all"])
+def test_a_chapter_goes_on_without_diverged_runs(name, lost, tmp_path, capsys):
+    records = made_by_hand(name, "laptop", (0,))
+    broken = records[-1:] if lost == "one" else records
+    gone = {run.id for run in broken}
+    filled(
+        tmp_path,
+        [
+            dataclasses.replace(run, status="diverged", metrics={}, history={k: [] for k in run.history})
+            if run.id in gone
+            else run
+            for run in records
+        ],
+    )
+    chapter = open_chapter(name, runs_dir=str(tmp_path), results_dir=str(tmp_path / "no"), device="cpu")
+    chapter.run()
+    assert f"{len(gone)} run{'s' * (len(gone) > 1)} diverged" in capsys.readouterr().out
+    parts = shown(chapter)
+    assert all(f"{run.id}</code>" in parts["provenance"] for run in broken)
+    if lost == "all":
+        assert "reproduced<" not in parts["verdicts"]
+
+
+def test_a_published_picture_that_is_missing_is_named_and_the_rest_is_shown(tmp_path):
+    gpu = filled(tmp_path / "gpu", made_by_hand("filters", "gpu", (0,)))
+    path = publish("filters", "gpu", (0,), gpu, tmp_path / "results")
+    for file in path.parent.rglob("*.npy"):
+        file.unlink()
+    filled(tmp_path / "runs", made_by_hand("filters", "laptop", (0,)))
+    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    chapter = open_chapter("filters", **folders, device="cpu")
+    chapter.run()
+    text = str(chapter.figure("first-layer-weights"))
+    assert text.count("<img ") == 1 and "cannot read the filters" in text
+
+
+def test_the_definition_is_the_code_that_runs(tmp_path):
+    chapter = open_chapter("filters", runs_dir=str(tmp_path), results_dir=str(tmp_path))
+    text = chapter.definition().data
+    for function in ("def runs(", "def training_run(", "def checkpoints("):
+        assert text.count(function) == 1
+
+
+def study_at(tmp_path, **seeds):
+    """A results folder with from-scratch and filters, published at the named profiles."""
+    for profile, chosen in seeds.items():
+        made = [r for name in ("from-scratch", "filters") for r in made_by_hand(name, profile, chosen)]
+        store = filled_once(tmp_path / profile, made)
+        for name in ("from-scratch", "filters"):
+            publish(name, profile, chosen, store, tmp_path / "results")
+    return str(tmp_path / "results")
+
+
+def filled_once(folder, records):
+    """:func:`filled`, where several experiments may bring the same record."""
+    return filled(folder, list({each.id: each for each in records}.values()))
+
+
+def test_the_scoreboard_has_a_column_for_each_profile_with_records(tmp_path):
+    results = study_at(tmp_path, laptop=(0, 1), gpu=(0, 1, 2))
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    claims = str(board.claims())
+    heads = re.findall(r'<th scope="col">(.*?)</th>', claims)
+    small = '<span class="mlp-small">{}</span>'.format
+    sides = [f"this study{small('gpu')}", f"this study{small('laptop')}", f"this execution{small('laptop')}"]
+    assert heads == ["claim", "the paper says", *sides]
+    row = re.search(r"C02</th>(.*?)</tr>", claims, flags=re.DOTALL)[1]
+    assert "(3 seeds)" in row and "(2 seeds)" in row and row.count("not run") == 1
+    assert "gpu, device of gpu" in row and "laptop, device of laptop" in row
+    missing = re.search(r"C22</th>(.*?)</tr>", claims, flags=re.DOTALL)[1]
+    assert missing.count("no records") == 2
+    chapters = {name: experiment(name) for name in EXPERIMENTS}
+    for name, module in chapters.items():
+        assert claims.count(f'href="{name}.html"') == len(module.CLAIMS)
+        assert all(html.escape(claim.criterion) in claims for claim in module.CLAIMS)
+
+
+def test_the_status_counts_what_runs_were_made_from(tmp_path):
+    results = study_at(tmp_path, laptop=(0,))
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    own = experiment("filters").runs(PROFILES["laptop"], (0,))
+    total = len(planning.with_upstream(own))
+    assert total > len(own) and f"{total} of {total}" in str(board.status())
+
+
+def test_the_status_tells_how_many_runs_published_ones_are_a_part_of(tmp_path):
+    results = study_at(tmp_path, gpu=(0, 1))
+    path = Path(results) / "gpu" / "from-scratch.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:5]) + "\n")
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    whole = len(set(s.id for s in experiment("filters").runs(PROFILES["gpu"], (0, 1))))
+    upstream = len((path.parent / "filters.upstream.jsonl").read_text().splitlines())
+    assert f"5 of {len(lines)}" in board.status()
+    assert f"{whole + upstream} of {whole + upstream}" in board.status()
+
+
+def test_the_sensitivity_table_has_every_verdict_at_every_confidence(tmp_path):
+    results = study_at(tmp_path, laptop=(0, 1, 2))
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    text = str(board.sensitivity())
+    rows = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', text, flags=re.DOTALL)
+    assert [re.sub("<.*?>|,.*", "", head) for head, _ in rows] == ["50 %", "80 %", "90 %", "95 %", "99 %"]
+    judged = sum(len(experiment(name).CLAIMS) for name in ("from-scratch", "filters"))
+    for _, cells in rows:
+        assert sum(map(int, re.findall(r"<td>(\d+)</td>", cells))) == judged
+    assert text.count("<table") == 1 and "this execution" not in text
+    nothing = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "none"))
+    assert "No records" in str(nothing.sensitivity())
+
+
+def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):
+    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    claims, status = str(board.claims()), str(board.status())
+    assert claims.count("not run<") == claims.count("not yet published<") > 0
+    assert status.count("not run") == status.count("not yet published") == len(EXPERIMENTS)
+    assert not (tmp_path / "runs").exists()
+    store = filled(tmp_path / "runs", made_by_hand("from-scratch", "laptop", (0,)))
+    claims, status = str(board.claims()), str(board.status())
+    found = {
+        name: [spec for spec in experiment(name).runs(PROFILES["laptop"], (0,)) if store.find(spec)]
+        for name in EXPERIMENTS
+    }
+    asked = [name for name in EXPERIMENTS if found[name]]
+    assert "from-scratch" in asked and "filters" not in asked
+    # Of filters, the trained networks are there, but nobody looked at their filters.
+    assert 'href="from-scratch.html"' in claims
+    judged = sum(len(experiment(name).CLAIMS) for name in asked)
+    assert claims.count("mlp-verdict") == judged
+    assert claims.count("not run<") == sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS) - judged
+    every = len(made_by_hand("from-scratch", "laptop", (0,)))
+    assert f"{every} of {every}" in status
+
+
+# --------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    "name, given, why",
+    [
+        ("from-scrath", {}, "unknown notebook 'from-scrath': choose one of architectures"),
+        ("filters", {"typo": 1}, "unknown parameter 'typo': choose from profile"),
+        ("filters", {"profile": "tiny"}, "unknown profile 'tiny'"),
+        ("filters", {"seeds": "-1"}, "must not be negative"),
+    ],
+)
+def test_execute_refuses_before_a_kernel_starts(name, given, why, tmp_path):
+    with pytest.raises(MlplibError, match=why):
+        execute.execute(name, given, tmp_path / "out.ipynb")
+    assert not list(tmp_path.iterdir())
+
+
+def test_execute_refuses_a_place_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MlplibError, match="cannot be written"):
+        execute.execute("scoreboard", {}, tmp_path / "file" / "out.ipynb")
+
+
+def test_execute_refuses_a_kernel_of_another_python(tmp_path, monkeypatch):
+    kernel = tmp_path / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    spec = {
+        "argv": ["/usr/bin/other-python", "-m", "ipykernel_launcher"],
+        "display_name": "x",
+        "language": "python",
+    }
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    with pytest.raises(MlplibError, match="runs /usr/bin/other-python, not this environment"):
+        execute.execute("scoreboard", {}, tmp_path / "out.ipynb")
+
+
+# --------------------------------------------------------------------------- the real thing
+
+
+def outputs(path: Path, kind: str) -> list:
+    cells = nbformat.read(path, as_version=4).cells
+    return [output for cell in cells for output in cell.get("outputs", ()) if output.output_type == kind]
+
+
+def snapshot(store: Path) -> dict[str, int]:
+    """Every file that runs left, with its time: what a second execution must not touch."""
+    return {str(path): path.stat().st_mtime_ns for path in store.rglob("*") if path.name != ".lock"}
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory) -> dict[str, Path]:
+    """Every notebook, executed once in profile smoke with one seed and a new run store, overviews first."""
+    folder = tmp_path_factory.mktemp("executed")
+    given = {"profile": "smoke", "seeds": "0", "runs_dir": str(folder / "runs"), "results_dir": str(folder)}
+    lines = []
+    for name in (*OVERVIEWS, *reversed(EXPERIMENTS)):
+        execute.execute(name, given, folder / f"{name}.ipynb", say=lines.append)
+    assert any(re.match(r"1 of \d+: ", line) for line in lines)
+    return {path.stem: path for path in folder.glob("*.ipynb")} | {"runs": folder / "runs"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_an_executed_notebook_is_whole_and_clean(name, executed):
+    cells = nbformat.read(executed[name], as_version=4).cells
+    assert outputs(executed[name], "error") == []
+    assert all(
+        cell.outputs for cell in cells if cell.cell_type == "code" and "parameters" not in str(cell.metadata)
+    )
+    printed = "".join(output.text for output in outputs(executed[name], "stream"))
+    assert not re.search(r"\d+ of \d+:", printed)  # progress leaves no trace
+    text = executed[name].read_text()
+    assert str(ROOT) not in text
+    assert "papermill" not in json.loads(text)["metadata"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_plain_papermill_finds_every_run_done(name, executed, tmp_path):
+    before = snapshot(executed["runs"])
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), "out.ipynb"]
+    command += ["-p", "profile", "smoke", "-p", "seeds", "0", "-p", "runs_dir", str(executed["runs"])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ", all of them done already" in (tmp_path / "out.ipynb").read_text()
+    assert snapshot(executed["runs"]) == before
+
+
+@pytest.mark.slow
+def test_plain_papermill_with_an_unknown_parameter_stops_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "from-scratch.ipynb"), "out.ipynb"]
+    command += ["-p", "profile", "smoke", "-p", "epoch", "5e-5", "-p", "runs_dir", str(tmp_path / "runs")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    (error,) = outputs(tmp_path / "out.ipynb", "error")
+    assert error.evalue == f"unknown parameter 'epoch': choose from {', '.join(Parameters.model_fields)}"
+    assert error.traceback == [f"MlplibError: {error.evalue}"]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_notebook_that_fails_is_kept_up_to_the_cell_that_failed(tmp_path):
+    (tmp_path / "laptop").mkdir()
+    (tmp_path / "laptop" / "from-scratch.jsonl").write_text("not a record\n")
+    given = {"results_dir": str(tmp_path), "profile": "smoke"}
+    with pytest.raises(
+        MlplibError, match=r"^notebook from-scratch stopped at cell 3: from-scratch.jsonl, line 1,"
+    ):
+        execute.execute("from-scratch", given, tmp_path / "out.ipynb")
+    (error,) = outputs(tmp_path / "out.ipynb", "error")
+    assert error.traceback == [f"MlplibError: {error.evalue}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["laptop", "out.ipynb"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "mlplib",
+        "notebook",
+        "from-scratch",
+        "--profile",
+        "smoke",
+        "--out",
+        "out.ipynb",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLPLIB_RUNS": str(tmp_path / "runs")}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if " of " in line:
+                break
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().strip().splitlines()
+        assert process.wait(timeout=60) == 130
+    assert (
+        said[-1] == "stopped in notebook from-scratch: start it again and it goes on from its last checkpoint"
+    )
+    assert list((tmp_path / "runs").glob("*/checkpoint.pt"))
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert children and not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TEACHING)
+def test_the_solutions_of_the_exercises_run(name, executed):
+    """After the cells of their notebook, as a student would type them, on the runs of ``executed``."""
+    space = {"display": lambda value: None}
+    given = dict(profile="smoke", seeds=[0], runs_dir=str(executed["runs"]), device="cpu")
+    parameters, *cells = code_cells(name)
+    exec(parameters.source, space)
+    space |= given
+    for source in [cell.source for cell in cells] + solutions(name):
+        exec(compile(source, f"<{name}>", "exec"), space)
+    assert solutions(name)
+
+
+def test_the_plan_of_a_chapter_names_runs_once(tmp_path):
+    chapter = open_chapter("filters", profile="smoke", runs_dir=str(tmp_path), results_dir=str(tmp_path))
+    plan = planning.plan(chapter.specs, chapter.store, chapter.session.device)
+    assert f"{len(plan.runs)}, 0 of them done already; the rest will take about" in str(chapter.banner())

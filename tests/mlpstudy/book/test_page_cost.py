@@ -1,0 +1,378 @@
+"""What the study cost: sums, energy and sharing, on records made by hand."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+from small_runs import record, small
+from typer.testing import CliRunner
+
+from mlplib.planning import training_flops, with_upstream
+from mlplib.sharing import sharing, users
+from mlplib.specs import FilterSpec
+from mlplib.store import RunStore
+from mlpstudy.book.page_cost import (
+    POWER,
+    arithmetic,
+    cost,
+    energy,
+    left,
+    open_compute,
+    power,
+    training_rate,
+    watt_hours,
+)
+from mlpstudy.book.tables import duration
+from mlpstudy.cli import app
+from mlpstudy.evidence.published import expected, published
+from mlpstudy.evidence.publishing import publish
+from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.profiles import PROFILES
+
+
+def made(spec=None, seconds=3600.0, device="NVIDIA H200", macs=10**12, threads=16, **environment):
+    """A record with a cost."""
+    return dataclasses.replace(
+        record(spec or small()),
+        compute={"seconds": seconds, "training_macs": macs} if seconds else {},
+        environment={
+            "device": device,
+            "cpu_threads": threads,
+            "python": "3.11",
+            "torch": "2.9",
+            **environment,
+        },
+    )
+
+
+# --------------------------------------------------------------------------- energy
+
+
+@pytest.mark.parametrize(
+    "device, watts",
+    [
+        ("NVIDIA H200", 700),
+        ("NVIDIA H100 PCIe", 350),
+        ("NVIDIA H100 80GB HBM3", 700),
+        ("NVIDIA RTX A5000", 230),
+        ("Tesla T4", 70),
+        ("AMD EPYC (2 threads)", 360 / 96),
+        ("AMD EPYC 9654 96-Core Processor (2 threads)", 360 / 96),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GeForce GTX 970", None),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz (2 threads)", None),
+        ("", None),
+    ],
+)
+def test_the_power_of_a_device_is_assumed_or_unknown(device, watts):
+    found = power(made(device=device))
+    assert (found.watts if found else None) == watts
+
+
+def test_every_assumption_has_its_source():
+    for each in POWER:
+        assert each.watts > 0 and each.each in ("GPU", "thread") and each.source
+        assert each.url.startswith("https://"), each.device
+    starts = [each.device for each in POWER]
+    assert not [a for i, a in enumerate(starts) for b in starts[:i] if a.startswith(b)], "never reached"
+
+
+def test_energy_is_power_times_time_and_threads_of_a_cpu():
+    assert energy(made(seconds=1800)) == pytest.approx(350)
+    assert energy(made(device="AMD EPYC (4 threads)", threads=4)) == pytest.approx(15)
+    assert energy(made(device="a test")) is None
+    assert energy(made(seconds=None)) == 0
+
+
+def test_costs_add_up_and_an_unknown_device_is_not_estimated():
+    total = cost([made(), made(seconds=1800, macs=10**11)])
+    assert (total.runs, total.seconds, total.macs) == (2, 5400, 1.1e12)
+    assert total.flops == 2.2e12 and total.watt_hours == pytest.approx(1050)
+    assert cost([made(), made(device="a test")]).watt_hours is None
+    assert cost([made(), made(device="a test", seconds=None)]).watt_hours == pytest.approx(700)
+    empty = cost([])
+    assert (empty.runs, empty.seconds, empty.flops, empty.watt_hours) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "value, text", [(0, "–"), (1.25e15, "1.2 × 10^15"), (9.97e14, "1.0 × 10^15"), (3, "3.0 × 10^0")]
+)
+def test_arithmetic_is_readable(value, text):
+    assert re.sub("<sup>(.*?)</sup>|<.*?>", lambda m: f"^{m[1]}" if m[1] else "", arithmetic(value)) == text
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (None, "not estimated"),
+        (0.0, "–"),
+        (0.61, "0.61 Wh"),
+        (21.4, "21 Wh"),
+        (999.4, "999 Wh"),
+        (2345, "2.3 kWh"),
+    ],
+)
+def test_energies_are_readable(value, text):
+    assert watt_hours(value) == text
+
+
+# --------------------------------------------------------------------------- sharing
+
+
+def test_users_are_counted_once_each():
+    found = users({"a": ["x", "y", "x"], "b": ["y", "z"], "c": ["y"]})
+    assert found == {"x": ("a",), "y": ("a", "b", "c"), "z": ("b",)}
+
+
+def test_sharing_saves_every_further_training():
+    found = sharing({"a": ["x", "y"], "b": ["y", "z"], "c": ["y", "z"]}, {"x": 1.0, "y": 10.0, "z": 100.0})
+    assert (found.different, found.shared, found.saved) == (3, 2, 120.0)
+    assert found.groups == {("a", "b", "c"): (1, 20.0), ("b", "c"): (1, 100.0)}
+    assert sharing({}, {}) == sharing({"a": []}, {})
+
+
+# --------------------------------------------------------------------------- the page
+
+
+def fill(store, name, profile="laptop", seeds=(0,), **more):
+    """Every run of an experiment and what it needs, an hour each."""
+    for spec in with_upstream(experiment(name).runs(PROFILES[profile], seeds)).values():
+        if store.find(spec) is None:
+            store.folder(spec).mkdir(parents=True)
+            store.write(made(spec, **more))
+
+
+def there(store):
+    """Experiment to the ids of its runs in a store, and of those that they are made from."""
+    needed = {n: with_upstream(experiment(n).runs(PROFILES["laptop"], (0,))) for n in EXPERIMENTS}
+    found = {n: [id for id, spec in specs.items() if store.find(spec)] for n, specs in needed.items()}
+    return {name: ids for name, ids in found.items() if ids}
+
+
+def page(tmp_path, **given):
+    return open_compute(
+        runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"), device="cpu", **given
+    )
+
+
+def rows_of(text):
+    """Every row of the tables in ``text``: its cells without tags."""
+    found = re.findall(r"<tr>(.*?)</tr>", text, flags=re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in found]
+    return [[re.sub("<.*?>", "", cell).strip() for cell in row] for row in cells]
+
+
+def test_without_any_record_the_page_says_so(tmp_path):
+    for profile in PROFILES:
+        empty = page(tmp_path, profile=profile)
+        for text in (empty.chapters(), empty.kinds(), empty.shared()):
+            assert "nothing is published or finished" in text
+        assert "700 W a GPU" in empty.power() and profile in empty.banner()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_chapters_count_what_their_runs_were_made_from_and_the_sum_counts_it_once(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    for name in ("from-scratch", "filters"):
+        fill(store, name)
+    specs = {name: set(ids) for name, ids in there(store).items()}
+    rows = {row[-8]: row[-7:] for row in rows_of(str(page(tmp_path).chapters())) if len(row) >= 8}
+    together = len(specs["from-scratch"] | specs["filters"])
+    for title, number in (
+        (experiment("from-scratch").TITLE, len(specs["from-scratch"])),
+        (experiment("filters").TITLE, len(specs["filters"])),
+        ("all, shared runs counted once", together),
+    ):
+        assert rows[title][:2] == [str(number), duration(3600 * number)], title
+        assert rows[title][-2:] == ["NVIDIA H200", "Python 3.11, torch 2.9"]
+    assert together < len(specs["from-scratch"]) + len(specs["filters"])
+    assert rows["all, shared runs counted once"][4] == watt_hours(700 * together)
+
+
+def test_kinds_count_every_run_once(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    for name in ("from-scratch", "filters"):
+        fill(store, name)
+    runs = {
+        id: r
+        for n in ("from-scratch", "filters")
+        for id, r in with_upstream(experiment(n).runs(PROFILES["laptop"], (0,))).items()
+    }
+    looks = sum(isinstance(spec, FilterSpec) for spec in runs.values())
+    rows = {row[-8]: row[-7] for row in rows_of(str(page(tmp_path).kinds())) if len(row) >= 8}
+    assert rows["looks at filters"] == str(looks)
+    assert rows["training from a random start"] == str(len(runs) - looks)
+
+
+def test_the_study_and_this_execution_stand_side_by_side(tmp_path):
+    gpu = RunStore(tmp_path / "gpu")
+    fill(gpu, "filters", "gpu", (0, 1), device="a device nobody knows")
+    publish("filters", "gpu", (0, 1), gpu, tmp_path / "results")
+    fill(RunStore(tmp_path / "runs"), "from-scratch")
+    text = str(page(tmp_path).chapters())
+    assert "this study, gpu" in text and "this execution, laptop" in text and "this study, laptop" not in text
+    assert "not estimated" in text and "NVIDIA H200" in text
+    shared = rows_of(str(page(tmp_path).shared()))
+    needed = len(with_upstream(experiment("filters").runs(PROFILES["gpu"], (0, 1))))
+    assert ["this study, gpu", str(needed), str(needed), "0", "0 s"] in shared
+
+
+def test_the_page_shows_what_sharing_saved(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    for name in ("from-scratch", "filters"):
+        fill(store, name)
+    ids = {name: set(found) for name, found in there(store).items()}
+    expected = sharing(ids, dict.fromkeys(set().union(*ids.values()), 3600.0))
+    assert expected.shared > 0 and set(ids) >= {"from-scratch", "filters"}
+    rows = rows_of(str(page(tmp_path).shared()))
+    numbers = (expected.different, sum(map(len, ids.values())), expected.shared)
+    side = "this execution, laptop"
+    assert [side, *map(str, numbers), duration(expected.saved)] in rows
+    for names, (number, saved) in expected.groups.items():
+        titles = ", ".join(experiment(name).TITLE for name in names)
+        assert any(row[-3:] == [titles, str(number), duration(saved)] for row in rows), names
+
+
+# --------------------------------------------------------------------------- what is still to come
+
+
+def coming(tmp_path):
+    """The rows of the table by chapter, and the page's line below it."""
+    text = str(page(tmp_path).still_to_come())
+    return {row[0]: row[1:] for row in rows_of(text)}, re.sub("<.*?>", "", text.rpartition("</table>")[2])
+
+
+def of_gpu(name):
+    chosen = PROFILES["gpu"]
+    return with_upstream(expected(name, chosen, chosen.seeds)).values()
+
+
+def test_what_is_left_is_counted_once_by_settings():
+    specs = [small(seed=seed) for seed in (0, 1, 1, 2)]
+    found = left(specs, {small(seed=1), small(seed=9)})
+    assert (found.published, found.runs) == (1, 3)
+    assert found.flops == pytest.approx(2 * training_flops(small()))
+    assert left([], set()) == left([], {small()})
+
+
+def test_the_rate_is_that_of_all_runs_that_trained_together():
+    records = [made(seconds=10, macs=100), made(seconds=None), made(FilterSpec(small(), at="final"), macs=0)]
+    assert training_rate(records) == 20.0
+    assert training_rate([*records, made(seconds=30, macs=1100)]) == 2 * 1200 / 40
+    assert training_rate(records[1:]) is None
+
+
+def test_without_large_runs_the_operations_are_told_and_no_time(tmp_path):
+    fill(RunStore(tmp_path / "runs"), "from-scratch")  # own runs of another profile change nothing
+    rows, line = coming(tmp_path)
+    flops = sum(training_flops(spec) for spec in dict.fromkeys(of_gpu("label-smoothing")))
+    shown = re.sub("<.*?>", "", arithmetic(flops))
+    number = len(of_gpu("label-smoothing"))
+    assert rows[experiment("label-smoothing").TITLE] == [f"0 of {number} runs", shown, "no rate yet"]
+    assert rows[experiment("efficiency").TITLE][1:] == ["–", "–"], "timings train nothing"
+    assert list(rows)[1:] == [*(experiment(n).TITLE for n in EXPERIMENTS), "all, shared runs counted once"]
+    assert "Nothing of it is published yet" in line
+
+
+def test_what_is_published_is_counted_in_every_chapter_that_needs_it_and_gives_the_rate(tmp_path):
+    gpu = RunStore(tmp_path / "gpu")
+    fill(gpu, "label-smoothing", "gpu", (0,), seconds=10.0, macs=10**15)
+    publish("label-smoothing", "gpu", (0,), gpu, tmp_path / "results")
+    there = {record.spec for record in published("label-smoothing", tmp_path / "results").records}
+    rows, line = coming(tmp_path)
+    for name in ("label-smoothing", "normalization", "filters"):
+        specs = of_gpu(name)
+        missing = [spec for spec in specs if spec not in there]
+        seconds = sum(map(training_flops, missing)) / 2e14
+        found = rows[experiment(name).TITLE]
+        assert found[0] == f"{len(specs) - len(missing)} of {len(specs)} runs"
+        assert found[-1] == duration(seconds), name
+    assert rows[experiment("label-smoothing").TITLE][0].startswith("6 of 18")
+    assert rows["all, shared runs counted once"][0].startswith("6 of ")
+    assert "at the 2.0 × 1014 FLOPs a second" in line and "NVIDIA H200" in line
+
+
+def test_what_is_still_to_come_needs_no_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "no data"))
+    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "no data"))
+    assert "Still to come" in page(tmp_path).still_to_come()
+    assert not list(tmp_path.iterdir())
+
+
+# --------------------------------------------------------------------------- mlplib plan
+
+
+def plan(*words):
+    done = CliRunner().invoke(app, ["plan", *words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_plans_need_no_data_and_count_shared_runs_once(profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "no data"))
+    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "no data"))
+    found = json.loads(
+        plan("--profile", profile, "--json", "--runs", str(tmp_path / "runs"), "--device", "cpu")
+    )
+    needed = {
+        name: with_upstream(experiment(name).runs(PROFILES[profile], PROFILES[profile].seeds))
+        for name in EXPERIMENTS
+    }
+    assert found["profile"] == profile and list(found["experiments"]) == list(EXPERIMENTS)
+    every = {id: spec for specs in needed.values() for id, spec in specs.items()}
+    assert {run["id"] for run in found["runs"]} == set(every) and len(found["runs"]) == len(every)
+    for run in found["runs"]:
+        assert run["experiments"] == [name for name in EXPERIMENTS if run["id"] in needed[name]]
+        assert run["missing"] and run["training_flops"] == training_flops(every[run["id"]])
+    for name, sums in found["experiments"].items():
+        assert (sums["runs"], sums["done"]) == (len(needed[name]), 0)
+        assert sums["shared"] == sum(
+            len(r["experiments"]) > 1 for r in found["runs"] if name in r["experiments"]
+        )
+    total = found["all"]
+    assert total["runs"] == len(every) < sum(map(len, needed.values()))
+    assert total["training_flops"] == pytest.approx(sum(run["training_flops"] for run in found["runs"]))
+    assert (
+        0 < total["estimated_seconds"] <= sum(s["estimated_seconds"] for s in found["experiments"].values())
+    )
+    assert not (tmp_path / "no data").exists() and not (tmp_path / "runs").exists()
+
+
+def test_the_plan_says_what_is_shared_and_what_is_done(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    fill(store, "from-scratch", "smoke", PROFILES["smoke"].seeds)
+    words = ("from-scratch", "filters", "--profile", "smoke", "--device", "cpu", "--runs", str(store.root))
+    text, found = plan(*words), json.loads(plan(*words, "--json"))
+    both = sum(len(run["experiments"]) > 1 for run in found["runs"])
+    alone = sum(sums["runs"] for sums in found["experiments"].values())
+    assert both > 0 and alone == found["all"]["runs"] + both
+    assert f"{found['all']['runs']} different runs, {both} of them needed by several experiments" in text
+    assert f"if none were shared, it would be {alone}." in text
+    assert found["experiments"]["from-scratch"]["done"] == found["experiments"]["from-scratch"]["runs"]
+    assert found["all"]["done"] == sum(not run["missing"] for run in found["runs"])
+
+
+# --------------------------------------------------------------------------- mlplib results publish
+
+
+def publish_all(store, results, *words):
+    return CliRunner().invoke(
+        app, ["results", "publish", *words, "--profile", "laptop", "--seeds", "0", "--runs", str(store.root),
+              "--results", str(results)],
+    )  # fmt: skip
+
+
+def test_publishing_everything_goes_on_past_what_is_not_finished(tmp_path):
+    store, results = RunStore(tmp_path / "runs"), tmp_path / "results"
+    fill(store, "from-scratch")
+    fill(store, "filters")
+    done = publish_all(store, results)
+    written = sorted(path.name for path in (results / "laptop").glob("*.jsonl"))
+    assert written == ["filters.jsonl", "filters.upstream.jsonl", "from-scratch.jsonl"]
+    others = [name for name in EXPERIMENTS if name not in ("from-scratch", "filters")]
+    assert done.exit_code != 0 and f"{len(others)} of {len(EXPERIMENTS)} experiments" in str(done.exception)
+    assert str(done.exception).endswith(", ".join(others))
+    assert publish_all(store, results, "filters", "from-scratch").exit_code == 0
+    assert "are not finished" in str(publish_all(store, results, others[0]).exception)

@@ -1,0 +1,252 @@
+"""The chapter on speed shows what files and this execution measured, and nothing else."""
+
+import html
+import json
+import re
+
+import matplotlib
+import pandas as pd
+import pytest
+import torch
+
+from mlplib.errors import MlplibError
+from mlplib.progress import quiet
+from mlpstudy.bench import accuracy, derived, live, show, speed, tried
+from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, Case
+from mlpstudy.bench.targets import TARGETS, bounds, judge
+from mlpstudy.book import page_speed
+from mlpstudy.book.page_speed import open_how_fast
+from mlpstudy.plots import look
+from mlpstudy.plots import speed as draw
+from mlpstudy.profiles import PROFILES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """A published file's content, of a tiny network."""
+    return speed.measure(
+        cases=[Case("B-1/Wi-16", "shapes-16", 128)],
+        device=CPU,
+        rounds=2,
+        progress=quiet,
+        command="mlplib bench --a-test",
+        parts=("steps", "layers", "tried"),
+        turn_seconds=0.005,
+        layer_sizes={"widths": [16, 64], "batches": [1, 32]},
+        brief=True,
+    )
+
+
+@pytest.fixture
+def results(measured, tmp_path):
+    """A folder of results with that file."""
+    (tmp_path / "results" / "bench").mkdir(parents=True)
+    (tmp_path / "results" / "bench" / "a-cpu.json").write_text(json.dumps(measured))
+    return tmp_path / "results"
+
+
+def opened(results, tmp_path, **changes):
+    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(results))
+    return open_how_fast(**(dict(profile="smoke", seeds=[0], device="cpu") | folders | changes))
+
+
+def everything(page) -> dict[str, str]:
+    calls = "banner steps parts loaders roofline targets tried precision runs provenance".split()
+    return {call: str(getattr(page, call)()) for call in calls}
+
+
+def test_a_page_shows_every_row_of_a_published_file(results, tmp_path, measured):
+    parts = everything(opened(results, tmp_path))
+    for row in speed.rows_of(measured, "B-1/Wi-16, shapes-16, batch 128").values():
+        cell = re.search(
+            rf'<th scope="row">{re.escape(html.escape(row["name"]))}</th>\s*<td>(.*?)</td>', parts["steps"]
+        )
+        assert cell[1].startswith(show.digits(1e3 * sorted(row["seconds"])[0])[:1]) or "[" in cell[1]
+    for trial in tried.TRIALS:
+        assert html.escape(trial.name) in parts["tried"] and html.escape(trial.hope) in parts["tried"]
+    assert "mlplib bench --a-test" in parts["provenance"] and torch.__version__ in parts["provenance"]
+    assert "a-cpu.json" in parts["banner"]
+    assert parts["parts"].count("<img ") == parts["roofline"].count("<img ") == 1
+    assert "matrix products" in re.search(r'alt="(.*?)"', parts["parts"])[1]
+    assert "this execution" not in "".join(parts.values()).replace("this execution, smoke", "")
+
+
+def test_every_target_is_there_with_its_reason_and_verdict(results, tmp_path, measured):
+    text = str(opened(results, tmp_path).targets())
+    for target in TARGETS:
+        assert html.escape(target.sentence) in text and html.escape(target.reason) in text
+        assert html.escape(bounds(target)) in text
+    judged = [row for row in measured["targets"] if row["verdict"] != "not measured"]
+    assert text.count("mlp-verdict") == len(TARGETS)
+    assert f"of {len(judged)} measured" in text
+
+
+@pytest.mark.parametrize(
+    "verdict, look", [("met", "reproduced"), ("not met", "not"), ("not measured", "untested")]
+)
+def test_a_verdict_has_its_word_and_its_look(verdict, look):
+    row = {"verdict": verdict, "why": "no CUDA GPU"}
+    if verdict != "not measured":
+        row = {"verdict": verdict, "value": 0.853, "q25": 0.8, "q75": 0.9, "unit": "times"}
+    text = page_speed._verdict(row)
+    assert f'class="mlp-verdict {look}">{verdict}<' in text
+    assert ("no CUDA GPU" if "why" in row else "0.85 times") in text
+
+
+def test_without_a_published_file_the_page_says_how_to_make_one(tmp_path):
+    parts = everything(opened(tmp_path / "none", tmp_path))
+    for call in ("steps", "loaders", "tried", "provenance"):
+        assert page_speed.COMMAND.replace("<", "&lt;").replace(">", "&gt;") in parts[call]
+    assert "no published file" in parts["banner"] and "no published file" in parts["targets"]
+    assert "No training runs" in parts["runs"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format": 99, "what": "speed"}'])
+def test_a_file_that_is_none_of_ours_is_named(content, results, tmp_path):
+    (results / "bench" / "other.json").write_text(content)
+    with pytest.raises(MlplibError, match=r"^other.json is no file of this bench: make it again"):
+        opened(results, tmp_path)
+
+
+def test_accuracy_is_shown_with_its_differences_and_is_no_measurement_of_speed(results, tmp_path):
+    page = opened(results, tmp_path)
+    assert "mlplib bench accuracy --json" in str(page.precision())
+    found = accuracy.measure(
+        case=Case("B-1/Wi-16", "shapes-16", 128),
+        device=CPU,
+        seeds=(0, 1),
+        epochs=2,
+        progress=quiet,
+        command="mlplib bench accuracy --a-test",
+    )
+    (results / "bench" / "accuracy.json").write_text(json.dumps(found))
+    page = opened(results, tmp_path)
+    text = str(page.precision())
+    for run in found["runs"]:
+        assert f"with{'' if run['da'] else 'out'} DA, {run['precision']}" in text
+    (bf16, da) = found["differences"]
+    assert f"{bf16['points']:+.2f}" in text and f"{da['points']:+.2f}" in text and "n = 2" in text
+    assert list(page.files) == ["a-cpu"] and "--a-test" in str(page.provenance())
+
+
+def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):
+    page = opened(results, tmp_path, seeds=[3, 4])
+    text = str(page.measure())
+    case = live.case_of(PROFILES["smoke"], CPU)
+    assert case.name in text and "this execution" in text
+    rows = speed.rows_of(page.live, case.name)
+    assert len(rows["step"]["seconds"]) == 2 * live.ROUNDS["smoke"] == page.live["rounds"]
+    assert derived.numbers(page.live["rows"], page.live["cases"]) == page.live["derived"]
+    parts = everything(page)
+    assert parts["tried"].count("times<") == 2 * len(tried.TRIALS)
+    assert "this execution" in parts["provenance"] and "--profile smoke" in parts["provenance"]
+    assert set(page.layers()["source"]) == {"a-cpu", "this execution"}
+
+
+def test_the_parts_of_a_step_add_up_to_the_step():
+    rows = {
+        id: {"seconds": [seconds]}
+        for id, seconds in {
+            "products": 5.0,
+            "optimizer": 1.0,
+            "step": 8.0,
+            "end-to-end-no-da": 9.0,
+            "end-to-end": 9.5,
+        }.items()
+    }
+    found = derived.step_parts(rows)
+    assert list(found) == list(derived.PARTS) == list(draw.PARTS)
+    assert list(found.values()) == [5.0, 2.0, 1.0, 1.0, 0.5] and sum(found.values()) == 9.5
+    faster = rows | {"end-to-end": {"seconds": [7.9]}}
+    assert derived.step_parts(faster)["augmentation"] == 0
+    assert derived.step_parts(rows | {"products": {"why": "convolutions"}}) == {}
+
+
+def test_profiles_time_what_their_machines_can():
+    assert live.case_of(PROFILES["laptop"], CPU) == CPU_CASES[1]
+    assert live.case_of(PROFILES["gpu"], torch.device("cuda")) == GPU_CASES[1]
+    assert live.case_of(PROFILES["paper"], CPU) == CPU_CASES[1]
+
+
+def test_training_runs_are_those_that_trained(tmp_path):
+    """Of the study's published records: every training run once."""
+    page = opened(page_speed.results_folder(None), tmp_path)
+    runs = list(page._training_runs())
+    assert len(runs) > 50 and len({(side, record.id) for side, record in runs}) == len(runs)
+    assert all(record.spec.kind == "train" for _, record in runs)
+    text = str(page.runs())
+    counts = [int(n) for n in re.findall(r"</th>\s*<td>[^<]*</td>\s*<td>([\d,]+)</td>", text)]
+    assert sum(counts) == len(runs)
+
+
+def test_published_files_say_what_follows_from_their_rows():
+    """Nobody edited them: their numbers and verdicts come out again."""
+    files = page_speed.read_files(page_speed.results_folder(None) / page_speed.FOLDER)
+    assert files
+    for name, found in files.items():
+        if found["what"] == "accuracy":
+            assert found["differences"] == accuracy.differences(found["runs"], found["machine"]["precision"])
+            assert found["command"].startswith("mlplib bench accuracy ")
+            continue
+        again = {(d["group"], d["id"]): d for d in derived.numbers(found["rows"], found["cases"])}
+        for number in found["derived"]:
+            assert again[number["group"], number["id"]] == number
+        verdicts = {target.id: judge(target, found) for target in TARGETS}
+        assert all(verdicts[row["id"]] == row for row in found["targets"])
+        some = r"--parts [\w,-]+ --rounds \d+ " if found["machine"]["device_type"] == "cuda" else ""
+        assert re.fullmatch(rf"mlplib bench {some}--json results/bench/{name}\.json", found["command"])
+
+
+# --------------------------------------------------------------------------- figures
+
+
+def steps():
+    parts = {"matrix products": 6.0, "elementwise and the rest": 2.0, "optimizer": 1.0, "augmentation": 1.0}
+    return pd.DataFrame(
+        dict(what=what, part=part, milliseconds=scale * value)
+        for what, scale in (("B-6/Wi-512,\na-cpu", 10), ("B-6/Wi-256,\na-cpu", 1))
+        for part, value in parts.items()
+    )
+
+
+def points():
+    return pd.DataFrame(
+        dict(
+            source=source,
+            width=width,
+            batch=batch,
+            flops_per_byte=float(batch),
+            flops_per_second=width * batch * 1e6,
+            peak_flops_per_second=1e11,
+            bytes_per_second=1e10,
+        )
+        for source in ("a-cpu", "a-gpu")
+        for width in (64, 128)
+        for batch in (1, 8, 64)
+    )
+
+
+def test_the_bars_are_shares_with_the_whole_beside_them():
+    (axes,) = draw.step_parts(steps()).axes
+    ends = sorted(bar.get_x() + bar.get_width() for bar in axes.patches)
+    assert ends[-2:] == pytest.approx([100, 100]) and len(axes.patches) == 8
+    assert [text.get_text() for text in axes.texts] == ["100 ms", "10 ms"]
+
+
+def test_layers_lie_where_they_were_measured_under_the_roof_of_their_device():
+    figure = draw.layer_roofline(points())
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["a-cpu", "a-gpu"]
+    roof, first, second = figure.axes[0].lines
+    assert max(roof.get_ydata()) == 1e11
+    assert list(first.get_ydata()) == [64e6, 512e6, 4096e6] and list(second.get_xdata()) == [1, 8, 64]
+
+
+def test_figures_without_data_say_so_and_leave_the_readers_matplotlib_alone():
+    before = dict(matplotlib.rcParams)
+    for figure, frame in ((draw.step_parts, steps()), (draw.layer_roofline, points())):
+        assert "nothing to draw" in figure(frame[:0]).axes[0].texts[0].get_text()
+        width, _ = figure(frame).get_size_inches()
+        assert width == look.WIDTH
+    assert dict(matplotlib.rcParams) == before

@@ -1,0 +1,122 @@
+"""A notebook's parameters: what is accepted, and one line for everything else."""
+
+import pytest
+
+from mlplib.errors import MlplibError
+from mlpstudy.book.parameters import (
+    CheckpointParameters,
+    Parameters,
+    names_set_by,
+    of_notebook,
+    parse,
+    refuse_unknown,
+)
+from mlpstudy.experiments import EXPERIMENTS
+from mlpstudy.profiles import parse_seeds
+
+
+def test_nothing_given_is_the_laptop_profile_with_its_own_seeds():
+    assert parse({}) == Parameters(
+        profile="laptop", seeds=None, runs_dir=None, results_dir=None, device="auto"
+    )
+
+
+@pytest.mark.parametrize(
+    "given, seeds",
+    [
+        ("0,1,2", (0, 1, 2)),
+        (" 4, 2 ", (4, 2)),
+        ("[0, 1]", (0, 1)),
+        ("3", (3,)),
+        (3, (3,)),
+        ([7], (7,)),
+        ((1, 0), (1, 0)),
+    ],
+)
+def test_seeds_as_papermill_the_command_line_and_people_write_them(given, seeds):
+    assert parse_seeds(given) == seeds == parse({"seeds": given}).seeds
+
+
+@pytest.mark.parametrize(
+    "given, why",
+    [
+        ({"typo": 1}, "unknown parameter 'typo'.*profile, seeds, runs_dir, results_dir, device"),
+        ({"Profile": "smoke"}, "unknown parameter 'Profile'"),
+        ({"profile": "huge"}, "unknown profile 'huge'.*smoke, laptop, gpu, paper"),
+        ({"profile": None}, "profile must be a name.*None"),
+        ({"profile": 3}, "profile must be a name.*3"),
+        ({"seeds": "5e-5"}, "seeds must be a list.*5e-5"),
+        ({"seeds": 0.5}, "seeds must be a list.*0.5"),
+        ({"seeds": True}, "seeds must be a list"),
+        ({"seeds": []}, "seeds must be a list"),
+        ({"seeds": ""}, "seeds must be a list"),
+        ({"seeds": [0, "1"]}, "seeds must be a list"),
+        ({"seeds": {0: 1}}, "seeds must be a list"),
+        ({"seeds": "0,-1"}, "not be negative, but -1 is"),
+        ({"seeds": [2, 1, 2]}, "seed 2 is given twice"),
+        ({"runs_dir": 5}, "runs_dir must be the path of a folder, not 5"),
+        ({"results_dir": " "}, "name folders"),
+        ({"device": "tpu"}, "unknown device 'tpu'|'tpu' is not"),
+        ({"device": 0}, "device must be auto, cpu"),
+    ],
+)
+def test_anything_else_is_refused_in_one_line(given, why):
+    with pytest.raises(MlplibError, match=why) as refusal:
+        parse(given)
+    assert "\n" not in str(refusal.value)
+
+
+def test_two_notebooks_take_official_checkpoints_and_no_other():
+    every = (*EXPERIMENTS, "scoreboard", "compute", "how-fast")
+    taking = [name for name in every if of_notebook(name) is not Parameters]
+    assert taking == ["transfer", "linear-probes"]
+    assert {of_notebook(name) for name in taking} == {CheckpointParameters}
+    assert list(CheckpointParameters.model_fields) == [*Parameters.model_fields, "official_checkpoints"]
+    given = {"official_checkpoints": "folder", "profile": "smoke"}
+    assert parse(given, CheckpointParameters).official_checkpoints == "folder"
+    assert parse({}, CheckpointParameters).official_checkpoints is None
+
+
+@pytest.mark.parametrize(
+    "given, why",
+    [
+        ({"official_checkpoints": " "}, "official_checkpoints names a folder: leave it out to go without"),
+        ({"official_checkpoints": 3}, "official_checkpoints must be the path of a folder, not 3"),
+        (
+            {"official_checkpoint": "x"},
+            "unknown parameter 'official_checkpoint': choose from profile.*device, off",
+        ),
+        ({"profile": "huge", "official_checkpoints": "x"}, "unknown profile 'huge'"),
+    ],
+)
+def test_a_wrong_folder_of_checkpoints_is_refused_in_one_line(given, why):
+    with pytest.raises(MlplibError, match=why) as refusal:
+        parse(given, CheckpointParameters)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_folder_is_refused_where_it_would_be_ignored():
+    why = "^official_checkpoints is for the notebooks transfer and linear-probes: leave it out here$"
+    for refuse in (
+        lambda: parse({"official_checkpoints": "x"}),
+        lambda: refuse_unknown(["official_checkpoints"]),
+    ):
+        with pytest.raises(MlplibError, match=why):
+            refuse()
+
+
+def test_names_are_read_from_parameter_cells_only():
+    own = 'profile = "laptop"  # how much\nseeds = None\n'
+    injected = '# Parameters\nprofile = "smoke"\ntypo = 5e-05\nrate = float("nan")\n'
+    others = [
+        "",
+        "%matplotlib inline",
+        "import os",
+        "n = 3",
+        "profile = best()",
+        "profile = 'x'\nprint(profile)",
+    ]
+    assert names_set_by([own]) == ["profile", "seeds"]
+    assert names_set_by([injected]) == ["profile", "typo", "rate"]
+    assert names_set_by(others) == []
+    assert names_set_by(["typo = 1\nprofile = 'smoke'"]) == ["typo", "profile"]

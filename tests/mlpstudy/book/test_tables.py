@@ -1,0 +1,76 @@
+"""Settings in words: every kind of run says what was done, and differences are visible."""
+
+import dataclasses
+
+import pytest
+from small_runs import record, small
+
+from mlplib.specs import (
+    CheckpointSpec,
+    DataSpec,
+    EvaluateSpec,
+    FilterSpec,
+    FineTuneSpec,
+    ModelSpec,
+    OptimizerSpec,
+    ProbeSpec,
+)
+from mlpstudy.book.tables import FACTS, NO_FACT, facts, parts, runs_table
+
+UPSTREAM = small(data=DataSpec("shapes-16-upstream"), keep_at=(2,))
+ON = DataSpec("shapes-16-downstream")
+TUNED = FineTuneSpec(UPSTREAM, ON, epochs=4, batch_size=8)
+
+
+def test_a_run_is_told_with_the_runs_it_names():
+    evaluated = EvaluateSpec(TUNED)
+    assert parts(evaluated) == [evaluated, TUNED, UPSTREAM]
+    assert parts(ProbeSpec(ON, None)) == [ProbeSpec(ON, None)]
+
+
+def test_facts_are_those_of_the_kinds_that_are_there():
+    found = facts([EvaluateSpec(TUNED), dataclasses.replace(UPSTREAM, seed=7)])
+    assert found["epochs"] == "3" and found["fine-tuning: epochs"] == "4"
+    assert found["seeds"] == "0; 7"
+    assert found["data"] == "6 drawn shapes" and found["fine-tuning: data"] == "4 drawn shapes"
+    assert found["evaluation: random views"] == "100"
+    assert {found[name] for name in FACTS[ProbeSpec]} == {NO_FACT}
+    assert set(facts([])) == set(found) and set(facts([]).values()) == {NO_FACT}
+
+
+@pytest.mark.parametrize(
+    "changed, name, text",
+    [
+        (
+            dict(model=ModelSpec.parse("B-1/Wi-16", norm="batch", skip=False)),
+            "model",
+            "norm batch, skip False",
+        ),
+        (dict(data=DataSpec("shapes-16", resolution=32)), "data", "drawn shapes at 32 x 32"),
+        (dict(data=DataSpec("shapes-16", held_out=500)), "tested on", "500 held out"),
+        (dict(optimizer=OptimizerSpec(lr=1e-3, schedule="cosine")), "learning rate", "0.001, cosine"),
+        (dict(optimizer=OptimizerSpec(clip=1.0)), "gradient clipping", "1.0"),
+    ],
+)
+def test_a_changed_setting_is_told(changed, name, text):
+    assert text in facts([small(**changed)])[name]
+    assert facts([small()])[name] != facts([small(**changed)])[name]
+
+
+def test_every_run_of_a_table_says_what_it_read():
+    specs = [
+        UPSTREAM,
+        TUNED,
+        EvaluateSpec(TUNED),
+        FilterSpec(UPSTREAM),
+        ProbeSpec(ON, UPSTREAM, epoch=2),
+        ProbeSpec(ON, None, method="ridge"),
+        CheckpointSpec("official", "0" * 64),
+    ]
+    made = {"device": "a test", "precision": "fp32", "torch": "2"}
+    records = [dataclasses.replace(record(spec), environment=made) for spec in specs]
+    shown = runs_table("This execution", records)
+    for spec in specs:
+        assert shown.count(f"{spec.id}</code>") == 1
+    assert f"of {UPSTREAM.id} after epoch 2" in shown and f"of {TUNED.id}" in shown
+    assert "of the pixels" in shown and "closed form" in shown

@@ -1,0 +1,163 @@
+"""The command line as a person meets it: run as a process, read as text."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def mlplib(folder):
+    """Run ``mlplib`` with words in an empty folder; gives the finished process."""
+
+    def call(*words, **environment):
+        env = {**os.environ, "COLUMNS": "160", "MLPLIB_RUNS": str(folder / "runs"), **environment}
+        command = [sys.executable, "-m", "mlplib", *words]
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+
+    return call
+
+
+def one_line_error(process) -> str:
+    """The error line of a process that must have failed with just that."""
+    assert process.returncode == 2, process.stderr
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mlplib: "), process.stderr
+    return lines[0]
+
+
+COMMANDS = ["plan", "run", "notebook", "claims", "bench", "campaign", "data", "results"]
+
+
+def test_help_names_every_command(mlplib):
+    text = mlplib("--help").stdout
+    assert all(command in text for command in COMMANDS)
+
+
+PARTS = ["data prepare", "data list", "data verify", "data pack"]
+PARTS += ["results publish", "results merge", "results check"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *PARTS])
+def test_every_command_explains_itself(mlplib, command):
+    process = mlplib(*command.split(), "--help")
+    assert process.returncode == 0
+    assert "Usage:" in process.stdout and len(process.stdout) > 200
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys; sys.argv = ['mlplib', '--help']\n"
+        "try:\n  from mlpstudy.cli import main; main()\nexcept SystemExit: pass\n"
+    )
+    code += "print('TORCH' if 'torch' in sys.modules else 'LIGHT')"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip().endswith("LIGHT")
+
+
+def test_run_then_plan_then_claims_then_publish(mlplib, folder):
+    process = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0")
+    assert process.returncode == 0, process.stderr
+    assert "small CNN" in process.stdout and "B-12/Wi-1024" in process.stdout
+
+    records = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
+    again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0")
+    assert again.returncode == 0 and again.stdout == process.stdout
+    assert records == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
+
+    plan = mlplib("plan", "architectures", "from-scratch", "--profile", "smoke", "--seeds", "0").stdout
+    rows = {line.split("│")[1].strip(): line for line in plan.splitlines() if "│" in line}
+    _, _, runs, shared, done, *_ = rows["architectures"].split("│")
+    assert int(done) == int(runs) > int(shared) > 0, plan
+    assert rows["from-scratch"].split("│")[4].strip() == shared.strip(), "what is shared is done"
+
+    claims = mlplib("claims", "--profile", "smoke", "--seeds", "0").stdout
+    assert "C22" in claims and "not tested at this scale" in claims
+    markdown = mlplib("claims", "--format", "markdown", "--results", str(folder / "none")).stdout
+    assert markdown.startswith("| claim |") and "nothing published" in markdown
+
+    published = mlplib(
+        "results",
+        "publish",
+        "architectures",
+        "--profile",
+        "smoke",
+        "--seeds",
+        "0",
+        "--results",
+        str(folder / "out"),
+    )
+    assert published.returncode == 0, published.stderr
+    lines = (folder / "out" / "smoke" / "architectures.jsonl").read_text().splitlines()
+    assert len(lines) == len(records) and all(json.loads(line)["status"] == "completed" for line in lines)
+
+
+TINY_BENCH = ["--model", "B-2/Wi-32", "--data", "shapes-16", "--batch-size", "256"]
+
+
+def test_bench_measures(mlplib, folder):
+    file = folder / "b.json"
+    process = mlplib("bench", *TINY_BENCH, "--parts", "steps, start-up", "--rounds", "1", "--json", str(file))
+    assert process.returncode == 0, process.stderr
+    found = json.loads(file.read_text())
+    assert found["command"].endswith("--rounds 1 --json b.json") and str(folder) not in file.read_text()
+    rows = {row["id"]: row for row in found["rows"]}
+    assert {"matmul", "end-to-end", "step", "products", "start-up"} <= set(rows)
+    assert all(row["seconds"][0] > 0 for row in rows.values())
+    assert "end to end, with DA" in process.stdout and "not measured" in process.stdout
+    assert "[quartiles]" in process.stdout
+
+
+def test_bench_compares_bf16_with_float32(mlplib, folder):
+    file = folder / "a.json"
+    process = mlplib("bench", "accuracy", *TINY_BENCH, "--epochs", "2", "--seeds", "0,1", "--json", str(file))
+    assert process.returncode == 0, process.stderr
+    difference = json.loads(file.read_text())["differences"][0]
+    assert difference["n"] == 2 and difference["low"] < difference["points"] < difference["high"]
+    assert "bf16 over float32" in process.stdout and "n = 2" in process.stdout
+
+
+def test_data_list_and_verify(mlplib):
+    listed = mlplib("data", "list").stdout
+    assert "cifar10-animals" in listed and "50,000" in listed
+    assert "shapes-16: content hash: ok" in mlplib("data", "verify", "shapes-16").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "from-scrach"], "architectures, from-scratch, filters"),
+        (["run", "--profile", "huge"], "smoke, laptop, gpu, paper"),
+        (["run", "--seeds", "0,x"], "seeds must be"),
+        (["run", "--seeds=-1"], "seeds must not be negative"),
+        (["run", "--device", "tpu"], "cpu"),
+        (["plan", "--device", "cuda:99"], "cpu"),
+        (["notebook", "nothing"], "from-scratch"),
+        (["notebook", "filters", "-p", "sede=1"], "choose from profile, seeds"),
+        (["notebook", "filters", "-p", "seeds"], "name=value"),
+        (["data", "prepare", "cifar11"], "cifar10"),
+        (["claims", "--format", "pdf"], "table, markdown"),
+        (["bench", "--model", "C-3/Wi-4"], "B-<blocks>/Wi-<width>"),
+        (
+            ["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "0"],
+            "batch_size must be at least 1",
+        ),
+        (
+            ["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "5000"],
+            "larger than the 2000",
+        ),
+        (["bench", "fast"], "speed, accuracy"),
+        (["run", "--loader", "fast"], "auto, resident, ffcv"),
+        (["bench", "--batch-size", "64"], "need --model"),
+        (["bench", "--parts", "stps"], "steps, reference"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(mlplib, words, expected):
+    assert expected in one_line_error(mlplib(*words))

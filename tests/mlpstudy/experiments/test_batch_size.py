@@ -1,0 +1,205 @@
+"""Batch size: the ladder of runs, three comparisons, C09 in each of its outcomes."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from small_runs import record
+
+from mlplib.data import catalog
+from mlplib.planning import with_upstream
+from mlplib.specs import TrainSpec
+from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, REPRODUCED
+from mlpstudy.experiments import batch_size
+from mlpstudy.experiments.batch_size import BUDGETS
+from mlpstudy.experiments.choices import rate
+from mlpstudy.profiles import PROFILES, profile
+
+LAPTOP = profile("laptop")
+BUDGET = BUDGETS["laptop"]
+COMMON = {0: 0.0, 1: 0.05, 2: -0.05}
+WIGGLE = {0: 0.0, 1: 0.001, 2: -0.001}
+(CLAIM,) = batch_size.CLAIMS
+
+
+def records(accuracy, seeds=(0, 1, 2), held_out=None):
+    """``accuracy``: (batch, epochs, learning rate) to accuracy; ``held_out``: that on held-out images."""
+    made = []
+    for spec in batch_size.runs(LAPTOP, seeds):
+        run = spec.upstream
+        at = (run.batch_size, spec.epoch or run.epochs, run.optimizer.lr)
+        value = (held_out or accuracy)(*at) if spec.data.held_out else accuracy(*at)
+        # So that differences between batch sizes have a spread.
+        value += COMMON[spec.seed] + WIGGLE[spec.seed] * run.batch_size / 1000
+        made.append(record(spec, test_top1=value))
+    return made
+
+
+def by_batch(gain, per_epoch=0.01, at_best=0.0):
+    """Accuracy that gains with every doubling of batch and epochs, and with a learning rate of 2e-4."""
+
+    def accuracy(batch, epochs, lr):
+        doublings = (batch // BUDGET.batches[0]).bit_length() - 1
+        return 0.5 + gain * doublings + per_epoch * (epochs.bit_length() - 1) + at_best * (lr == 2e-4)
+
+    return accuracy
+
+
+# --------------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_batches_and_lengths_double(name):
+    budget, chosen = BUDGETS[name], profile(name)
+    for ladder in (budget.batches, budget.lengths):
+        assert all(after == 2 * before for before, after in itertools.pairwise(ladder))
+    assert len(budget.lengths) >= len(budget.batches), "the smallest batch has a length of equal updates"
+    assert {budget.batches[0], budget.batches[-1]} <= set(budget.tuned) <= set(budget.batches)
+    assert chosen.pretrain_lr in budget.rates, "the paper's rate is one of them"
+    assert budget.batches[-1] <= catalog.find(chosen.upstream).train
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_lines_come_from_one_run_each_and_differ_in_the_batch_alone(name):
+    chosen, budget = profile(name), BUDGETS[name]
+    specs = batch_size.runs(chosen, (0,))
+    trained = [s for s in with_upstream(specs).values() if isinstance(s, TrainSpec)]
+    lines = [s for s in trained if s.keep_at]
+    assert [s.batch_size for s in lines] == list(budget.batches)
+    assert len({replace(s, batch_size=1) for s in lines}) == 1
+    assert {s.optimizer.lr for s in lines} == {chosen.pretrain_lr}
+    assert all(s.optimizer.schedule == "constant" and not s.optimizer.warmup for s in trained)
+    for line in lines:
+        probed = [s.epoch or line.epochs for s in specs if s.upstream == line and not s.data.held_out]
+        assert sorted(probed) == list(budget.lengths)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_tuned_batch_size_gets_the_same_rates_and_is_chosen_by_training_images(name):
+    budget = BUDGETS[name]
+    specs = batch_size.runs(profile(name), (0,))
+    ends = [s for s in specs if s.epoch is None]
+    for size in budget.tuned:
+        tuning, tested = (
+            {
+                s.upstream.optimizer.lr
+                for s in ends
+                if s.upstream.batch_size == size and bool(s.data.held_out) == t
+            }
+            for t in (True, False)
+        )
+        assert tuning == tested == set(budget.rates)
+    assert {s.upstream.batch_size for s in specs if s.data.held_out} == set(budget.tuned)
+    assert {s.upstream.epochs for s in specs} == {budget.lengths[-1]}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_equal_updates_are_equal_but_for_incomplete_batches(name):
+    specs = batch_size.runs(profile(name), (0,))
+    groups = batch_size.at_equal_updates([record(s) for s in specs])
+    assert list(groups) == list(BUDGETS[name].batches)
+    counts = [batch_size.updates(group[0]) for group in groups.values()]
+    assert max(counts) <= 1.05 * min(counts)
+    epochs = [batch_size.epochs(group[0]) for group in groups.values()]
+    assert epochs == list(BUDGETS[name].lengths)[-len(epochs) :]
+
+
+# --------------------------------------------------------------------------- comparisons
+
+
+def test_the_three_comparisons_pick_their_runs():
+    made = records(by_batch(0.01), held_out=by_batch(0.01, at_best=0.1))
+    ends = batch_size.at_equal_epochs(made)
+    assert list(ends) == list(BUDGET.batches)
+    assert {(batch_size.epochs(r), rate(r)) for g in ends.values() for r in g} == {(8, 5e-5)}
+    tuned = batch_size.at_best_rates(made)
+    assert list(tuned) == list(BUDGET.tuned)
+    assert {(batch_size.epochs(r), rate(r)) for g in tuned.values() for r in g} == {(8, 2e-4)}
+    for groups in (ends, tuned, batch_size.at_equal_updates(made)):
+        assert all(sorted(r.spec.seed for r in g) == [0, 1, 2] for g in groups.values())
+        assert all(r.spec.data.held_out is None for g in groups.values() for r in g)
+
+
+def test_test_images_choose_no_rate():
+    honest = records(by_batch(0.01))
+    peeking = records(by_batch(0.01, at_best=0.3), held_out=by_batch(0.01))
+    assert batch_size.best_rates(honest) == batch_size.best_rates(peeking)
+    assert batch_size.best_rates(honest) == dict.fromkeys(BUDGET.tuned, 5e-5), "of equal rates the smallest"
+
+
+def test_the_table_has_lines_and_rates():
+    cells = {(c.row, c.column): c for c in batch_size.summary(records(by_batch(0.01)), LAPTOP)}
+    tested = "CIFAR-10 vehicles, linear probe"
+    line = cells["batch 2,048, 1 epoch", tested]
+    assert line.estimate.mean == pytest.approx(53) and line.setting == "B-6/Wi-128, 14 updates"
+    assert cells["batch 256, 8 epochs", tested].setting == "B-6/Wi-128, 936 updates"
+    assert ("batch 256, 8 epochs, learning rate 0.0002", tested) in cells
+    held_out = [row for row, column in cells if column == f"{tested}, held out"]
+    assert len(held_out) == len(BUDGET.tuned) * len(BUDGET.rates)
+
+
+def test_figures_show_errors_on_logarithmic_axes():
+    pytest.importorskip("pandas")
+    made = records(by_batch(0.01))
+    lengths, comparisons = batch_size.length_lines(made), batch_size.comparison_lines(made)
+    assert list(dict.fromkeys(lengths["series"])) == ["1 epoch", "2 epochs", "4 epochs", "8 epochs"]
+    assert len(lengths) == 4 * 4 * 3 and lengths["error"].max() == pytest.approx(55, abs=0.1)
+    assert list(dict.fromkeys(comparisons["series"])) == list(batch_size.COMPARISONS)
+    for frame, draw in (
+        (lengths, batch_size.draw_lengths),
+        (comparisons, batch_size.draw_comparisons),
+    ):
+        axes = draw(frame, made, None).axes[0]
+        assert axes.get_xscale() == axes.get_yscale() == "log"
+
+
+# --------------------------------------------------------------------------- the claim
+
+
+@pytest.mark.parametrize(
+    "gain, expected", [(0.02, REPRODUCED), (0.0, NOT_REPRODUCED), (-0.02, NOT_REPRODUCED)]
+)
+def test_c09_in_all_its_outcomes(gain, expected):
+    found = CLAIM.judge(records(by_batch(gain)))
+    assert found.verdict == expected
+    assert found.effect.mean == pytest.approx(300 * gain) and found.effect.n == 3
+    assert found.unit == "points, batch 2,048 over 256"
+
+
+def test_c09_is_decided_at_equal_epochs_alone():
+    """Larger batches lose per epoch, win per update and win with tuned rates: the note says so."""
+
+    def accuracy(batch, epochs, lr):
+        tuned = 0.2 * (lr == 8e-4 and batch == 2048)
+        return by_batch(-0.02, per_epoch=0.05)(batch, epochs, lr) + tuned
+
+    found = CLAIM.judge(records(accuracy))
+    assert found.verdict == NOT_REPRODUCED and found.effect.mean == pytest.approx(-6)
+    assert "at equal updates: +9.0" in found.note and "at equal epochs, tuned rates: +14.0" in found.note
+    assert found.note.count("(reproduced)") == 2
+    assert "learning rates: 5e-05 for 256, 0.0008 for 2,048" in found.note
+
+
+def test_c09_says_what_was_not_measured():
+    made = [r for r in records(by_batch(0.02)) if r.spec.data.held_out is None]
+    found = CLAIM.judge([r for r in made if r.spec.epoch is None])
+    assert found.verdict == REPRODUCED and found.note.count("not measured") == 2
+
+
+def test_c09_needs_two_batch_sizes():
+    one = [r for r in records(by_batch(0.02)) if batch_size.batch(r) == 256]
+    assert CLAIM.judge(one).verdict == NOT_TESTED
+
+
+def test_c09_from_one_seed_uses_the_test_images():
+    found = CLAIM.judge(records(by_batch(0.05), seeds=(0,)))
+    assert found.verdict == REPRODUCED and found.effect.source == "test images"
+
+
+def test_any_part_of_the_records_gets_a_verdict():
+    made = records(by_batch(0.02))
+    for k in range(0, len(made), 3):
+        for part in (made[:k], made[k:], made[k::3]):
+            CLAIM.judge(part)
+    lost = [replace(r, status="diverged", metrics={}) if r.spec.seed == 1 else r for r in made]
+    assert CLAIM.judge(lost) == CLAIM.judge([r for r in made if r.spec.seed != 1])

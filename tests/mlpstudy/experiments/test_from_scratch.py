@@ -1,0 +1,143 @@
+"""Table 1's last row: the convolutional network beside the MLPs, its stand-in, and claim C04."""
+
+import dataclasses
+
+import pytest
+from small_runs import record
+
+from mlplib.specs import FULL_DA
+from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
+from mlpstudy.experiments import architectures, from_scratch
+from mlpstudy.profiles import PROFILES, profile
+
+SEEDS = (0, 1, 2)
+WIGGLE = {0: 0.0, 1: 0.002, 2: -0.002}
+PAPER_GAP = {"cifar10": 93.2 - 75.4, "cifar100": 75.6 - 50.4, "tinyimagenet": 68.9 - 31.2}
+C04 = next(claim for claim in from_scratch.CLAIMS if claim.id == "C04")
+
+
+def convnets(specs):
+    return [spec for spec in specs if spec.model.family in from_scratch.CONVNETS]
+
+
+def made(budget, gap, seeds=SEEDS, best="b-mlp", only=None):
+    """Records in which the MLP ``best`` with DA reaches 60 % and the convolutional network ``gap`` more.
+
+    ``gap``: a fraction, or one for each data set. ``only``: the data sets to make records of.
+    """
+    found = []
+    for spec in from_scratch.runs(profile(budget), seeds):
+        name = spec.data.name
+        if only and name not in only:
+            continue
+        ahead = gap[name] if isinstance(gap, dict) else gap
+        top1 = 0.6 if (spec.model.family, spec.augment.any) == (best, True) else 0.5
+        if spec.model.family in from_scratch.CONVNETS:
+            # The gap itself differs between seeds, so that its interval is not a point.
+            top1 = 0.6 + ahead + WIGGLE[spec.seed]
+        found.append(record(spec, test_top1=top1))
+    return found
+
+
+# --------------------------------------------------------------------------- runs and table
+
+
+@pytest.mark.parametrize("budget", ["smoke", "laptop"])
+def test_the_stand_in_is_a_run_of_the_chapter_on_architectures(budget):
+    specs = convnets(from_scratch.runs(profile(budget), SEEDS))
+    shared = {spec.id for spec in architectures.runs(profile(budget), SEEDS)}
+    assert len(specs) == len(SEEDS) and {spec.id for spec in specs} <= shared
+    assert all(s.model.name == "small-cnn" and s.data.pixel_permutation is None for s in specs)
+
+
+@pytest.mark.parametrize("budget", ["gpu", "paper"])
+def test_resnet18_is_trained_with_augmentation_on_every_data_set(budget):
+    chosen = profile(budget)
+    specs = convnets(from_scratch.runs(chosen, SEEDS))
+    assert [(s.data.name, s.seed) for s in specs] == [(d, seed) for d in chosen.datasets for seed in SEEDS]
+    for spec in specs:
+        assert spec.model.name == "resnet18" and spec.augment == FULL_DA
+        assert spec.optimizer.name == "sgd" and spec.optimizer.momentum == 0.9
+        assert spec.optimizer.schedule == "cosine" and spec.epochs == 200
+
+
+@pytest.mark.parametrize("budget", PROFILES)
+def test_its_row_says_what_it_holds(budget):
+    chosen = profile(budget)
+    cells = from_scratch.summary(made(budget, gap=0.1), chosen)
+    row = [cell for cell in cells if cell.row == "ResNet18 + DA"]
+    assert [cell.estimate.mean for cell in row] == pytest.approx([70.0] * len(chosen.datasets))
+    for cell in row:
+        stand_in = chosen.convnet == "small-cnn"
+        assert ("a stand-in: small CNN" in cell.setting and "without DA" in cell.setting) == stand_in
+        assert ("ResNet18, 200 epochs" in cell.setting) == (not stand_in)
+
+
+def test_its_curve_is_drawn_under_its_name():
+    pytest.importorskip("pandas")
+    for budget, name in (("laptop", "small CNN"), ("gpu", "ResNet18")):
+        frame = from_scratch.curves(made(budget, gap=0.1))
+        assert set(frame["model"]) == {"S-MLP", "B-MLP", name}
+        assert (frame[frame["model"] == name]["augmentation"] == "with DA").all() == (budget == "gpu")
+
+
+# --------------------------------------------------------------------------- the claim
+
+
+@pytest.mark.parametrize("gap, expected", [(0.18, REPRODUCED), (0.1, PARTLY), (0.001, NOT_REPRODUCED)])
+def test_c04_in_all_its_outcomes(gap, expected):
+    found = C04.judge(made("gpu", gap, only=("cifar10",)))
+    assert found.verdict == expected
+    assert found.effect.mean == pytest.approx(100 * gap) and found.effect.n == 3
+    assert "stands in" not in found.note and "CIFAR-10 only" in found.note
+
+
+def test_c04_with_the_stand_in_is_partly_at_best():
+    for gap, expected in ((0.3, PARTLY), (0.1, PARTLY), (-0.1, NOT_REPRODUCED)):
+        found = C04.judge(made("laptop", gap))
+        assert found.verdict == expected and "a small CNN without DA stands in for ResNet18" in found.note
+
+
+def test_c04_holds_the_network_against_the_best_mlp():
+    for best in ("s-mlp", "b-mlp"):
+        assert C04.judge(made("gpu", 0.1, best=best)).effect.mean == pytest.approx(10.0)
+    records = made("gpu", 0.1, only=("cifar10",))
+    no_da = [
+        dataclasses.replace(r, metrics=r.metrics | {"test_top1": 0.68})
+        if r.spec.model.family == "s-mlp" and not r.spec.augment.any
+        else r
+        for r in records
+    ]
+    assert C04.judge(no_da).effect.mean == pytest.approx(2.0), "the best, with DA or without"
+
+
+def test_c04_needs_every_data_set():
+    large = {name: gap / 100 + 0.01 for name, gap in PAPER_GAP.items()}
+    assert C04.judge(made("gpu", large)).verdict == REPRODUCED
+    found = C04.judge(made("gpu", large | {"cifar100": 0.05}))
+    assert found.verdict == PARTLY and found.effect.mean == pytest.approx(5.0)
+    assert C04.judge(made("gpu", dict.fromkeys(PAPER_GAP, -0.05))).verdict == NOT_REPRODUCED
+
+
+def test_c04_from_one_seed_says_so():
+    text = C04.judge(made("gpu", 0.3, seeds=(0,), only=("cifar10",))).effect_text()
+    assert "1 seed, interval from test images only" in text
+
+
+def test_c04_needs_both_sides():
+    records = made("gpu", 0.1)
+    mlps = [r for r in records if r.spec.model.family not in from_scratch.CONVNETS]
+    others = [r for r in records if r.spec.model.family in from_scratch.CONVNETS]
+    assert C04.judge(mlps).verdict == C04.judge(others).verdict == NOT_TESTED
+    other_seed = [r for r in others if r.spec.seed == 2] + [r for r in mlps if r.spec.seed == 0]
+    assert C04.judge(other_seed).verdict == NOT_TESTED
+
+
+def test_the_other_claims_rest_on_the_mlps_alone():
+    records = made("gpu", 0.1)
+    mlps = {r.id for r in records if r.spec.model.family not in from_scratch.CONVNETS}
+    for claim in from_scratch.CLAIMS:
+        ids = set(claim.judge(records).run_ids)
+        assert ids == ({r.id for r in records} if claim.id == "C04" else mlps), claim.id
+        alone = claim.judge([r for r in records if r.id in mlps])
+        assert claim.id == "C04" or alone == claim.judge(records)

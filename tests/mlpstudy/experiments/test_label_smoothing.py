@@ -1,0 +1,118 @@
+"""Label smoothing: networks that differ in it alone, Table 7 from records, C14 in each of its outcomes."""
+
+from dataclasses import replace
+
+import pytest
+from small_runs import record
+
+from mlplib.planning import with_upstream
+from mlplib.specs import ProbeSpec, TrainSpec
+from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
+from mlpstudy.experiments import ablations, label_smoothing, normalization
+from mlpstudy.profiles import PROFILES, profile
+
+LAPTOP = profile("laptop")
+WIGGLE = {0: 0.0, 1: 0.002, 2: -0.002}
+COMMON = {0: 0.0, 1: 0.05, 2: -0.05}
+"""What a seed does to all networks alike: pairs must cancel it."""
+(CLAIM,) = label_smoothing.CLAIMS
+
+
+def records(none=0.60, little=0.61, much=0.62, seeds=(0, 1, 2), pretrained=0.4):
+    probed = dict(zip(label_smoothing.AMOUNTS, (none, little, much), strict=True))
+    made = []
+    for spec in label_smoothing.runs(LAPTOP, seeds):
+        if isinstance(spec, TrainSpec):
+            made.append(record(spec, test_top1=pretrained))
+            continue
+        amount = spec.upstream.label_smoothing
+        wiggle = WIGGLE[spec.seed] * (amount > 0)  # so that the differences have a spread
+        made.append(record(spec, test_top1=probed[amount] + COMMON[spec.seed] + wiggle))
+    return made
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_networks_differ_in_label_smoothing_alone(name):
+    trained = [s for s in label_smoothing.runs(profile(name), (0, 1)) if isinstance(s, TrainSpec)]
+    assert {s.label_smoothing for s in trained} == {0.0, 0.1, 0.3}
+    assert {replace(s, label_smoothing=0.0) for s in trained} == {
+        s for s in trained if s.label_smoothing == 0.0
+    }
+    probes = [s for s in label_smoothing.runs(profile(name), (0, 1)) if isinstance(s, ProbeSpec)]
+    assert [p.upstream for p in probes] == trained and all(p.label_smoothing == 0.0 for p in probes)
+
+
+@pytest.mark.parametrize("name", ["smoke", "laptop", "gpu"])
+def test_the_base_is_trained_once_for_three_chapters(name):
+    """The paper's ablations pre-train on other data, so profile ``paper`` is left out."""
+    chapters = (label_smoothing, normalization, ablations)
+    trained = [
+        {s.id for s in with_upstream(chapter.runs(profile(name), (0,))).values() if isinstance(s, TrainSpec)}
+        for chapter in chapters
+    ]
+    assert len(set.intersection(*trained)) == 1
+    assert len(set.union(*trained)) == sum(map(len, trained)) - 2
+
+
+def test_the_table_has_what_transfers_and_pre_training_itself():
+    cells = {(c.row, c.column): c for c in label_smoothing.summary(records(), LAPTOP)}
+    assert len(cells) == 6 and {c.item for c in cells.values()} == {"Table 7"}
+    probe = cells["label smoothing 0.3", "CIFAR-10 vehicles, linear probe"]
+    assert probe.estimate.mean == pytest.approx(62.0) and probe.estimate.n == 3
+    assert probe.setting == "B-6/Wi-128, 6 epochs on CIFAR-10 animals"
+    assert cells["label smoothing 0.1", "CIFAR-10 animals, pre-training"].estimate.mean == pytest.approx(40)
+
+
+@pytest.mark.parametrize(
+    "little, much, expected",
+    [
+        (0.62, 0.63, REPRODUCED),
+        (0.62, 0.58, PARTLY),
+        (0.60, 0.62, PARTLY),
+        (0.60, 0.60, NOT_REPRODUCED),
+        (0.58, 0.57, NOT_REPRODUCED),
+    ],
+)
+def test_c14_in_all_its_outcomes(little, much, expected):
+    found = CLAIM.judge(records(0.60, little, much))
+    assert found.verdict == expected
+    assert found.effect.mean == pytest.approx(100 * (much - 0.60))
+    assert f"smoothing 0.1 against none: {100 * (little - 0.60):+.1f}" in found.note
+
+
+def test_c14_judges_probes_and_not_pre_training():
+    assert CLAIM.judge(records(pretrained=0.1)) == CLAIM.judge(records(pretrained=0.9))
+
+
+def test_c14_pairs_by_seed():
+    """The seeds differ by far more than smoothing does, and the interval does not show it."""
+    found = CLAIM.judge(records())
+    assert found.effect.half_width < 1.0 and found.verdict == REPRODUCED
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1, 0.3])
+def test_c14_needs_all_three_amounts(missing):
+    left = [r for r in records() if label_smoothing.amount(r) != missing]
+    assert CLAIM.judge(left).verdict == NOT_TESTED
+
+
+def test_c14_from_one_seed_uses_the_test_images():
+    found = CLAIM.judge(records(0.5, 0.8, 0.8, seeds=(0,)))
+    assert found.verdict == REPRODUCED and found.effect.source == "test images"
+    assert CLAIM.judge(records(seeds=(0,))).verdict == NOT_REPRODUCED, "two points are within the sampling"
+
+
+def test_c14_leaves_diverged_runs_out():
+    made = records()
+    gone = [replace(r, status="diverged", metrics={}) if r.spec.seed == 1 else r for r in made]
+    assert CLAIM.judge(gone) == CLAIM.judge([r for r in made if r.spec.seed != 1])
+
+
+def test_the_figure_has_both_columns_of_every_run():
+    pytest.importorskip("pandas")
+    made = records()
+    frame = label_smoothing.values(made)
+    assert sorted(frame["run"]) == sorted(r.id for r in made)
+    assert list(dict.fromkeys(frame["setting"])) == ["0.0", "0.1", "0.3"]
+    assert frame["panel"].iloc[0] == "CIFAR-10 vehicles, linear probe"
+    assert len(label_smoothing.draw_values(frame, made, None).axes) == 2

@@ -1,0 +1,179 @@
+"""The standard MLP: which runs it shares, Table 10 and Fig 10 from records, C19 in each of its outcomes."""
+
+import pytest
+from scaling_records import power_law, probes
+from small_runs import record
+
+from mlplib.planning import with_upstream
+from mlplib.specs import FineTuneSpec, ProbeSpec, TrainSpec
+from mlpstudy import paper
+from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
+from mlpstudy.experiments import scaling_laws, standard_mlp
+from mlpstudy.profiles import PROFILES, profile
+
+LAPTOP = profile("laptop")
+WIGGLE = {0: 0.0, 1: 0.002, 2: -0.002}
+(CLAIM,) = standard_mlp.CLAIMS
+
+
+def family(spec):
+    return (spec if isinstance(spec, TrainSpec) else spec.upstream).model.family
+
+
+def slopes(s_mlp, b_mlp):
+    """Errors of S-MLPs and B-MLPs as power laws with these exponents."""
+
+    def error(at):
+        return power_law(s_mlp if at.run[0].startswith("S-") else b_mlp, 0.5, 1e10)(at)
+
+    return error
+
+
+def records(error=None, scratch=0.5, s_tuned=0.6, b_tuned=0.7, seeds=(0, 1, 2), noise=0.003):
+    specs = standard_mlp.runs(LAPTOP, seeds)
+    made = probes(specs, error or slopes(0.15, 0.2), noise)
+    for spec in specs:
+        if not isinstance(spec, ProbeSpec):
+            tuned = {"s-mlp": s_tuned, "b-mlp": b_tuned}[family(spec)]
+            top1 = tuned if isinstance(spec, FineTuneSpec) else scratch
+            made.append(record(spec, test_top1=top1 + WIGGLE[spec.seed]))
+    return made
+
+
+# --------------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_b_side_is_trained_for_other_chapters(name):
+    """Every B-MLP of the law is a run of the scaling laws."""
+    ours = [s for s in standard_mlp.runs(profile(name), (0,)) if isinstance(s, ProbeSpec)]
+    theirs = {spec.id for spec in scaling_laws.runs(profile(name), (0,))}
+    of_b, of_s = ([s for s in ours if family(s) == f] for f in ("b-mlp", "s-mlp"))
+    assert of_b and {spec.id for spec in of_b} <= theirs and not {s.id for s in of_s} & theirs
+    assert len(of_s) == len(of_b), "both families on the same grid"
+    for s, b in zip(of_s, of_b, strict=True):
+        assert (s.epoch, s.upstream.data, s.upstream.epochs) == (b.epoch, b.upstream.data, b.upstream.epochs)
+        assert s.upstream.model.width == b.upstream.model.width
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_both_are_fine_tuned_alike_and_only_the_s_mlp_has_a_control(name):
+    specs = standard_mlp.runs(profile(name), (0,))
+    tuned = [s for s in specs if isinstance(s, FineTuneSpec)]
+    of_s, of_b = ([s for s in tuned if family(s) == f] for f in ("s-mlp", "b-mlp"))
+    assert [s.data for s in of_s] == [s.data for s in of_b]
+    settings = ("epochs", "batch_size", "augment", "optimizer", "body_lr", "label_smoothing")
+    for s, b in zip(of_s, of_b, strict=True):
+        assert all(getattr(s, key) == getattr(b, key) for key in settings)
+        assert s.upstream.epochs == b.upstream.epochs and s.upstream.data == b.upstream.data
+    controls = [s for s in specs if isinstance(s, TrainSpec)]
+    assert [(c.data, c.epochs, c.model) for c in controls] == [
+        (s.data, s.epochs, s.upstream.model) for s in of_s
+    ]
+
+
+def test_the_large_profiles_compare_the_papers_networks():
+    for name in ("gpu", "paper"):
+        tuned = [s for s in standard_mlp.runs(profile(name), (0,)) if isinstance(s, FineTuneSpec)]
+        assert {s.upstream.model.name for s in tuned} == {"S-6/Wi-2048", "B-6/Wi-1024"}
+
+
+def test_the_laptop_adds_little_to_the_scaling_laws():
+    ours = with_upstream(standard_mlp.runs(LAPTOP, (0,)))
+    theirs = with_upstream(scaling_laws.runs(LAPTOP, (0,)))
+    added = [spec for id, spec in ours.items() if id not in theirs and isinstance(spec, TrainSpec)]
+    assert len(added) == 6 + 3, "six S-MLPs of the law; two pre-trainings and the control"
+
+
+# --------------------------------------------------------------------------- tables and figures
+
+
+def test_table_10_and_fig_10():
+    cells = standard_mlp.summary(records(), LAPTOP)
+    table = {cell.row: cell for cell in cells if cell.item == "Table 10"}
+    means = {row: cell.estimate.mean for row, cell in table.items()}
+    assert means == pytest.approx(
+        {"S-MLP from scratch": 50, "S-MLP fine-tuned": 60, "B-MLP fine-tuned": 70}, abs=1e-6
+    )
+    assert all(len(cell.run_ids) == cell.estimate.n == 3 for cell in table.values())
+    assert table["S-MLP fine-tuned"].setting == "S-6/Wi-256, 8 epochs"
+    laws = {cell.row: cell.estimate.mean for cell in cells if cell.item == "Fig 10"}
+    assert laws == pytest.approx(
+        {"S-MLP: exponent without a floor": 0.15, "B-MLP: exponent without a floor": 0.2}, abs=0.01
+    )
+    for title in ("S-MLP", "B-MLP"):
+        assert paper.value("Fig 10", f"{title}: exponent with a floor", "CIFAR-100") is not None
+
+
+def test_figures_keep_the_families_apart():
+    made = records()
+    frame = standard_mlp.errors_frame(made)
+    assert frame.groupby("family").size().to_dict() == {"b-mlp": 36, "s-mlp": 36}
+    names = set(standard_mlp.coefficients_frame(made)["data"])
+    assert names == {"S-MLP: CIFAR-10 vehicles", "B-MLP: CIFAR-10 vehicles"}
+    transfer = standard_mlp.transfer_frame(made)
+    assert transfer.groupby("way", sort=False)["accuracy"].mean().tolist() == pytest.approx([50, 60, 70])
+
+
+def test_the_papers_exponents_are_shown_where_they_belong():
+    row = dict(
+        law="power law with a floor", points=9, decades=3.0, doubt="none", run="r", coefficient="alpha"
+    )
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        [row | {"data": f"{f}-MLP: CIFAR-100", "value": 0.2, "low": 0.1, "high": 0.3} for f in "SB"]
+    )
+    assert [r["paper"] for r in scaling_laws.exponent_rows(frame, "Fig 10")] == [0.22, 0.25]
+    frame["law"] = "power law"
+    assert [r["paper"] for r in scaling_laws.exponent_rows(frame, "Fig 10")] == [None, None]
+
+
+# --------------------------------------------------------------------------- C19
+
+
+def test_c19_reproduced_and_how_it_says_so():
+    found = CLAIM.judge(records())
+    assert found.verdict == REPRODUCED and found.effect.mean == pytest.approx(10)
+    for part in ("S-MLPs transfer", "B-MLPs better", "follow a power law", "less steep"):
+        assert f"{part}: {REPRODUCED}" in found.note
+    assert "slopes differ by +0.0" in found.note
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(s_tuned=0.45),
+        dict(b_tuned=0.55),
+        dict(error=slopes(0.2, 0.2), noise=0.01),
+        dict(error=slopes(0.2, 0.15)),
+    ],
+    ids=["no transfer", "S-MLP better", "equal slopes", "S-MLP steeper"],
+)
+def test_c19_with_one_part_missing_is_partly(changes):
+    assert CLAIM.judge(records(**changes)).verdict == PARTLY
+
+
+def test_c19_with_no_part_is_not_reproduced():
+    def rising(at):
+        return 0.3 if "/Wi-64" in at.run[0] and at.epochs == 2 and at.examples == 3000 else 0.5
+
+    found = CLAIM.judge(records(error=rising, noise=0.0, s_tuned=0.4, b_tuned=0.3))
+    assert (
+        found.verdict == NOT_REPRODUCED
+        and "law not tested" in found.note
+        and "slope not tested" in found.note
+    )
+
+
+def test_c19_without_a_law_cannot_be_reproduced_whole():
+    found = CLAIM.judge([r for r in records() if not isinstance(r.spec, ProbeSpec)])
+    assert found.verdict == PARTLY and "law not tested" in found.note and "slope not tested" in found.note
+
+
+@pytest.mark.parametrize("without", [("s-mlp", FineTuneSpec), ("b-mlp", FineTuneSpec), ("s-mlp", TrainSpec)])
+def test_c19_needs_both_sides(without):
+    lost = [r for r in records() if (family(r.spec), type(r.spec)) != without]
+    found = CLAIM.judge(lost)
+    assert found.verdict == NOT_TESTED and found.effect is None
+    assert CLAIM.judge([]).verdict == NOT_TESTED

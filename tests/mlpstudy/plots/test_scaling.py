@@ -1,0 +1,161 @@
+"""Figures of the scaling chapters: what is drawn is what the tables say, and odd cases are drawn, too."""
+
+import dataclasses
+
+import matplotlib
+import numpy as np
+import pytest
+from scaling_records import law_records, power_law
+from small_runs import record
+
+from mlplib import scaling
+from mlplib.powerlaw import POWER_LAW, Fit, Law
+from mlpstudy.experiments import parameters_or_examples, scaling_laws, standard_mlp
+from mlpstudy.plots import scaling as draw
+from mlpstudy.profiles import profile
+
+LAPTOP = profile("laptop")
+CHAPTERS = (scaling_laws, parameters_or_examples, standard_mlp)
+
+
+@pytest.fixture(scope="module")
+def records():
+    return law_records(LAPTOP, power_law(0.2))
+
+
+def texts(figure):
+    return [t.get_text() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
+
+
+def test_every_training_is_a_line_and_the_front_has_rings(records):
+    frame = scaling_laws.errors_frame(records)
+    fit = scaling.fit_front(scaling_laws.measured(records)).fit
+    figure = draw.error_against_compute(frame, {"CIFAR-10 vehicles": {"": fit}})
+    axes = figure.axes[0]
+    assert (
+        axes.get_xscale() == axes.get_yscale() == "log" and axes.get_title(loc="left") == "CIFAR-10 vehicles"
+    )
+    trainings = [line for line in axes.lines if len(line.get_xdata()) == 3]
+    assert len(trainings) == 9
+    rings = np.asarray(axes.collections[-1].get_offsets())
+    optimal = scaling_laws.measured(records).front()
+    assert np.sort(rings[:, 0]) == pytest.approx(np.sort(optimal.compute))
+    law = next(line for line in axes.lines if len(line.get_xdata()) == 100)
+    assert law.get_ydata() == pytest.approx(fit.law(law.get_xdata()))
+    assert {"B-6/Wi-64", "3,000 images", "front", "fitted law", "floating-point operations"} <= set(
+        texts(figure)
+    )
+
+
+def test_the_second_axis_counts_two_operations_for_each(records):
+    figure = draw.error_against_compute(scaling_laws.errors_frame(records), {})
+    (above,) = figure.axes[0].child_axes
+    low, high = figure.axes[0].get_xlim()
+    assert above.get_xlim() == pytest.approx((2 * low, 2 * high))
+
+
+def test_families_have_their_usual_colors(records):
+    frame = scaling_laws.errors_frame(records)
+    second = frame.assign(family="s-mlp", error=1.1 * frame["error"])
+    import pandas as pd
+
+    figure = draw.error_against_compute(pd.concat([frame, second]), {}, hue="family")
+    colors = {line.get_color() for line in figure.axes[0].lines}
+    assert colors == {"#0072B2", "#D55E00"} and {"B-MLP", "S-MLP"} <= set(texts(figure))
+
+
+def test_more_examples_are_larger():
+    areas = draw._areas([3000, 30_000, 10_000, 3000])
+    assert areas[3000] < areas[10_000] < areas[30_000] and len(areas) == 3
+    assert draw._areas([5]) == {5: draw.SMALLEST}
+
+
+def test_the_forecast_shows_what_was_held_out(records):
+    frame = scaling_laws.forecast_frame(records)
+    axes = draw.forecast(frame).axes[0]
+    points = frame.drop_duplicates("compute_macs")
+    drawn = {line.get_label(): len(line.get_xdata()) for line in axes.lines}
+    assert drawn["held out"] == points["held_out"].sum() and drawn["fitted"] == (~points["held_out"]).sum()
+    assert len(axes.collections) == 1, "the band"
+
+
+def test_a_front_too_short_is_drawn_without_a_forecast(records):
+    short = [r for r in records if r.spec.upstream.data.examples == 3000 and r.spec.epoch == 2]
+    axes = draw.forecast(scaling_laws.forecast_frame(short)).axes[0]
+    assert "too short" in axes.get_title(loc="left") and not axes.collections
+
+
+def test_exponents_have_intervals_and_crosses_where_known():
+    row = dict(name="CIFAR-100", law=POWER_LAW, doubt="none", paper=0.25, value=0.2, low=0.1, high=0.3)
+    rows = [row, row | {"low": "unknown", "high": "unknown", "paper": None}, row | {"doubt": "no floor"}]
+    del rows[2]["value"]
+    figure = draw.exponents(rows, "exponent")
+    axes = figure.axes[0]
+    marks = [line.get_marker() for line in axes.lines]
+    assert marks.count("x") == 2 and marks.count("o") == 2
+    assert sum(len(c.get_segments()) for c in axes.collections) == 1
+    assert "the paper" in texts(figure)
+    assert any(text.endswith("not determined") for text in texts(figure))
+    unknown = draw.exponents([row | {"paper": None}], "exponent")
+    assert "the paper" not in texts(unknown)
+
+
+def test_bottlenecks_share_the_scale_of_errors(records):
+    frame = parameters_or_examples.bottleneck_frame(records)
+    nothing = Fit(POWER_LAW, None, 2, 0.0, "cannot be fitted: too few")
+    fits = {"parameters": Fit(POWER_LAW, Law(3, 0.2), 3, 1.0), "examples": nothing}
+    figure = draw.bottlenecks(frame, fits)
+    left, right = figure.axes
+    assert left.get_ylim() == right.get_ylim() and (left.get_xlabel(), right.get_xlabel()) == (
+        "parameters",
+        "examples",
+    )
+    assert len(left.lines) == 3 and len(right.lines) == 2, "no law where none could be fitted"
+    assert {"3k", "10k", "30k"} <= set(texts(figure))
+
+
+def test_the_allocation_has_both_lines(records):
+    frame = parameters_or_examples.allocation_frame(records)
+    figure = draw.allocation(frame)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["parameters", "examples"]
+    assert {"fitted", "the paper's slope"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize(
+    "size, text", [(12, "12"), (3000, "3k"), (3900, "3.9k"), (393_216, "393k"), (3.93e6, "3.9M")]
+)
+def test_sizes_are_short(size, text):
+    assert draw._short(size) == text
+
+
+def test_legends_name_few_of_many_sizes():
+    assert draw._spread([1, 2, 3], 4) == [1, 2, 3]
+    assert draw._spread(list(range(10)), 4) == [0, 3, 6, 9]
+
+
+@pytest.mark.parametrize("module", CHAPTERS)
+@pytest.mark.parametrize("case", ["nothing", "diverged", "one", "equal"])
+def test_odd_records_are_drawn_or_said_to_be_none(module, case):
+    specs = module.runs(LAPTOP, (0,))
+    made = {
+        "nothing": [],
+        "diverged": [record(spec, status="diverged") for spec in specs],
+        "one": [record(specs[-1])],
+        "equal": [record(spec) for spec in specs],
+    }[case]
+    for figure in module.FIGURES.values():
+        drawn = figure.draw(figure.data(made), made, None)
+        assert isinstance(drawn, matplotlib.figure.Figure)
+        if case in ("nothing", "diverged"):
+            assert any("nothing to draw" in text for text in texts(drawn)) or drawn.axes
+
+
+@pytest.mark.filterwarnings("ignore:Attempt to set non-positive ylim")
+def test_an_error_of_nothing_is_drawn():
+    perfect = [
+        dataclasses.replace(r, metrics=r.metrics | {"test_top1": 1.0})
+        for r in law_records(LAPTOP, power_law(0.2), (0,))
+    ]
+    for module in CHAPTERS[:2]:
+        for figure in module.FIGURES.values():
+            figure.draw(figure.data(perfect), perfect, None)

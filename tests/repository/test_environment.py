@@ -1,0 +1,198 @@
+"""One environment, told in several places: pyproject.toml, environment.yml, what is imported, the set-up."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from small_runs import PACKAGES, ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA_NAMES = {
+    "pytorch": "torch",
+    "matplotlib-base": "matplotlib",
+    "seaborn-base": "seaborn",
+    "snakemake-minimal": "snakemake",
+    "jupyter_client": "jupyter-client",
+}
+IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "ipython": "IPython"}
+
+CORE = {"torch", "numpy", "filelock"}
+"""All that the library may need to train: it runs from its sources where nothing can be installed."""
+
+
+def declared(*extras: str) -> dict[str, str]:
+    """The requirements of pyproject.toml with those of ``extras``: name to bounds."""
+    lines = [
+        *PROJECT["dependencies"],
+        *(line for e in extras for line in PROJECT["optional-dependencies"][e]),
+    ]
+    requirements = [Requirement(line) for line in lines]
+    return {r.name.lower(): str(r.specifier) for r in requirements}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def test_conda_and_pip_ask_for_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    plain = [line for line in environment["dependencies"] if isinstance(line, str)]
+    (pip_lines,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert "-e ." in pip_lines
+    requirements = [Requirement(line) for line in [*plain, *pip_lines] if not line.startswith("-e")]
+    bounds = {CONDA_NAMES.get(r.name, r.name): str(r.specifier) for r in requirements}
+    assert bounds.pop("python") == PROJECT["requires-python"]
+    assert bounds.pop("pip") == ""
+    assert bounds == declared("study", "test")
+
+
+def test_everything_imported_is_declared():
+    """Whatever a module of the library imports, at the top or later, stands in pyproject.toml."""
+    names = declared("study", "ffcv")
+    known = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names} | {*PACKAGES}
+    unknown = {}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            imported = []
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported = [node.module]
+            for name in imported:
+                top = name.partition(".")[0]
+                if top not in known and top not in sys.stdlib_module_names:
+                    unknown.setdefault(top, []).append(module)
+    assert not unknown, f"imported but not in pyproject.toml: {unknown}"
+
+
+BARE_MACHINE = """
+import sys
+from importlib.machinery import PathFinder
+refused, runs = set(sys.argv[1].split(",")), sys.argv[2]
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in refused else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+
+import mlpstudy.bench, mlpstudy.campaign.driver, mlpstudy.claims, mlpstudy.evidence.merge, mlplib.planning
+import mlpstudy.evidence.published
+from mlplib.executor import Executor
+from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.profiles import profile
+from mlplib.store import RunStore
+
+smoke = profile("smoke")
+planned = {name: experiment(name).runs(smoke, smoke.seeds) for name in EXPERIMENTS}
+record, = Executor(RunStore(runs)).records(planned["from-scratch"][:1])
+print(record.id)
+"""
+
+
+def test_the_core_trains_on_a_machine_with_torch_and_numpy_only(tmp_path):
+    names = declared("study", "test", "ffcv")
+    refused = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names} - CORE
+    command = [sys.executable, "-c", BARE_MACHINE, ",".join(sorted(refused)), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / done.stdout.strip()).is_dir()
+
+
+def test_the_command_answers_at_once_because_torch_is_imported_late():
+    code = (
+        "import sys, mlpstudy.cli; print([m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_citation_and_package_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+    paper = citation["references"][0]
+    assert paper["title"] == "Scaling MLPs: A Tale of Inductive Bias"
+    assert [author["family-names"] for author in paper["authors"]] == ["Bachmann", "Anagnostidis", "Hofmann"]
+
+
+# --------------------------------------------------------------------------- set-up
+
+
+def set_up(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(ROOT / "bin" / "set-up"), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def fake_python(folder: Path, script: str) -> str:
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_set_up_without_python_says_what_to_install(tmp_path):
+    done = set_up(PYTHON="no-such-python", VENV=str(tmp_path / "env"))
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"set-up: there is no no-such-python: install Python 3\.11 or newer, .*\n", done.stderr
+    )
+    assert not (tmp_path / "env").exists()
+
+
+def test_set_up_refuses_an_old_python(tmp_path):
+    old = fake_python(tmp_path, 'case "$1" in -V) echo Python 3.8.18;; *) exit 1;; esac')
+    done = set_up(PYTHON=old, VENV=str(tmp_path / "env"))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "is Python 3.8.18, but 3.11 or newer is needed" in done.stderr
+
+
+def test_set_up_names_the_missing_venv_module(tmp_path):
+    bare = fake_python(tmp_path, 'case "$2" in *ensurepip*) exit 1;; esac')
+    done = set_up(PYTHON=bare, VENV=str(tmp_path / "env"))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "apt-get install python3-venv" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["env", "an environment"])
+def test_set_up_does_nothing_when_nothing_changed(tmp_path, name):
+    venv = tmp_path / name
+    venv.mkdir()
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (venv / ".set-up").write_text(f"{ROOT}\n{venv}\n{project}", encoding="utf-8")
+    done = set_up(VENV=str(venv), PYTHON="no-such-python")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (venv / ".set-up").write_text(f"{ROOT}\n{venv}\nanother project", encoding="utf-8")
+    assert set_up(VENV=str(venv), PYTHON="no-such-python").returncode == 1
+
+
+def test_set_up_refuses_what_it_does_not_know():
+    done = set_up("everything")
+    assert done.returncode == 1
+    assert done.stderr == "set-up: unknown argument everything: give none, or ffcv\n"
+
+
+def test_make_lists_its_targets():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    targets = re.findall(r"^make (\w+)", done.stdout, flags=re.MULTILINE)
+    assert {"book", "smoke", "test", "clean"} <= set(targets)

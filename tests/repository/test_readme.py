@@ -1,0 +1,268 @@
+"""What a reader types: commands in the pages run as written, in a fresh clone with its own environment.
+
+Blocks marked ``bash`` are run, except ``make test``, which is running. Blocks marked ``sh`` need a GPU, a
+cluster or a package that is not here: their programs, options and files are checked. Blocks marked ``python``
+are run in profile smoke.
+"""
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import sysconfig
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from small_runs import PACKAGES, ROOT
+from typed import parse
+
+from mlplib.models import build_model, save_official
+from mlplib.specs import ModelSpec
+from mlpstudy.evidence import verdicts
+
+PAGES = ("README.md", "CONTRIBUTING.md", "book/index.md", "book/re-run.md", "book/teach.md")
+SLOW = ("make book", "make smoke")
+MINUTES = 60
+MAKE_BOOK_LIMIT = 45 * MINUTES
+"""``make book`` trains for real, in profile laptop unless the environment variable PROFILE names another."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: its language and its text."""
+
+    page: str
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        """Names the block in a test's id."""
+        return f"{self.page}: {self.text.splitlines()[0]}"
+
+    @property
+    def commands(self) -> list[str]:
+        """Its commands, one a line, without prompts of notebooks and with continued lines joined."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [line.lstrip("!%").strip() for line in lines if line.strip()]
+
+
+def blocks(*languages: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for language, body in re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+            found += [Block(page, language, body)] if language in languages else []
+    return found
+
+
+def each(*languages: str):
+    return pytest.mark.parametrize("block", [pytest.param(b, id=b.name) for b in blocks(*languages)])
+
+
+# --------------------------------------------------------------------------- a reader's clone
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A fresh clone of what is committed, with an environment at ``.venv`` that set-up takes for its own."""
+    place = tmp_path_factory.mktemp("reader") / "study"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
+    make_environment(place)
+    return place
+
+
+def make_environment(place: Path) -> None:
+    """An environment with the packages of this one, so nothing is downloaded, and the clone's library."""
+    environment = place / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    here = sysconfig.get_paths()
+    base = {"base": str(environment), "platbase": str(environment)}
+    packages = Path(sysconfig.get_path("purelib", "venv", vars=base))
+    paths = dict.fromkeys([str(place), here["purelib"], here["platlib"]])
+    (packages / "study.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
+    copy_scripts(Path(here["scripts"]), environment / "bin")
+    command = environment / "bin" / "mlplib"  # what pip writes for the entry point in pyproject.toml
+    command.write_text(
+        f"#!{environment}/bin/python\nfrom mlpstudy.cli import main\nmain()\n", encoding="utf-8"
+    )
+    command.chmod(0o755)
+    # What bin/set-up writes once it is done: see its function fingerprint.
+    stamp = "(pwd; (cd .venv && pwd); cat pyproject.toml) | tee .venv/.set-up > .venv/.set-up-ffcv"
+    subprocess.run(["bash", "-c", stamp], cwd=place, check=True)
+
+
+def copy_scripts(source: Path, target: Path) -> None:
+    """The programs of an environment for another one: they name their Python in the first line."""
+    for path in source.iterdir():
+        if (target / path.name).exists() or not path.is_file():
+            continue
+        start = path.read_bytes()[:2]
+        if start != b"#!":
+            (target / path.name).symlink_to(path)
+            continue
+        text = path.read_text(encoding="utf-8").replace(f"{source}/python", f"{target}/python")
+        (target / path.name).write_text(text, encoding="utf-8")
+        (target / path.name).chmod(0o755)
+
+
+def reader(place: Path) -> dict[str, str]:
+    """A reader's environment variables; the runs go where those of all tests go (tests/conftest.py)."""
+    ours = {
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MFLAGS",
+        "VENV",
+        "PYTHON",
+        "PYTHONPATH",
+        "VIRTUAL_ENV",
+        "MLPLIB_RESULTS",
+    }
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return kept | {"PATH": f"{place}/.venv/bin:{kept['PATH']}", "COLUMNS": "200"}
+
+
+def run(command: list[str], place: Path, limit: float) -> subprocess.CompletedProcess:
+    """The command in the clone; it is ended with all that it started when it takes too long."""
+    options = dict(cwd=place, env=reader(place), text=True, stdin=subprocess.DEVNULL, start_new_session=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as child:
+        try:
+            out, _ = child.communicate(timeout=limit)
+        except BaseException:
+            os.killpg(child.pid, 9)
+            raise
+    return subprocess.CompletedProcess(command, child.returncode, out)
+
+
+def cost(block: Block):
+    marks = [pytest.mark.slow] if block.language != "bash" or block.text.startswith(SLOW) else []
+    return pytest.param(block, id=block.name, marks=[*marks, pytest.mark.timeout(MAKE_BOOK_LIMIT + MINUTES)])
+
+
+def runnable() -> list[Block]:
+    """The ``bash`` blocks without ``make test``; the same command on two pages is one."""
+    found = {block.text: block for block in reversed(blocks("bash")) if block.text != "make test\n"}
+    return sorted(found.values(), key=lambda block: (PAGES.index(block.page), block.text.startswith("make")))
+
+
+@pytest.mark.parametrize("block", [cost(block) for block in runnable()])
+def test_commands_run_as_written(block, clone):
+    done = run(["bash", "-e", "-o", "pipefail", "-c", block.text], clone, MAKE_BOOK_LIMIT)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "Traceback" not in done.stdout
+    assert "set-up: installing" not in done.stdout, "the clone's environment was not taken for a finished one"
+    for made in re.findall(r"\bbuild/[\w./-]+\.ipynb", block.text):
+        assert (clone / made).is_file(), f"{made} was not written"
+    if block.text.startswith(SLOW):
+        (page,) = re.findall(r"^read the book: (\S+)$", done.stdout, flags=re.MULTILINE)
+        assert (clone / page).is_file()
+        named = (ROOT / block.page).read_text(encoding="utf-8")
+        assert f"`{page}`" in named, f"{block.page} does not say where the book is"
+
+
+@pytest.mark.slow
+def test_make_book_again_trains_nothing(clone):
+    page = clone / "book" / "_build" / "html" / "index.html"
+    if not page.is_file():
+        pytest.fail("make book has not been run: run this file as a whole")
+    before = page.stat().st_mtime
+    start = time.monotonic()
+    done = run(["make", "book"], clone, 5 * MINUTES)
+    assert (done.returncode, done.stdout) == (0, "read the book: book/_build/html/index.html\n")
+    assert page.stat().st_mtime == before
+    print(f"make book again: {time.monotonic() - start:.0f} s")
+
+
+@pytest.mark.slow
+@each("python")
+def test_python_in_the_pages_runs(block, clone):
+    code = block.text.replace('profile("gpu")', 'profile("smoke")')
+    done = run([f"{clone}/.venv/bin/python", "-c", code], clone, 5 * MINUTES)
+    assert done.returncode == 0, done.stdout
+
+
+# --------------------------------------------------------------------------- what cannot be run here
+
+
+@each("sh", "text")
+def test_other_commands_have_known_programs_options_and_files(block, clone):
+    for command in block.commands:
+        check(command, clone)
+
+
+def check(command: str, place: Path) -> None:
+    """One command that is not run: whatever of it can be known without a GPU, a cluster or a download."""
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        done = run(["make", "-n", *arguments], place, MINUTES)
+        assert done.returncode == 0, done.stdout
+    elif program == "mlplib":
+        parse(arguments)
+    elif program == "snakemake":
+        check_snakemake(arguments, place)
+    elif program == "export":
+        (name,) = (argument.partition("=")[0] for argument in arguments)
+        library = "".join(
+            path.read_text(encoding="utf-8")
+            for package in PACKAGES
+            for path in (ROOT / package).rglob("*.py")
+        )
+        assert f'"{name}"' in library, f"nothing reads {name}"
+    else:
+        known = ("pip", "jupyter", "source", "pytest", "ruff", "python", "git", "cd")
+        assert program in known, f"{program} is not one of {known}"
+    for name in (a for a in arguments if re.fullmatch(r"(bin|tests|notebooks|book)/[\w./-]+", a)):
+        assert (ROOT / name).exists(), f"{command} names {name}, which is not there"
+
+
+def check_snakemake(arguments: list[str], place: Path) -> None:
+    """A dry run; the executor is left out, because its plugin is not installed."""
+    arguments = list(arguments)
+    if "--executor" in arguments:
+        at = arguments.index("--executor")
+        install = f"pip install snakemake-executor-plugin-{arguments[at + 1]}"
+        assert any(install in block.text for block in blocks("sh")), f"{install} is missing"
+        del arguments[at : at + 2]
+    for folder in re.findall(r"official_checkpoints=(\S+)", " ".join(arguments)):
+        (place / folder).mkdir(exist_ok=True)
+        network = build_model(ModelSpec("b-mlp", depth=1, width=8), (16, 16, 3), 4, seed=0)
+        save_official(network, place / folder / "downloaded")
+    # An option that takes several values would take the flag for one.
+    done = run([f"{place}/.venv/bin/snakemake", "-n", *arguments], place, 3 * MINUTES)
+    assert done.returncode == 0, done.stdout
+    assert "rule chapter:" in done.stdout
+
+
+def test_a_wrong_command_would_be_found():
+    for wrong in ("train", "plan --profile huge", "run from-nothing", "data", "data get cifar10"):
+        with pytest.raises(AssertionError):
+            parse(shlex.split(wrong))
+    for wrong in ("plan --profil gpu", "notebook", "bench --batch-size many"):
+        with pytest.raises(Exception, match=r"(?i)no such option|missing|valid integer"):
+            parse(shlex.split(wrong))
+
+
+# --------------------------------------------------------------------------- the scoreboard
+
+
+UPDATE = SimpleNamespace(**runpy.run_path(str(ROOT / "bin" / "update-scoreboard")))
+
+
+@pytest.mark.parametrize("page", UPDATE.PAGES)
+def test_the_scoreboard_is_that_of_the_published_records(page):
+    scoreboard = verdicts.markdown(verdicts.from_published(ROOT / "results"))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert scoreboard in text, f"{page} is out of date: run .venv/bin/python bin/update-scoreboard"
+    assert UPDATE.updated(text, scoreboard) == text
+
+
+def test_the_update_changes_the_scoreboard_only():
+    page = "# a\n\n<!-- scoreboard -->\n%s\n<!-- /scoreboard -->\n\nb \\1\n"
+    assert UPDATE.updated(page % "old", "| \\1 |") == page % "\n| \\1 |\n"
+    with pytest.raises(ValueError, match="0 scoreboards"):
+        UPDATE.updated("# nothing", "x")
