@@ -63,12 +63,12 @@ def record(engine: Engine, batch: Batch, rates: Sequence[float]) -> StepGraph | 
     except Exception as error:
         undo()
         reason = (str(error).strip().splitlines() or [""])[0]
-        engine.say(f"no CUDA graph ({type(error).__name__}: {reason:.200}): going on without, more slowly")
+        engine.log(f"no CUDA graph ({type(error).__name__}: {reason:.200}): going on without, more slowly")
         return None
     finally:
         torch.cuda.empty_cache()  # the plain steps' memory is of no use to the graph
     if not abs(graph_loss - plain_loss) <= TOLERANCE * abs(plain_loss):
-        engine.say(f"no CUDA graph: its loss is {graph_loss:g} instead of {plain_loss:g}; going on without")
+        engine.log(f"no CUDA graph: its loss is {graph_loss:g} instead of {plain_loss:g}; going on without")
         return None
     return graph if replayed < plain else None
 

@@ -77,7 +77,7 @@ class Engine:
         whole: a batch must not be split (:func:`mlplib.memory.whole_batches_only`).
         compiled: compile forward and backward pass.
         graphs: record the step as a CUDA graph where that is possible and faster.
-        say: called with one line when something is worth one.
+        log: called with one line when something is worth one.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class Engine:
         whole: bool = False,
         compiled: bool = False,
         graphs: bool = False,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ):
         self.model, self.precision, self.label_smoothing = model, precision, label_smoothing
-        self.micro_batch, self.whole, self.say = micro_batch, whole, say
+        self.micro_batch, self.whole, self.log = micro_batch, whole, log
         self.clip = optimizer.clip
         self.copies = WorkingCopies(model, precision)
         self.optimizer = build_optimizer(groups, optimizer, self.copies.by_parameter)
@@ -223,7 +223,7 @@ class Engine:
         before, self.micro_batch = self.micro_batch, memory.half(self.micro_batch)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.say(f"out of memory with {before} images a pass: going on with {self.micro_batch}")
+        self.log(f"out of memory with {before} images a pass: going on with {self.micro_batch}")
 
     def _compile(self) -> None:
         self._loss = acceleration.compiled(self.loss)
@@ -236,7 +236,7 @@ class Engine:
         if isinstance(self.optimizer, Lion):
             self.optimizer.fused = lion_step
         reason = (str(error).strip().splitlines() or [""])[0]
-        self.say(f"compiling failed ({type(error).__name__}: {reason:.200}): going on without, more slowly")
+        self.log(f"compiling failed ({type(error).__name__}: {reason:.200}): going on without, more slowly")
 
     # ------------------------------------------------------------------ how it goes
 

@@ -13,7 +13,7 @@ class Interrupted(MlplibError):
     """Work was stopped on request; everything done so far is kept and can be resumed."""
 
 
-def one_of(what: str, value, valid) -> None:
+def require_choice(what: str, value, valid) -> None:
     """Refuse ``value`` unless it is in ``valid``, naming what would have been accepted.
 
     Raises:

@@ -43,7 +43,7 @@ class Executor:
         store: where records are found and put.
         device: where to compute; the GPU if there is one by default.
         progress: see :mod:`mlplib.progress`.
-        say: called with one line when there is something to say.
+        log: called with one line when there is something to say.
         micro_batch, compiled, checkpoint_every: as in :func:`mlplib.training.train`.
         loader: where the images are during a run: see :func:`mlplib.data.batches.open_data`.
         stop: asked at every safe point.
@@ -53,7 +53,7 @@ class Executor:
     store: RunStore
     device: torch.device = field(default_factory=machine.pick_device)
     progress: object = quiet
-    say: object = print
+    log: object = print
     loader: str = "auto"
     micro_batch: int | None = None
     compiled: bool | None = None
@@ -132,7 +132,7 @@ class Executor:
         for name in spec.data_names():
             self.dataset(name)
         wait = f"another process is at {spec.id}: waiting for its record"
-        with self.store.claim(spec, on_wait=lambda: self.say(wait)) as folder:
+        with self.store.claim(spec, on_wait=lambda: self.log(wait)) as folder:
             found = self.store.find(spec)
             if found is not None:
                 return found
@@ -140,7 +140,7 @@ class Executor:
             self.store.write(record)
             (folder / training.CHECKPOINT).unlink(missing_ok=True)
         if record.status == "diverged":
-            self.say(f"{spec.id} diverged: its loss is no longer finite")
+            self.log(f"{spec.id} diverged: its loss is no longer finite")
         return record
 
 
@@ -170,7 +170,7 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
         compiled=executor.compiled,
         checkpoint_every=executor.checkpoint_every,
         progress=executor.progress,
-        say=executor.say,
+        log=executor.log,
         stop=executor.stop,
     )
     return Record(

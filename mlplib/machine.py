@@ -65,7 +65,7 @@ def pick_precision(wanted: str, device: torch.device) -> str:
 
 
 @contextmanager
-def products_in(precision: str) -> Iterator[None]:
+def matmul_precision(precision: str) -> Iterator[None]:
     """Let products and convolutions of float32 round their factors to TensorFloat-32 where ``precision`` is
     ``tf32``, and never otherwise. It means something on NVIDIA GPUs only.
     """
@@ -79,7 +79,7 @@ def products_in(precision: str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-def moved(values: np.ndarray, device: torch.device) -> torch.Tensor:
+def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """An array on the device. A GPU fetches it from pinned memory, so that nobody waits for that."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
@@ -120,7 +120,7 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = []
-    with products_in(precision):
+    with matmul_precision(precision):
         for _ in range(2 + repeats):
             synchronize(device)
             start = time.perf_counter()

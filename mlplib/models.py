@@ -209,7 +209,7 @@ def build_model(
         return builder(spec, image_shape, classes)
 
 
-def outline(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+def meta_model(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The network of ``spec`` without memory (torch's ``meta`` device): to count it, to see its shapes."""
     with torch.device("meta"):
         return build_model(spec, image_shape, classes)
@@ -219,7 +219,7 @@ def outline(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) ->
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers in the model, head included; works on an :func:`outline`.
+    """Trainable numbers in the model, head included; works on an :func:`meta_model`.
 
     Table 5 of the paper is this for 64x64 images and ImageNet-21k's 11,230 classes, cut to whole millions.
     """
@@ -227,7 +227,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of one image's forward pass; works on an :func:`outline` and computes nothing.
+    """Multiply-adds of one image's forward pass; works on an :func:`meta_model` and computes nothing.
 
     Matrix products and convolutions count (:mod:`torch.utils.flop_counter`); norms, activations and
     biases do not. One multiply-add is one MAC and two FLOPs: the paper's code counts MACs where its text
@@ -263,7 +263,7 @@ def load_official(path: str | Path) -> tuple[ModelSpec, ImageMLP]:
     state = _read_state_dict(Path(path))
     try:
         spec, image_shape, classes = describe(state)
-        model = outline(spec, image_shape, classes)
+        model = meta_model(spec, image_shape, classes)
         _compare(state, model.state_dict())
     except MlplibError as error:
         raise MlplibError(f"checkpoint {path} is not an official S-MLP or B-MLP: {error}") from None

@@ -82,10 +82,10 @@ def network_size(model: ModelSpec, data: DataSpec) -> ModelSize:
 
 @functools.lru_cache
 def _model_size(model: ModelSpec, side: int, classes: int) -> ModelSize:
-    from .models import count_macs, count_parameters, outline
+    from .models import count_macs, count_parameters, meta_model
 
     shape = (side, side, 3)
-    network = outline(model, shape, classes)
+    network = meta_model(model, shape, classes)
     return ModelSize(count_parameters(network), count_macs(network, shape))
 
 

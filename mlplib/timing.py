@@ -89,7 +89,7 @@ def measure(
     start = time.monotonic()
     with stop.listening(), progress(1 + len(spec.batch_sizes), spec.slug()) as bar:
         bench = Bench(spec, device, precision, stop)
-        with torch.inference_mode(), fastest_kernels(), machine.products_in(precision):
+        with torch.inference_mode(), fastest_kernels(), machine.matmul_precision(precision):
             started = time.monotonic()
             latency = bench.latency(started + LATENCY_SHARE * spec.seconds)
             bar.advance(1)

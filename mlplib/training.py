@@ -25,7 +25,7 @@ from .data.batches import Batch, RunData, open_data
 from .engine import Engine
 from .errors import Interrupted, MlplibError
 from .files import replacing
-from .models import build_model, count_macs, count_parameters, outline
+from .models import build_model, count_macs, count_parameters, meta_model
 from .optim import learning_rate
 from .progress import quiet
 from .specs import FineTuneSpec, ModelSpec, TrainSpec
@@ -121,7 +121,7 @@ def train(
     compiled: bool | None = None,
     checkpoint_every: float = 60.0,
     progress=quiet,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     stop: StopRequest | None = None,
 ) -> Trained:
     """Train one model as ``spec`` says, resuming from the checkpoint in ``folder`` if there is one.
@@ -137,7 +137,7 @@ def train(
             (:func:`mlplib.acceleration.worth_compiling`).
         checkpoint_every: seconds between checkpoints.
         progress: see :mod:`mlplib.progress`.
-        say: called with one line when there is something to say.
+        log: called with one line when there is something to say.
         stop: asked between batches; when it says so, a checkpoint is written and :class:`Interrupted` raised.
     Raises:
         MlplibError: a batch larger than the data, or storage that cannot be written to.
@@ -147,7 +147,7 @@ def train(
     machine.keep_freed_memory()
     precision = machine.pick_precision(spec.precision, device)
     data = open_data(dataset, spec.data, device, loader)
-    loop = Loop(spec, data, device, precision, micro_batch, start, compiled=compiled, say=say)
+    loop = Loop(spec, data, device, precision, micro_batch, start, compiled=compiled, log=log)
     state = loop.fresh_state()
     if folder is not None:
         load_checkpoint(folder / CHECKPOINT, state, spec)
@@ -158,7 +158,7 @@ def train(
     steps = len(data.train) // spec.batch_size
     with (
         stop.listening(),
-        machine.products_in(precision),
+        machine.matmul_precision(precision),
         progress(spec.epochs * steps, spec.slug()) as bar,
     ):
         bar.advance(state.epoch * steps + state.batch)
@@ -215,7 +215,7 @@ class Loop:
         *,
         compiled: bool | None = None,
         graphs: bool = True,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ):
         if spec.batch_size > len(data.train):
             raise MlplibError(
@@ -238,7 +238,7 @@ class Loop:
             whole=memory.whole_batches_only(self.start.model),
             compiled=compiled,
             graphs=graphs,
-            say=say,
+            log=log,
         )
         self.schedules = [spec.optimizer]  # of each parameter group: the head's first, then the body's
         if isinstance(spec, FineTuneSpec):
@@ -305,7 +305,7 @@ def evaluate(model: nn.Module, batches) -> dict[str, float]:
     """
     model.eval()
     top1 = top5 = loss = count = 0
-    with machine.products_in("fp32"):
+    with machine.matmul_precision("fp32"):
         for batch in batches:
             logits = model(batch.images).float()
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
@@ -407,7 +407,7 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
 def _compute(loop: Loop, state: TrainState) -> dict:
     """Costs of the run; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
     shape, classes = loop.data.image_shape, len(loop.data.classes)
-    network = outline(loop.start.model, shape, classes)
+    network = meta_model(loop.start.model, shape, classes)
     macs = count_macs(network, shape)
     rate = state.images / state.seconds if state.seconds else 0.0
     peak = machine.matmul_rate(loop.device, loop.precision)
@@ -429,7 +429,7 @@ def _compute(loop: Loop, state: TrainState) -> dict:
 
 
 def executed_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """FLOPs that one image costs in a training step of ``network`` (an outline), forward and backward.
+    """FLOPs per image of one training step of ``network`` (on the meta device), forward and backward.
 
     A little below the usual ``3 x forward``, since the first layer needs no gradient for its input.
     Normalization and activations are not counted.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from mlplib.errors import MlplibError, one_of
+from mlplib.errors import MlplibError, require_choice
 
 SEEDS = "a list of whole numbers, such as [0, 1, 2] or 0,1,2"
 """What seeds have to be, for a message."""
@@ -180,7 +180,7 @@ def profile(name: str) -> Profile:
     Raises:
         MlplibError: there is none.
     """
-    one_of("profile", name, tuple(PROFILES))
+    require_choice("profile", name, tuple(PROFILES))
     return PROFILES[name]
 
 

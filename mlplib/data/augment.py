@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..machine import moved
+from ..machine import to_device
 from ..specs import AugmentSpec
 
 CROP_TRIES = 10
@@ -145,10 +145,10 @@ def _matrices(start, length, size: int, reverse, dtype: torch.dtype, device: tor
     """What gives the interpolation matrices (b, size, size) of a part (a slice) of a batch."""
     if size <= LARGEST_TABLE:
         table, places = _table(size, dtype, device)
-        found = moved(places[reverse.astype(np.int64), start, length], device)
+        found = to_device(places[reverse.astype(np.int64), start, length], device)
         return lambda part: table.index_select(0, found[part])
-    start, length = (moved(values.astype(np.float32), device) for values in (start, length))
-    reverse = moved(reverse, device)
+    start, length = (to_device(values.astype(np.float32), device) for values in (start, length))
+    reverse = to_device(reverse, device)
     return lambda part: interpolation(start[part], length[part], size, reverse[part], dtype)
 
 
@@ -183,7 +183,7 @@ def mix(images: Tensor, draws: Draws, part: slice = slice(None)) -> Tensor:
     """MixUp (Zhang et al. 2018): ``lam`` of each image plus ``1 - lam``
     of its partner; float (B, C, H, W), of which the images in ``part`` are given.
     """
-    partner = moved(draws.partner[part], images.device)
+    partner = to_device(draws.partner[part], images.device)
     rows = images.permute(0, 2, 1, 3)
     return rows.index_select(0, partner).lerp_(rows[part], draws.lam).permute(0, 2, 1, 3)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import machine
-from ..errors import MlplibError, one_of
+from ..errors import MlplibError, require_choice
 from ..specs import AugmentSpec, DataSpec
 from . import beton
 from .augment import augment, draw
@@ -97,7 +97,7 @@ class RunData:
                 images = augment(images, spec, draws, dtype, self.normalize)
                 partner_labels = labels
                 if draws.lam != 1:
-                    partner_labels = labels.index_select(0, machine.moved(draws.partner, labels.device))
+                    partner_labels = labels.index_select(0, machine.to_device(draws.partner, labels.device))
                 yield Batch(images, labels, partner_labels, draws.lam)
                 number += 1
 
@@ -140,7 +140,7 @@ def open_data(dataset: ImageDataset, spec: DataSpec, device: torch.device, loade
         MlplibError: ``spec`` wants more training images than there are, or the size that they already have;
             the data do not fit, or are to be streamed, and FFCV or its files are missing.
     """
-    one_of("loader", loader, LOADERS)
+    require_choice("loader", loader, LOADERS)
     shaping = Shaping(spec, dataset.train.images.shape[1:], device)
     parts = _parts(dataset, spec)
     if loader == "auto":

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, replace
 from importlib import resources
 
-from ..errors import one_of
+from ..errors import require_choice
 from .get import cache
 
 
@@ -506,7 +506,7 @@ def find(name: str) -> Entry:
     """
     if own := OwnFolder.in_cache(name):
         return own
-    one_of("data set", name, tuple(CATALOG))
+    require_choice("data set", name, tuple(CATALOG))
     entry = CATALOG[name]
     return entry.as_prepared() if isinstance(entry, ImageFiles) else entry
 

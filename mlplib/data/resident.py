@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..machine import moved
+from ..machine import to_device
 from .dataset import Split
 from .shaping import Shaping
 
@@ -42,7 +42,7 @@ class ResidentSplit:
             images uint8 (B, 3, H, W), with the memory order of ``rows``, and labels int64 (B,).
         """
         for first in range(0, len(order), batch_size):
-            indices = moved(order[first : first + batch_size], self.labels.device)
+            indices = to_device(order[first : first + batch_size], self.labels.device)
             # Nothing here keeps the images once they have been handed over.
             yield (
                 self.rows.index_select(0, indices).permute(0, 2, 1, 3),

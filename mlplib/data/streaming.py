@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MlplibError
-from ..machine import moved
+from ..machine import to_device
 from .beton import require
 from .get.prepare import cores
 from .shaping import Shaping
@@ -188,7 +188,7 @@ class StreamedSplit:
         with closing(self.reader.read(stored, batch_size)) as batches:
             there = batches if device.type == "cpu" else _copied(batches, device)
             for number, images in enumerate(there):
-                part = moved(order[number * batch_size : (number + 1) * batch_size], device)
+                part = to_device(order[number * batch_size : (number + 1) * batch_size], device)
                 labels = self.labels.index_select(0, part)
                 yield self.shaping(images).permute(0, 2, 1, 3), labels
 

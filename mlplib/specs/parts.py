@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ..errors import MlplibError, one_of
+from ..errors import MlplibError, require_choice
 from .checks import as_tuple, at_least, below_one, check_types, finite, refuse_idle
 
 FAMILIES = {"B": "b-mlp", "S": "s-mlp"}
@@ -49,12 +49,12 @@ class ModelSpec:
 
     def __post_init__(self):
         check_types(self)
-        one_of("model family", self.family, (*FAMILIES.values(), *BASELINES))
+        require_choice("model family", self.family, (*FAMILIES.values(), *BASELINES))
         at_least(self, 1, "depth", "width", "expansion")
         below_one(self, "dropout")
-        one_of("norm", self.norm, NORMS)
-        one_of("norm position", self.norm_position, NORM_POSITIONS)
-        one_of("activation", self.activation, ACTIVATIONS)
+        require_choice("norm", self.norm, NORMS)
+        require_choice("norm position", self.norm_position, NORM_POSITIONS)
+        require_choice("activation", self.activation, ACTIVATIONS)
         if self.official_order and self.family != "s-mlp":
             raise MlplibError("official_order concerns the S-MLP only: leave it out for other models")
 
@@ -137,7 +137,7 @@ class AugmentSpec:
         as_tuple(self, "crop_scale", "crop_ratio")
         check_types(self)
         at_least(self, 0, "mixup")
-        one_of("mixup kind", self.mixup_kind, MIXUP_KINDS)
+        require_choice("mixup kind", self.mixup_kind, MIXUP_KINDS)
         for name in ("crop_scale", "crop_ratio"):
             pair = getattr(self, name)
             if pair is None:
@@ -184,8 +184,8 @@ class OptimizerSpec:
     def __post_init__(self):
         as_tuple(self, "betas")
         check_types(self)
-        one_of("optimizer", self.name, OPTIMIZERS)
-        one_of("schedule", self.schedule, SCHEDULES)
+        require_choice("optimizer", self.name, OPTIMIZERS)
+        require_choice("schedule", self.schedule, SCHEDULES)
         at_least(self, 0, "lr", "weight_decay", "warmup")
         below_one(self, "momentum")
         if len(self.betas) != 2 or not all(finite(b) and 0 <= b < 1 for b in self.betas):

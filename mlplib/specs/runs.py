@@ -8,7 +8,7 @@ import typing
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import MlplibError, one_of
+from ..errors import MlplibError, require_choice
 from .base import RunSpec
 from .checks import as_tuple, at_least, below_one, check_range, check_types, refuse_idle
 from .parts import (
@@ -148,7 +148,7 @@ class FilterSpec(RunSpec):
 
     def __post_init__(self):
         check_types(self)
-        one_of("moment", self.at, ("initial", "final"))
+        require_choice("moment", self.at, ("initial", "final"))
 
     def needs(self) -> tuple[RunSpec, ...]:
         return (self.upstream,) if self.at == "final" else ()
@@ -185,7 +185,7 @@ class ProbeSpec(RunSpec):
 
     def __post_init__(self):
         check_types(self)
-        one_of("probe", self.method, PROBES)
+        require_choice("probe", self.method, PROBES)
         at_least(self, 1, "epochs", "batch_size")
         check_range(self, 0, 2**63, "seed")
         below_one(self, "label_smoothing")
@@ -294,7 +294,7 @@ class TimingSpec(RunSpec):
         check_types(self)
         at_least(self, 1, "image_size", "classes")
         check_range(self, 0, 2**63, "seed")
-        one_of("precision", self.precision, PRECISIONS)
+        require_choice("precision", self.precision, PRECISIONS)
         sizes = self.batch_sizes
         whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes)
         if not sizes or not whole or list(sizes) != sorted(set(sizes)):
@@ -326,7 +326,7 @@ def spec_from_json(values: dict) -> RunSpec:
         raise MlplibError(f"a run is written as a JSON object, not as {values!r}")
     values = dict(values)
     kind = values.pop("kind", None)
-    one_of("kind of run", kind, sorted(KINDS))
+    require_choice("kind of run", kind, sorted(KINDS))
     return _build(KINDS[kind], values)
 
 
@@ -362,7 +362,7 @@ def _check_training(spec: TrainSpec | FineTuneSpec) -> None:
     at_least(spec, 1, "epochs", "batch_size")
     check_range(spec, 0, 2**63, "seed")  # the most that torch takes
     below_one(spec, "label_smoothing")
-    one_of("precision", spec.precision, PRECISIONS)
+    require_choice("precision", spec.precision, PRECISIONS)
     _check_epochs(spec, "evaluate_at", spec.epochs)
     if spec.optimizer.warmup > spec.epochs:
         raise MlplibError(

@@ -47,7 +47,7 @@ class Growing:
             spec = case.spec()
             resident = open_data(part, spec.data, device, "resident")
             precision = machine.pick_precision("auto", device)
-            loop = Loop(spec, resident, device, precision, None, say=quiet_line)
+            loop = Loop(spec, resident, device, precision, None, log=quiet_line)
             self.epochs[id] = (loop, loop.fresh_state(), times * self.count)
 
     def works(self) -> list[Work]:

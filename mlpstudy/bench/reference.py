@@ -103,7 +103,7 @@ class ReferenceLoop:
         """One step; gives and keeps the batch's ``loss`` (nats), ``top1`` and ``top5`` (fractions), as
         numbers of the host. Under MixUp an accuracy is the larger of those for the two labels.
         """
-        with machine.products_in("tf32" if self.device.type == "cuda" else "fp32"):
+        with machine.matmul_precision("tf32" if self.device.type == "cuda" else "fp32"):
             logits = self.model(batch.images.reshape(len(batch.images), -1))
             loss = self._loss(logits, batch.labels)
             if batch.lam != 1:

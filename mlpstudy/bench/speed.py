@@ -14,8 +14,8 @@ import torch
 
 from mlplib import machine
 from mlplib.data import ImageDataset
-from mlplib.errors import one_of
-from mlplib.models import count_parameters, outline
+from mlplib.errors import require_choice
+from mlplib.models import count_parameters, meta_model
 from mlplib.progress import Progress
 
 from . import derived, growth, layers, loaders, tried
@@ -69,7 +69,7 @@ def measure(
     began = time.monotonic()
     machine.keep_freed_memory()
     for part in parts:
-        one_of("part", part, PARTS)
+        require_choice("part", part, PARTS)
     cases = tuple(cases or default_cases(device))
     for case in cases:
         case.spec()  # an impossible one should be refused before the first is timed
@@ -111,7 +111,7 @@ def _about(training: Training) -> dict:
         "image_shape": list(shape),
         "classes": classes,
         "batch_size": case.batch_size,
-        "parameters": count_parameters(outline(spec.model, shape, classes)),
+        "parameters": count_parameters(meta_model(spec.model, shape, classes)),
         "flops_per_image": training.flops,
         "precision": training.precision,
         "micro_batch": training.state.engine.micro_batch,

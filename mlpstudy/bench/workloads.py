@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mlplib import machine
 from mlplib.data import ImageDataset, Split, beton
 from mlplib.data.batches import Batch, RunData, open_data
-from mlplib.models import outline
+from mlplib.models import meta_model
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec
 from mlplib.training import Loop, executed_flops
 
@@ -73,14 +73,14 @@ class Training:
         (first,) = self.batches(1)
         self.fixed = kept(first)
         self.steps = min(MOST_STEPS, len(self.data.train) // case.batch_size)
-        network = outline(spec.model, self.data.image_shape, len(self.data.classes))
+        network = meta_model(spec.model, self.data.image_shape, len(self.data.classes))
         self.flops = executed_flops(network, self.data.image_shape)
         """FLOPs that an image costs, forward and backward."""
 
     def runner(self, augment: AugmentSpec, data: RunData | None = None) -> Runner:
         """A loop on this case with a state of its own; ``data`` other than the resident images."""
         spec = self.case.spec(augment, seed=self.seed)
-        return Runner(Loop(spec, data or self.data, self.device, self.precision, None, say=self.notes.append))
+        return Runner(Loop(spec, data or self.data, self.device, self.precision, None, log=self.notes.append))
 
     def batches(self, count: int) -> list[Batch]:
         """The last batches of the first epoch."""

@@ -141,7 +141,7 @@ class Chapter:
         executor = Executor(
             self.store,
             device=self.session.device,
-            say=replace_line,
+            log=replace_line,
             checkpoints=official.files(self.session.checkpoints),
         )
         for number, spec in enumerate(missing, start=1):

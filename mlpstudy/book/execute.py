@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mlplib.errors import Interrupted, MlplibError, one_of
+from mlplib.errors import Interrupted, MlplibError, require_choice
 
 from .parameters import of_notebook, parse
 
@@ -51,7 +51,7 @@ def execute(
     name: str,
     parameters: Mapping[str, object] | None = None,
     out: str | os.PathLike | None = None,
-    say: Callable[[str], None] = _say,
+    log: Callable[[str], None] = _say,
 ) -> Path:
     """Execute ``notebooks/<name>.ipynb`` with papermill and give the path of the executed copy.
 
@@ -68,7 +68,7 @@ def execute(
             started then), or a cell failed.
         Interrupted: Ctrl-C; finished and checkpointed runs are kept.
     """
-    one_of("notebook", name, names())
+    require_choice("notebook", name, names())
     given = _given(name, parameters or {})
     _check_kernel()
     target = Path(out) if out is not None else ROOT / "book" / "chapters" / f"{name}.ipynb"
@@ -81,7 +81,7 @@ def execute(
         problem = f"{target} cannot be written ({error.strerror}): choose another place with --out"
         raise MlplibError(problem) from None
     try:
-        _papermill(ROOT / "notebooks" / f"{name}.ipynb", temporary, given, say)
+        _papermill(ROOT / "notebooks" / f"{name}.ipynb", temporary, given, log)
     except BaseException:
         if temporary.stat().st_size:
             _tidy(temporary)
@@ -128,19 +128,19 @@ def _check_kernel() -> None:
 class _Narrator:
     """The file that papermill copies the notebook's printed lines to."""
 
-    def __init__(self, say: Callable[[str], None]):
-        self.say = say
+    def __init__(self, log: Callable[[str], None]):
+        self.log = log
 
     def write(self, text: str) -> None:
         for line in text.splitlines():
             if line.strip():
-                self.say(line)
+                self.log(line)
 
     def flush(self) -> None:
         pass
 
 
-def _papermill(source: Path, target: Path, parameters: dict, say: Callable[[str], None]) -> None:
+def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str], None]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -152,7 +152,7 @@ def _papermill(source: Path, target: Path, parameters: dict, say: Callable[[str]
             kernel_name=KERNEL,
             cwd=ROOT,
             progress_bar=False,
-            stdout_file=_Narrator(say),
+            stdout_file=_Narrator(log),
             extra_arguments=["--log-level=CRITICAL"],  # its talk of sockets and signals is not for a reader
         )
     except KeyboardInterrupt:

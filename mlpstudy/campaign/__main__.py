@@ -35,7 +35,7 @@ def main() -> int:
     from .command import run
 
     try:
-        run(**arguments, say=lambda line: print(line, flush=True), begin=BEGIN)
+        run(**arguments, log=lambda line: print(line, flush=True), begin=BEGIN)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 130

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlplib.data.batches import LOADERS
-from mlplib.errors import Interrupted, MlplibError, one_of
+from mlplib.errors import Interrupted, MlplibError, require_choice
 from mlplib.machine import pick_device
 from mlplib.progress import bars
 from mlplib.store import RunStore
@@ -31,10 +31,10 @@ def run(
     device: str,
     loader: str,
     workers: str,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     begin: float,
 ) -> None:
-    """A campaign as it was typed at ``begin``, on the clock of ``time.monotonic``; ``say`` prints a line.
+    """A campaign as it was typed at ``begin``, on the clock of ``time.monotonic``; ``log`` prints a line.
 
     Raises:
         MlplibError: an option makes no sense, the folder cannot be written to, or runs failed.
@@ -43,7 +43,7 @@ def run(
     chosen = get_profile(profile)
     for name in experiments:
         experiment(name)
-    one_of("loader", loader, LOADERS)
+    require_choice("loader", loader, LOADERS)
     if not 0 < minutes < 1e6:
         raise MlplibError(f"--minutes must be a number above 0, not {minutes:g}")
     found = Campaign(
@@ -59,10 +59,10 @@ def run(
         count=_count(workers),
         loader=loader,
         progress=bars(),
-        say=say,
+        log=log,
         begin=begin,
     ).run()
-    _tell(found, folder, say)
+    _tell(found, folder, log)
 
 
 def _count(text: str) -> int | None:
@@ -73,17 +73,17 @@ def _count(text: str) -> int | None:
     return int(text)
 
 
-def _tell(report: Report, folder: Path, say: Callable[[str], None]) -> None:
+def _tell(report: Report, folder: Path, log: Callable[[str], None]) -> None:
     """What was done, what was not and why, and what is left; as an error where it needs a person."""
     for name, (why, runs) in report.left_out.items():
-        say(f"left out {count(runs, 'run')} on {name}: {why}")
+        log(f"left out {count(runs, 'run')} on {name}: {why}")
     left = sum(each.runs for each in report.left)
     if left:
-        say("left, runs that experiments share counted once, and how long they take at the rate measured:")
+        log("left, runs that experiments share counted once, and how long they take at the rate measured:")
         everything = Left("all", left, sum(each.seconds for each in report.left))
         for each in (*report.left, everything):
-            say(f"  {each.experiment:<24} {each.runs:>6,} {duration(each.seconds):>10}")
-    say(
+            log(f"  {each.experiment:<24} {each.runs:>6,} {duration(each.seconds):>10}")
+    log(
         f"{count(len(report.done), 'run')} done, {left or 'none'} left; records are in {folder}, "
         f"to be merged with mlplib results merge {folder}"
     )

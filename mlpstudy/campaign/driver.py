@@ -86,7 +86,7 @@ class Campaign:
         results: the folder of the profile's published records.
         count: how many runs at once; None measures how many pay on a GPU, and takes one on a CPU, which one
             run can fill.
-        say: called with one line when there is something to say.
+        log: called with one line when there is something to say.
         begin: when the minutes began, on the clock of ``time.monotonic``; None: now.
     """
 
@@ -102,7 +102,7 @@ class Campaign:
     count: int | None = None
     loader: str = "auto"
     progress: Progress = quiet
-    say: Callable[[str], None] = print
+    log: Callable[[str], None] = print
     begin: float | None = None
 
     def __post_init__(self):
@@ -236,7 +236,7 @@ class Campaign:
                 worker.ask_to_stop()
         if time.monotonic() >= self.end:
             for worker in self._busy():
-                self.say(f"{self._id(worker.spec)} did not stop in time: its last checkpoint counts")
+                self.log(f"{self._id(worker.spec)} did not stop in time: its last checkpoint counts")
                 self._dismiss(worker)
 
     def _start_runs(self) -> None:
@@ -308,7 +308,7 @@ class Campaign:
         for message in worker.messages():
             spec = worker.spec
             if isinstance(message, workers.Said):
-                self.say(message.line)
+                self.log(message.line)
             elif isinstance(message, workers.Began):
                 self._open_bar(worker, message.total)
             elif isinstance(message, workers.Advanced) and worker in self.bars:
@@ -330,13 +330,13 @@ class Campaign:
             self._estimated += self.estimator.seconds(spec)
             self._spent += how.seconds
             self.report.done.append(id)
-            self.say(f"{id}: done in {how.seconds:.0f} s")
+            self.log(f"{id}: done in {how.seconds:.0f} s")
             self._keep(spec)
         elif isinstance(how, workers.Stopped):
             self.queue.insert(0, spec)
         elif isinstance(how, workers.Died) and self._tries.get(id, 0) + 1 < TRIES:
             self._tries[id] = self._tries.get(id, 0) + 1
-            self.say(f"{id}: its process {how.how}; going on from its last checkpoint")
+            self.log(f"{id}: its process {how.how}; going on from its last checkpoint")
             self.queue.insert(0, spec)
         else:
             why = how.why if isinstance(how, workers.Failed) else f"its process {how.how}, again"
@@ -351,7 +351,7 @@ class Campaign:
     def _give_up(self, id: str, why: str) -> None:
         """Do without a run, and without those that read from it."""
         self.report.failed[id] = why
-        self.say(f"{id} failed: {why}")
+        self.log(f"{id} failed: {why}")
         for spec in [spec for spec in self.queue if id in map(self._id, spec.needs())]:
             self.queue.remove(spec)
             self._give_up(self._id(spec), f"needs {id}, which failed")

@@ -142,7 +142,7 @@ def _executor(settings: Settings, connection: Connection, stop: StopRequest) -> 
         RunStore(settings.runs),
         device=pick_device(settings.device),
         progress=_Teller(connection, stop),
-        say=lambda line: connection.send(Said(line)),
+        log=lambda line: connection.send(Said(line)),
         loader=settings.loader,
         stop=stop,
     )

@@ -45,7 +45,7 @@ def bench(
     ] = None,
 ):
     """Measure how fast training is beside the machine's own rates and the usual way, or how accurate."""
-    from mlplib.errors import MlplibError, one_of
+    from mlplib.errors import MlplibError, require_choice
     from mlplib.machine import pick_device
     from mlplib.progress import bars
 
@@ -53,7 +53,7 @@ def bench(
     from ..bench.cases import Case
     from ..profiles import parse_seeds
 
-    one_of("benchmark", what, ("speed", "accuracy"))
+    require_choice("benchmark", what, ("speed", "accuracy"))
     where = pick_device(device)
     common = {"device": where, "progress": bars(), "command": _command()}
     if what == "speed":

@@ -62,6 +62,6 @@ def campaign(
         device,
         loader,
         workers,
-        say=lambda line: out.print(line, soft_wrap=True, markup=False, highlight=False),
+        log=lambda line: out.print(line, soft_wrap=True, markup=False, highlight=False),
         begin=begin,
     )

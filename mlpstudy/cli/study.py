@@ -133,7 +133,7 @@ def run(
 ):
     """Do every run of some experiments that is not done yet. Ctrl-C stops it; the same command goes on."""
     from mlplib.data.batches import LOADERS
-    from mlplib.errors import one_of
+    from mlplib.errors import require_choice
     from mlplib.executor import Executor
     from mlplib.machine import pick_device
     from mlplib.progress import bars
@@ -142,12 +142,12 @@ def run(
     from ..profiles import profile as get_profile
 
     chosen = get_profile(profile)
-    one_of("loader", loader, LOADERS)
+    require_choice("loader", loader, LOADERS)
     executor = Executor(
         RunStore(runs),
         device=pick_device(device),
         progress=bars(),
-        say=lambda line: out.print(line),
+        log=lambda line: out.print(line),
         loader=loader,
         compiled=compiled,
     )
@@ -229,12 +229,12 @@ def claims(
     form: Annotated[str, typer.Option("--format", help="table, or markdown as in the README.")] = "table",
 ):
     """Show the verdict on every claim, from the published records or from your own runs. Trains nothing."""
-    from mlplib.errors import one_of
+    from mlplib.errors import require_choice
 
     from ..evidence import verdicts
     from ..profiles import profile as get_profile
 
-    one_of("format", form, ("table", "markdown"))
+    require_choice("format", form, ("table", "markdown"))
     if profile is None:
         entries = verdicts.from_published(results)
     else:

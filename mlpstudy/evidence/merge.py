@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlplib.data.catalog import content_hash
-from mlplib.errors import MlplibError, one_of
+from mlplib.errors import MlplibError, require_choice
 from mlplib.files import storage_errors
 from mlplib.planning import with_upstream
 from mlplib.specs import RunSpec
@@ -54,7 +54,7 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
             records of a run that differ, without ``prefer``; the results cannot be written to.
     """
     if prefer is not None:
-        one_of("preference", prefer, PREFERENCES)
+        require_choice("preference", prefer, PREFERENCES)
     name, items = parcel.read(folder)
     root = results_folder(results) / profile(name).name
     before = all_records(root)

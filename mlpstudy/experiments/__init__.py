@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from mlplib.errors import one_of
+from mlplib.errors import require_choice
 
 EXPERIMENTS = (
     "architectures",
@@ -44,5 +44,5 @@ def experiment(name: str) -> ModuleType:
     Raises:
         MlplibError: there is none of that name.
     """
-    one_of("experiment", name, EXPERIMENTS)
+    require_choice("experiment", name, EXPERIMENTS)
     return importlib.import_module(f".{name.replace('-', '_')}", __name__)

@@ -60,7 +60,7 @@ def _group(records: Sequence[Record], family: str, permuted: bool) -> list[Recor
 
 def parameter_cells() -> list[Cell]:
     """Table 5, counted from the models that this study builds; nothing is trained for it."""
-    from mlplib.models import count_parameters, outline
+    from mlplib.models import count_parameters, meta_model
 
     names = [row for item, row, _ in paper.values() if item == "Table 5"]
     return [
@@ -68,7 +68,9 @@ def parameter_cells() -> list[Cell]:
             "Table 5",
             name,
             "parameters",
-            Estimate(count_parameters(outline(ModelSpec.parse(name), *TABLE_5_NETWORK)) / 1e6, None, None, 0),
+            Estimate(
+                count_parameters(meta_model(ModelSpec.parse(name), *TABLE_5_NETWORK)) / 1e6, None, None, 0
+            ),
             "million",
             "counted",
         )

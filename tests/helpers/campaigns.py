@@ -36,7 +36,7 @@ def use(monkeypatch, **experiments) -> None:
 
 def campaign(folder: Path, names, minutes: float = 5.0, **how) -> Campaign:
     """A campaign whose store, parcel and published records are below ``folder``."""
-    how = {"seeds": (0,), "say": lambda line: None} | how
+    how = {"seeds": (0,), "log": lambda line: None} | how
     return Campaign(
         list(names),
         SMOKE,
@@ -73,7 +73,7 @@ if __name__ == "__main__":  # a campaign in a process of its own, for tests to k
     torch.set_num_threads(1)
     order.experiment = {"several": experiment(several_seconds)}.__getitem__
     driver.Estimator.seconds = lambda self, spec: 0.5
-    report = campaign(Path(sys.argv[1]), ["several"], say=lambda line: print(line, flush=True)).run()
+    report = campaign(Path(sys.argv[1]), ["several"], log=lambda line: print(line, flush=True)).run()
     print(
         json.dumps(
             {

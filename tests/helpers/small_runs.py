@@ -211,7 +211,7 @@ def execute(
         RunStore(store),
         device=torch.device("cpu"),
         progress=Watched(store, under_way, batches),
-        say=lambda line: log(store, line),
+        log=lambda line: log(store, line),
         checkpoint_every=checkpoint_every,
     )
     try:

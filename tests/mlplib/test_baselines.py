@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from mlplib import baselines, memory
 from mlplib.errors import MlplibError
-from mlplib.models import build_model, count_macs, count_parameters, outline
+from mlplib.models import build_model, count_macs, count_parameters, meta_model
 from mlplib.specs import BASELINES, DataSpec, ModelSpec, TrainSpec
 
 COMPARED = ("resnet18", "resnet152", "vit-b/4", "vit-b/8", "mixer-b/4")
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def made(name, side, classes=1000):
-    return outline(ModelSpec.parse(name), (side, side, 3), classes)
+    return meta_model(ModelSpec.parse(name), (side, side, 3), classes)
 
 
 # --------------------------------------------------------------------------- size and cost
@@ -128,7 +128,7 @@ def test_what_cannot_be_built_is_one_line():
     with pytest.raises(MlplibError, match="vit-b/8 cuts images into patches of 8 pixels: 12x12"):
         made("vit-b/8", 12)
     with pytest.raises(MlplibError, match="resnet18 takes images of 3 channels, not 1"):
-        outline(ModelSpec.parse("resnet18"), (8, 8, 1), 10)
+        meta_model(ModelSpec.parse("resnet18"), (8, 8, 1), 10)
 
 
 def test_without_timm_the_rest_works(monkeypatch):

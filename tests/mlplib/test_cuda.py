@@ -38,7 +38,7 @@ def plain(monkeypatch):
 
 def test_a_graph_is_recorded_and_computes_what_plain_steps_do():
     said = []
-    loops = loop_of(say=said.append), loop_of(graphs=False)
+    loops = loop_of(log=said.append), loop_of(graphs=False)
     states = [loop.fresh_state() for loop in loops]
     found = []
     for loop, state in zip(loops, states, strict=True):
@@ -57,7 +57,7 @@ def test_small_steps_are_replayed():
 
 def test_a_compiled_run_learns_what_a_plain_one_does(plain):
     said = []
-    done = train(compiled=True, say=said.append)
+    done = train(compiled=True, log=said.append)
     assert said == [] and "compiled" in done.compute["ways"]
     assert losses(done) == pytest.approx(losses(plain), rel=0.03)
 
@@ -88,7 +88,7 @@ def test_too_little_memory_halves_the_parts():
     images = dataclasses.replace(SPEC.data, examples=1024)
     wide = ModelSpec.parse("B-6/Wi-1024")
     spec = small(model=wide, data=images, augment=FULL_DA, batch_size=512, precision="bf16")
-    loop = loop_of(spec, say=said.append, graphs=False)
+    loop = loop_of(spec, log=said.append, graphs=False)
     state = loop.fresh_state()
     batch = next(loop.batches(state))
     state.engine.step(batch, [1e-4])

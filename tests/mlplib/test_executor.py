@@ -117,12 +117,12 @@ def test_no_record_tells_of_the_machines_folders_host_or_people(store):
 
 def test_a_diverged_run_is_a_record_and_the_work_goes_on(store):
     said = []
-    records = executor(store, say=said.append).records([DIVERGING, small()])
+    records = executor(store, log=said.append).records([DIVERGING, small()])
     assert [r.status for r in records] == ["diverged", "completed"]
     assert said == [f"{DIVERGING.id} diverged: its loss is no longer finite"]
     text = (store.folder(DIVERGING) / "record.json").read_text()
     assert "NaN" not in text and "Infinity" not in text and store.find(DIVERGING).metrics == {}
-    assert executor(store, say=said.append).record(DIVERGING) == records[0]
+    assert executor(store, log=said.append).record(DIVERGING) == records[0]
     assert trained(store) == [DIVERGING.slug(), small().slug()], "it is not tried again"
 
 
@@ -300,7 +300,7 @@ def test_the_initialization_is_where_training_starts(store):
 
 
 def test_a_look_at_a_diverged_run_is_diverged(store):
-    look = executor(store, say=lambda line: None).record(FilterSpec(DIVERGING))
+    look = executor(store, log=lambda line: None).record(FilterSpec(DIVERGING))
     assert look.status == "diverged" and look.metrics == {}
     assert not (store.folder(FilterSpec(DIVERGING)) / MOSAIC).exists()
     json.dumps(look.to_json(), allow_nan=False)

@@ -17,7 +17,7 @@ from mlplib.models import (
     count_macs,
     count_parameters,
     load_official,
-    outline,
+    meta_model,
     save_official,
 )
 from mlplib.specs import ACTIVATIONS, BASELINES, FAMILIES, NORM_POSITIONS, NORMS, ModelSpec
@@ -285,7 +285,7 @@ def test_the_cnn_sees_neighbors_and_places_alike():
 
 @pytest.mark.parametrize("side", [16, 32, 64])
 def test_the_cnn_takes_the_studys_image_sizes(side):
-    model = outline(ModelSpec("small-cnn"), (side, side, 3), CLASSES)
+    model = meta_model(ModelSpec("small-cnn"), (side, side, 3), CLASSES)
     assert model(torch.empty(2, 3, side, side, device="meta")).shape == (2, CLASSES)
     assert 100_000 < count_parameters(model) < 500_000
 
@@ -304,18 +304,18 @@ TABLE_5 = {
 
 @pytest.mark.parametrize("name", TABLE_5)
 def test_parameter_counts_are_those_of_table_5(name):
-    model = outline(ModelSpec.parse(name), (64, 64, 3), 11_230)
+    model = meta_model(ModelSpec.parse(name), (64, 64, 3), 11_230)
     assert count_parameters(model) // 10**6 == TABLE_5[name]
 
 
 def test_counts_follow_the_formulas():
     n, m, k, depth, classes = 48, B.width, B.expansion, B.depth, CLASSES
     ends = n * m + m * classes
-    model = outline(B, SHAPE, classes)
+    model = meta_model(B, SHAPE, classes)
     assert count_macs(model, SHAPE) == ends + depth * 2 * k * m * m
     norms_and_biases = depth * (2 * m + k * m + m)
     assert count_parameters(model) == ends + m + classes + depth * 2 * k * m * m + norms_and_biases
-    model = outline(S, SHAPE, classes)
+    model = meta_model(S, SHAPE, classes)
     assert count_macs(model, SHAPE) == ends + depth * m * m
     assert count_parameters(model) == ends + m + classes + depth * (m * m + m + 2 * m)
 
@@ -323,7 +323,7 @@ def test_counts_follow_the_formulas():
 def test_the_cnns_macs_follow_the_formula():
     sides, channels = (16, 8, 8, 4), (3, 32, 64, 128, 256)
     convolutions = sum(9 * a * b * s * s for a, b, s in zip(channels, channels[1:], sides, strict=False))
-    model = outline(ModelSpec("small-cnn"), (32, 32, 3), 10)
+    model = meta_model(ModelSpec("small-cnn"), (32, 32, 3), 10)
     assert count_macs(model, (32, 32, 3)) == convolutions + 256 * 10
 
 
@@ -332,10 +332,10 @@ def test_counting_needs_no_memory_and_leaves_the_model_alone():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     generator = torch.get_rng_state()
     macs = count_macs(model, SHAPE)
-    assert macs == count_macs(model.eval(), SHAPE) == count_macs(outline(B, SHAPE, CLASSES), SHAPE)
+    assert macs == count_macs(model.eval(), SHAPE) == count_macs(meta_model(B, SHAPE, CLASSES), SHAPE)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(generator, torch.get_rng_state())
-    enormous = outline(ModelSpec.parse("B-100/Wi-100000"), (64, 64, 3), 10)
+    enormous = meta_model(ModelSpec.parse("B-100/Wi-100000"), (64, 64, 3), 10)
     assert count_parameters(enormous) > 8 * 10**12
 
 

@@ -9,7 +9,7 @@ from small_runs import record, small
 from mlplib import machine
 from mlplib.data import catalog
 from mlplib.errors import MlplibError
-from mlplib.models import count_macs, outline
+from mlplib.models import count_macs, meta_model
 from mlplib.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, plan, training_flops, with_upstream
 from mlplib.specs import (
     CheckpointSpec,
@@ -51,19 +51,19 @@ def test_what_a_run_needs_comes_first_and_once():
 
 def test_flops_are_six_per_weight_and_image_of_whole_batches():
     spec = small(epochs=3, batch_size=100, data=DataSpec("shapes-16", examples=256))
-    macs = count_macs(outline(spec.model, (16, 16, 3), 10), (16, 16, 3))
+    macs = count_macs(meta_model(spec.model, (16, 16, 3), 10), (16, 16, 3))
     assert training_flops(spec) == 6 * macs * 200 * 3
     assert training_flops(dataclasses.replace(spec, data=DataSpec("shapes-16"))) == 6 * macs * 2000 * 3
     assert training_flops(
         dataclasses.replace(spec, data=DataSpec("cifar10"), batch_size=1024)
-    ) == pytest.approx(6 * count_macs(outline(spec.model, (32, 32, 3), 10), (32, 32, 3)) * 48 * 1024 * 3)
+    ) == pytest.approx(6 * count_macs(meta_model(spec.model, (32, 32, 3), 10), (32, 32, 3)) * 48 * 1024 * 3)
     assert training_flops(FilterSpec(spec)) == 0.0
 
 
 def test_flops_of_what_reads_a_network_are_those_of_its_passes():
     upstream = small(data=DataSpec("shapes-16-upstream"))
     on = DataSpec("shapes-16-downstream")
-    macs = count_macs(outline(upstream.model, (16, 16, 3), 4), (16, 16, 3))
+    macs = count_macs(meta_model(upstream.model, (16, 16, 3), 4), (16, 16, 3))
     train, test = catalog.find(on.name).train, catalog.find(on.name).test
     tuned = FineTuneSpec(upstream, on, epochs=3, batch_size=100)
     assert training_flops(tuned) == 6 * macs * (train // 100 * 100) * 3

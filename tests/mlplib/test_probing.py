@@ -49,7 +49,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def executor(tmp_path_factory):
     """With an upstream run that is trained once for all tests."""
-    made = Executor(RunStore(tmp_path_factory.mktemp("runs")), device=CPU, say=lambda line: None)
+    made = Executor(RunStore(tmp_path_factory.mktemp("runs")), device=CPU, log=lambda line: None)
     made.record(UPSTREAM)
     return made
 
@@ -518,7 +518,7 @@ def test_a_fine_tuning_stopped_after_every_batch_changes_nothing(executor, tmp_p
 def test_what_follows_a_diverged_run_diverged_too(tmp_path):
     broken = dataclasses.replace(UPSTREAM, optimizer=OptimizerSpec("sgd", lr=1e12))
     tuned, said = fine_tune(upstream=broken), []
-    executor = Executor(RunStore(tmp_path), device=CPU, say=said.append)
+    executor = Executor(RunStore(tmp_path), device=CPU, log=said.append)
     specs = [
         tuned,
         EvaluateSpec(tuned, crops=2),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_runs import small
 
 from mlplib import scaling
-from mlplib.models import count_parameters, outline
+from mlplib.models import count_parameters, meta_model
 from mlplib.planning import training_flops
 from mlplib.powerlaw import POWER_LAW, SATURATING, Law
 from mlplib.scaling import CONSTANT, LAW, STRAIGHT, Point, front, grid
@@ -51,7 +51,7 @@ def test_compute_is_three_forward_passes_for_each_image_seen():
     assert scaling.training_macs(spec) == 3 * forward * 192 * 4
     assert scaling.training_macs(spec, epoch=1) == scaling.training_macs(spec) / 4
     assert scaling.flops(scaling.training_macs(spec)) == training_flops(spec)
-    network = outline(spec.model, (16, 16, 3), 10)
+    network = meta_model(spec.model, (16, 16, 3), 10)
     assert scaling.model_size(spec).parameters == count_parameters(network)
 
 

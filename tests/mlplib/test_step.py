@@ -93,7 +93,7 @@ GPU_WORDS = "CUDA out of memory. Tried to allocate 20.00 GiB."
 @pytest.mark.parametrize("words", [CPU_WORDS, GPU_WORDS])
 @pytest.mark.parametrize("most", [1, 7, 20, 63])
 def test_a_batch_that_memory_refuses_goes_on_in_halves(words, most):
-    said, loop = [], loop_of(SPEC, say=lambda line: said.append(line))
+    said, loop = [], loop_of(SPEC, log=lambda line: said.append(line))
     state, plain = loop.fresh_state(), loop.fresh_state()
     cramped = Cramped(state.engine, most, words)
     found, expected = steps(loop, state), steps(loop, plain)
@@ -104,7 +104,7 @@ def test_a_batch_that_memory_refuses_goes_on_in_halves(words, most):
 
 
 def test_parts_that_had_to_be_are_those_of_a_run_that_asked_for_them():
-    loop = loop_of(SPEC, say=lambda line: None)
+    loop = loop_of(SPEC, log=lambda line: None)
     state = loop.fresh_state()
     Cramped(state.engine, 16, GPU_WORDS)
     asked = loop_of(SPEC, micro_batch=16)
@@ -113,7 +113,7 @@ def test_parts_that_had_to_be_are_those_of_a_run_that_asked_for_them():
 
 
 def test_no_memory_for_one_image_is_one_line():
-    loop = loop_of(SPEC, say=lambda line: None)
+    loop = loop_of(SPEC, log=lambda line: None)
     state = loop.fresh_state()
     Cramped(state.engine, 0, GPU_WORDS)
     with pytest.raises(MlplibError, match="out of memory on cpu, and a pass holds one image only") as caught:
@@ -178,7 +178,7 @@ def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
 def test_a_compiled_run_learns_what_a_plain_one_does():
     plain = training.train(SPEC, SHAPES, device=CPU)
     said: list[str] = []
-    compiled = training.train(SPEC, SHAPES, device=CPU, compiled=True, say=said.append)
+    compiled = training.train(SPEC, SHAPES, device=CPU, compiled=True, log=said.append)
     assert said == [] and compiled.compute["ways"] == ["compiled"] and plain.compute["ways"] == []
     assert compiled.history["train_loss"] == pytest.approx(plain.history["train_loss"], rel=0.02)
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_compiled_goes_on_without(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", refuse)
     said: list[str] = []
-    done = training.train(SPEC, SHAPES, device=CPU, compiled=True, say=said.append)
+    done = training.train(SPEC, SHAPES, device=CPU, compiled=True, log=said.append)
     assert said == ["compiling failed (RuntimeError: no C++ compiler found): going on without, more slowly"]
     plain = training.train(SPEC, SHAPES, device=CPU)
     assert done.metrics == plain.metrics and done.compute["ways"] == []
@@ -208,7 +208,7 @@ def test_nothing_is_compiled_or_recorded_on_a_cpu_unless_asked_for():
 
 def test_an_optimizer_that_cannot_be_compiled_goes_on_without():
     said: list[str] = []
-    loop = loop_of(SPEC, say=said.append)
+    loop = loop_of(SPEC, log=said.append)
     state, plain = loop.fresh_state(), loop.fresh_state()
 
     def broken(*given):

@@ -21,7 +21,7 @@ from mlplib import data, machine, memory, training, weights
 from mlplib.data.batches import Batch, open_data
 from mlplib.engine import mixed_cross_entropy
 from mlplib.errors import MlplibError
-from mlplib.models import build_model, count_macs, count_parameters, outline
+from mlplib.models import build_model, count_macs, count_parameters, meta_model
 from mlplib.planning import training_flops
 from mlplib.specs import (
     FULL_DA,
@@ -494,7 +494,7 @@ def test_progress_counts_every_batch():
 def test_costs_are_counted():
     spec = small(model=ModelSpec.parse("B-2/Wi-16"), epochs=2, batch_size=100)
     found = train(spec).compute
-    network = outline(spec.model, (16, 16, 3), 10)
+    network = meta_model(spec.model, (16, 16, 3), 10)
     assert found["parameters"] == count_parameters(network)
     assert found["forward_macs"] == count_macs(network, (16, 16, 3))
     assert found["images"] == 2 * 200
@@ -506,7 +506,7 @@ def test_costs_are_counted():
 
 def test_the_first_layer_has_no_gradient_for_its_input():
     for name in ("B-2/Wi-16", "S-3/Wi-24"):
-        network = outline(ModelSpec.parse(name), (16, 16, 3), 10)
+        network = meta_model(ModelSpec.parse(name), (16, 16, 3), 10)
         forward, first = 2 * count_macs(network, (16, 16, 3)), 2 * 768 * network.linear_in.out_features
         assert training.executed_flops(network, (16, 16, 3)) == 3 * forward - first
 

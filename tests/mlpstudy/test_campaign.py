@@ -229,7 +229,7 @@ def looks(seed: int) -> list:
 def test_a_campaign_does_what_is_missing_and_the_next_one_nothing(quick, tmp_path, monkeypatch):
     use(monkeypatch, looks=experiment(looks))
     said = []
-    first = campaign(tmp_path, ["looks"], say=said.append).run()
+    first = campaign(tmp_path, ["looks"], log=said.append).run()
     assert len(first.done) == 3 and not (first.left or first.failed or first.trouble or first.stopped)
     assert sum("done in" in line for line in said) == 3
     kept = results(tmp_path)
@@ -287,7 +287,7 @@ def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(quick, tmp_p
 def test_a_killed_worker_is_named_and_its_run_goes_on(quick, tmp_path, monkeypatch):
     use(monkeypatch, several=experiment(lambda seed: several_seconds(seed)[:1]))
     said: list[str] = []
-    work = campaign(tmp_path, ["several"], say=said.append)
+    work = campaign(tmp_path, ["several"], log=said.append)
     kill_when_busy(work)
     report = work.run()
     assert len(report.done) == 1 and not report.failed

@@ -500,7 +500,7 @@ def executed(tmp_path_factory) -> dict[str, Path]:
     given = {"profile": "smoke", "seeds": "0", "runs_dir": str(folder / "runs"), "results_dir": str(folder)}
     lines = []
     for name in (*OVERVIEWS, *reversed(EXPERIMENTS)):
-        execute.execute(name, given, folder / f"{name}.ipynb", say=lines.append)
+        execute.execute(name, given, folder / f"{name}.ipynb", log=lines.append)
     assert any(re.match(r"1 of \d+: ", line) for line in lines)
     return {path.stem: path for path in folder.glob("*.ipynb")} | {"runs": folder / "runs"}
 

@@ -7,7 +7,7 @@ import pytest
 from small_runs import record
 
 from mlplib.data import catalog
-from mlplib.models import count_macs, count_parameters, outline
+from mlplib.models import count_macs, count_parameters, meta_model
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import ablations
 from mlpstudy.experiments.ablations import ARCHITECTURE, BUDGETS, RECIPE
@@ -97,7 +97,7 @@ def test_all_networks_cost_the_same(name):
     side = data.resolution or entry.image_size
 
     def cost(model):
-        network = outline(model, (side, side, 3), entry.class_count)
+        network = meta_model(model, (side, side, 3), entry.class_count)
         return count_macs(network, (side, side, 3)), count_parameters(network)
 
     macs, parameters = cost(specs[0].upstream.model)

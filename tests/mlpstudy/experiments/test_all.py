@@ -11,7 +11,7 @@ from small_runs import ROOT, environment, record
 
 from mlplib.data import catalog
 from mlplib.errors import MlplibError
-from mlplib.models import outline
+from mlplib.models import meta_model
 from mlplib.planning import with_upstream
 from mlplib.specs import FULL_DA, NO_DA, FilterSpec, TrainSpec, spec_from_json
 from mlpstudy import paper
@@ -58,7 +58,7 @@ def test_every_run_can_be_trained(name, budget):
     for spec in with_upstream(specs_of(name, budget)).values():
         if isinstance(spec, TrainSpec):
             entry = catalog.find(spec.data.name)
-            outline(spec.model, (entry.image_size, entry.image_size, 3), entry.class_count)
+            meta_model(spec.model, (entry.image_size, entry.image_size, 3), entry.class_count)
             images = spec.data.examples or entry.train
             assert spec.batch_size <= images <= entry.train
 

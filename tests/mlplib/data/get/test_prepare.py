@@ -813,7 +813,7 @@ def test_damaged_stl10_is_refused(local, monkeypatch):
 
 
 def test_planning_needs_no_data():
-    from mlplib.models import count_macs, outline
+    from mlplib.models import count_macs, meta_model
     from mlplib.specs import ModelSpec
 
     macs = {}
@@ -821,7 +821,7 @@ def test_planning_needs_no_data():
         entry = find(name)
         assert entry.class_count == classes and entry.image_size == 64
         shape = (64, 64, 3)
-        macs[name] = count_macs(outline(ModelSpec.parse("B-6/Wi-512"), shape, entry.class_count), shape)
+        macs[name] = count_macs(meta_model(ModelSpec.parse("B-6/Wi-512"), shape, entry.class_count), shape)
     assert macs["imagenet21k"] - macs["imagenet"] == 512 * (11_230 - 1000)
     assert (find("imagenet21k").train, find("imagenet").test) == (11_801_680, 50_000)
 
