@@ -1,10 +1,9 @@
-"""From a spec to its record: find it, or do it. The one place that knows how every kind of run is done."""
+"""From a spec to its record: find it, or do the run. The one place that knows how to do each kind of run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,9 @@ from torch import nn
 from . import data, filters, machine, models, official, probing, timing, training, weights
 from .data.batches import RunData, open_data
 from .errors import MlplibError
+from .execution import Execution
 from .files import replacing
 from .models import build_model, count_macs, count_parameters
-from .progress import quiet
 from .specs import (
     CheckpointSpec,
     DataSpec,
@@ -29,52 +28,43 @@ from .specs import (
     TimingSpec,
     TrainSpec,
 )
-from .stopping import StopRequest
-from .store import Record, RunStore, by_id
+from .store import Record, RunStore, by_id, run_id
 
 MOSAIC = "filters.npy"
 
 
-@dataclass
 class Executor:
     """Does runs and keeps what they leave in ``store``.
 
     Args:
-        store: where records are found and put.
-        device: where to compute; the GPU if there is one by default.
-        progress: see :mod:`mlplib.progress`.
-        log: called with one line when there is something to say.
-        micro_batch, compiled, checkpoint_every: as in :func:`mlplib.training.train`.
-        loader: where the images are during a run: see :func:`mlplib.data.batches.open_data`.
-        stop: asked at every safe point.
-        checkpoints: where the files of :class:`~mlplib.specs.CheckpointSpec` lie, by their sha-256.
+        store: where records are found and written.
+        official: paths of official weights by the SHA-256 of their files, for
+            :class:`~mlplib.specs.CheckpointSpec` (:func:`mlplib.official.files`).
+        how: settings of :class:`~mlplib.execution.Execution`, such as ``device``.
     """
 
-    store: RunStore
-    device: torch.device = field(default_factory=machine.pick_device)
-    progress: object = quiet
-    log: object = print
-    loader: str = "auto"
-    micro_batch: int | None = None
-    compiled: bool | None = None
-    checkpoint_every: float = 60.0
-    stop: StopRequest = field(default_factory=StopRequest)
-    checkpoints: Mapping[str, Path] = field(default_factory=dict)
-    _datasets: dict = field(default_factory=dict, repr=False)
-    _features: dict = field(default_factory=dict, repr=False)
+    def __init__(self, store: RunStore, official: Mapping[str, Path] | None = None, **how):
+        self.store, self.official, self.how = store, official or {}, Execution(**how)
+        self._datasets: dict[str, data.ImageDataset] = {}
+        self._features: dict[tuple, probing.Features] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where this executor computes."""
+        return self.how.device
 
     def dataset(self, name: str) -> data.ImageDataset:
         """A data set by its catalog name, loaded once."""
         if name not in self._datasets:
-            self._datasets[name] = data.load(name, progress=self.progress)
+            self._datasets[name] = data.load(name, progress=self.how.progress)
         return self._datasets[name]
 
     def on_device(self, spec: DataSpec) -> RunData:
         """A data set as a run sees it, in device memory or streamed to it."""
-        return open_data(self.dataset(spec.name), spec, self.device, self.loader)
+        return open_data(self.dataset(spec.name), spec, self.device, self.how.loader)
 
     def start(self, upstream: RunSpec, epoch: int | None = None) -> training.Start:
-        """What a finished run left to start from, after ``epoch`` (0: as drawn; None: at its end)."""
+        """The network that a finished run left, after ``epoch`` (0: its initialization; None: its end)."""
         if epoch == 0:
             return training.Start(upstream.model)
         state = self.weights(upstream, epoch)
@@ -99,23 +89,36 @@ class Executor:
         return models.describe(state)[0] if isinstance(upstream, CheckpointSpec) else upstream.model
 
     def weights(self, upstream: RunSpec, epoch: int | None = None) -> dict[str, torch.Tensor]:
-        """The weights that a finished run left in the store, at its end or after an epoch that it kept."""
+        """The weights that a finished run left in the store, at its end or after an epoch that it kept.
+
+        Raises:
+            MlplibError: the file is missing or damaged, or not what the run's record says.
+        """
         name = training.WEIGHTS if epoch is None else training.kept_weights(epoch)
-        return weights.load(self.store.folder(upstream) / name)
+        path = self.store.folder(upstream) / name
+        found = weights.load(path)
+        record = self.store.find(upstream) if epoch is None else None
+        expected = record.metrics.get("weights_sha256") if record is not None else None
+        if expected not in (None, weights.digest(found)):
+            raise MlplibError(
+                f"{path} is damaged or belongs to another run (its hash is not that of the record): "
+                "delete its folder and run again"
+            )
+        return found
 
     def features(self, spec: ProbeSpec) -> probing.Features:
-        """What a probe reads. Those of the last network are kept: probes of one network follow each other."""
+        """What a probe reads. The last network's are cached: probes of one network follow each other."""
         key = (spec.upstream, spec.epoch, spec.data)
         if key not in self._features:
-            self._features.clear()  # first, so that two are never in memory
+            self._features.clear()  # first, so that memory never holds two
             model = None if spec.upstream is None else self.network(spec.upstream, spec.epoch)
             self._features[key] = probing.features(model, self.on_device(spec.data))
         return self._features[key]
 
     def records(self, specs: Iterable[RunSpec]) -> list[Record]:
-        """The record of every different run among ``specs``, in order; what is not there yet is done now.
+        """The record of every different run among ``specs``, in order; missing runs are done now.
 
-        A run that diverged is a record like any other and does not end the work.
+        A run that diverged has a record like any other and does not end the work.
 
         Raises:
             Interrupted: stopped on request; everything finished or checkpointed is kept.
@@ -123,16 +126,16 @@ class Executor:
         return [self.record(spec) for spec in by_id(specs).values()]
 
     def record(self, spec: RunSpec) -> Record:
-        """The record of one run, done now if it is not there yet."""
+        """The record of one run, which is done now if it has none."""
         found = self.store.find(spec)
         if found is not None:
             return found
-        # A copy of the data in another stored order than the official one is another data set. Its hash, and
-        # with it the run's id, is known for certain only once it is loaded.
+        # A copy of the data in another stored order is another data set. Its hash, and with it the run's
+        # id, is certain only once the data are loaded.
         for name in spec.data_names():
             self.dataset(name)
-        wait = f"another process is at {spec.id}: waiting for its record"
-        with self.store.claim(spec, on_wait=lambda: self.log(wait)) as folder:
+        wait = f"another process does {run_id(spec)}: waiting for its record"
+        with self.store.claim(spec, on_wait=lambda: self.how.log(wait)) as folder:
             found = self.store.find(spec)
             if found is not None:
                 return found
@@ -140,7 +143,7 @@ class Executor:
             self.store.write(record)
             (folder / training.CHECKPOINT).unlink(missing_ok=True)
         if record.status == "diverged":
-            self.log(f"{spec.id} diverged: its loss is no longer finite")
+            self.how.log(f"{record.id} diverged: its loss is no longer finite")
         return record
 
 
@@ -159,22 +162,10 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
         if failed := _failed_upstream(executor, spec):
             return failed
         start = executor.start(spec.upstream)
-    done = training.train(
-        spec,
-        executor.dataset(spec.data.name),
-        folder,
-        start=start,
-        device=executor.device,
-        loader=executor.loader,
-        micro_batch=executor.micro_batch,
-        compiled=executor.compiled,
-        checkpoint_every=executor.checkpoint_every,
-        progress=executor.progress,
-        log=executor.log,
-        stop=executor.stop,
-    )
+    dataset = executor.dataset(spec.data.name)
+    done = training.train(spec, dataset, folder, start=start, how=executor.how)
     return Record(
-        id=spec.id,
+        id=run_id(spec),
         spec=spec,
         status=done.status,
         data=done.data,
@@ -186,13 +177,13 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
 
 
 def _record(executor: Executor, spec: RunSpec, metrics: dict, precision: str = "fp32", **more) -> Record:
-    """The record of a run that is no training. Without metrics it ended with numbers that are not finite."""
+    """The record of a run that is not a training. Without metrics, its numbers were not finite."""
     seen = {}
     if spec.data_name() is not None:
         dataset = executor.dataset(spec.data_name())
         seen = {"name": dataset.name, "content_hash": dataset.content_hash}
     return Record(
-        id=spec.id,
+        id=run_id(spec),
         spec=spec,
         status="completed" if metrics else "diverged",
         data=seen | more.pop("data", {}),
@@ -203,13 +194,13 @@ def _record(executor: Executor, spec: RunSpec, metrics: dict, precision: str = "
 
 
 def _failed_upstream(executor: Executor, spec: RunSpec) -> Record | None:
-    """Do what ``spec`` reads from. The record of ``spec``, if that diverged."""
+    """Do the runs that ``spec`` reads from. If one diverged, so has ``spec``: its record."""
     diverged = [executor.record(needed).status != "completed" for needed in spec.needs()]
     return _record(executor, spec, {}) if any(diverged) else None
 
 
 def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Record:
-    path = executor.checkpoints.get(spec.sha256)
+    path = executor.official.get(spec.sha256)
     if path is None:
         raise MlplibError(
             f"no file here holds the checkpoint {spec.name}: name its folder as official_checkpoints"
@@ -252,8 +243,9 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
     precision = machine.pick_precision("auto", executor.device)
     scores, history = {"test": probing.test_scores(model, seen, precision)}, {}
     if spec.crops:
-        with executor.stop.listening(), executor.progress(spec.crops, spec.slug()) as bar:
-            *views, history = probing.augmented_scores(model, seen, spec, precision, bar, executor.stop)
+        stop = executor.how.stop
+        with stop.listening(), executor.how.progress(spec.crops, spec.slug()) as bar:
+            *views, history = probing.augmented_scores(model, seen, spec, precision, bar, stop)
         scores |= dict(zip(("tta_logits", "tta_softmax"), views, strict=True))
     metrics: dict = {}
     for name, found in scores.items():
@@ -291,9 +283,9 @@ def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
-    done = timing.measure(spec, executor.device, progress=executor.progress, stop=executor.stop)
+    done = timing.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
     return Record(
-        id=spec.id,
+        id=run_id(spec),
         spec=spec,
         status="completed",
         data={},

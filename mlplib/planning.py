@@ -12,7 +12,7 @@ import torch
 from . import machine, scaling
 from .data import catalog
 from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
-from .store import Record, RunStore
+from .store import Record, RunStore, run_id
 
 ASSUMED_FRACTION = 0.4
 """Share of the matrix-product rate that a run is taken to reach where the store has none of its kind on this
@@ -59,7 +59,7 @@ def with_upstream(specs: Iterable[RunSpec], ids: dict[RunSpec, str] | None = Non
         for upstream in spec.needs():
             add(upstream)
         if spec not in ids:
-            ids[spec] = spec.id
+            ids[spec] = run_id(spec)
         found.setdefault(ids[spec], spec)
 
     for spec in specs:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .data.catalog import content_hash
 from .errors import MlplibError
 from .files import replacing, storage_errors
 from .specs import RunSpec, spec_from_json
@@ -91,7 +92,7 @@ class RunStore:
 
     def folder(self, run: RunSpec | str) -> Path:
         """Where a run (or run id) keeps its files."""
-        return self.root / (run if isinstance(run, str) else run.id)
+        return self.root / (run if isinstance(run, str) else run_id(run))
 
     def find(self, spec: RunSpec) -> Record | None:
         """The finished record of ``spec``, or None.
@@ -101,7 +102,7 @@ class RunStore:
         """
         path = self.folder(spec) / "record.json"
         record = self._read(path)
-        if record is not None and (record.id, record.spec) != (spec.id, spec):
+        if record is not None and (record.id, record.spec) != (run_id(spec), spec):
             raise _damaged(path, f"it is the record of another run, {record.id}")
         return record
 
@@ -175,6 +176,11 @@ def _clear_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
+def run_id(spec: RunSpec) -> str:
+    """The id of a run on the data sets as they are on this machine: the name of its folder and record."""
+    return spec.id_on({name: content_hash(name) for name in spec.data_names()})
+
+
 def by_id(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
     """The different runs among ``specs``, in order of first mention, by id."""
-    return {spec.id: spec for spec in specs}
+    return {run_id(spec): spec for spec in specs}

@@ -1,8 +1,8 @@
-"""The one training loop of the study.
+"""The training loop.
 
-Everything random is a function of the run's seed and of where the run is (epoch, batch), never of a
-generator's past. So a checkpoint is the weights, the optimizer's state and two counters, and a run killed at
-any moment and resumed ends with the same bits as one left alone (on a CPU).
+Everything random is a function of the run's seed and position (epoch, batch), never of a generator's history.
+So a checkpoint holds the weights, the optimizer's state and two counters, and a run that is killed at any
+moment and resumed ends with the same bits as an uninterrupted one (on a CPU with the same number of threads).
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,26 +21,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import acceleration, machine, memory, weights
+from . import machine, memory, weights
 from .data import ImageDataset
 from .data.batches import Batch, RunData, open_data
-from .engine import Engine
 from .errors import Interrupted, MlplibError
+from .execution import Execution
 from .files import replacing
 from .models import build_model, count_macs, count_parameters, meta_model
 from .optim import learning_rate
-from .progress import quiet
 from .specs import FineTuneSpec, ModelSpec, TrainSpec
-from .stopping import StopRequest
+from .step import Engine, worth_compiling
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 HEAD = "linear_out."
-"""How the names of the head's parameters begin."""
+"""Prefix of the names of the head's parameters."""
 
 
 def kept_weights(epoch: int) -> str:
-    """The file name of the weights that a run keeps after an epoch before its last."""
+    """File name of the weights that a run keeps after an epoch before its last."""
     return f"weights-{epoch}.safetensors"
 
 
@@ -46,8 +47,8 @@ def kept_weights(epoch: int) -> str:
 class Start:
     """The network that training starts from.
 
-    ``state``: weights by name, of which the head (``linear_out``) is left out and drawn anew; None draws
-    all weights. What is drawn follows from the run's seed.
+    ``state``: weights by name. Its head (``linear_out``) is ignored and drawn from the run's seed, as are
+    all weights where ``state`` is None.
     """
 
     model: ModelSpec
@@ -57,7 +58,7 @@ class Start:
         """The network on the CPU, in float32.
 
         Raises:
-            MlplibError: the weights are those of another network or image size.
+            MlplibError: the weights belong to another network or image size.
         """
         model = build_model(self.model, image_shape, classes, seed=seed)
         if self.state is not None:
@@ -75,9 +76,9 @@ class Start:
 
 @dataclass
 class TrainState:
-    """Where a run stands: ``epoch`` epochs and ``batch`` batches of the next one are done.
+    """How far a run is: ``epoch`` epochs and ``batch`` batches of the next one are done.
 
-    ``sums``: float64 (3,) on the device: loss, correct predictions and images of the epoch under way.
+    ``sums``: float64 (3,) on the device: loss, correct predictions and images of the current epoch.
     """
 
     engine: Engine
@@ -86,6 +87,7 @@ class TrainState:
     batch: int = 0
     images: int = 0
     seconds: float = 0.0
+    threads: int = field(default_factory=torch.get_num_threads)
     diverged: bool = False
     history: dict = field(
         default_factory=lambda: {"epoch": [], "train_loss": [], "train_accuracy": [], "test": []}
@@ -115,14 +117,7 @@ def train(
     folder: Path | None = None,
     *,
     start: Start | None = None,
-    device: torch.device | None = None,
-    loader: str = "auto",
-    micro_batch: int | None = None,
-    compiled: bool | None = None,
-    checkpoint_every: float = 60.0,
-    progress=quiet,
-    log: Callable[[str], None] = print,
-    stop: StopRequest | None = None,
+    how: Execution | None = None,
 ) -> Trained:
     """Train one model as ``spec`` says, resuming from the checkpoint in ``folder`` if there is one.
 
@@ -130,47 +125,52 @@ def train(
         dataset: the data set that ``spec.data`` names.
         folder: where checkpoints and weights go; None keeps nothing.
         start: the network to start from; None draws the weights of ``spec.model``.
-        loader: where the images are meanwhile: see :func:`mlplib.data.batches.open_data`.
-        micro_batch: images per forward and backward pass; gradients add up to the batch's. None lets
-            memory decide.
-        compiled: compile forward and backward pass. None: on a GPU, where the run is long enough
-            (:func:`mlplib.acceleration.worth_compiling`).
-        checkpoint_every: seconds between checkpoints.
-        progress: see :mod:`mlplib.progress`.
-        log: called with one line when there is something to say.
-        stop: asked between batches; when it says so, a checkpoint is written and :class:`Interrupted` raised.
+        how: device, loader and the like; the defaults if None.
+
     Raises:
-        MlplibError: a batch larger than the data, or storage that cannot be written to.
-        Interrupted: stopped on request.
+        MlplibError: a batch larger than the data, a damaged checkpoint, or storage that cannot be written to.
+        Interrupted: stopped on request, after a checkpoint.
     """
-    device = device or machine.pick_device()
+    how = how or Execution()
     machine.keep_freed_memory()
-    precision = machine.pick_precision(spec.precision, device)
-    data = open_data(dataset, spec.data, device, loader)
-    loop = Loop(spec, data, device, precision, micro_batch, start, compiled=compiled, log=log)
+    loop = Loop(spec, open_data(dataset, spec.data, how.device, how.loader), how, start)
     state = loop.fresh_state()
     if folder is not None:
         load_checkpoint(folder / CHECKPOINT, state, spec)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-    stop = StopRequest() if stop is None else stop  # one that nobody asked yet is false, too
-    steps = len(data.train) // spec.batch_size
+    if how.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(how.device)
     with (
-        stop.listening(),
-        machine.matmul_precision(precision),
-        progress(spec.epochs * steps, spec.slug()) as bar,
+        _threads(state, how),
+        how.stop.listening(),
+        machine.matmul_precision(loop.precision),
+        how.progress(spec.epochs * loop.steps, spec.slug()) as bar,
     ):
-        bar.advance(state.epoch * steps + state.batch)
-        _run(loop, state, folder, checkpoint_every, bar, stop)
-    return _finish(loop, state, dataset, folder)
+        bar.advance(state.epoch * loop.steps + state.batch)
+        _run(loop, state, folder, bar)
+        return _finish(loop, state, dataset, folder)
 
 
-def _run(
-    loop: Loop, state: TrainState, folder: Path | None, checkpoint_every: float, bar, stop: StopRequest
-) -> None:
+@contextmanager
+def _threads(state: TrainState, how: Execution) -> Iterator[None]:
+    """Compute with the number of CPU threads that the run began with: sums over a batch are split among
+    threads, so another number rounds differently (LayerNorm's gradients, for example).
+    """
+    before = torch.get_num_threads()
+    change = how.device.type == "cpu" and state.threads != before
+    if change:
+        how.log(f"this run began with {state.threads} CPU threads and continues with as many, not {before}")
+        torch.set_num_threads(state.threads)
+    try:
+        yield
+    finally:
+        if change:
+            torch.set_num_threads(before)
+
+
+def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
     """Train until the last epoch is done or the loss is no longer finite."""
     saved = mark = time.monotonic()
+    stop = loop.how.stop
 
     def lap() -> None:
         nonlocal mark
@@ -183,7 +183,7 @@ def _run(
         for batch in loop.batches(state):
             loop.step(state, batch)
             bar.advance(1)
-            if not stop and time.monotonic() - saved < checkpoint_every:
+            if not stop and time.monotonic() - saved < loop.how.checkpoint_every:
                 continue
             lap()
             if folder is not None:
@@ -192,69 +192,71 @@ def _run(
             if stop:
                 raise Interrupted(
                     f"stopped in epoch {state.epoch + 1} of {loop.spec.epochs} of {loop.spec.slug()}: "
-                    "start it again and it goes on from there"
+                    "start it again to resume from there"
                 )
         lap()
         loop.end_epoch(state)
         if folder is not None and state.epoch in loop.keep_at and not state.diverged:
             weights.save(folder / kept_weights(state.epoch), state.model.state_dict())
-        mark = time.monotonic()  # evaluation is not training time
+        mark = time.monotonic()  # evaluation does not count as training time
 
 
 class Loop:
-    """What stays the same from the first step of a run to the last."""
+    """What stays the same from a run's first step to its last.
+
+    Args:
+        how: what it leaves open (micro-batch, compiling) is decided here.
+        start: the network to start from; None draws the weights of ``spec.model``.
+
+    Raises:
+        MlplibError: a batch larger than the data, or a precision that the device lacks.
+    """
 
     def __init__(
-        self,
-        spec: TrainSpec | FineTuneSpec,
-        data: RunData,
-        device: torch.device,
-        precision: str,
-        micro_batch: int | None,
-        start: Start | None = None,
-        *,
-        compiled: bool | None = None,
-        graphs: bool = True,
-        log: Callable[[str], None] = print,
+        self, spec: TrainSpec | FineTuneSpec, data: RunData, how: Execution, start: Start | None = None
     ):
         if spec.batch_size > len(data.train):
             raise MlplibError(
                 f"a batch of {spec.batch_size} is larger than the {len(data.train)} training images of "
                 f"{spec.data.name}: choose a smaller batch_size"
             )
-        self.spec, self.data, self.device, self.precision = spec, data, device, precision
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.spec, self.data, self.device = spec, data, how.device
+        self.precision = machine.pick_precision(spec.precision, how.device)
+        self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.start = start or Start(spec.model)
         self.keep_at = getattr(spec, "keep_at", ())
         self.steps = len(data.train) // spec.batch_size
+        compiled = how.compiled
         if compiled is None:
-            compiled = acceleration.worth_compiling(device, self.steps * spec.epochs)
-        self.settings = dict(
-            precision=precision,
-            label_smoothing=spec.label_smoothing,
-            micro_batch=memory.pick_micro_batch(
-                self.start.model, spec.batch_size, data.image_shape, device, micro_batch
-            ),
-            whole=memory.whole_batches_only(self.start.model),
-            compiled=compiled,
-            graphs=graphs,
-            log=log,
+            compiled = worth_compiling(how.device, self.steps * spec.epochs)
+        micro_batch = memory.pick_micro_batch(
+            self.start.model, spec.batch_size, data.image_shape, how.device, how.micro_batch
         )
-        self.schedules = [spec.optimizer]  # of each parameter group: the head's first, then the body's
+        self.how = replace(how, compiled=compiled, micro_batch=micro_batch)
+        self.schedules = [spec.optimizer]  # per parameter group: the head's first, then the body's
         if isinstance(spec, FineTuneSpec):
             self.schedules.append(replace(spec.optimizer, lr=spec.body_lr))
 
     def fresh_state(self) -> TrainState:
-        model = self.start.build(self.data.image_shape, len(self.data.classes), self.spec.seed).to(
-            self.device
-        )
+        """The state before the first step."""
+        spec = self.spec
+        model = self.start.build(self.data.image_shape, len(self.data.classes), spec.seed).to(self.device)
         groups = list(model.parameters())
         if len(self.schedules) > 1:
             groups = [{"params": part} for part in _head_and_body(model)]
-        engine = Engine(model, groups, self.spec.optimizer, **self.settings)
+        engine = Engine(
+            model,
+            groups,
+            spec.optimizer,
+            self.how,
+            precision=self.precision,
+            label_smoothing=spec.label_smoothing,
+            whole=memory.whole_batches_only(self.start.model),
+        )
         return TrainState(engine, torch.zeros(3, dtype=torch.float64, device=self.device))
 
-    def batches(self, state: TrainState):
+    def batches(self, state: TrainState) -> Iterator[Batch]:
+        """The rest of the epoch's batches."""
         spec = self.spec
         return self.data.training_batches(
             spec.batch_size, spec.augment, spec.seed, state.epoch, self.dtype, start=state.batch
@@ -275,7 +277,7 @@ class Loop:
         state.images += count
 
     def end_epoch(self, state: TrainState) -> None:
-        """Move the epoch's sums to the history, evaluate if this epoch is one to evaluate at."""
+        """Add the epoch's means to the history, and evaluate if ``evaluate_at`` names this epoch."""
         loss, correct, count = state.sums.tolist()
         state.sums.zero_()
         state.epoch, state.batch = state.epoch + 1, 0
@@ -322,9 +324,12 @@ def _all_finite(*measures: dict[str, float]) -> bool:
 
 # --------------------------------------------------------------------------- checkpoints
 
+COUNTERS = ("epoch", "batch", "images", "seconds", "threads", "diverged", "history")
+"""The plain values of a :class:`TrainState` that a checkpoint holds."""
+
 
 def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec) -> None:
-    """Write all that is needed to go on, atomically.
+    """Write everything that resuming needs, atomically.
 
     Raises:
         MlplibError: the folder cannot be written to.
@@ -335,35 +340,39 @@ def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
         "sums": state.sums,
         "spec": spec.to_json(),
         "micro_batch": state.engine.micro_batch,
-        **{
-            name: getattr(state, name)
-            for name in ("epoch", "batch", "images", "seconds", "diverged", "history")
-        },
+        **{name: getattr(state, name) for name in COUNTERS},
     }
     with replacing(path) as temporary:
         torch.save(content, temporary)
 
 
 def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec) -> None:
-    """Bring ``state`` to where the checkpoint was, its micro-batch included; leave it if there is none.
+    """Set ``state`` to that of the checkpoint, if there is one.
 
-    Sums of other parts of a batch round differently, so a resumed run keeps its parts, to end with the same
-    bits.
+    The micro-batch and the number of threads come from it, too: sums over other parts of a batch round
+    differently, and a resumed run is to end with the same bits.
 
     Raises:
-        MlplibError: the file cannot be read or belongs to other settings.
+        MlplibError: the file is damaged or belongs to other settings.
     """
     if not path.exists():
         return
     try:
+        # torch.load ignores the checksums that torch.save writes: a flipped bit would go unnoticed.
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("its checksum differs")
         content = torch.load(path, map_location=state.sums.device, weights_only=True)
         if content.pop("spec") != spec.to_json():
-            raise ValueError("it is of a run with other settings")
+            raise ValueError("it belongs to a run with other settings")
         state.model.load_state_dict(content.pop("model"))
         state.engine.copies.refresh()
         state.engine.optimizer.load_state_dict(content.pop("optimizer"))
         state.engine.micro_batch = content.pop("micro_batch")
+        state.sums = content.pop("sums")
         for name, value in content.items():
+            if name not in COUNTERS:
+                raise ValueError(f"it has an unknown entry {name!r}")
             setattr(state, name, value)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -379,13 +388,13 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
     if not state.diverged:
         found = evaluate(state.model, data.test_batches())
         seen = evaluate(state.model, data.train_sample(len(data.test)))
-        # The last step can leave weights whose loss nobody has seen yet.
+        # The last step's weights have not been through a forward pass yet.
         state.diverged = not _all_finite(found, seen)
     if not state.diverged:
         state.history["test"].append({"epoch": spec.epochs, **found})
         metrics = {f"test_{name}": value for name, value in found.items()}
         metrics |= {f"train_{name}": value for name, value in seen.items()}
-        metrics["weights_sha256"] = weights_digest(state.model)
+        metrics["weights_sha256"] = weights.digest(state.model.state_dict())
         if folder is not None:
             weights.save(folder / WEIGHTS, state.model.state_dict())
     return Trained(
@@ -405,7 +414,7 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
 
 
 def _compute(loop: Loop, state: TrainState) -> dict:
-    """Costs of the run; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
+    """What the run cost; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
     shape, classes = loop.data.image_shape, len(loop.data.classes)
     network = meta_model(loop.start.model, shape, classes)
     macs = count_macs(network, shape)
@@ -431,23 +440,14 @@ def _compute(loop: Loop, state: TrainState) -> dict:
 def executed_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
     """FLOPs per image of one training step of ``network`` (on the meta device), forward and backward.
 
-    A little below the usual ``3 x forward``, since the first layer needs no gradient for its input.
+    Slightly below the usual ``3 x forward``, since the first layer needs no gradient for its input.
     Normalization and activations are not counted.
     """
     h, w, c = image_shape
-    batch = 2  # BatchNorm refuses to train on one image
+    batch = 2  # BatchNorm cannot train on one image
     with FlopCounterMode(display=False) as counter:
         network(torch.empty(batch, c, h, w, device="meta")).sum().backward()
     return counter.get_total_flops() / batch
-
-
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over all of a model's tensors, by name: equal exactly when every bit is."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _step_seed(seed: int, epoch: int, batch: int) -> int:

@@ -1,47 +1,21 @@
-"""Weights on disk: safetensors files, written atomically, with or without the safetensors package.
-
-The format is an 8-byte little-endian length, a JSON header ``{name: {dtype, shape, data_offsets}}``
-of that length, then the raw tensors (https://github.com/huggingface/safetensors#format). A GPU machine
-that has only torch and NumPy writes and reads the same files through the few functions at the end.
-"""
+"""Weights on disk: safetensors files (https://github.com/huggingface/safetensors), written atomically."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import MlplibError
 from .files import replacing
 
-DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "U16": torch.uint16,
-    "I16": torch.int16,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "U32": torch.uint32,
-    "I32": torch.int32,
-    "F32": torch.float32,
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F64": torch.float64,
-    "C64": torch.complex64,
-}
-"""The format's dtype names and torch's, narrow ones first."""
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_RESERVED = "__metadata__"
+RESERVED = "__metadata__"
+"""The one name that the format keeps for itself."""
 
 
 def save(path: str | Path, state_dict: Mapping[str, Tensor]) -> None:
@@ -53,20 +27,16 @@ def save(path: str | Path, state_dict: Mapping[str, Tensor]) -> None:
         state_dict: names and tensors; non-contiguous tensors and views are stored as their own values.
 
     Raises:
-        MlplibError: a value is not a dense tensor of a dtype in :data:`DTYPES`, or writing failed.
+        MlplibError: a value is not a dense tensor of a dtype that the format has, or writing failed.
     """
     tensors = {name: _storable(name, value) for name, value in state_dict.items()}
     with replacing(path) as temporary:
         try:
-            from safetensors import SafetensorError
-            from safetensors.torch import save_file
-        except ImportError:
-            _write(temporary, tensors)
-            return
-        try:
             save_file(tensors, temporary)
-        except SafetensorError as error:
+        except SafetensorError as error:  # a full disk, mostly
             raise OSError(_line(error)) from None
+        except (KeyError, ValueError) as error:
+            raise MlplibError(f"weights of this dtype cannot be stored: {_line(error)}") from None
 
 
 def load(path: str | Path) -> dict[str, Tensor]:
@@ -76,10 +46,6 @@ def load(path: str | Path) -> dict[str, Tensor]:
         MlplibError: the file is missing, truncated or not a safetensors file.
     """
     path = Path(path)
-    try:
-        from safetensors.torch import load_file
-    except ImportError:
-        load_file = _read
     try:
         return load_file(path)
     except OSError as error:
@@ -91,15 +57,24 @@ def load(path: str | Path) -> dict[str, Tensor]:
         ) from None
 
 
+def digest(state_dict: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) over names and values of all tensors, sorted by name: equal only if every bit is."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(state_dict.items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _storable(name: str, value: Tensor) -> Tensor:
     """The value as a contiguous CPU tensor with a memory of its own size."""
-    if not isinstance(name, str) or name == _RESERVED:
-        raise MlplibError(f"weights need names that are text other than {_RESERVED}, not {name!r}")
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.dtype not in _NAMES:
+    if not isinstance(name, str) or name == RESERVED:
+        raise MlplibError(f"weights need names that are text other than {RESERVED}, not {name!r}")
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
         what = f"{value.layout} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise MlplibError(f"weight {name!r} cannot be stored: it is {what}, not a dense tensor")
     value = value.detach().to("cpu").contiguous()
@@ -107,59 +82,3 @@ def _storable(name: str, value: Tensor) -> Tensor:
         # A part of a larger memory: the safetensors package would refuse it as shared.
         value = value.clone()
     return value
-
-
-# ------------------------------------------------------------------- the format, without the package
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    # Wide dtypes come first, so that every tensor starts at a multiple of its element size.
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
-    header, end = {}, 0
-    for name, tensor in ordered:
-        start, end = end, end + tensor.nbytes
-        header[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for _, tensor in ordered:
-            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise ValueError("its header is cut off")
-        header = json.loads(file.read(length))
-        if not isinstance(header, dict):
-            raise ValueError("its header is not a table of tensors")
-        header.pop(_RESERVED, None)
-        tensors, end = {}, 0
-        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            start, stop = entry["data_offsets"]
-            if start != end:
-                raise ValueError(f"tensor {name!r} does not start where the one before it ends")
-            if stop > size - 8 - length:
-                raise ValueError("its tensors are cut off")
-            tensors[name] = _read_tensor(file, entry, stop - start)
-            end = stop
-        if 8 + length + end != size:
-            raise ValueError("it is longer than its header says")
-    return tensors
-
-
-def _read_tensor(file: BinaryIO, entry: dict, nbytes: int) -> Tensor:
-    dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != nbytes:
-        raise ValueError(f"shape {shape} does not fill {nbytes} bytes")
-    memory = torch.empty(nbytes, dtype=torch.uint8)
-    file.readinto(memory.numpy())
-    return memory.view(dtype).reshape(shape)

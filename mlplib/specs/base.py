@@ -48,15 +48,11 @@ class RunSpec:
         """The spec as plain JSON values, with its ``kind``; :func:`spec_from_json` reads it back."""
         return {"kind": self.kind, **plain(self)}
 
-    @property
-    def id(self) -> str:
-        """``<slug>-<12 hex digits>``: the name of this run's folder in a store and of its record."""
-        from ..data.catalog import content_hash
-
-        return self.id_on({name: content_hash(name) for name in self.data_names()})
-
     def id_on(self, contents: Mapping[str, str]) -> str:
-        """The id of this run on data sets with these content hashes, by name."""
+        """``<slug>-<12 hex digits>``: the id of this run on data sets with these content hashes, by name.
+
+        :func:`mlplib.store.run_id` asks the catalog for the hashes.
+        """
         hashes = [contents[name] for name in self.data_names()]
         identity = {
             "spec": self.to_json(),

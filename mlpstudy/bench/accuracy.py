@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from mlplib import machine
+from mlplib.execution import Execution
 from mlplib.stats import over_seeds, paired_difference
 from mlplib.training import train
 
@@ -49,7 +50,7 @@ def measure(
             spec = replace(
                 case.spec(AUGMENTS[da], precision, seed), epochs=epochs, evaluate_at=moments(epochs)[:-1]
             )
-            done = train(spec, dataset, device=device, progress=progress)
+            done = train(spec, dataset, how=Execution(device=device, progress=progress))
             curve = {str(entry["epoch"]): entry["top1"] for entry in done.history["test"]}
             runs.append(
                 {"da": da, "precision": precision, "seed": seed, "status": done.status, "top1": curve}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from mlplib import machine
 from mlplib.data import ImageDataset, Split
 from mlplib.data.batches import open_data
+from mlplib.execution import Execution
 from mlplib.training import Loop
 
 from .cases import Case
@@ -46,8 +46,7 @@ class Growing:
             )
             spec = case.spec()
             resident = open_data(part, spec.data, device, "resident")
-            precision = machine.pick_precision("auto", device)
-            loop = Loop(spec, resident, device, precision, None, log=quiet_line)
+            loop = Loop(spec, resident, Execution(device=device, log=quiet_line))
             self.epochs[id] = (loop, loop.fresh_state(), times * self.count)
 
     def works(self) -> list[Work]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mlplib.data.augment import Draws, crop_and_flip, draw
 from mlplib.data.batches import Batch
+from mlplib.execution import Execution
 from mlplib.training import Loop
 
 from .cases import WITHOUT_MIXUP
@@ -136,8 +137,8 @@ def _stepping(
 ) -> Callable[[], None]:
     """A step on a fixed batch, by a loop of its own."""
     case = dataclasses.replace(training.case, batch_size=len(batch.labels))
-    precision = precision or training.precision
-    loop = Loop(case.spec(), training.data, training.device, precision, micro, **options)
+    spec = case.spec(precision=precision or training.precision)
+    loop = Loop(spec, training.data, Execution(device=training.device, micro_batch=micro, **options))
     state, batch = loop.fresh_state(), dataclasses.replace(batch, images=batch.images.to(loop.dtype))
     return lambda: loop.step(state, batch)
 

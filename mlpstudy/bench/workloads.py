@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mlplib import machine
 from mlplib.data import ImageDataset, Split, beton
 from mlplib.data.batches import Batch, RunData, open_data
+from mlplib.execution import Execution
 from mlplib.models import meta_model
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec
 from mlplib.training import Loop, executed_flops
@@ -80,7 +81,8 @@ class Training:
     def runner(self, augment: AugmentSpec, data: RunData | None = None) -> Runner:
         """A loop on this case with a state of its own; ``data`` other than the resident images."""
         spec = self.case.spec(augment, seed=self.seed)
-        return Runner(Loop(spec, data or self.data, self.device, self.precision, None, log=self.notes.append))
+        how = Execution(device=self.device, log=self.notes.append)
+        return Runner(Loop(spec, data or self.data, how))
 
     def batches(self, count: int) -> list[Batch]:
         """The last batches of the first epoch."""

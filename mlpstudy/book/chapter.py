@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlplib import machine, official, planning
@@ -142,10 +142,10 @@ class Chapter:
             self.store,
             device=self.session.device,
             log=replace_line,
-            checkpoints=official.files(self.session.checkpoints),
+            official=official.files(self.session.checkpoints),
         )
         for number, spec in enumerate(missing, start=1):
-            executor.progress = counted(number, len(missing))
+            executor.how = replace(executor.how, progress=counted(number, len(missing)))
             executor.record(spec)
         self.records = executor.records(self.specs)
         if missing:

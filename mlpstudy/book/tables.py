@@ -20,7 +20,7 @@ from mlplib.specs import (
     TimingSpec,
     TrainSpec,
 )
-from mlplib.store import Record
+from mlplib.store import Record, run_id
 
 from .. import paper
 from ..claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Judgement
@@ -292,7 +292,7 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
 def _settings_line(spec: RunSpec) -> str:
     """What a run did, in one line; what it read from is told at that run."""
     if isinstance(spec, FilterSpec):
-        return f"first layer, {spec.at}, of {spec.upstream.id}"
+        return f"first layer, {spec.at}, of {run_id(spec.upstream)}"
     hidden = {"weight decay": "0", "gradient clipping": "none", "tested on": "test images"}
     known = {name: str(fact(spec)) for name, fact in FACTS.get(type(spec), {}).items()}
     line = "; ".join(f"{name}: {value}" for name, value in known.items() if hidden.get(name) != value)
@@ -300,4 +300,4 @@ def _settings_line(spec: RunSpec) -> str:
         return f"{line}; of the pixels"
     moment = f" after epoch {spec.epoch}" if getattr(spec, "epoch", None) is not None else ""
     read = getattr(spec, "upstream", None) or getattr(spec, "trained", None)
-    return line + (f"; of {read.id}{moment}" if read is not None else "")
+    return line + (f"; of {run_id(read)}{moment}" if read is not None else "")

@@ -17,7 +17,7 @@ from mlplib.planning import Estimator, with_upstream
 from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
-from mlplib.store import Record, RunStore
+from mlplib.store import Record, RunStore, run_id
 
 from ..evidence.publishing import all_records, artifacts
 from ..profiles import Profile
@@ -159,7 +159,7 @@ class Campaign:
 
     def _id(self, spec: RunSpec) -> str:
         if spec not in self._ids:
-            self._ids[spec] = spec.id
+            self._ids[spec] = run_id(spec)
         return self._ids[spec]
 
     def _done(self, spec: RunSpec) -> bool:

@@ -84,6 +84,7 @@ def plan(
 def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
     """A plan as plain values: for each experiment and for all together the sums, then every run."""
     from mlplib.planning import training_flops
+    from mlplib.store import run_id
 
     def sums(found) -> dict:
         return {
@@ -97,7 +98,7 @@ def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
     missing = set(everything.missing)
     runs = [
         {
-            "id": spec.id,
+            "id": run_id(spec),
             "kind": spec.kind,
             "experiments": list(users[spec]),
             "missing": spec in missing,

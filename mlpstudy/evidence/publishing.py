@@ -14,7 +14,7 @@ from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
 from mlplib.files import replacing, storage_errors
 from mlplib.specs import RunSpec
-from mlplib.store import Record, RunStore
+from mlplib.store import Record, RunStore, by_id, run_id
 
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import profile
@@ -40,12 +40,12 @@ def publish(
     Raises:
         MlplibError: a run is not finished in ``store``, or the folder cannot be written to.
     """
-    specs = {spec.id: spec for spec in experiment(name).runs(profile(profile_name), seeds)}
+    specs = by_id(experiment(name).runs(profile(profile_name), seeds))
     root = results_folder(folder) / profile_name
     published_before = all_records(root)
 
     def find(spec: RunSpec) -> Record | None:
-        return store.find(spec) or published_before.get(spec.id)
+        return store.find(spec) or published_before.get(run_id(spec))
 
     records = [find(spec) for spec in specs.values()]
     missing = [id for id, record in zip(specs, records, strict=True) if record is None]

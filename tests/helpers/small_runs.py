@@ -24,7 +24,7 @@ from mlplib.specs import (
     TimingSpec,
     TrainSpec,
 )
-from mlplib.store import Record
+from mlplib.store import Record, run_id
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("mlplib", "mlpstudy")
@@ -96,7 +96,7 @@ def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
     elif isinstance(spec, TimingSpec):
         history, values = _timing(spec)
     return Record(
-        id=spec.id,
+        id=run_id(spec),
         spec=spec,
         status=status,
         data={"name": spec.data_name(), "content_hash": "0" * 64, "train_images": 2000, "test_images": 500},

@@ -6,8 +6,9 @@ import pytest
 import torch
 from small_runs import small
 
-from mlplib import acceleration, data, machine, training
+from mlplib import data, machine, step, training
 from mlplib.data.batches import open_data
+from mlplib.execution import Execution
 from mlplib.specs import FULL_DA, ModelSpec, OptimizerSpec
 
 GPU = torch.device("cuda")
@@ -16,7 +17,7 @@ SPEC = small(model=ModelSpec.parse("B-3/Wi-128"), augment=FULL_DA, precision="bf
 
 
 def train(spec=SPEC, **how):
-    return training.train(spec, SHAPES, device=GPU, **how)
+    return training.train(spec, SHAPES, how=Execution(device=GPU, **how))
 
 
 def losses(done) -> list[float]:
@@ -24,15 +25,14 @@ def losses(done) -> list[float]:
 
 
 def loop_of(spec=SPEC, **settings) -> training.Loop:
-    precision = machine.pick_precision(spec.precision, GPU)
-    return training.Loop(spec, open_data(SHAPES, spec.data, GPU), GPU, precision, None, **settings)
+    return training.Loop(spec, open_data(SHAPES, spec.data, GPU), Execution(device=GPU, **settings))
 
 
 @pytest.fixture
 def plain(monkeypatch):
     """A run without a graph."""
     with monkeypatch.context() as patched:
-        patched.setattr(acceleration, "record", lambda *given: None)
+        patched.setattr(step, "record_graph", lambda *given: None)
         return train()
 
 
@@ -64,7 +64,7 @@ def test_a_compiled_run_learns_what_a_plain_one_does(plain):
 
 def test_the_gpu_learns_what_the_cpu_learns(plain):
     spec = dataclasses.replace(SPEC, precision="fp32")
-    on_cpu = training.train(spec, SHAPES, device=torch.device("cpu"))
+    on_cpu = training.train(spec, SHAPES, how=Execution(device=torch.device("cpu")))
     assert losses(train(spec)) == pytest.approx(losses(on_cpu), rel=0.02)
     assert losses(plain) == pytest.approx(losses(on_cpu), rel=0.05)
 
@@ -97,7 +97,7 @@ def test_too_little_memory_halves_the_parts():
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated(GPU) + 0.7 * needed) / total)
     try:
         loss, _ = state.engine.step(batch, [1e-4])
-        assert torch.isfinite(loss) and said[0].startswith("out of memory with 512 images a pass")
+        assert torch.isfinite(loss) and said[0].startswith("out of memory with 512 images per pass")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 

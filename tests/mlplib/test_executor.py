@@ -17,13 +17,21 @@ from small_runs import ROOT, Watched, environment, logged, small, start, workers
 
 from mlplib import data, filters, training, weights
 from mlplib.errors import MlplibError
+from mlplib.execution import Execution
 from mlplib.executor import KINDS, MOSAIC, Executor
 from mlplib.models import build_model
-from mlplib.specs import FULL_DA, DataSpec, FilterSpec, ModelSpec, OptimizerSpec
+from mlplib.specs import FULL_DA, DataSpec, FilterSpec, FineTuneSpec, ModelSpec, OptimizerSpec, ProbeSpec
 from mlplib.specs import KINDS as SPEC_KINDS
-from mlplib.store import RunStore
+from mlplib.store import RunStore, run_id
 
 CPU = torch.device("cpu")
+
+
+def train(spec):
+    """The same run without a store."""
+    return training.train(spec, data.load("shapes-16"), how=Execution(device=CPU))
+
+
 DIVERGING = small(optimizer=OptimizerSpec("sgd", lr=1e12))
 
 
@@ -63,7 +71,7 @@ def test_every_kind_of_run_can_be_done():
 def test_a_run_is_done_once_and_then_found(store):
     spec = small()
     record = executor(store).record(spec)
-    assert (record.id, record.spec, record.status) == (spec.id, spec, "completed")
+    assert (record.id, record.spec, record.status) == (run_id(spec), spec, "completed")
     before = contents(store)
     assert executor(store).record(spec) == record == store.find(spec)
     assert trained(store) == [spec.slug()] and contents(store) == before, "finding it writes nothing"
@@ -119,7 +127,7 @@ def test_a_diverged_run_is_a_record_and_the_work_goes_on(store):
     said = []
     records = executor(store, log=said.append).records([DIVERGING, small()])
     assert [r.status for r in records] == ["diverged", "completed"]
-    assert said == [f"{DIVERGING.id} diverged: its loss is no longer finite"]
+    assert said == [f"{run_id(DIVERGING)} diverged: its loss is no longer finite"]
     text = (store.folder(DIVERGING) / "record.json").read_text()
     assert "NaN" not in text and "Infinity" not in text and store.find(DIVERGING).metrics == {}
     assert executor(store, log=said.append).record(DIVERGING) == records[0]
@@ -208,7 +216,7 @@ def test_a_disk_that_runs_full_is_one_line_and_nothing_half_written(store, every
     line, later = done.stdout.splitlines()
     assert file in line and "disk" in line and later == "done"
     found = store.find(small(seed=9))
-    assert found.metrics == training.train(small(seed=9), data.load("shapes-16"), device=CPU).metrics
+    assert found.metrics == train(small(seed=9)).metrics
     assert sorted(p.name for p in store.folder(small(seed=9)).iterdir()) == [
         ".lock",
         "record.json",
@@ -230,7 +238,7 @@ def test_two_processes_that_ask_for_one_run_train_it_once(store):
         process.join()
         assert process.exitcode == 0
     lines = logged(store.root)
-    assert lines.count(f"another process is at {LONG.id}: waiting for its record") == 1
+    assert lines.count(f"another process does {run_id(LONG)}: waiting for its record") == 1
     assert trained(store) == [LONG.slug()]
     ends = [line for line in lines if line.startswith("done ")]
     assert ends == [f"done {store.find(LONG).metrics['weights_sha256']}"] * 2
@@ -260,7 +268,7 @@ def test_whoever_waits_takes_over_from_a_process_that_was_killed(store):
     assert (first.exitcode, second.exitcode) == (-signal.SIGKILL, 0)
     assert trained(store) == [LONG.slug()] * 2
     found = store.find(LONG)
-    assert found.metrics == training.train(LONG, data.load("shapes-16"), device=CPU).metrics
+    assert found.metrics == train(LONG).metrics
     assert found.compute["images"] == 2000 * 8
 
 
@@ -322,4 +330,33 @@ def test_a_run_at_another_micro_batch_is_the_same_run(store):
     spec = small()
     record = executor(store, micro_batch=16).record(spec)
     assert record.compute["micro_batch"] == 16 and store.find(spec) == record
-    assert dataclasses.replace(spec, batch_size=16).id != spec.id
+    assert run_id(dataclasses.replace(spec, batch_size=16)) != run_id(spec)
+
+
+# --------------------------------------------------------------------------- weights that are not the run's
+
+
+def flip_last_bit(path, other):
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+
+
+def put_other_weights(path, other):
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [flip_last_bit, put_other_weights])
+@pytest.mark.parametrize("kind", ["filters", "probe", "finetune"])
+def test_weights_that_are_not_those_of_the_record_are_refused(kind, damage, store):
+    upstream, other = small(), small(seed=1)
+    reading = {
+        "filters": FilterSpec(upstream),
+        "probe": ProbeSpec(upstream.data, upstream, method="ridge"),
+        "finetune": FineTuneSpec(upstream, upstream.data, epochs=1, batch_size=64),
+    }[kind]
+    executor(store).records([upstream, other])
+    path = store.folder(upstream) / training.WEIGHTS
+    damage(path, store.folder(other) / training.WEIGHTS)
+    with pytest.raises(MlplibError, match="damaged or belongs to another run") as caught:
+        executor(store).record(reading)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert store.find(reading) is None

@@ -15,7 +15,7 @@ from mlplib.errors import MlplibError
 from mlplib.executor import Executor
 from mlplib.models import build_model
 from mlplib.specs import CheckpointSpec, EvaluateSpec, FineTuneSpec, ModelSpec, ProbeSpec
-from mlplib.store import RunStore
+from mlplib.store import RunStore, run_id
 from mlpstudy.book import execute
 from mlpstudy.book.chapter import open_chapter
 from mlpstudy.book.page_scoreboard import open_scoreboard
@@ -185,7 +185,7 @@ def test_what_is_no_folder_is_one_line(tmp_path):
 
 def test_a_checkpoint_becomes_a_run_with_its_weights(folder, tmp_path):
     (found, _), store = official.find(folder), RunStore(tmp_path / "runs")
-    executor = Executor(store, device=CPU, checkpoints=official.files([found]))
+    executor = Executor(store, device=CPU, official=official.files([found]))
     record = executor.record(found.spec)
     assert record.data == {"model": "B-1/Wi-16", "image_size": 16, "classes": 7}
     assert record.metrics["parameters"] == sum(p.numel() for p in executor.network(found.spec).parameters())
@@ -199,7 +199,7 @@ def test_a_checkpoint_becomes_a_run_with_its_weights(folder, tmp_path):
 def test_a_file_that_changed_after_it_was_found_is_refused(folder, tmp_path):
     found = official.find(folder)
     save(found[0].path, seed=1)
-    executor = Executor(RunStore(tmp_path / "runs"), device=CPU, checkpoints=official.files(found))
+    executor = Executor(RunStore(tmp_path / "runs"), device=CPU, official=official.files(found))
     with pytest.raises(MlplibError, match=r"weights has changed since it was found: start again"):
         executor.record(found[0].spec)
     assert executor.store.find(found[0].spec) is None
@@ -218,7 +218,7 @@ def test_every_checkpoint_is_run_on_every_downstream_set_at_its_own_size(name, b
     save(tmp_path / "b", side=16, classes=4)
     found, chosen = official.find(tmp_path), PROFILES[budget]
     specs = experiment(name).checkpoint_runs(chosen, (0, 1), found)
-    assert len({spec.id for spec in specs}) == len(specs)
+    assert len({run_id(spec) for spec in specs}) == len(specs)
     from mlplib.data import catalog
     from mlpstudy.experiments.pretraining import downstream
 

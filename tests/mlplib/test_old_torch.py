@@ -51,7 +51,7 @@ PROGRAM = """
         return dataclasses.replace(spec, **changes)
 
     specs = [smaller(s) for name in EXPERIMENTS for s in experiment(name).runs(profile("smoke"), (0,))]
-    specs = list({spec.id: spec for spec in specs}.values())
+    specs = list({run_id(spec): spec for spec in specs}.values())
     plan = planning.plan(specs, store, cpu)
     assert plan.cached == 0 and plan.flops > 0
     executor = Executor(store, device=cpu, checkpoint_every=0.0)

@@ -15,6 +15,7 @@ from mlplib import data, probing, training
 from mlplib.data.batches import open_data
 from mlplib.data.shaping import resize
 from mlplib.errors import Interrupted, MlplibError
+from mlplib.execution import Execution
 from mlplib.executor import Executor
 from mlplib.models import build_model
 from mlplib.progress import quiet
@@ -396,7 +397,7 @@ def test_a_network_of_other_classes_cannot_be_evaluated(executor, tmp_path):
 
     models.save_official(build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 7, seed=0), tmp_path / "w")
     found = official.find(tmp_path)
-    there = Executor(executor.store, device=CPU, checkpoints=official.files(found))
+    there = Executor(executor.store, device=CPU, official=official.files(found))
     with pytest.raises(MlplibError, match="tells 7 classes apart and shapes-16-downstream has 4: fine-tune"):
         there.record(EvaluateSpec(found[0].spec, data=HERE, crops=0))
 
@@ -507,11 +508,12 @@ def test_a_fine_tuning_killed_and_resumed_ends_with_the_same_bits(tmp_path):
 def test_a_fine_tuning_stopped_after_every_batch_changes_nothing(executor, tmp_path):
     spec, shapes = fine_tune(epochs=1, batch_size=200), executor.dataset(HERE.name)
     whole = executor.record(spec)
-    again = dict(start=executor.start(UPSTREAM), device=CPU)
+    start = executor.start(UPSTREAM)
     for _ in range(4):
         with pytest.raises(Interrupted):
-            training.train(spec, shapes, tmp_path, stop=StopRequest(time.monotonic() - 1), **again)
-    found = training.train(spec, shapes, tmp_path, **again)
+            how = Execution(device=CPU, stop=StopRequest(time.monotonic() - 1))
+            training.train(spec, shapes, tmp_path, start=start, how=how)
+    found = training.train(spec, shapes, tmp_path, start=start, how=Execution(device=CPU))
     assert (found.metrics, found.history) == (whole.metrics, whole.history)
 
 
@@ -627,7 +629,7 @@ def test_a_run_on_held_out_images_never_reads_the_test_images():
     spec = small(data=DataSpec("hand", held_out=20), batch_size=20)
     kept = noise()
     other = dataclasses.replace(kept, test=dataclasses.replace(kept.test, images=255 - kept.test.images))
-    first, second = (training.train(spec, found, device=CPU) for found in (kept, other))
+    first, second = (training.train(spec, found, how=Execution(device=CPU)) for found in (kept, other))
     assert first.metrics == second.metrics and first.data["test_images"] == 20
 
 

@@ -14,6 +14,7 @@ from small_runs import logged, small, start, workers
 
 from mlplib import data, training
 from mlplib.errors import Interrupted, MlplibError
+from mlplib.execution import Execution
 from mlplib.executor import Executor
 from mlplib.specs import FULL_DA, AugmentSpec, DataSpec, ModelSpec, OptimizerSpec
 from mlplib.stopping import StopRequest
@@ -33,7 +34,7 @@ def one_thread():
 
 
 def train(spec, folder=None, **how):
-    return training.train(spec, SHAPES, folder, device=CPU, **how)
+    return training.train(spec, SHAPES, folder, how=Execution(device=CPU, **how))
 
 
 def after_one_batch() -> StopRequest:
@@ -150,7 +151,19 @@ DAMAGES = {
         {k: v for k, v in torch.load(path).items() if k != "optimizer"}, path
     ),
     "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a flipped bit": lambda path: flip(path, first_weight(path), 3),
 }
+
+
+def first_weight(path) -> int:
+    """Where the values of the first layer are in a checkpoint."""
+    return path.read_bytes().find(torch.load(path)["model"]["linear_in.weight"].numpy().tobytes())
+
+
+def flip(path, byte: int, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 1 << bit
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -163,6 +176,34 @@ def test_a_damaged_checkpoint_is_named_and_can_be_deleted(damage, tmp_path):
     assert "\n" not in str(caught.value)
     path.rmdir() if path.is_dir() else path.unlink()
     assert outcome(train(spec, tmp_path)) == outcome(train(spec))
+
+
+def test_no_flipped_bit_changes_what_a_resumed_run_ends_with(tmp_path):
+    """Either the checkpoint is refused, or the bit did not matter (padding, for example)."""
+    spec, path, random_bits = small(), stopped_once(tmp_path), random.Random(0)
+    whole, good, refused = outcome(train(spec)), path.read_bytes(), 0
+    for _ in range(30):
+        path.write_bytes(good)
+        flip(path, random_bits.randrange(len(good)), random_bits.randrange(8))
+        try:
+            assert outcome(train(spec, tmp_path)) == whole
+        except MlplibError as error:
+            refused += "is damaged" in str(error)
+    assert refused > 10
+
+
+def test_a_run_resumes_with_the_number_of_threads_that_it_began_with(tmp_path):
+    stopped_once(tmp_path)
+    said: list[str] = []
+    torch.set_num_threads(2)
+    try:
+        found = train(small(), tmp_path, log=said.append)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert said == ["this run began with 1 CPU threads and continues with as many, not 2"]
+    assert found.environment["cpu_threads"] == 1
+    assert outcome(found) == outcome(train(small()))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +296,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(number, tmp_path):
     line = logged(tmp_path)[-1]
     assert line == (
         f"Interrupted: stopped in epoch {kept['epoch'] + 1} of 10 of {LONG.slug()}: "
-        "start it again and it goes on from there"
+        "start it again to resume from there"
     )
     executor = Executor(store, device=CPU)
     found, whole = executor.record(LONG), train(LONG)

@@ -31,6 +31,7 @@ from mlplib.specs import (
     spec_from_json,
 )
 from mlplib.specs import base as specs_base
+from mlplib.store import run_id
 
 TRAIN = TrainSpec(ModelSpec.parse("B-2/Wi-32"), DataSpec("shapes-16"), epochs=4, batch_size=8)
 BASES = {
@@ -205,10 +206,10 @@ def test_every_setting_changes_the_id(cls, name):
     base, other = base_for(cls, name), OTHER[cls][name]
     assert getattr(base, name) != other
     changed = dataclasses.replace(base, **{name: other})
-    assert run_with(changed).id != run_with(base).id
+    assert run_id(run_with(changed)) != run_id(run_with(base))
     if isinstance(run_with(base), TrainSpec):
         looks = FilterSpec(run_with(base)), FilterSpec(run_with(changed))
-        assert looks[0].id != looks[1].id, "a look at another run is another run"
+        assert run_id(looks[0]) != run_id(looks[1]), "a look at another run is another run"
 
 
 def test_ids_differ_between_all_single_changes():
@@ -216,33 +217,34 @@ def test_ids_differ_between_all_single_changes():
         run_with(dataclasses.replace(base_for(cls, name), **{name: OTHER[cls][name]})) for cls, name in FIELDS
     ]
     variants += [run_with(base) for base in (*BASES.values(), *MEANT.values())]
-    ids = {spec.id for spec in variants}
+    ids = {run_id(spec) for spec in variants}
     assert len(ids) == len(set(variants))
 
 
 def test_ids_follow_the_data_and_the_numerics_version(monkeypatch):
-    before = TRAIN.id, FilterSpec(TRAIN).id
+    before = run_id(TRAIN), run_id(FilterSpec(TRAIN))
     with monkeypatch.context() as patch:
         patch.setattr(specs_base, "NUMERICS_VERSION", specs_base.NUMERICS_VERSION + 1)
-        raised = TRAIN.id, FilterSpec(TRAIN).id
+        raised = run_id(TRAIN), run_id(FilterSpec(TRAIN))
     entry = catalog.CATALOG["shapes-16"]
     monkeypatch.setitem(catalog.CATALOG, "shapes-16", dataclasses.replace(entry, content_hash="0" * 64))
-    other = TRAIN.id, FilterSpec(TRAIN).id
+    other = run_id(TRAIN), run_id(FilterSpec(TRAIN))
     assert len({*before, *raised, *other}) == 6
 
 
 def test_ids_are_readable_names_that_any_file_system_takes():
     spec = dataclasses.replace(TRAIN, augment=FULL_DA, data=DataSpec("shapes-16", examples=64))
-    slug, _, digest = spec.id.rpartition("-")
+    slug, _, digest = run_id(spec).rpartition("-")
     assert slug == "b2wi32-shapes-16-n64-da-4ep-s0"
     assert len(digest) == 12 and set(digest) <= set("0123456789abcdef")
-    assert FilterSpec(spec).id.startswith("filters-final-b2wi32-shapes-16")
+    assert run_id(FilterSpec(spec)).startswith("filters-final-b2wi32-shapes-16")
 
 
 def test_ids_are_the_same_in_every_process():
     program = (
-        "from mlplib.specs import *; "
-        "print(TrainSpec(ModelSpec.parse('B-2/Wi-32'), DataSpec('shapes-16'), epochs=4, batch_size=8).id)"
+        "from mlplib.specs import *; from mlplib.store import run_id; "
+        "spec = TrainSpec(ModelSpec.parse('B-2/Wi-32'), DataSpec('shapes-16'), epochs=4, batch_size=8); "
+        "print(run_id(spec))"
     )
     found = {
         subprocess.run(
@@ -254,7 +256,7 @@ def test_ids_are_the_same_in_every_process():
         ).stdout.strip()
         for seed in ("1", "2")
     }
-    assert found == {TRAIN.id}
+    assert found == {run_id(TRAIN)}
 
 
 WHOLE = {
@@ -284,13 +286,13 @@ def test_five_and_five_point_zero_are_one_setting():
         real = tuple(map(float, whole)) if isinstance(whole, tuple) else float(whole)
         base = base_for(cls, name)
         one, other = (run_with(dataclasses.replace(base, **{name: v})) for v in (whole, real))
-        assert one == other and one.id == other.id, (cls, name)
+        assert one == other and run_id(one) == run_id(other), (cls, name)
         assert json.dumps(one.to_json()) == json.dumps(other.to_json()), (cls, name)
 
 
 def test_minus_zero_is_zero():
     specs_ = [run_with(OptimizerSpec(weight_decay=zero, betas=(zero, 0.5))) for zero in (0.0, -0.0)]
-    assert specs_[0] == specs_[1] and specs_[0].id == specs_[1].id
+    assert specs_[0] == specs_[1] and run_id(specs_[0]) == run_id(specs_[1])
 
 
 # --------------------------------------------------------------------------- JSON
@@ -376,14 +378,14 @@ run_specs = train_specs() | st.builds(FilterSpec, train_specs(), at=st.sampled_f
 @given(run_specs)
 def test_specs_survive_json(spec):
     again = through_json(spec)
-    assert again == spec and again.id == spec.id and hash(again) == hash(spec)
+    assert again == spec and run_id(again) == run_id(spec) and hash(again) == hash(spec)
     assert type(again) is type(spec)
 
 
 @settings(max_examples=60, deadline=None)
 @given(train_specs(), train_specs())
 def test_equal_ids_mean_equal_specs(one, other):
-    assert (one.id == other.id) == (one == other)
+    assert (run_id(one) == run_id(other)) == (one == other)
 
 
 def test_lists_become_tuples():
@@ -493,7 +495,7 @@ def test_every_bad_value_is_refused_in_one_line(cls, name):
     for value in bad_values(cls, name):
         with pytest.raises(MlplibError) as caught:
             # The name of a data set is looked up where its content is needed.
-            run_with(dataclasses.replace(BASES[cls], **{name: value})).id  # noqa: B018
+            run_id(run_with(dataclasses.replace(BASES[cls], **{name: value})))
         assert_one_line(caught)
 
 
@@ -509,7 +511,7 @@ def test_every_bad_value_is_refused_in_one_line(cls, name):
             "unknown activation 'tanh': choose one of gelu, relu",
         ),
         (lambda: DataSpec("cifar10", examples=0), "DataSpec.examples must be at least 1"),
-        (lambda: run_with(DataSpec("mnist")).id, "unknown data set 'mnist': choose one of"),
+        (lambda: run_id(run_with(DataSpec("mnist"))), "unknown data set 'mnist': choose one of"),
         (lambda: AugmentSpec(crop_scale=(0.5, 1.1)), "crop_scale cannot exceed 1"),
         (lambda: AugmentSpec(crop_scale=(0, 1)), "two numbers 0 < low <= high"),
         (lambda: AugmentSpec(crop_scale=(0.9, 0.5)), "two numbers 0 < low <= high"),
@@ -618,7 +620,8 @@ def test_no_text_crashes_the_parser(text):
 def test_planning_modules_import_no_torch(module):
     program = f"import sys, {module}\n"
     if module == "mlplib.specs":
-        program += "from mlplib.specs import *\nTrainSpec(ModelSpec('b-mlp'), DataSpec('cifar10'), 1, 1).id\n"
+        program += "from mlplib.specs import *\nfrom mlplib.store import run_id\n"
+        program += "run_id(TrainSpec(ModelSpec('b-mlp'), DataSpec('cifar10'), 1, 1))\n"
     program += "assert 'torch' not in sys.modules"
     environment = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)

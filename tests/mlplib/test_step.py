@@ -8,13 +8,14 @@ import pytest
 import torch
 from small_runs import small
 
-from mlplib import acceleration, data, machine, training
+from mlplib import data, step, training
 from mlplib.data.batches import open_data
-from mlplib.engine import Engine, WorkingCopies
 from mlplib.errors import MlplibError
+from mlplib.execution import Execution
 from mlplib.models import build_model
 from mlplib.optim import Lion
 from mlplib.specs import FULL_DA, ModelSpec, OptimizerSpec
+from mlplib.step import Engine, WorkingCopies
 
 CPU = torch.device("cpu")
 SHAPES = data.load("shapes-16")
@@ -24,8 +25,7 @@ NETWORKS = ["B-2/Wi-300", "S-2/Wi-16", "small-cnn"]
 
 def loop_of(spec, **settings) -> training.Loop:
     resident = open_data(SHAPES, spec.data, CPU)
-    precision = machine.pick_precision(spec.precision, CPU)
-    return training.Loop(spec, resident, CPU, precision, settings.pop("micro_batch", None), **settings)
+    return training.Loop(spec, resident, Execution(device=CPU, **settings))
 
 
 def steps(loop, state, count=3) -> torch.Tensor:
@@ -100,7 +100,7 @@ def test_a_batch_that_memory_refuses_goes_on_in_halves(words, most):
     assert max(cramped.seen[-5:]) <= most and state.engine.micro_batch <= most < 2 * state.engine.micro_batch
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
     assert len(said) == len([size for size in cramped.seen if size > most])
-    assert said[0] == "out of memory with 64 images a pass: going on with 32"
+    assert said[0] == "out of memory with 64 images per pass: continuing with 32"
 
 
 def test_parts_that_had_to_be_are_those_of_a_run_that_asked_for_them():
@@ -116,7 +116,7 @@ def test_no_memory_for_one_image_is_one_line():
     loop = loop_of(SPEC, log=lambda line: None)
     state = loop.fresh_state()
     Cramped(state.engine, 0, GPU_WORDS)
-    with pytest.raises(MlplibError, match="out of memory on cpu, and a pass holds one image only") as caught:
+    with pytest.raises(MlplibError, match="out of memory on cpu, and a batch is down to one image") as caught:
         steps(loop, state)
     assert "\n" not in str(caught.value)
 
@@ -125,7 +125,7 @@ def test_whole_batches_are_never_split():
     loop = loop_of(small(model=ModelSpec.parse("B-1/Wi-16", norm="batch")))
     state = loop.fresh_state()
     Cramped(state.engine, 20, GPU_WORDS)
-    with pytest.raises(MlplibError, match=r"must be whole .* choose a smaller batch_size"):
+    with pytest.raises(MlplibError, match=r"cannot be split .* choose a smaller batch_size"):
         steps(loop, state)
 
 
@@ -159,7 +159,7 @@ def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
         device = torch.device("cpu")
         machine.keep_freed_memory()
         data = open_data(some, spec.data, device)
-        loop = training.Loop(spec, data, device, "bf16", None)
+        loop = training.Loop(spec, data, Execution(device=device))
         state = loop.fresh_state()
         loss, _ = state.engine.step(next(loop.batches(state)), [1e-4])
         print(float(loss), state.engine.micro_batch, machine.peak_memory(device) - base)
@@ -176,9 +176,9 @@ def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
 
 @pytest.mark.slow
 def test_a_compiled_run_learns_what_a_plain_one_does():
-    plain = training.train(SPEC, SHAPES, device=CPU)
+    plain = training.train(SPEC, SHAPES, how=Execution(device=CPU))
     said: list[str] = []
-    compiled = training.train(SPEC, SHAPES, device=CPU, compiled=True, log=said.append)
+    compiled = training.train(SPEC, SHAPES, how=Execution(device=CPU, compiled=True, log=said.append))
     assert said == [] and compiled.compute["ways"] == ["compiled"] and plain.compute["ways"] == []
     assert compiled.history["train_loss"] == pytest.approx(plain.history["train_loss"], rel=0.02)
 
@@ -192,16 +192,16 @@ def test_what_cannot_be_compiled_goes_on_without(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", refuse)
     said: list[str] = []
-    done = training.train(SPEC, SHAPES, device=CPU, compiled=True, log=said.append)
-    assert said == ["compiling failed (RuntimeError: no C++ compiler found): going on without, more slowly"]
-    plain = training.train(SPEC, SHAPES, device=CPU)
+    done = training.train(SPEC, SHAPES, how=Execution(device=CPU, compiled=True, log=said.append))
+    assert said == ["compiling failed (RuntimeError: no C++ compiler found): continuing without, more slowly"]
+    plain = training.train(SPEC, SHAPES, how=Execution(device=CPU))
     assert done.metrics == plain.metrics and done.compute["ways"] == []
 
 
 def test_nothing_is_compiled_or_recorded_on_a_cpu_unless_asked_for():
-    assert not acceleration.worth_compiling(CPU, 10**9)
-    assert acceleration.worth_compiling(torch.device("cuda"), acceleration.COMPILE_STEPS)
-    assert not acceleration.worth_compiling(torch.device("cuda"), acceleration.COMPILE_STEPS - 1)
+    assert not step.worth_compiling(CPU, 10**9)
+    assert step.worth_compiling(torch.device("cuda"), step.COMPILE_STEPS)
+    assert not step.worth_compiling(torch.device("cuda"), step.COMPILE_STEPS - 1)
     state = loop_of(SPEC).fresh_state()
     assert isinstance(state.engine.optimizer, Lion) and not state.engine.graphs_possible
 

@@ -19,8 +19,8 @@ from small_runs import dataset, noise, small
 
 from mlplib import data, machine, memory, training, weights
 from mlplib.data.batches import Batch, open_data
-from mlplib.engine import mixed_cross_entropy
 from mlplib.errors import MlplibError
+from mlplib.execution import Execution
 from mlplib.models import build_model, count_macs, count_parameters, meta_model
 from mlplib.planning import training_flops
 from mlplib.specs import (
@@ -33,6 +33,7 @@ from mlplib.specs import (
     OptimizerSpec,
     TrainSpec,
 )
+from mlplib.step import mixed_cross_entropy
 
 CPU = torch.device("cpu")
 SHAPES = data.load("shapes-16")
@@ -49,7 +50,7 @@ def one_thread():
 
 
 def train(spec: TrainSpec, folder=None, **how) -> training.Trained:
-    return training.train(spec, SHAPES, folder, device=CPU, **how)
+    return training.train(spec, SHAPES, folder, how=Execution(device=CPU, **how))
 
 
 def digest(spec, **how) -> str:
@@ -62,7 +63,7 @@ def vector(model) -> torch.Tensor:
 
 def loop_of(spec, micro_batch=None) -> training.Loop:
     resident = open_data(SHAPES, spec.data, CPU)
-    return training.Loop(spec, resident, CPU, machine.pick_precision(spec.precision, CPU), micro_batch)
+    return training.Loop(spec, resident, Execution(device=CPU, micro_batch=micro_batch))
 
 
 # --------------------------------------------------------------------------- golden curves
@@ -157,7 +158,7 @@ def test_the_same_spec_gives_the_same_record_twice(spec):
         other.metrics,
         other.history,
     )
-    assert one.metrics["weights_sha256"] == training.weights_digest(one.model)
+    assert one.metrics["weights_sha256"] == weights.digest(one.model.state_dict())
     assert torch.equal(vector(one.model), vector(other.model))
 
 
@@ -235,7 +236,7 @@ def test_a_step_of_sgd_is_the_gradient_of_the_batch():
 def test_a_learning_rate_of_zero_leaves_the_initial_weights():
     spec = small(optimizer=OptimizerSpec(lr=0.0, weight_decay=0.5), seed=3)
     initial = build_model(spec.model, (16, 16, 3), 10, seed=3)
-    assert digest(spec) == training.weights_digest(initial)
+    assert digest(spec) == weights.digest(initial.state_dict())
 
 
 @settings(max_examples=60, deadline=None)
@@ -382,7 +383,7 @@ def test_metrics_follow_from_the_weights(tmp_path):
     found = train(spec, tmp_path)
     model = build_model(spec.model, (16, 16, 3), 10)
     model.load_state_dict(weights.load(tmp_path / training.WEIGHTS))
-    assert training.weights_digest(model) == found.metrics["weights_sha256"]
+    assert weights.digest(model.state_dict()) == found.metrics["weights_sha256"]
     model.eval()
     kept = data.subset_indices(SHAPES.train.labels, 256)
     for name, images, labels in (
@@ -523,13 +524,13 @@ def test_what_was_trained_on_is_told():
 
 def test_the_digest_sees_every_bit_and_name():
     model = build_model(ModelSpec.parse("B-1/Wi-16", norm="batch"), (8, 8, 3), 4, seed=0)
-    before = training.weights_digest(model)
-    assert training.weights_digest(model) == before
+    before = weights.digest(model.state_dict())
+    assert weights.digest(model.state_dict()) == before
     with torch.no_grad():
         model.linear_out.bias[0] = -model.linear_out.bias[0]
-    flipped = training.weights_digest(model)
+    flipped = weights.digest(model.state_dict())
     model.layernorms[0].num_batches_tracked += 1
-    assert len({before, flipped, training.weights_digest(model)}) == 3
+    assert len({before, flipped, weights.digest(model.state_dict())}) == 3
 
 
 def test_augmentation_is_no_part_of_evaluation():
@@ -537,7 +538,7 @@ def test_augmentation_is_no_part_of_evaluation():
     gray = dataset(np.tile(np.arange(40, dtype=np.uint8)[:, None, None, None] * 6, (1, 8, 8, 3)))
     spec = small(data=DataSpec("shapes-16"), batch_size=20, epochs=2)
     with_da, without = (
-        training.train(dataclasses.replace(spec, augment=a), gray, device=CPU)
+        training.train(dataclasses.replace(spec, augment=a), gray, how=Execution(device=CPU))
         for a in (AugmentSpec(flip=True, crop_scale=(0.1, 1.0)), NO_DA)
     )
     assert with_da.metrics["test_loss"] == pytest.approx(without.metrics["test_loss"], rel=1e-3)

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from mlplib import data
 from mlplib.errors import MlplibError
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
-from mlplib.store import RunStore
+from mlplib.store import RunStore, run_id
 from mlpstudy import cli
 from mlpstudy.campaign import crowd, driver, order, parcel, workers
 from mlpstudy.campaign.crowd import Crowd, Window
@@ -233,7 +233,7 @@ def test_a_campaign_does_what_is_missing_and_the_next_one_nothing(quick, tmp_pat
     assert len(first.done) == 3 and not (first.left or first.failed or first.trouble or first.stopped)
     assert sum("done in" in line for line in said) == 3
     kept = results(tmp_path)
-    assert set(kept) == {spec.id for spec in looks(0)} and all(
+    assert set(kept) == {run_id(spec) for spec in looks(0)} and all(
         r["status"] == "completed" for r in kept.values()
     )
     assert [name for values in kept.values() for name in values if name.endswith(".npy")] == ["filters.npy"]
@@ -256,12 +256,12 @@ def test_published_runs_are_not_done_and_what_is_read_again_is_compared(quick, t
     campaign(tmp_path, ["looks"]).run()
     store = RunStore(tmp_path / "runs")
     trained, look, probe = map(store.find, looks(0))
-    for published, exported in (([trained, look], {probe.id}), ([record(trained.spec)], set())):
+    for published, exported in (([trained, look], {run_id(probe)}), ([record(trained.spec)], set())):
         folder = tmp_path / f"with {len(published)}"
         write_records(folder / "results" / "x.jsonl", published)
         monkeypatch.setattr(driver, "all_records", lambda root, p=published: {r.id: r for r in p})
         assert campaign(folder, ["looks"]).run().left == []
-        assert set(results(folder)) == (exported or {trained.id, look.id, probe.id})
+        assert set(results(folder)) == (exported or {run_id(trained), run_id(look), run_id(probe)})
 
 
 def test_time_is_kept_and_what_is_left_is_told(quick, tmp_path, monkeypatch):
@@ -280,8 +280,10 @@ def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(quick, tmp_p
     )
     monkeypatch.setattr(driver.Campaign, "_seconds", lambda self, spec: 600.0 if spec.epochs > 9 else 0.5)
     report = campaign(tmp_path, ["both"], minutes=12 / 60, as_given=True).run()
-    assert sorted(report.done) == sorted([small().id, small(seed=9).id]) and report.left[0].runs == 1
-    assert (tmp_path / "runs" / small(epochs=6000, batch_size=16).id / "checkpoint.pt").exists()
+    assert (
+        sorted(report.done) == sorted([run_id(small()), run_id(small(seed=9))]) and report.left[0].runs == 1
+    )
+    assert (tmp_path / "runs" / run_id(small(epochs=6000, batch_size=16)) / "checkpoint.pt").exists()
 
 
 def test_a_killed_worker_is_named_and_its_run_goes_on(quick, tmp_path, monkeypatch):
@@ -318,16 +320,18 @@ def test_a_run_that_kills_its_workers_is_given_up_and_the_others_are_done(quick,
     work = campaign(tmp_path, ["both"], as_given=True)
     kill_when_busy(work, times=2)
     report = work.run()
-    assert report.done == [small().id] and report.left[0].runs == 2
-    assert report.failed[deadly.id] == "its process was killed by SIGKILL, again"
-    assert report.failed[FilterSpec(deadly).id] == f"needs {deadly.id}, which failed"
+    assert report.done == [run_id(small())] and report.left[0].runs == 2
+    assert report.failed[run_id(deadly)] == "its process was killed by SIGKILL, again"
+    assert report.failed[run_id(FilterSpec(deadly))] == f"needs {run_id(deadly)}, which failed"
 
 
 def test_a_run_that_cannot_be_done_is_named_and_three_end_the_campaign(quick, tmp_path, monkeypatch):
     bad = [small(batch_size=300 + i) for i in range(4)]
     use(monkeypatch, bad=experiment(lambda seed: [bad[0], small()]), worse=experiment(lambda seed: bad))
     report = campaign(tmp_path, ["bad"]).run()
-    assert report.done == [small().id] and "a batch of 300 is larger than" in report.failed[bad[0].id]
+    assert (
+        report.done == [run_id(small())] and "a batch of 300 is larger than" in report.failed[run_id(bad[0])]
+    )
     report = campaign(tmp_path, ["worse"]).run()
     assert (
         len(report.failed) == 3

@@ -22,6 +22,7 @@ from mlplib.data import batches, beton, streaming
 from mlplib.data.batches import open_data
 from mlplib.data.streaming import BetonReader
 from mlplib.errors import Interrupted, MlplibError
+from mlplib.execution import Execution
 from mlplib.executor import Executor
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec, DataSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from mlplib.stopping import StopRequest
@@ -120,12 +121,12 @@ def outcome(trained) -> tuple:
 
 @functools.cache
 def resident_run(spec: TrainSpec) -> tuple:
-    return outcome(training.train(spec, SHAPES, device=CPU, loader="resident"))
+    return outcome(training.train(spec, SHAPES, how=Execution(device=CPU, loader="resident")))
 
 
 @pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS)
 def test_a_streamed_run_leaves_the_same_record(spec):
-    found = training.train(spec, SHAPES, device=CPU, loader="ffcv")
+    found = training.train(spec, SHAPES, how=Execution(device=CPU, loader="ffcv"))
     assert "weights_sha256" in found.metrics
     assert outcome(found) == resident_run(spec)
     assert found.compute["loader"] == "ffcv"
@@ -138,7 +139,8 @@ def test_a_run_may_change_its_loader_in_mid_epoch(tmp_path):
         with contextlib.suppress(Interrupted):
             stop = StopRequest(deadline=time.monotonic() - 1)
             loader = ("ffcv", "resident")[stops % 2]
-            found = training.train(spec, SHAPES, tmp_path, device=CPU, loader=loader, stop=stop)
+            how = Execution(device=CPU, loader=loader, stop=stop)
+            found = training.train(spec, SHAPES, tmp_path, how=how)
             break
     assert stops == spec.epochs * (256 // spec.batch_size)
     assert outcome(found) == resident_run(spec)

@@ -12,6 +12,7 @@ from mlplib import data
 from mlplib.data import beton
 from mlplib.data.batches import Batch, open_data
 from mlplib.errors import MlplibError
+from mlplib.execution import Execution
 from mlplib.optim import Lion
 from mlplib.specs import FULL_DA, AugmentSpec, OptimizerSpec
 from mlplib.training import Loop
@@ -24,7 +25,7 @@ def both(**changes):
     """Our loop with a fresh state, and the reference loop, of one spec."""
     spec = small(label_smoothing=0.3, **changes)
     resident = open_data(data.load(spec.data.name), spec.data, CPU, "resident")
-    loop = Loop(spec, resident, CPU, "fp32", None)
+    loop = Loop(spec, resident, Execution(device=CPU))
     theirs = reference.ReferenceLoop(spec, resident.image_shape, len(resident.classes), CPU)
     return loop, loop.fresh_state(), theirs
 

@@ -18,7 +18,7 @@ from small_runs import ROOT, record
 
 from mlplib import planning
 from mlplib.errors import MlplibError
-from mlplib.store import Record, RunStore
+from mlplib.store import Record, RunStore, by_id
 from mlpstudy.book import execute
 from mlpstudy.book.chapter import open_chapter
 from mlpstudy.book.page_scoreboard import open_scoreboard
@@ -208,7 +208,7 @@ def test_a_chapter_before_anything_is_published(name, tmp_path, capsys):
     filled(tmp_path / "runs", made_by_hand(name, "laptop", (0,)))
     runs, results = str(tmp_path / "runs"), str(tmp_path / "results")
     chapter = open_chapter(name, runs_dir=runs, results_dir=results, device="cpu")
-    assert len(chapter.run()) == len(set(s.id for s in chapter.specs))
+    assert len(chapter.run()) == len(by_id(chapter.specs))
     assert "0 done now" in capsys.readouterr().out
     parts = shown(chapter)
     assert "not yet published" in parts["table"] and "not yet published" in parts["verdicts"]
@@ -399,7 +399,7 @@ def test_the_status_tells_how_many_runs_published_ones_are_a_part_of(tmp_path):
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:5]) + "\n")
     board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
-    whole = len(set(s.id for s in experiment("filters").runs(PROFILES["gpu"], (0, 1))))
+    whole = len(by_id(experiment("filters").runs(PROFILES["gpu"], (0, 1))))
     upstream = len((path.parent / "filters.upstream.jsonl").read_text().splitlines())
     assert f"5 of {len(lines)}" in board.status()
     assert f"{whole + upstream} of {whole + upstream}" in board.status()

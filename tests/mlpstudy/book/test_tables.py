@@ -15,6 +15,7 @@ from mlplib.specs import (
     OptimizerSpec,
     ProbeSpec,
 )
+from mlplib.store import run_id
 from mlpstudy.book.tables import FACTS, NO_FACT, facts, parts, runs_table
 
 UPSTREAM = small(data=DataSpec("shapes-16-upstream"), keep_at=(2,))
@@ -71,6 +72,6 @@ def test_every_run_of_a_table_says_what_it_read():
     records = [dataclasses.replace(record(spec), environment=made) for spec in specs]
     shown = runs_table("This execution", records)
     for spec in specs:
-        assert shown.count(f"{spec.id}</code>") == 1
-    assert f"of {UPSTREAM.id} after epoch 2" in shown and f"of {TUNED.id}" in shown
+        assert shown.count(f"{run_id(spec)}</code>") == 1
+    assert f"of {run_id(UPSTREAM)} after epoch 2" in shown and f"of {run_id(TUNED)}" in shown
     assert "of the pixels" in shown and "closed form" in shown

@@ -17,7 +17,7 @@ from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
 from mlplib.planning import with_upstream
 from mlplib.specs import DataSpec, ModelSpec, TrainSpec
-from mlplib.store import RunStore
+from mlplib.store import RunStore, run_id
 from mlpstudy import cli
 from mlpstudy.campaign import parcel
 from mlpstudy.campaign.parcel import Item, Parcel
@@ -35,7 +35,7 @@ def made(spec, **metrics):
     """A record by hand, under the id that its data give it."""
     found = record(spec, **metrics)
     data = {**found.data, "content_hash": content_hash(spec.data_name())}
-    return dataclasses.replace(found, data=data, id=spec.id)
+    return dataclasses.replace(found, data=data, id=run_id(spec))
 
 
 def everything(seeds=(0, 1)) -> list[Item]:
@@ -135,15 +135,15 @@ def test_a_part_of_an_experiment_is_published_as_what_it_is(tmp_path):
     merge(packed(tmp_path / "b", [Item(made(looks[-1]), {MOSAIC: b"it"})]), tmp_path / "results")
     found = published("filters", tmp_path / "results")
     assert [r.spec for r in found.records] == [looks[-1]] and [r.spec for r in found.upstream] == [upstream]
-    assert (found.artifacts / looks[-1].id / MOSAIC).read_bytes() == b"it"
+    assert (found.artifacts / run_id(looks[-1]) / MOSAIC).read_bytes() == b"it"
 
 
 def test_runs_of_no_experiment_stay_in_the_parcel_and_are_named(tmp_path):
     own = TrainSpec(ModelSpec.parse("B-1/Wi-8"), DataSpec("cifar10"), epochs=1, batch_size=8)
     out = packed(tmp_path / "out", [Item(made(own), {}), *ALL[:2]])
-    assert merge(out, tmp_path / "results").other == (own.id,)
+    assert merge(out, tmp_path / "results").other == (run_id(own),)
     done = CliRunner().invoke(cli.app, ["results", "merge", str(out), "--results", str(tmp_path / "results")])
-    assert done.exit_code == 1 and f"1 run left out, {own.id} for one" in str(done.exception)
+    assert done.exit_code == 1 and f"1 run left out, {run_id(own)} for one" in str(done.exception)
 
 
 def test_records_of_other_data_or_another_version_are_refused(tmp_path):

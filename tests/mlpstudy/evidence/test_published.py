@@ -14,7 +14,7 @@ from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
 from mlplib.planning import with_upstream
 from mlplib.specs import RunSpec
-from mlplib.store import RunStore, by_id
+from mlplib.store import RunStore, by_id, run_id
 from mlpstudy.claims import VERDICTS, decide
 from mlpstudy.evidence.published import (
     BEST_FIRST,
@@ -100,7 +100,7 @@ def test_runs_that_others_read_from_are_published_beside_them(store, tmp_path):
     path = publish("filters", "laptop", SEEDS, store, tmp_path / "results")
     found = published("filters", tmp_path / "results")
     specs = experiment("filters").runs(profile("laptop"), SEEDS)
-    own = {spec.id for spec in specs}
+    own = {run_id(spec) for spec in specs}
     assert [r.id for r in found.upstream] == [id for id in with_upstream(specs) if id not in own] != []
     assert not {r.id for r in found.records} & {r.id for r in found.upstream}
     assert read_records(path.with_name("filters.upstream.jsonl")) == found.upstream
@@ -368,7 +368,7 @@ def test_the_studys_records_are_those_of_its_runs(path):
     for one in records:
         name = one.spec.data_name()
         if name is None or one.data["content_hash"] == content_hash(name):
-            assert one.id == one.spec.id
+            assert one.id == run_id(one.spec)
         assert one.status in ("completed", "diverged") and one.environment["commit"]
         assert not re.search(r"(/home/|/root/|/work/|/Users/|/tmp/)", json.dumps(one.to_json()))
     for artifact in (path.parent / "artifacts").glob("*/*"):

@@ -14,6 +14,7 @@ from mlplib.errors import MlplibError
 from mlplib.models import meta_model
 from mlplib.planning import with_upstream
 from mlplib.specs import FULL_DA, NO_DA, FilterSpec, TrainSpec, spec_from_json
+from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.experiments import EXPERIMENTS, architectures, base, experiment, filters, from_scratch
 from mlpstudy.profiles import PROFILES, profile
@@ -43,7 +44,7 @@ def records_of(name, budget, seeds=SEEDS):
 @pytest.mark.parametrize("name, budget", GRID)
 def test_runs_are_valid_different_and_repeatable(name, budget):
     specs = specs_of(name, budget)
-    assert specs and len({spec.id for spec in specs}) == len(specs)
+    assert specs and len({run_id(spec) for spec in specs}) == len(specs)
     assert specs == specs_of(name, budget)
     for spec in specs:
         assert spec_from_json(spec.to_json()) == spec
@@ -65,9 +66,9 @@ def test_every_run_can_be_trained(name, budget):
 
 @pytest.mark.parametrize("budget", PROFILES)
 def test_the_filters_look_at_the_runs_of_table_1(budget):
-    table = {spec.id for spec in specs_of("from-scratch", budget)}
+    table = {run_id(spec) for spec in specs_of("from-scratch", budget)}
     upstream = {
-        spec.upstream.id for spec in specs_of("filters", budget) if spec.upstream.data.examples is None
+        run_id(spec.upstream) for spec in specs_of("filters", budget) if spec.upstream.data.examples is None
     }
     assert upstream and upstream <= table
     total = with_upstream([*specs_of("from-scratch", budget), *specs_of("filters", budget)])
@@ -139,11 +140,12 @@ def test_an_unknown_profile_is_one_line(name):
 def test_planning_imports_neither_pandas_nor_matplotlib():
     program = (
         "import sys\n"
+        "from mlplib.store import run_id\n"
         "from mlpstudy.experiments import EXPERIMENTS, experiment\n"
         "from mlpstudy.profiles import PROFILES\n"
         "for name in EXPERIMENTS:\n"
         "    for profile in PROFILES.values():\n"
-        "        [spec.id for spec in experiment(name).runs(profile, (0, 1))]\n"
+        "        [run_id(spec) for spec in experiment(name).runs(profile, (0, 1))]\n"
         "heavy = {'pandas', 'matplotlib', 'seaborn', 'scipy', 'torch', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

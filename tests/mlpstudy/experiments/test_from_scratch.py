@@ -6,6 +6,7 @@ import pytest
 from small_runs import record
 
 from mlplib.specs import FULL_DA
+from mlplib.store import run_id
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import architectures, from_scratch
 from mlpstudy.profiles import PROFILES, profile
@@ -45,8 +46,8 @@ def made(budget, gap, seeds=SEEDS, best="b-mlp", only=None):
 @pytest.mark.parametrize("budget", ["smoke", "laptop"])
 def test_the_stand_in_is_a_run_of_the_chapter_on_architectures(budget):
     specs = convnets(from_scratch.runs(profile(budget), SEEDS))
-    shared = {spec.id for spec in architectures.runs(profile(budget), SEEDS)}
-    assert len(specs) == len(SEEDS) and {spec.id for spec in specs} <= shared
+    shared = {run_id(spec) for spec in architectures.runs(profile(budget), SEEDS)}
+    assert len(specs) == len(SEEDS) and {run_id(spec) for spec in specs} <= shared
     assert all(s.model.name == "small-cnn" and s.data.pixel_permutation is None for s in specs)
 
 

@@ -7,6 +7,7 @@ from small_runs import record
 
 from mlplib.planning import with_upstream
 from mlplib.specs import ProbeSpec, TrainSpec
+from mlplib.store import run_id
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import ablations, label_smoothing, normalization
 from mlpstudy.profiles import PROFILES, profile
@@ -47,7 +48,11 @@ def test_the_base_is_trained_once_for_three_chapters(name):
     """The paper's ablations pre-train on other data, so profile ``paper`` is left out."""
     chapters = (label_smoothing, normalization, ablations)
     trained = [
-        {s.id for s in with_upstream(chapter.runs(profile(name), (0,))).values() if isinstance(s, TrainSpec)}
+        {
+            run_id(s)
+            for s in with_upstream(chapter.runs(profile(name), (0,))).values()
+            if isinstance(s, TrainSpec)
+        }
         for chapter in chapters
     ]
     assert len(set.intersection(*trained)) == 1

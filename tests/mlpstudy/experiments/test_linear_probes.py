@@ -8,6 +8,7 @@ from small_runs import record
 
 from mlplib.planning import with_upstream
 from mlplib.specs import PROBES, CheckpointSpec, ProbeSpec, TrainSpec
+from mlplib.store import run_id
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, decide
 from mlpstudy.experiments import linear_probes, transfer
 from mlpstudy.experiments.linear_probes import PIXELS, RANDOM, SCRATCH, TUNED, WITH_DA, WITHOUT_DA
@@ -67,7 +68,7 @@ def test_the_random_network_is_the_pre_trained_one_before_training(budget):
 def test_everything_that_is_trained_is_shared_with_the_chapter_on_transfer(budget):
     ours, theirs = (with_upstream(m.runs(profile(budget), SEEDS)) for m in (linear_probes, transfer))
     trained = [s for s in ours.values() if not isinstance(s, ProbeSpec)]
-    assert trained and {s.id for s in trained} <= set(theirs)
+    assert trained and {run_id(s) for s in trained} <= set(theirs)
 
 
 @pytest.mark.parametrize("budget", ["gpu", "paper"])

@@ -10,6 +10,7 @@ from small_runs import record
 from mlplib import scaling
 from mlplib.powerlaw import POWER_LAW, SATURATING
 from mlplib.stats import Estimate
+from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import parameters_or_examples, scaling_laws
@@ -35,8 +36,8 @@ def balanced(u, v):
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_run_is_one_of_the_scaling_laws(name):
     ours = parameters_or_examples.runs(profile(name), (0, 1))
-    theirs = {spec.id for spec in scaling_laws.runs(profile(name), (0, 1))}
-    assert ours and {spec.id for spec in ours} <= theirs
+    theirs = {run_id(spec) for spec in scaling_laws.runs(profile(name), (0, 1))}
+    assert ours and {run_id(spec) for spec in ours} <= theirs
     assert {spec.data.name for spec in ours} == {scaling_laws.tasks(profile(name))[0]}
 
 

@@ -6,6 +6,7 @@ from small_runs import record
 
 from mlplib.planning import with_upstream
 from mlplib.specs import FineTuneSpec, ProbeSpec, TrainSpec
+from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import scaling_laws, standard_mlp
@@ -47,9 +48,9 @@ def records(error=None, scratch=0.5, s_tuned=0.6, b_tuned=0.7, seeds=(0, 1, 2), 
 def test_the_b_side_is_trained_for_other_chapters(name):
     """Every B-MLP of the law is a run of the scaling laws."""
     ours = [s for s in standard_mlp.runs(profile(name), (0,)) if isinstance(s, ProbeSpec)]
-    theirs = {spec.id for spec in scaling_laws.runs(profile(name), (0,))}
+    theirs = {run_id(spec) for spec in scaling_laws.runs(profile(name), (0,))}
     of_b, of_s = ([s for s in ours if family(s) == f] for f in ("b-mlp", "s-mlp"))
-    assert of_b and {spec.id for spec in of_b} <= theirs and not {s.id for s in of_s} & theirs
+    assert of_b and {run_id(spec) for spec in of_b} <= theirs and not {run_id(s) for s in of_s} & theirs
     assert len(of_s) == len(of_b), "both families on the same grid"
     for s, b in zip(of_s, of_b, strict=True):
         assert (s.epoch, s.upstream.data, s.upstream.epochs) == (b.epoch, b.upstream.data, b.upstream.epochs)

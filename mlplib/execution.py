@@ -1,0 +1,46 @@
+"""How a run is executed: where, with which loader, how often it is saved, and who is told about it.
+
+None of this changes what a run computes, beyond rounding, so it is not part of a
+:class:`~mlplib.specs.RunSpec` and does not enter the run id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from . import machine
+from .progress import Progress, quiet
+from .stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Settings of execution, declared once and passed down from the executor to the training step.
+
+    Args:
+        device: where to compute; by default the GPU if there is one.
+        loader: where the images are during a run, see :func:`mlplib.data.batches.open_data`.
+        micro_batch: images per forward and backward pass; gradients add up to the batch's. None chooses by
+            the free memory.
+        compiled: compile the forward and backward pass. None does so on a GPU, if the run is long enough
+            (:func:`mlplib.step.worth_compiling`).
+        graphs: record a step as a CUDA graph where that is possible and faster.
+        checkpoint_every: seconds between checkpoints.
+        progress: shows long work, see :mod:`mlplib.progress`.
+        log: called with one line when something is worth reporting.
+        stop: checked at every safe point; when it is true, a checkpoint is written and
+            :class:`~mlplib.errors.Interrupted` raised.
+    """
+
+    device: torch.device = field(default_factory=machine.pick_device)
+    loader: str = "auto"
+    micro_batch: int | None = None
+    compiled: bool | None = None
+    graphs: bool = True
+    checkpoint_every: float = 60.0
+    progress: Progress = quiet
+    log: Callable[[str], None] = print
+    stop: StopRequest = field(default_factory=StopRequest)

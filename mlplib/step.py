@@ -1,0 +1,403 @@
+"""One training step: loss, gradients, update.
+
+* Matrix products read bf16 copies of the weights (:class:`WorkingCopies`). The optimizer writes them in the
+  same pass that updates the weights, so no step casts every weight again.
+* A batch is split into micro-batches that fit into memory, smaller ones after an out-of-memory error.
+* On a GPU, the forward and backward pass are compiled where a run is long enough, and the whole step is
+  recorded as a CUDA graph if replaying it is faster. Both are optional: if one fails, a line says so and
+  training continues without it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from . import memory
+from .data.batches import Batch
+from .errors import MlplibError
+from .execution import Execution
+from .optim import Lion, build_optimizer, lion_step
+from .specs import OptimizerSpec
+
+CASTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Layers whose weight and bias autocast would cast to bf16 in every forward pass."""
+
+
+COMPILE_STEPS = 2000
+"""GPU runs of at least this many steps are compiled: compiling takes as long as a few hundred steps."""
+
+WARM_UPS, TIMED = 3, 5
+"""Steps before a graph is recorded, which PyTorch requires, and steps to time each variant by."""
+
+TOLERANCE = 0.02
+"""Largest relative difference between the losses of a replayed and a plain step: bf16 sums in another order
+differ by less, a wrong graph by more."""
+
+
+class WorkingCopies:
+    """bf16 copies of a network's weights, which its matrix products read; empty in other precisions.
+
+    Autocast computes with such copies too, but it makes them in every step and casts the gradients back. The
+    numbers are the same.
+
+    ``by_name``: bf16 leaf tensors with gradients, by parameter name; ``by_parameter``: the same by parameter.
+    """
+
+    def __init__(self, model: nn.Module, precision: str):
+        self.by_name: dict[str, Tensor] = {}
+        self.by_parameter: dict[Tensor, Tensor] = {}
+        if precision != "bf16":
+            return
+        for path, module in model.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if type(module) in CASTED:
+                    copy = parameter.detach().to(torch.bfloat16).requires_grad_()
+                    self.by_name[f"{path}.{name}"] = self.by_parameter[parameter] = copy
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Copy the current weights."""
+        if self.by_parameter:
+            torch._foreach_copy_(list(self.by_parameter.values()), list(self.by_parameter))
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Add the copies' gradients to those of the weights in float32, and clear them."""
+        for parameter, copy in self.by_parameter.items():
+            if copy.grad is None:
+                continue
+            if parameter.grad is None:
+                parameter.grad = copy.grad.to(parameter.dtype)
+            else:
+                parameter.grad += copy.grad
+            copy.grad = None
+
+
+class Engine:
+    """A network, its optimizer, and the step that updates the weights.
+
+    ``micro_batch``, the images per pass, shrinks after an out-of-memory error.
+
+    Args:
+        model: on its device, float32.
+        groups: its parameters, or torch's parameter groups of them.
+        how: ``micro_batch`` and ``compiled`` must be decided, not None.
+        precision: ``bf16`` (autocast), ``tf32`` or ``fp32``.
+        whole: a batch must not be split (:func:`mlplib.memory.whole_batches_only`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: list,
+        optimizer: OptimizerSpec,
+        how: Execution,
+        *,
+        precision: str,
+        label_smoothing: float = 0.0,
+        whole: bool = False,
+    ):
+        self.model, self.precision, self.label_smoothing = model, precision, label_smoothing
+        self.micro_batch, self.whole, self.log = how.micro_batch, whole, how.log
+        self.clip = optimizer.clip
+        self.copies = WorkingCopies(model, precision)
+        self.optimizer = build_optimizer(groups, optimizer, self.copies.by_parameter)
+        self.device = next(model.parameters()).device
+        self._loss: Callable[..., tuple[Tensor, Tensor]] = self.loss
+        self._tensor_rates = False
+        if how.compiled:
+            self._compile()
+        self._graph: StepGraph | None = None
+        self._try_graph = how.graphs and self.graphs_possible
+
+    # ------------------------------------------------------------------ one step
+
+    def step(self, batch: Batch, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Update the weights once, at these learning rates, one per parameter group.
+
+        Returns:
+            the batch's mean loss and its number of correct predictions, scalars on the device.
+
+        Raises:
+            MlplibError: not even one image fits into memory, or not a batch that must be whole.
+        """
+        if self._try_graph:
+            self._try_graph = False
+            self._graph = record_graph(self, batch, rates)
+        if self._graph is not None and self._graph.fits(batch):
+            return self._graph.replay(batch, rates)
+        found = self.gradients(batch)
+        self.update(rates)
+        return found
+
+    def gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute the gradient of the batch's mean loss into the parameters or their copies.
+
+        Returns:
+            that loss and the number of correct predictions.
+        """
+        while True:
+            try:
+                return self._in_parts(batch)
+            except Exception as error:
+                self.clear_gradients()
+                if memory.is_out_of_memory(error):
+                    self._split()
+                elif self._loss != self.loss:
+                    self._fall_back_to_plain(error)
+                else:
+                    raise
+
+    def _in_parts(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        count = len(batch.labels)
+        losses, corrects = [], []
+        for first in range(0, count, self.micro_batch):
+            part = slice(first, first + self.micro_batch)
+            labels, partner_labels = batch.labels[part], batch.partner_labels[part]
+            loss, correct = self._loss(batch.images[part], labels, partner_labels, self._share(batch.lam))
+            loss = loss * (len(labels) / count)  # so that the parts' gradients add up to that of the mean
+            loss.backward()
+            if count > self.micro_batch:  # add in float32: a sum in bf16 would be rounded
+                self.copies.collect()
+            losses.append(loss.detach())
+            corrects.append(correct)
+        return torch.stack(losses).sum(), torch.stack(corrects).sum()
+
+    def _share(self, lam: float) -> float | Tensor:
+        return lam if self._loss == self.loss else self._as_tensor(lam)
+
+    def _as_tensor(self, number: float | Tensor) -> Tensor:
+        """A number that differs between steps, as a tensor: compiled code recompiles per Python number."""
+        return number if isinstance(number, Tensor) else torch.full((), number, device=self.device)
+
+    def loss(
+        self, images: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss and correct predictions of some images; see :class:`~mlplib.data.batches.Batch`."""
+        # No cache: each weight is read once per pass, and a CUDA graph must not see casts of an earlier pass.
+        low = dict(dtype=torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
+        with torch.autocast(self.device.type, **low):
+            logits = self._network(images)
+        loss = mixed_cross_entropy(logits.float(), labels, partner_labels, lam, self.label_smoothing)
+        if isinstance(lam, Tensor):
+            dominant = torch.where(lam >= 0.5, labels, partner_labels)
+        else:
+            dominant = labels if lam >= 0.5 else partner_labels
+        return loss, (logits.detach().argmax(1) == dominant).sum()
+
+    def _network(self, images: Tensor) -> Tensor:
+        if not self.copies.by_name:
+            return self.model(images)
+        return functional_call(self.model, self.copies.by_name, (images,))
+
+    def update(self, rates: Sequence[float | Tensor]) -> None:
+        """Let the optimizer update the weights from their gradients, and clear the gradients."""
+        lion = isinstance(self.optimizer, Lion)
+        if self.clip is not None or not lion:
+            self.copies.collect()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = self._as_tensor(rate) if self._tensor_rates else rate
+        try:
+            self.optimizer.step()
+        except Exception as error:
+            if not self._tensor_rates:
+                raise
+            self._fall_back_to_plain(error)  # compiling failed before any weight changed
+            self.optimizer.step()
+        if not lion:
+            self.copies.refresh()
+        self.clear_gradients()
+
+    def clear_gradients(self) -> None:
+        """Free the memory of all gradients."""
+        for tensor in (*self.model.parameters(), *self.copies.by_name.values()):
+            tensor.grad = None
+
+    # ------------------------------------------------------------------ when something fails
+
+    def _split(self) -> None:
+        """Halve the micro-batch."""
+        if self.whole or self.micro_batch <= 1:
+            why = "cannot be split (BatchNorm or dropout)" if self.whole else "is down to one image"
+            raise MlplibError(
+                f"out of memory on {self.device}, and a batch {why}: choose a smaller batch_size or network, "
+                "or free memory"
+            ) from None
+        before, self.micro_batch = self.micro_batch, memory.half(self.micro_batch)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.log(f"out of memory with {before} images per pass: continuing with {self.micro_batch}")
+
+    def _compile(self) -> None:
+        self._loss = compiled_function(self.loss)
+        if isinstance(self.optimizer, Lion) and self.device.type == "cuda":
+            self.optimizer.fused = compiled_function(self.optimizer.fused)
+            self._tensor_rates = True
+
+    def _fall_back_to_plain(self, error: Exception) -> None:
+        self._loss, self._tensor_rates = self.loss, False
+        if isinstance(self.optimizer, Lion):
+            self.optimizer.fused = lion_step
+        reason = (str(error).strip().splitlines() or [""])[0]
+        self.log(f"compiling failed ({type(error).__name__}: {reason:.200}): continuing without, more slowly")
+
+    # ------------------------------------------------------------------ how steps are done
+
+    @property
+    def graphs_possible(self) -> bool:
+        """Whether a step can be a CUDA graph: all on a GPU, in one pass, without random numbers."""
+        lion_only = isinstance(self.optimizer, Lion) and self.clip is None
+        return self.device.type == "cuda" and lion_only and not self.whole
+
+    @property
+    def ways(self) -> list[str]:
+        """How steps are done, for the record: ``compiled``, ``CUDA graph``; empty for plain PyTorch."""
+        found = {"compiled": self._loss != self.loss, "CUDA graph": self._graph is not None}
+        return [way for way, used in found.items() if used]
+
+
+def mixed_cross_entropy(
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, lam: float | Tensor, smoothing: float
+) -> Tensor:
+    """Cross-entropy against both labels of a MixUp pair, weighted ``lam`` and ``1 - lam``, with smoothing.
+
+    Args:
+        logits: float32 (B, classes). labels, partner_labels: int64 (B,).
+    Returns:
+        the mean over the batch, a scalar.
+    """
+    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if not isinstance(lam, Tensor) and lam == 1:
+        return loss
+    return lam * loss + (1 - lam) * F.cross_entropy(logits, partner_labels, label_smoothing=smoothing)
+
+
+# --------------------------------------------------------------------------- compiling and CUDA graphs
+
+
+def worth_compiling(device: torch.device, steps: int) -> bool:
+    """Whether compiling pays for ``steps`` steps. On two AMD cores it did not: matrix products take the time,
+    and they stay the same (B-6/Wi-256 and B-6/Wi-512: within 2 % of plain PyTorch).
+    """
+    return device.type == "cuda" and steps >= COMPILE_STEPS
+
+
+def compiled_function(function: Callable) -> Callable:
+    """``function`` compiled by ``torch.compile``, at its first call for each new shape."""
+    torch.compiler.reset()  # otherwise all networks of a process share one limit of recompilations
+    return torch.compile(function, dynamic=False)
+
+
+def record_graph(engine: Engine, batch: Batch, rates: Sequence[float]) -> StepGraph | None:
+    """A graph of the engine's step for batches of this shape, or None if it fails or is not faster.
+
+    The steps on ``batch`` that this takes are undone.
+    """
+    if len(batch.labels) > engine.micro_batch:
+        return None
+    engine.optimizer.prepare()
+    before = [tensor.detach().clone() for tensor in _moved(engine)]
+
+    def undo() -> None:
+        engine.clear_gradients()
+        with torch.no_grad():
+            torch._foreach_copy_(_moved(engine), before)
+        engine.copies.refresh()
+
+    try:
+        graph = StepGraph(engine, batch)
+        undo()
+        plain_loss, plain = _timed(engine, lambda: _plain(engine, batch, rates), undo)
+        graph_loss, replayed = _timed(engine, lambda: graph.replay(batch, rates), undo)
+    except Exception as error:
+        undo()
+        reason = (str(error).strip().splitlines() or [""])[0]
+        engine.log(f"no CUDA graph ({type(error).__name__}: {reason:.200}): continuing without, more slowly")
+        return None
+    finally:
+        torch.cuda.empty_cache()  # the graph cannot use the memory that plain steps left
+    if not abs(graph_loss - plain_loss) <= TOLERANCE * abs(plain_loss):
+        engine.log(f"no CUDA graph: its loss is {graph_loss:g} instead of {plain_loss:g}; continuing without")
+        return None
+    return graph if replayed < plain else None
+
+
+def _moved(engine: Engine) -> list[Tensor]:
+    """Everything that a step changes, except the bf16 copies."""
+    momenta = [state["momentum"] for state in engine.optimizer.state.values()]
+    return [*(p.detach() for p in engine.model.parameters()), *momenta]
+
+
+def _plain(engine: Engine, batch: Batch, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
+    found = engine.gradients(batch)
+    engine.update(rates)
+    return found
+
+
+def _timed(engine: Engine, step: Callable, undo: Callable) -> tuple[float, float]:
+    """The last loss of :data:`TIMED` steps, and the median of their seconds. The steps are undone."""
+    seconds = []
+    for _ in range(TIMED):
+        torch.cuda.synchronize(engine.device)
+        start = time.perf_counter()
+        loss, _ = step()
+        torch.cuda.synchronize(engine.device)
+        seconds.append(time.perf_counter() - start)
+    last = float(loss)
+    undo()
+    return last, statistics.median(seconds)
+
+
+class StepGraph:
+    """A recorded step for one batch shape: forward pass, backward pass and optimizer.
+
+    Replaying it costs one kernel launch instead of hundreds, which dominate a small network's step on a fast
+    GPU. What changes from step to step (images, labels, MixUp's lambda, learning rates) is copied to where
+    the recorded kernels read it.
+    """
+
+    def __init__(self, engine: Engine, batch: Batch):
+        self.images, self.labels = batch.images.clone(), batch.labels.clone()
+        self.partner_labels = batch.partner_labels.clone()
+        self.lam = torch.tensor(batch.lam, device=engine.device)
+        # Zero while recording, so that these steps leave the weights as they are.
+        self.rates = [torch.zeros((), device=engine.device) for _ in engine.optimizer.param_groups]
+        side = torch.cuda.Stream(engine.device)
+        side.wait_stream(torch.cuda.current_stream(engine.device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                self._step(engine)
+        torch.cuda.current_stream(engine.device).wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss, self.correct = self._step(engine)
+
+    def _step(self, engine: Engine) -> tuple[Tensor, Tensor]:
+        loss, correct = engine._loss(self.images, self.labels, self.partner_labels, self.lam)
+        loss.backward()
+        engine.update(self.rates)
+        return loss.detach(), correct
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether the batch has the recorded shape and dtype."""
+        return batch.images.shape == self.images.shape and batch.images.dtype == self.images.dtype
+
+    def replay(self, batch: Batch, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Do the recorded step with another batch. The next replay overwrites the returned tensors."""
+        self.images.copy_(batch.images)
+        self.labels.copy_(batch.labels)
+        self.partner_labels.copy_(batch.partner_labels)
+        self.lam.fill_(batch.lam)
+        for rate, value in zip(self.rates, rates, strict=True):
+            rate.fill_(value)
+        self.graph.replay()
+        return self.loss, self.correct
