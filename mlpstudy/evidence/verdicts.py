@@ -15,7 +15,7 @@ from mlplib.store import Record, RunStore
 from ..claims import NOT_TESTED, VERDICTS, Claim, Judgement, decide, not_tested
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import Profile
-from .published import BEST_FIRST, every_published
+from .records import BEST_FIRST, every_published
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 """The confidences of the sensitivity table; :data:`mlplib.stats.CONFIDENCE` is the one that counts."""
