@@ -139,8 +139,8 @@ def _validate(record: Record) -> None:
                 raise MlplibError(f"it lacks the metric {name}")
     if not isinstance(record.environment.get("device"), str):
         raise MlplibError("its environment names no device")
-    if "content_hash" in record.data and not isinstance(record.data.get("name"), str):
-        raise MlplibError("its data has a content hash and no name")
+    if "content_hash" in record.data and not isinstance(record.data["name"], str | None):
+        raise MlplibError("the name of its data is no text")
 
 
 def _validate_value(name: str, value: object, metric: bool = False) -> None:
