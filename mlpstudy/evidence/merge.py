@@ -159,8 +159,16 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
 def _specs(name: str, records: Iterable[Record]) -> set[RunSpec]:
     """All runs of all experiments at a profile, and the runs that they are made from."""
     seeds = all_seeds(profile(name), (record.spec for record in records))
-    specs = (spec for each in EXPERIMENTS for spec in experiment(each).runs(profile(name), seeds))
-    return set(with_upstream(specs).values())
+    found, todo = (
+        set(),
+        [spec for each in EXPERIMENTS for spec in experiment(each).runs(profile(name), seeds)],
+    )
+    while todo:
+        spec = todo.pop()
+        if spec not in found:
+            found.add(spec)
+            todo += spec.needs()
+    return found
 
 
 # --------------------------------------------------------------------------- adding

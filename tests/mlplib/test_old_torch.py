@@ -21,7 +21,7 @@ PROGRAM = """
     from mlplib.executor import Executor
     from mlpstudy.experiments import EXPERIMENTS, experiment
     from mlpstudy.profiles import profile
-    from mlpstudy.evidence.published import read_records
+    from mlpstudy.evidence.records import read_records
     from mlplib.store import RunStore
     from mlplib.specs import DataSpec, RunSpec
     from mlplib.stopping import StopRequest

@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
-from mlplib.planning import with_upstream
 from mlpstudy import cli
 from mlpstudy.evidence.check import check
 from mlpstudy.evidence.merge import merge, publish, publish_finished
@@ -66,7 +65,7 @@ def part_of(whole, folder, ids):
     return folder
 
 
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_the_order_of_folders_does_not_matter_and_nothing_is_lost(whole, tmp_path_factory, data):
     """Any parts of the records, some runs in several of them."""
@@ -317,7 +316,7 @@ def changed(tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(delay=st.floats(0.2, 1.2))
 def test_a_killed_merge_leaves_valid_files_and_the_same_command_completes_it(
     whole, changed, tmp_path_factory, delay
