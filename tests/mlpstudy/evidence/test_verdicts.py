@@ -182,7 +182,7 @@ def test_not_tested_says_why():
 
 
 def evidence(**records):
-    """What :func:`verdicts.published_evidence` gives, for records of the experiment from-scratch by profile."""
+    """What :func:`verdicts.published_evidence` gives for records of from-scratch by profile."""
     return {
         name: [verdicts.Evidence("from-scratch", name, found, f"{name}, a device")]
         for name, found in records.items()
