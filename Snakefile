@@ -25,6 +25,7 @@ from mlpstudy.book import check as checks
 from mlplib.errors import MlplibError
 from mlplib.official import candidates
 from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
+from mlpstudy.evidence.records import fingerprint
 
 NAMES = CheckpointParameters.model_fields
 PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in NAMES if name in config}
@@ -72,13 +73,23 @@ OVERVIEWS = ("scoreboard", "compute", "how-fast")  # notebooks about all experim
 
 
 def records(wildcards):
-    """The published records that a chapter shows: its own, and those of the runs that these were made from.
-    The overviews show everybody's.
-    """
-    stems = ["*"] if wildcards.name in OVERVIEWS else [wildcards.name, f"{wildcards.name}.upstream"]
+    """The published files that an overview shows: all records, and for how-fast the measurements, too."""
+    if wildcards.name not in OVERVIEWS:
+        return []  # its records are picked from those of all experiments, see shown_records
     measured = (ROOT / "results/bench").glob("*.json") if wildcards.name == "how-fast" else ()
-    found = (path for stem in stems for path in (ROOT / "results").glob(f"*/{stem}.jsonl"))
-    return sources([*found, *measured])
+    return sources([*(ROOT / "results").glob("*/*.jsonl"), *measured])
+
+
+def shown_records(wildcards):
+    """A hash of the published records that a chapter of one experiment shows. A chapter is rendered again when
+    this parameter of its rule changes, and not when other experiments' records in the same file do.
+    """
+    if wildcards.name in OVERVIEWS:
+        return ""
+    try:
+        return fingerprint(wildcards.name, ROOT / "results")
+    except MlplibError as error:  # the chapter stops with the same line
+        return str(error)
 
 
 def takes(wildcards, parameter):
@@ -121,6 +132,7 @@ rule chapter:
     params:
         profile=PARAMETERS["profile"],
         root=str(SOURCE),
+        shown_records=shown_records,
         others=lambda wildcards: [
             f"--parameter={name}={value}"
             for name, value in PARAMETERS.items()

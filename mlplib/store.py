@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,11 +19,33 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .data.catalog import content_hash
-from .errors import MlplibError
+from .errors import MlplibError, require_choice
 from .files import replacing, storage_errors
 from .specs import RunSpec, spec_from_json
+from .specs.checks import finite
 
 RECORD_FORMAT = 1
+
+RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,240}-[0-9a-f]{12}")
+"""The form of every run id. An id is used as the name of a folder, so ids from outside must match."""
+
+STATUSES = ("completed", "diverged")
+
+METRICS = {
+    "train": ("test_top1", "train_top1"),
+    "finetune": ("test_top1", "train_top1"),
+    "probe": ("test_top1", "train_top1"),
+    "evaluate": ("test_top1",),
+    "filters": ("locality", "smoothness"),
+    "checkpoint": ("parameters",),
+    "timing": ("latency_s",),
+}
+"""The metrics that every completed run of a kind has."""
+
+RANGES = {"top1": 1.0, "top5": 1.0, "accuracy": 1.0, "loss": math.inf, "seconds": math.inf}
+"""Numbers whose name ends like this lie between 0 and this value."""
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 RESULTS = ("status", "data", "metrics", "history")
 """What of a record follows from the run's settings; the rest tells of one execution."""
@@ -59,11 +83,27 @@ class Record:
         return {"format": RECORD_FORMAT, **values, "spec": self.spec.to_json()}
 
     @classmethod
-    def from_json(cls, values: dict) -> Record:
-        """Read a record.
+    def from_text(cls, text: bytes) -> Record:
+        """Read a record from JSON text in UTF-8.
 
         Raises:
-            MlplibError: a field is missing or unknown, or the format is another one.
+            MlplibError: the text is not JSON, or not a record (:meth:`from_json`).
+        """
+        try:
+            values = json.loads(text.decode("utf-8"))
+        except RecursionError:
+            raise MlplibError("its JSON is nested too deeply") from None
+        except ValueError as error:
+            raise MlplibError(f"it is not JSON: {error}") from None
+        return cls.from_json(values)
+
+    @classmethod
+    def from_json(cls, values: dict) -> Record:
+        """Read and validate a record.
+
+        Raises:
+            MlplibError: a field is missing, unknown or of the wrong type, a number is not finite or out of
+                range, or the format is another one.
         """
         if not isinstance(values, dict):
             raise MlplibError("a record is a JSON object")
@@ -74,10 +114,59 @@ class Record:
                 f"a record of format {version!r} cannot be read: this version reads {RECORD_FORMAT}"
             )
         try:
-            spec = spec_from_json(values.pop("spec"))
-            return cls(spec=spec, **values)
+            record = cls(spec=spec_from_json(values.pop("spec")), **values)
+            _validate(record)
         except (KeyError, TypeError) as error:
             raise MlplibError(f"not a complete record: {error}") from None
+        except RecursionError:
+            raise MlplibError("its JSON is nested too deeply") from None
+        return record
+
+
+def _validate(record: Record) -> None:
+    """The schema of a record, for everything that its type annotations cannot check."""
+    if not isinstance(record.id, str) or not RUN_ID.fullmatch(record.id):
+        raise MlplibError(f"{record.id!r:.80} is not a run id")
+    require_choice("status", record.status, STATUSES)
+    for part in ("data", "metrics", "history", "compute", "environment"):
+        values = getattr(record, part)
+        if not isinstance(values, dict):
+            raise MlplibError(f"its {part} is not a JSON object")
+        for name, value in values.items():
+            _validate_value(name, value, metric=part == "metrics")
+    if record.status == "completed":
+        for name in METRICS[record.spec.kind]:
+            if name not in record.metrics:
+                raise MlplibError(f"it lacks the metric {name}")
+    if not isinstance(record.environment.get("device"), str):
+        raise MlplibError("its environment names no device")
+    if "content_hash" in record.data and not isinstance(record.data["name"], str | None):
+        raise MlplibError("the name of its data is no text")
+
+
+def _validate_value(name: str, value: object, metric: bool = False) -> None:
+    """Refuse numbers that are not finite or out of range, wherever they are in ``value``.
+
+    A ``metric`` is a single number; other values may be text or nested.
+    """
+    if isinstance(value, dict) and not metric:
+        for key, item in value.items():
+            _validate_value(key, item)
+    elif isinstance(value, list) and not metric:
+        for item in value:
+            _validate_value(name, item)
+    elif name.endswith("sha256") or name == "content_hash":
+        if not isinstance(value, str) or not SHA256.fullmatch(value):
+            raise MlplibError(f"{name} is {value!r:.80}, not a SHA-256 in hex")
+    else:
+        high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number and (metric or high is not None):
+            raise MlplibError(f"{name} is {value!r:.80}, not a number")
+        if number and not finite(value):
+            raise MlplibError(f"{name} is {value!r:.80}, not a finite number")
+        if high is not None and not 0 <= value <= high:
+            raise MlplibError(f"{name} is {value!r:.80}, outside of its range")
 
 
 class RunStore:
@@ -114,14 +203,14 @@ class RunStore:
 
     def _read(self, path: Path) -> Record | None:
         try:
-            return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return Record.from_text(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise MlplibError(
                 f"{path} cannot be read ({error.strerror}): mend that, or delete its folder"
             ) from None
-        except (ValueError, MlplibError) as error:
+        except MlplibError as error:
             raise _damaged(path, error) from None
 
     @contextmanager

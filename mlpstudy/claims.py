@@ -1,6 +1,4 @@
-"""The claims ledger: what the paper says, the criterion fixed beforehand,
-and what code decides from records.
-"""
+"""Claims of the paper, and the rules that turn a measured effect into a verdict."""
 
 from __future__ import annotations
 
@@ -20,10 +18,10 @@ VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED)
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the records say of a claim.
+    """The verdict on a claim.
 
-    ``effect``: the measured size, in ``unit``, None where nothing was measured. ``note``: what limits the
-    verdict, one sentence. ``run_ids``: the runs that it rests on.
+    ``effect``: the measured effect in ``unit``, None if nothing was measured; ``note``: what limits the
+    verdict, one sentence; ``run_ids``: the runs that it is based on.
     """
 
     verdict: str
@@ -37,12 +35,12 @@ class Judgement:
             raise ValueError(f"unknown verdict {self.verdict!r}")
 
     def effect_text(self) -> str:
-        """The effect with its interval and n, ready to print; an en dash where there is none."""
+        """The effect with its interval and n as text; an en dash if there is none."""
         if self.effect is None:
             return "–"
         effect = self.effect
-        text = f"{effect.mean:+.2f}" if abs(effect.mean) < 1 else f"{effect.mean:+.1f}"
         digits = 2 if abs(effect.mean) < 1 else 1
+        text = f"{effect.mean:+.{digits}f}"
         if effect.low is not None:
             text += f" [{effect.low:+.{digits}f}, {effect.high:+.{digits}f}]"
         seeds = "1 seed" if effect.n == 1 else f"{effect.n} seeds"
@@ -53,10 +51,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper that code can decide.
+    """A sentence of the paper with a criterion that code can decide.
 
-    ``criterion`` is written before results are looked at and says in words what ``judge`` computes from the
-    records of the experiment (of one profile).
+    ``criterion`` was written before the results were known. It says in words what ``judge`` computes from the
+    records of the experiment at one profile.
     """
 
     id: str
@@ -67,14 +65,12 @@ class Claim:
 
 
 def not_tested(note: str) -> Judgement:
-    """The honest verdict where the runs that a claim needs are not there."""
+    """The verdict if runs that a claim needs are missing."""
     return Judgement(NOT_TESTED, note=note)
 
 
 def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgement:
-    """The verdict on a claim from the records of one profile.
-    Drawn shapes (``smoke``) test the machinery, not the paper.
-    """
+    """The verdict on a claim from the records of one profile. ``smoke`` tests the code, not the paper."""
     judgement = claim.judge(records)
     if profile_name == "smoke":
         note = "drawn shapes show that the machinery runs, not what the paper claims"
@@ -83,11 +79,10 @@ def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgem
 
 
 def judge_sign(effect: Estimate, enough: float = 0.0) -> str:
-    """The verdict on "the effect is positive", and where ``enough`` is above 0, "and about that large".
+    """The verdict on "the effect is positive", and if ``enough`` is above 0, "and about that large".
 
-    Reproduced: the whole interval is above 0 and reaches ``enough``. Partly: the whole interval
-    is above 0 but below ``enough``. Otherwise not reproduced. Without an interval (one seed) the
-    mean stands for both its ends.
+    Reproduced: the whole interval is above 0 and reaches ``enough``. Partly reproduced: the whole interval is
+    above 0 but below ``enough``. Otherwise not reproduced. Without an interval (one seed), the mean is used.
     """
     low = effect.mean if effect.low is None else effect.low
     high = effect.mean if effect.high is None else effect.high
@@ -97,23 +92,22 @@ def judge_sign(effect: Estimate, enough: float = 0.0) -> str:
 
 
 def judge_equal(effect: Estimate, margin: float) -> str:
-    """The verdict on "there is no difference that matters", where one of ``margin`` would matter.
+    """The verdict on "there is no difference of ``margin`` or more".
 
-    That an interval contains 0 shows no equality: two scattered seeds give such an interval whatever the
-    truth is. Here the interval has to be short as well:
+    An interval that contains 0 does not show equality: two scattered seeds give such an interval whatever the
+    truth is. The interval has to be short, too:
 
     - reproduced: the whole interval lies between ``-margin`` and ``margin``;
-    - partly: the mean lies there, but the interval reaches beyond it, or there is none (one seed), so that
-      a difference of ``margin`` cannot be ruled out;
-    - not reproduced: the mean itself lies outside.
+    - partly reproduced: the mean lies there, but the interval does not, or there is none (one seed);
+    - not reproduced: the mean lies outside.
 
-    The first of these is the pair of one-sided tests for equivalence (TOST; Schuirmann 1987,
+    The first case is the pair of one-sided tests for equivalence (TOST; Schuirmann 1987,
     https://doi.org/10.1007/BF01068419): "the difference is at most ``-margin``" and "it is at least
-    ``margin``" are both rejected, each at half of what the confidence leaves, 2.5 % with 95 % intervals.
+    ``margin``" are both rejected, each at half of the error level, 2.5 % with 95 % intervals.
 
     Args:
         effect: the difference, in the unit of ``margin``.
-        margin: the smallest difference that matters, above 0; chosen before results are looked at.
+        margin: the smallest difference that matters, above 0; chosen before the results were known.
 
     Raises:
         ValueError: ``margin`` is not above 0.
@@ -128,9 +122,7 @@ def judge_equal(effect: Estimate, margin: float) -> str:
 
 
 def worst(verdicts: Sequence[str]) -> str:
-    """One verdict for a claim about several cases:
-    reproduced if all are, not reproduced if none is at all.
-    """
+    """The verdict on a claim about several cases: reproduced if all are, not reproduced if none is."""
     if all(v == REPRODUCED for v in verdicts):
         return REPRODUCED
     return NOT_REPRODUCED if all(v == NOT_REPRODUCED for v in verdicts) else PARTLY

@@ -1,6 +1,4 @@
-"""The paper's own values, each with how sure its transcription is.
-They live in ``paper.csv`` and nowhere else.
-"""
+"""The paper's values, read from ``paper.csv``, each with how its transcription was checked."""
 
 from __future__ import annotations
 
@@ -32,12 +30,12 @@ class PaperValue:
 
 @functools.lru_cache
 def values() -> dict[tuple[str, str, str], PaperValue]:
-    """Every known cell by (item, row, column). A cell that is not here is unknown, and shown as n/a."""
+    """All known cells by (item, row, column). Other cells are shown as n/a."""
     with files(__package__).joinpath("paper.csv").open(encoding="utf-8") as file:
         cells = [PaperValue(**{**row, "value": float(row["value"])}) for row in csv.DictReader(file)]
     return {(cell.item, cell.row, cell.column): cell for cell in cells}
 
 
 def value(item: str, row: str, column: str) -> PaperValue | None:
-    """One cell, or None where it is unknown."""
+    """One cell, None if it is not known."""
     return values().get((item, row, column))

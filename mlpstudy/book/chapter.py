@@ -21,7 +21,7 @@ from mlplib.store import Record, RunStore
 
 from .. import paper
 from ..claims import Claim, decide
-from ..evidence.published import Published, shown
+from ..evidence.records import ExperimentRecords, shown
 from ..experiments import experiment
 from ..experiments.base import Cell, Figure
 from ..profiles import PROFILES, Profile
@@ -74,14 +74,14 @@ class Chapter:
     """One experiment at one profile: what it does, what came out, and what that says of the paper.
 
     ``records`` is empty until :meth:`run`. ``studies``: the published records to show beside it, the best
-    profile first; several where the best is incomplete, see :func:`mlpstudy.evidence.published.shown`.
+    profile first; several where the best is incomplete, see :func:`mlpstudy.evidence.records.shown`.
     Methods give :class:`mlpstudy.book.html.Html` for a cell to end with.
     """
 
     name: str
     experiment: types.ModuleType
     session: Session
-    studies: list[Published]
+    studies: list[ExperimentRecords]
     records: list[Record] = field(default_factory=list)
 
     @property
@@ -180,7 +180,7 @@ class Chapter:
         """This execution's cells of the experiment's tables."""
         return self.experiment.summary(self.records, self.profile)
 
-    def study_cells(self, study: Published) -> list[Cell]:
+    def study_cells(self, study: ExperimentRecords) -> list[Cell]:
         """The cells of published records."""
         return self.experiment.summary(study.records, study.profile)
 
@@ -239,7 +239,7 @@ class Chapter:
     def _heading(self) -> str:
         return f"this execution{small(self._label())}"
 
-    def _study_heading(self, study: Published) -> str:
+    def _study_heading(self, study: ExperimentRecords) -> str:
         return f"this study{small(_label_of(study))}"
 
     def _label(self) -> str:
@@ -278,7 +278,7 @@ class Chapter:
         link = html.csv_link(frame, f"{self.name}-{name}.csv")
         return html.figure(image, f"<b>{label}.</b> {escape(drawn.caption)} {link}.")
 
-    def _same_as(self, study: Published) -> bool:
+    def _same_as(self, study: ExperimentRecords) -> bool:
         """Whether published records are this execution's: the same runs with the same results."""
         ours, theirs = ({r.id: r.metrics for r in records} for records in (self.records, study.records))
         return ours == theirs
@@ -355,7 +355,7 @@ NO_STUDY = f"this study{small(NOT_PUBLISHED)}"
 """What stands over the study's column where nothing is published."""
 
 
-def _label_of(study: Published) -> str:
+def _label_of(study: ExperimentRecords) -> str:
     return f"{study.profile.name}, {escape(study.devices)}"
 
 

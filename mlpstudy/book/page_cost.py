@@ -13,7 +13,7 @@ from mlplib.sharing import sharing
 from mlplib.specs import RunSpec
 from mlplib.store import Record
 
-from ..evidence.published import BEST_FIRST, every_published, expected
+from ..evidence.records import BEST_FIRST, every_published, expected, read_folder, results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import profile
 from . import html
@@ -272,13 +272,7 @@ class Compute:
 
     def _published_at(self, name: str) -> list[Record]:
         """Everything published at a profile, each record once."""
-        found = {
-            record.id: record
-            for each in (e for n in EXPERIMENTS for e in every_published(n, self.session.results_dir))
-            if each.profile.name == name
-            for record in (*each.upstream, *each.records)
-        }
-        return list(found.values())
+        return list(read_folder(results_folder(self.session.results_dir) / name).records.values())
 
     def power(self) -> Html:
         """What the estimates of energy assume."""

@@ -12,7 +12,7 @@ from mlplib.store import Record
 
 from ..claims import Claim
 from ..evidence import verdicts
-from ..evidence.published import Published, every_published, expected
+from ..evidence.records import ExperimentRecords, every_published, expected
 from ..experiments import EXPERIMENTS, experiment
 from . import html
 from .html import Html, escape, small
@@ -188,7 +188,7 @@ def _nothing(why: str) -> dict[str, str]:
     return {"profile": why} | dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
 
 
-def _wanted(name: str, found: Published) -> int:
+def _wanted(name: str, found: ExperimentRecords) -> int:
     """How many runs an experiment's published ones are a part of: all with their seeds, and those on data
     sets that not everybody has, as far as they are there.
     """

@@ -17,7 +17,7 @@ from mlplib.store import Record
 from ..bench import derived, layers, live, loaders, show, speed, tried
 from ..bench.rounds import rate, summary
 from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
-from ..evidence.published import every_published, results_folder
+from ..evidence.records import every_published, results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import speed as draw
 from . import html

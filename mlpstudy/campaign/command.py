@@ -12,7 +12,7 @@ from mlplib.progress import bars
 from mlplib.store import RunStore
 
 from ..book.tables import count, duration
-from ..evidence.published import results_folder
+from ..evidence.records import results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import parse_seeds
 from ..profiles import profile as get_profile

@@ -19,7 +19,7 @@ from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
 from mlplib.store import Record, RunStore, run_id
 
-from ..evidence.publishing import all_records, artifacts
+from ..evidence.records import ARTIFACTS, read_folder
 from ..profiles import Profile
 from . import order, workers
 from .crowd import Crowd, Window
@@ -110,7 +110,7 @@ class Campaign:
         self.stop = StopRequest(begin + whole - min(MARGIN_SECONDS, whole / 5))
         self.end = begin + whole - min(LAST_SECONDS, whole / 8)  # of runs that did not stop
         self.report = Report()
-        self.published = all_records(self.results)
+        self.published = read_folder(self.results).records
         self.known: list[Record] = [*self.published.values(), *self.store.records()]
         self.estimator = Estimator(self.known, self.device)
         self._ids: dict[RunSpec, str] = {}
@@ -364,7 +364,16 @@ class Campaign:
             self.estimator = Estimator(self.known, self.device)
             known = self.published.get(record.id)
             if known is None or not record.same_results(known):
-                self.parcel.add(Item(record, artifacts(self.store, record.id)))
+                self.parcel.add(
+                    Item(
+                        record,
+                        {
+                            name: (self.store.folder(record.id) / name).read_bytes()
+                            for name in ARTIFACTS
+                            if (self.store.folder(record.id) / name).exists()
+                        },
+                    )
+                )
         except MlplibError as error:
             self.report.trouble = f"{error}. Finished runs are kept in {self.store.root}"
 

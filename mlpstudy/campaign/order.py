@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlplib.planning import with_upstream
 from mlplib.specs import RunSpec
 
-from ..evidence.published import seed_of
+from ..evidence.records import seed_of
 from ..experiments import experiment
 from ..profiles import Profile
 

@@ -20,7 +20,7 @@ from .options import (
     seeds_of,
 )
 
-app = typer.Typer(help="Publish finished records under results/.", no_args_is_help=True)
+app = typer.Typer(help="Publish, merge and check finished records.", no_args_is_help=True)
 
 
 @app.command("publish")
@@ -30,29 +30,37 @@ def publish(
     seeds: SeedsOption = None,
     runs: RunsOption = None,
     results: ResultsOption = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="Write all finished runs to this folder, for mlplib results merge on another machine.",
+            show_default=False,
+        ),
+    ] = None,
 ):
-    """Copy the finished records of experiments, and of the runs they were made from, to results/<profile>/.
+    """Copy the records of finished experiments, and of the runs they were made from, to results/<profile>/.
 
-    Without names: of every experiment whose runs are finished; the others are named, and the exit status
-    is 2.
+    Experiments with unfinished runs are named, and the exit status is 2. With --to, single finished runs are
+    copied, too, of all seeds.
     """
     from mlplib.store import RunStore
 
-    from ..evidence.publishing import publish
+    from ..evidence import merge
     from ..profiles import profile as get_profile
 
-    chosen = get_profile(profile)
-    names, left_out = names_of(experiments), []
+    chosen, store, names, left_out = get_profile(profile), RunStore(runs), names_of(experiments), []
+    if to is not None:
+        _print(merge.publish_finished(names, profile, seeds and seeds_of(seeds, chosen), store, to))
+        return
     for name in names:
         try:
-            path = publish(name, profile, seeds_of(seeds, chosen), RunStore(runs), results)
+            _print(merge.publish(name, profile, seeds_of(seeds, chosen), store, results), f"{name}: ")
         except MlplibError as error:
             if experiments:
                 raise
             left_out.append(name)
             out.print(f"left out: {error}", soft_wrap=True)
-        else:
-            out.print(f"published {path}", soft_wrap=True)
     if left_out:
         raise MlplibError(
             f"{len(left_out)} of {len(names)} experiments were left out, for the reasons above: "
@@ -62,39 +70,42 @@ def publish(
 
 @app.command("merge")
 def merge(
-    folder: Annotated[Path, typer.Argument(help="What mlplib campaign wrote (its --out).")],
+    folder: Annotated[Path, typer.Argument(help="A folder that mlplib results publish --to has written.")],
     prefer: Annotated[
         str | None,
         typer.Option(
-            help="Which record to keep of a run that has two that differ: published or new.",
+            help="Which record to keep of a run that has two different ones: published or new.",
             show_default=False,
         ),
     ] = None,
     results: ResultsOption = None,
 ):
-    """Add a campaign's records to results/<profile>/. A run that is there already is kept once; records that
-    contradict each other are refused.
+    """Add the records in a folder to results/<profile>/. A run that is there already is kept once; different
+    records of one run are refused.
     """
-    from ..book.tables import count
     from ..evidence.merge import merge
 
     found = merge(folder, results, prefer)
-    out.print(
-        f"{count(found.new, 'new run')} merged into profile {found.profile}, {found.known} known already; "
-        "bring the README up to date with python bin/update-scoreboard",
-        soft_wrap=True,
-    )
-    if found.other:
+    for merged in found:
+        _print(merged)
+    out.print("update the README with python bin/update-scoreboard", soft_wrap=True)
+    if other := [id for merged in found for id in merged.other]:
         raise MlplibError(
-            f"{count(len(found.other), 'run')} left out, {found.other[0]} for one: no experiment of profile "
-            f"{found.profile} has them; they stay in {folder}"
+            f"no experiment has {other[0]}: such runs ({len(other)}) were not merged and stay in {folder}"
         )
 
 
 @app.command("check")
 def check(results: ResultsOption = None):
-    """Check every published record: its form, its id, its place, and that it names no machine's folders."""
-    from ..book.tables import count
-    from ..evidence.merge import check
+    """Check that all published records and artifacts are valid, complete and unchanged."""
+    from ..evidence.check import check
 
-    out.print(f"{count(check(results), 'record')} checked, all as they should be", soft_wrap=True)
+    records, artifacts = check(results)
+    out.print(f"{records} records and {artifacts} artifacts checked: no faults", soft_wrap=True)
+
+
+def _print(merged, prefix: str = "") -> None:
+    text = f"{prefix}{merged.new} new and {merged.known} known runs in {merged.path}"
+    if merged.old_files:
+        text += f"; it replaces {merged.old_files} files of the old layout"
+    out.print(text, soft_wrap=True, highlight=False)

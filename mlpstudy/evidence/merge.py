@@ -1,88 +1,245 @@
-"""``mlplib results merge``: what a campaign brought home joins the published records; and what published
-records have to be.
+"""Adding records to a folder of published records: from a run store (``mlplib results publish``) or from
+another such folder (``mlplib results merge``).
+
+Nothing is written unless everything can be. Artifacts are written first and each file is replaced as a whole,
+so an interrupted command leaves valid files, and the same command completes them.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlplib.data.catalog import content_hash
 from mlplib.errors import MlplibError, require_choice
-from mlplib.files import storage_errors
+from mlplib.files import locked, replacing, storage_errors
 from mlplib.planning import with_upstream
+from mlplib.progress import quiet
 from mlplib.specs import RunSpec
-from mlplib.store import RESULTS, Record
+from mlplib.store import RESULTS, Record, RunStore, by_id
 
-from ..campaign import parcel
-from ..campaign.parcel import Item
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import PROFILES, profile
-from .published import files_of, read_records, results_folder, seed_of
-from .publishing import all_records, write_artifacts, write_records
+from .check import check_complete, check_ids
+from .records import (
+    ARTIFACTS,
+    HASHES,
+    RUNS,
+    ProfileFolder,
+    all_seeds,
+    read_folder,
+    record_files,
+    results_folder,
+    sha256,
+    to_line,
+)
 
 PREFERENCES = ("published", "new")
-"""Which of two records of one run to keep if they differ."""
+"""Which of two different records of a run to keep."""
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of a merge: runs that are ``new``, ``known`` already, or of ``other`` studies: no experiment
-    of the profile has them.
+    """What was added to a profile's file of records, ``path``.
+
+    ``new``, ``known``: how many runs were not there, and how many were; ``old_files``: how many files of the
+    old layout were replaced; ``other``: ids of runs that were left out because no experiment of the profile
+    has them.
     """
 
-    profile: str
+    path: Path
     new: int
     known: int
-    other: tuple[str, ...]
+    old_files: int
+    other: tuple[str, ...] = ()
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile."""
+        return self.path.parent.name
 
 
-def merge(folder: Path, results: Path | None = None, prefer: str | None = None) -> Merged:
-    """Bring the records of a parcel to the published ones.
+# --------------------------------------------------------------------------- from a run store
 
-    A run that is there already is kept once. Nothing is written unless everything can be.
 
-    Args:
-        folder: what a campaign wrote.
-        prefer: which record to keep of a run whose two records differ, ``published`` or ``new``.
+def publish(
+    name: str, profile_name: str, seeds: Sequence[int], store: RunStore, folder: Path | None = None
+) -> Merged:
+    """Publish all runs of an experiment, and the runs that they were made from.
+
+    A run that was published before need not be in the store. The store's record replaces a published one.
 
     Raises:
-        MlplibError: no parcel, or a damaged one; a record made from other data or by another version; two
-            records of a run that differ, without ``prefer``; the results cannot be written to.
+        MlplibError: a run is not finished in ``store``, or the folder cannot be written to.
+    """
+    specs = by_id(experiment(name).runs(profile(profile_name), seeds))
+    before = read_folder(results_folder(folder) / profile_name).records
+    missing = [id for id, spec in specs.items() if store.find(spec) is None and id not in before]
+    if missing:
+        raise MlplibError(
+            f"{len(missing)} of {len(specs)} runs of {name} are not finished, {missing[0]} for one: "
+            f"do them first with mlplib run {name} --profile {profile_name}"
+        )
+    return _publish(specs.values(), profile_name, store, results_folder(folder))
+
+
+def publish_finished(
+    names: Iterable[str], profile_name: str, seeds: Sequence[int] | None, store: RunStore, folder: Path
+) -> Merged:
+    """Publish those runs of some experiments that are finished in ``store``, and the runs that they were made
+    from. ``seeds``: None for every seed in the store.
+
+    Raises:
+        MlplibError: no run is finished, or the folder cannot be written to.
+    """
+    chosen = profile(profile_name)
+    seeds = all_seeds(chosen, (record.spec for record in store.records())) if seeds is None else seeds
+    specs = [spec for name in names for spec in experiment(name).runs(chosen, seeds)]
+    finished = [spec for spec in with_upstream(specs).values() if store.find(spec) is not None]
+    if not finished:
+        raise MlplibError(f"no run of profile {profile_name} is finished in {store.root}")
+    return _publish(finished, profile_name, store, results_folder(folder))
+
+
+def _publish(specs: Iterable[RunSpec], profile_name: str, store: RunStore, results: Path) -> Merged:
+    before = read_folder(results / profile_name).records
+    records, artifacts = {}, {}
+    for id, spec in with_upstream(specs).items():
+        record = store.find(spec) or before.get(id)
+        if record is None:
+            raise MlplibError(
+                f"{id}, which published runs were made from, is neither in {store.root} nor published: put "
+                "its folder back, or delete the folders of the runs made from it and run them again"
+            )
+        records[id] = record
+        paths = (store.folder(id) / name for name in ARTIFACTS)
+        artifacts |= {f"{id}/{path.name}": path.read_bytes() for path in paths if path.exists()}
+    return _add({profile_name: ProfileFolder(records, artifacts, {})}, results, "new")[0]
+
+
+# --------------------------------------------------------------------------- from another folder
+
+
+def merge(folder: Path, results: Path | None = None, prefer: str | None = None) -> list[Merged]:
+    """Add the records of a folder that ``mlplib results publish --to`` wrote; one result per profile.
+
+    A run that is published already is kept once. With the folder of results itself as ``folder``, files of
+    the old layout are replaced by ``runs.jsonl``.
+
+    Args:
+        prefer: which record of a run to keep if the two differ, ``published`` or ``new``.
+
+    Raises:
+        MlplibError: there are no records, or a file is damaged; a record was made from other data or by
+            another version; two records of a run differ and ``prefer`` is None; the results cannot be
+            written to.
     """
     if prefer is not None:
         require_choice("preference", prefer, PREFERENCES)
-    name, items = parcel.read(folder)
-    root = results_folder(results) / profile(name).name
-    before = all_records(root)
-    check_ids([*before.values(), *(item.record for item in items)])
-    kept = {record.spec: record for record in before.values()}
-    known = 0
-    for new in (item.record for item in items):
-        there = kept.setdefault(new.spec, new)
-        known += there is not new
-        if not there.same_results(new):
-            if prefer is None:
-                raise MlplibError(_conflict(there, new))
-            kept[new.spec] = new if prefer == "new" else there
-    used = _write(root, name, kept, items)
-    other = tuple(item.record.id for item in items if item.record.spec not in used)
-    return Merged(name, len(items) - known - len(other), known, other)
+    found, other = {}, {}
+    for name in PROFILES:
+        new = read_folder(Path(folder) / name)
+        if new.records or new.hashes:
+            check_complete(Path(folder) / name, new)
+            published = read_folder(results_folder(results) / name).records.values()
+            check_ids([*published, *new.records.values()])
+            wanted = {record.spec for record in published} | _specs(name, [*published, *new.records.values()])
+            records = {id: record for id, record in new.records.items() if record.spec in wanted}
+            found[name] = replace(new, records=records)
+            other[name] = tuple(id for id in new.records if id not in records)
+    if not found:
+        raise MlplibError(
+            f"no <profile>/{RUNS} in {folder}: name a folder that mlplib results publish --to has written"
+        )
+    merged = _add(found, results_folder(results), prefer)
+    return [replace(each, other=other[each.profile]) for each in merged]
 
 
-def _conflict(published: Record, new: Record) -> str:
-    what = f"{new.id} is published as {published.id}"
-    if published.id == new.id:
-        part = next(key for key in RESULTS if getattr(published, key) != getattr(new, key))
-        what = f"{new.id} is published with other {part}{_first_difference(published, new, part)}"
-    return f"{what}: say which to keep, --prefer published or --prefer new; nothing was merged"
+def _specs(name: str, records: Iterable[Record]) -> set[RunSpec]:
+    """All runs of all experiments at a profile, and the runs that they are made from."""
+    seeds = all_seeds(profile(name), (record.spec for record in records))
+    found, todo = (
+        set(),
+        [spec for each in EXPERIMENTS for spec in experiment(each).runs(profile(name), seeds)],
+    )
+    while todo:
+        spec = todo.pop()
+        if spec not in found:
+            found.add(spec)
+            todo += spec.needs()
+    return found
 
 
-def _first_difference(published: Record, new: Record, part: str) -> str:
-    before, after = getattr(published, part), getattr(new, part)
+# --------------------------------------------------------------------------- adding
+
+
+def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) -> list[Merged]:
+    """Add what there is of each profile to a folder of results."""
+    for name, new in found.items():  # refuse before anything is written, the lock file included
+        _combine(read_folder(results / name), new, prefer)
+    merged = []
+    with storage_errors(results, "MLPLIB_RESULTS"), locked(results / ".lock", quiet, "publishes records"):
+        for name, new in found.items():
+            root, before = results / name, read_folder(results / name)
+            records, artifacts = _combine(before, new, prefer)
+            old_files = [path for path in record_files(root) if path.name != RUNS]
+            _write_folder(root, records, artifacts)
+            for path in old_files:
+                path.unlink()
+            for id in before.records.keys() - records.keys():
+                shutil.rmtree(root / "artifacts" / id, ignore_errors=True)
+            added = len(records) - len(before.records)
+            merged.append(Merged(root / RUNS, added, len(new.records) - added, len(old_files)))
+    return merged
+
+
+def _combine(
+    before: ProfileFolder, new: ProfileFolder, prefer: str | None
+) -> tuple[dict[str, Record], dict[str, bytes]]:
+    """The records of two folders by run id, each run once, and their artifacts.
+
+    A record of the same results is no contradiction: the published one stays, whenever and wherever the
+    other was made.
+    """
+    kept = {record.spec: record for record in before.records.values()}
+    artifacts = dict(before.artifacts)
+    for record in new.records.values():
+        there = kept.setdefault(record.spec, record)
+        files = {key: new.artifacts[key] for key in _keys(record) if key in new.artifacts}
+        difference = _difference(there, record) or next(
+            (f"{record.id} is published with another {key.partition('/')[2]}"
+             for key, content in files.items() if artifacts.get(key, content) != content), None
+        )  # fmt: skip
+        if difference and prefer is None:
+            raise MlplibError(
+                f"{difference}: say which to keep, --prefer published or --prefer new; nothing was merged"
+            )
+        if prefer == "new":
+            kept[record.spec] = record
+            artifacts |= files
+        elif not difference:
+            artifacts |= files
+    records = {record.id: record for record in sorted(kept.values(), key=lambda each: each.id)}
+    return records, {key: artifacts[key] for id in records for key in _keys(records[id]) if key in artifacts}
+
+
+def _keys(record: Record) -> list[str]:
+    return [f"{record.id}/{name}" for name in ARTIFACTS]
+
+
+def _difference(published: Record, new: Record) -> str | None:
+    """How two records of a run contradict each other, None if they do not."""
+    if published.id != new.id:
+        return f"{new.id} is published as {published.id}"
+    for part in RESULTS:
+        before, after = getattr(published, part), getattr(new, part)
+        if before != after:
+            return f"{new.id} is published with other {part}{_first_difference(before, after)}"
+    return None
+
+
+def _first_difference(before: object, after: object) -> str:
     if not isinstance(before, Mapping):
         return f" ({before} there, {after} here)"
     key = next(key for key in [*before, *after] if before.get(key) != after.get(key))
@@ -91,132 +248,25 @@ def _first_difference(published: Record, new: Record, part: str) -> str:
     return f" ({key}: {values[0]} there, {values[1]} here)" if plain else f" ({key})"
 
 
-def _write(root: Path, name: str, kept: Mapping[RunSpec, Record], items: Iterable[Item]) -> set[RunSpec]:
-    """Write every experiment's files anew, in the order of its runs; the runs that are in one of them."""
-    places, known = _places(root, name, kept)
-    # Published records of runs that no experiment has any longer stay: only publishing anew drops them.
-    old = {path: [record for record in _existing(path) if record.spec not in known] for path in places}
-    used = {spec for specs in places.values() for spec in specs}
-    with storage_errors(root, "MLPLIB_RESULTS"):
+def _write_folder(root: Path, records: Mapping[str, Record], artifacts: Mapping[str, bytes]) -> None:
+    """Replace the files of a profile's folder whose content changes."""
+    contents = {id: to_line(record) for id, record in records.items()}
+    lines = b"".join(line + b"\n" for line in contents.values())
+    hashes = {key: sha256(content) for key, content in {**contents, **artifacts}.items()}
+    files = {root / "artifacts" / key: content for key, content in artifacts.items()}
+    files[root / RUNS] = lines  # after the artifacts, so that a record never appears without them
+    files[root / HASHES] = "".join(f"{hashes[key]}  {key}\n" for key in sorted(hashes)).encode()
+    changed = {
+        path: content
+        for path, content in files.items()
+        if not (path.is_file() and path.read_bytes() == content)
+    }
+    if changed:
         root.mkdir(parents=True, exist_ok=True)
-        for item in items:
-            if item.record.spec in used:
-                write_artifacts(root, item.record.id, item.artifacts)
-        for path, specs in places.items():
-            write_records(path, [*(kept[spec] for spec in specs), *old[path]])
-    return used
-
-
-def _places(
-    root: Path, name: str, kept: Mapping[RunSpec, Record]
-) -> tuple[dict[Path, list[RunSpec]], set[RunSpec]]:
-    """Every file to the runs that belong there: an experiment's own; beside them those that they were made
-    from, and those from which none has been made yet and that no file before has. And every run that an
-    experiment has, with a record or not.
-    """
-    seeds = sorted({*map(seed_of, kept), *profile(name).seeds} - {None})
-    ids: dict[RunSpec, str] = {}
-    places: dict[Path, list[RunSpec]] = {}
-    upstream: dict[Path, list[RunSpec]] = {}
-    known: set[RunSpec] = set()
-    for each in EXPERIMENTS:
-        specs = dict.fromkeys(experiment(each).runs(profile(name), seeds))
-        every = with_upstream(specs, ids).values()
-        known.update(every)
-        own_file, upstream_file = files_of(root, each)
-        places[own_file] = [spec for spec in specs if spec in kept]
-        read = set(with_upstream(places[own_file], ids).values())
-        upstream[upstream_file] = [spec for spec in every if spec in kept and spec not in specs]
-        places[upstream_file] = [spec for spec in upstream[upstream_file] if spec in read]
-    placed = {spec for specs in places.values() for spec in specs}
-    for path, specs in upstream.items():
-        here = {*places[path], *(spec for spec in specs if spec not in placed)}
-        places[path] = [spec for spec in specs if spec in here]
-        placed |= here
-    return places, known
-
-
-def _existing(path: Path) -> list[Record]:
-    return read_records(path) if path.is_file() else []
-
-
-# --------------------------------------------------------------------------- what records have to be
-
-
-def check_ids(records: Iterable[Record]) -> None:
-    """Refuse a record whose id is not that of its settings on the data that it names.
-
-    Raises:
-        MlplibError: made from another copy of the data than the others, or by another version.
-    """
-    records = list(records)
-    contents: dict[str, str] = {}
-    for record in records:
-        if "content_hash" in record.data:
-            contents.setdefault(record.data["name"], record.data["content_hash"])
-    for record in records:
-        seen = {name: contents.get(name) or content_hash(name) for name in record.spec.data_names()}
-        if "content_hash" in record.data:
-            seen[record.data["name"]] = record.data["content_hash"]
-        if record.id != record.spec.id_on(seen):
-            raise MlplibError(
-                f"the id of {record.id} is not that of its settings and data: it was made from another copy "
-                "of the data, or by another version of mlplib; run it again"
-            )
-
-
-_PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|work|mnt|Users|workspace|scratch)\b|[A-Z]:\\)")
-"""A folder of a machine, which a reader can do nothing with."""
-
-
-def check(results: Path | None = None) -> int:
-    """Hold everything published against what records have to be; gives how many lines there are.
-
-    Each line is a record under its right id, keys sorted; no run twice in a file; an experiment's runs in its
-    order; no machine's folders; no pictures without a record.
-
-    Raises:
-        MlplibError: the first line that is not so.
-    """
-    lines = 0
-    for name in PROFILES:
-        root = results_folder(results) / name
-        if root.is_dir():
-            check_ids(all_records(root).values())
-            lines += sum(_check_file(path) for path in sorted(root.glob("*.jsonl")))
-            _check_order(root, name)
-            _check_artifacts(root)
-    return lines
-
-
-def _check_file(path: Path) -> int:
-    records, texts = read_records(path), path.read_text(encoding="utf-8").splitlines()
-    seen: set[str] = set()
-    for number, (record, text) in enumerate(zip(records, texts, strict=True), start=1):
-        where = f"{path.parent.name}/{path.name}, line {number}"
-        if text != json.dumps(record.to_json(), sort_keys=True, allow_nan=False):
-            raise MlplibError(f"{where}, is not as mlplib writes it: publish it again")
-        if record.id in seen:
-            raise MlplibError(f"{where}: {record.id} is there twice: delete one line")
-        if found := _PATH.search(text):
-            raise MlplibError(f"{where}, names a folder of a machine ({found.group()}...): publish it again")
-        seen.add(record.id)
-    return len(records)
-
-
-def _check_order(root: Path, name: str) -> None:
-    known = (record.spec for record in all_records(root).values())
-    seeds = sorted({*map(seed_of, known), *profile(name).seeds} - {None})
-    for each in EXPERIMENTS:
-        own, _ = files_of(root, each)
-        places = {spec: i for i, spec in enumerate(experiment(each).runs(profile(name), seeds))}
-        found = [places[r.spec] for r in _existing(own) if r.spec in places]
-        if found != sorted(found):
-            raise MlplibError(f"{name}/{own.name} is not in the order of the experiment: publish it again")
-
-
-def _check_artifacts(root: Path) -> None:
-    known = all_records(root)
-    for path in sorted((root / "artifacts").glob("*")):
-        if path.name not in known:
-            raise MlplibError(f"{root.name}/artifacts/{path.name} belongs to no published run: delete it")
+        # An interruption must not leave new files with old hashes. Where there are none, they are added.
+        (root / HASHES).unlink(missing_ok=True)
+        changed[root / HASHES] = files[root / HASHES]
+    for path, content in changed.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)

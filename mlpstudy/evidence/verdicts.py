@@ -1,5 +1,5 @@
-"""The scoreboard: every claim with its verdicts, from published records or from a reader's own runs, and how
-the verdicts move with the confidence of the intervals.
+"""The verdicts on all claims, from published records or a reader's own runs, and how they depend on the
+confidence of the intervals.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlplib.store import Record, RunStore
 from ..claims import NOT_TESTED, VERDICTS, Claim, Judgement, decide, not_tested
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import Profile
-from .published import BEST_FIRST, every_published
+from .records import BEST_FIRST, every_published
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 """The confidences of the sensitivity table; :data:`mlplib.stats.CONFIDENCE` is the one that counts."""
@@ -160,7 +160,7 @@ def sensitivity(judge: Callable[[], Iterable[Entry]], levels: Sequence[float] = 
     """How the verdicts move when every interval in every criterion is made at another confidence.
 
     Args:
-        judge: judges anew each time it is called, such as ``lambda: judged(evidence)``.
+        judge: judges again at each call, such as ``lambda: judged(evidence)``.
         levels: confidences, fractions.
     """
 
@@ -178,7 +178,7 @@ def sensitivity(judge: Callable[[], Iterable[Entry]], levels: Sequence[float] = 
 
 
 def markdown(entries: Sequence[Entry]) -> str:
-    """The scoreboard as a Markdown table, as the README shows it."""
+    """All verdicts as a Markdown table, as in the README."""
     lines = ["| claim | the paper says | this study | effect | from |", "|---|---|---|---|---|"]
     for entry in entries:
         judgement = entry.judgement

@@ -67,14 +67,15 @@ texts = st.text(max_size=8)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    metrics=st.dictionaries(texts, numbers | texts, max_size=4),
+    metrics=st.dictionaries(texts, numbers, max_size=4),
     history=st.dictionaries(texts, st.lists(numbers, max_size=3), max_size=3),
     compute=st.dictionaries(texts, numbers | st.none(), max_size=3),
 )
 def test_records_survive_json_to_the_last_bit(metrics, history, compute):
-    made = dataclasses.replace(record(SPEC), metrics=metrics, history=history, compute=compute)
+    made = record(SPEC)
+    made = dataclasses.replace(made, metrics=made.metrics | metrics, history=history, compute=compute)
     text = json.dumps(made.to_json(), allow_nan=False)
-    assert Record.from_json(json.loads(text)) == made
+    assert Record.from_text(text.encode()) == Record.from_json(json.loads(text)) == made
     assert json.loads(text)["format"] == RECORD_FORMAT
 
 
@@ -122,6 +123,10 @@ def without(name):
     return {key: value for key, value in GOOD.items() if key != name}
 
 
+def with_(part, **values):
+    return json.dumps({**GOOD, part: {**GOOD[part], **values}})
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -142,6 +147,35 @@ def without(name):
         json.dumps(without("metrics")),
         json.dumps({**GOOD, "format": RECORD_FORMAT + 1}),
         json.dumps({**GOOD, "extra": 1}),
+        json.dumps({**GOOD, "status": "finished"}),
+        json.dumps({**GOOD, "status": None}),
+        json.dumps({**GOOD, "id": ""}),
+        json.dumps({**GOOD, "id": "../" + GOOD["id"]}),
+        json.dumps({**GOOD, "metrics": []}),
+        json.dumps({**GOOD, "metrics": {}}),
+        json.dumps({**GOOD, "history": None}),
+        json.dumps({**GOOD, "environment": {}}),
+        with_("metrics", test_top1=1.0000001),
+        with_("metrics", test_top1=-0.1),
+        with_("metrics", test_top1="0.5"),
+        with_("metrics", test_top1=None),
+        with_("metrics", test_top1=True),
+        with_("metrics", test_top1=[0.5]),
+        with_("metrics", test_loss=-0.1),
+        with_("metrics", anything=float("nan")),
+        with_("metrics", anything=float("inf")),
+        with_("metrics", anything=10**400),
+        with_("metrics", weights_sha256="beef"),
+        with_("metrics", weights_sha256=1),
+        with_("history", train_loss=[1.0, float("-inf")]),
+        with_("history", test=[{"epoch": 1, "top1": 2.0}]),
+        with_("history", deep={"a": [{"b": {"loss": "high"}}]}),
+        with_("compute", seconds="long"),
+        with_("compute", seconds=-1),
+        with_("data", content_hash="beef"),
+        with_("data", name=["shapes-16"]),
+        "[" * 100_000,
+        '{"format": 1, "spec": ' * 900 + "1" + "}" * 900,
         json.dumps({**GOOD, "spec": None}),
         json.dumps({**GOOD, "spec": []}),
         json.dumps({**GOOD, "spec": "train"}),
@@ -212,12 +246,12 @@ def test_readers_never_see_half_a_record(store):
     reader = threading.Thread(target=read)
     reader.start()
     for i in range(120):
-        metrics = {f"metric {k}": 0.5 for k in range(i % 7 * 400)}
+        made = record(SPEC, **{f"metric {k}": 0.5 for k in range(i % 7 * 400)})
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(dataclasses.replace(record(SPEC), metrics=metrics).to_json()))
+            temporary.write_text(json.dumps(made.to_json()))
     stop.set()
     reader.join()
-    assert len(seen) > 1 and seen <= {0, 2, *(k * 400 for k in range(7))}
+    assert len(seen) > 1 and seen <= {2 + k * 400 for k in range(7)}
 
 
 def test_what_killed_processes_left_behind_is_cleared_by_the_next(store):
@@ -382,3 +416,33 @@ def test_a_failure_inside_gives_the_lock_back(store):
         raise KeyError
     with store.claim(SPEC, on_wait=lambda: pytest.fail("waited")) as folder:
         assert folder == store.folder(SPEC)
+
+
+# --------------------------------------------------------------------------- damage of any kind
+
+junk = st.sampled_from([None, True, -1, 2, 1e308, 10**400, "", "x", "NaN", [], [1], {}, {"a": 1}, [[[]]]])
+
+
+def places(value, at=()):
+    """The path of every value in JSON values."""
+    yield at
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*at, key))
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_any_other_value_anywhere_is_read_or_refused_in_one_line(data):
+    values = json.loads(json.dumps(GOOD))
+    *way, last = data.draw(st.sampled_from([at for at in places(values) if at]))
+    inner = values
+    for key in way:
+        inner = inner[key]
+    inner[last] = data.draw(junk)
+    try:
+        found = Record.from_text(json.dumps(values).encode())
+    except MlplibError as error:
+        assert "\n" not in str(error)
+    else:
+        assert found.to_json().keys() == GOOD.keys()

@@ -30,8 +30,7 @@ from mlpstudy import cli
 from mlpstudy.campaign import crowd, driver, order, parcel, workers
 from mlpstudy.campaign.crowd import Crowd, Window
 from mlpstudy.campaign.parcel import Item, Parcel, ParcelFull
-from mlpstudy.evidence.published import seed_of
-from mlpstudy.evidence.publishing import write_records
+from mlpstudy.evidence.records import seed_of, to_line
 from mlpstudy.experiments import EXPERIMENTS
 from mlpstudy.profiles import PROFILES
 
@@ -258,8 +257,8 @@ def test_published_runs_are_not_done_and_what_is_read_again_is_compared(quick, t
     trained, look, probe = map(store.find, looks(0))
     for published, exported in (([trained, look], {run_id(probe)}), ([record(trained.spec)], set())):
         folder = tmp_path / f"with {len(published)}"
-        write_records(folder / "results" / "x.jsonl", published)
-        monkeypatch.setattr(driver, "all_records", lambda root, p=published: {r.id: r for r in p})
+        (folder / "results").mkdir(parents=True)
+        (folder / "results" / "runs.jsonl").write_bytes(b"\n".join(map(to_line, published)))
         assert campaign(folder, ["looks"]).run().left == []
         assert set(results(folder)) == (exported or {run_id(trained), run_id(look), run_id(probe)})
 

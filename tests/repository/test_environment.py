@@ -89,7 +89,7 @@ class Bare(PathFinder):
 sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
 
 import mlpstudy.bench, mlpstudy.campaign.driver, mlpstudy.claims, mlpstudy.evidence.merge, mlplib.planning
-import mlpstudy.evidence.published
+import mlpstudy.evidence.check
 from mlplib.executor import Executor
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import profile

@@ -95,7 +95,7 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
         str(folder / "out"),
     )
     assert published.returncode == 0, published.stderr
-    lines = (folder / "out" / "smoke" / "architectures.jsonl").read_text().splitlines()
+    lines = (folder / "out" / "smoke" / "runs.jsonl").read_text().splitlines()
     assert len(lines) == len(records) and all(json.loads(line)["status"] == "completed" for line in lines)
 
 

@@ -1,243 +1,347 @@
-"""A campaign's records join the published ones: each run once, in stable order, contradictions refused."""
+"""Records from elsewhere join the published ones: each run once, contradictions and foreign files refused."""
 
 import dataclasses
-import itertools
 import json
-import re
+import os
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import ROOT, record
+from published_folders import ALL, GPU, NAMES, OWN, TRAINED, made, packed, stored
+from small_runs import environment
 from typer.testing import CliRunner
 
-from mlplib.data.catalog import content_hash
 from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
-from mlplib.planning import with_upstream
-from mlplib.specs import DataSpec, ModelSpec, TrainSpec
-from mlplib.store import RunStore, run_id
+from mlplib.store import run_id
 from mlpstudy import cli
-from mlpstudy.campaign import parcel
-from mlpstudy.campaign.parcel import Item, Parcel
-from mlpstudy.evidence.merge import check, merge
-from mlpstudy.evidence.published import files_of, published, read_records
-from mlpstudy.evidence.publishing import publish
+from mlpstudy.evidence.check import check
+from mlpstudy.evidence.merge import merge, publish, publish_finished
+from mlpstudy.evidence.records import HASHES, every_published, read_folder
 from mlpstudy.experiments import experiment
-from mlpstudy.profiles import profile
-
-GPU = profile("gpu")
-NAMES = ("filters", "label-smoothing")
-
-
-def made(spec, **metrics):
-    """A record by hand, under the id that its data give it."""
-    found = record(spec, **metrics)
-    data = {**found.data, "content_hash": content_hash(spec.data_name())}
-    return dataclasses.replace(found, data=data, id=run_id(spec))
-
-
-def everything(seeds=(0, 1)) -> list[Item]:
-    """Every run of some experiments, and what they read from, as if a campaign had done them."""
-    specs = [spec for name in NAMES for spec in experiment(name).runs(GPU, seeds)]
-    return [
-        Item(made(spec), {MOSAIC: b"picture"} if spec.kind == "filters" else {})
-        for spec in with_upstream(specs).values()
-    ]
-
-
-ALL = everything()
-
-
-def packed(folder, items, name: str = "gpu"):
-    box = Parcel(folder, name)
-    for item in items:
-        box.add(item)
-    return folder
 
 
 def contents(root) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def counts(merged):
+    return [(each.profile, each.new, each.known, each.other) for each in merged]
 
 
 def test_what_was_done_elsewhere_is_published_as_if_it_had_been_done_here(tmp_path):
     """All records of two experiments, merged, are the very files that publishing makes of them."""
-    found = merge(packed(tmp_path / "out", ALL), tmp_path / "merged")
-    assert (found.profile, found.new, found.known, found.other) == ("gpu", len(ALL), 0, ())
-    store = RunStore(tmp_path / "runs")
-    for item in ALL:
-        store.folder(item.record.id).mkdir(parents=True)
-        store.write(item.record)
-        for name, content in item.artifacts.items():
-            (store.folder(item.record.id) / name).write_bytes(content)
+    assert counts(merge(packed(tmp_path / "out", ALL), tmp_path / "merged")) == [("gpu", len(ALL), 0, ())]
+    store = stored(tmp_path / "runs", ALL)
     for name in NAMES:
         publish(name, "gpu", (0, 1), store, tmp_path / "published")
-    merged, other = (contents(tmp_path / side) for side in ("merged", "published"))
-    assert {path: merged[path] for path in other} == other
-    assert check(tmp_path / "merged") > len(ALL)
+    assert contents(tmp_path / "merged") == contents(tmp_path / "published") == contents(tmp_path / "out")
+    looks = sum(one.spec.kind == "filters" for one in ALL)
+    assert check(tmp_path / "merged") == (len(ALL), looks)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return packed(tmp_path_factory.mktemp("whole"), ALL) / "gpu"
+
+
+def part_of(whole, folder, ids):
+    """A folder with some of the records of another one."""
+    root = folder / "gpu"
+    root.mkdir(parents=True)
+    for name, id_of in (
+        ("runs.jsonl", lambda line: json.loads(line)["id"]),
+        (HASHES, lambda line: line[66:]),
+    ):
+        lines = whole.joinpath(name).read_text().splitlines(keepends=True)
+        root.joinpath(name).write_text("".join(x for x in lines if id_of(x).strip().split("/")[0] in ids))
+    for picture in whole.glob("artifacts/*"):
+        if picture.name in ids:
+            shutil.copytree(picture, root / "artifacts" / picture.name)
+    return folder
 
 
 @settings(max_examples=4)
-@given(cuts=st.lists(st.integers(0, len(ALL)), max_size=2), order=st.randoms(use_true_random=False))
-def test_the_order_of_parcels_does_not_matter_and_nothing_is_lost(tmp_path_factory, cuts, order):
-    folder, items = tmp_path_factory.mktemp("order"), list(ALL)
-    order.shuffle(items)
-    bounds = [0, *sorted(cuts), len(items)]
-    for i, (first, last) in enumerate(itertools.pairwise(bounds)):
-        overlap = items[max(0, first - 2) : last]  # some runs come twice
-        if overlap:
-            merge(packed(folder / f"out{i}", overlap), folder / "results")
-    merge(packed(folder / "whole", ALL), folder / "at once")
-    assert contents(folder / "results") == contents(folder / "at once")
+@given(data=st.data())
+def test_the_order_of_folders_does_not_matter_and_nothing_is_lost(whole, tmp_path_factory, data):
+    """Any parts of the records, some runs in several of them."""
+    folder, parts = tmp_path_factory.mktemp("order"), []
+    for i in range(3):
+        chosen = data.draw(st.sets(st.sampled_from([one.id for one in ALL]), min_size=1))
+        parts.append(part_of(whole, folder / f"out{i}", chosen))
+    for name, order in (("a", parts), ("b", [*parts[::-1], parts[1]])):
+        for part in order:
+            merge(part, folder / name)
+    assert contents(folder / "a") == contents(folder / "b")
+    sent = {id for part in parts for id in read_folder(part / "gpu").records}
+    assert set(read_folder(folder / "a" / "gpu").records) == sent
+    check(folder / "a")
 
 
 def test_the_same_run_twice_is_kept_once_whoever_did_it_when(tmp_path):
-    merge(packed(tmp_path / "first", ALL[:5]), tmp_path / "results")
+    trained = TRAINED[:4]
+    merge(packed(tmp_path / "first", trained), tmp_path / "results")
     before = contents(tmp_path / "results")
-    slower = dataclasses.replace(ALL[0].record, compute={"seconds": 99.0}, environment={"device": "another"})
-    found = merge(packed(tmp_path / "again", [Item(slower, {}), *ALL[1:3]]), tmp_path / "results")
-    assert (found.new, found.known) == (0, 3) and contents(tmp_path / "results") == before
+    slower = dataclasses.replace(trained[0], compute={"seconds": 99.0}, environment={"device": "another"})
+    again = packed(tmp_path / "again", [slower, *trained[1:3]])
+    assert counts(merge(again, tmp_path / "results")) == [("gpu", 0, 3, ())]
+    assert contents(tmp_path / "results") == before
+    merge(again, tmp_path / "results", prefer="new")
+    assert slower in read_folder(tmp_path / "results" / "gpu").records.values()
+    check(tmp_path / "results")
 
 
 def test_contradictions_are_refused_and_a_person_decides(tmp_path):
     results = tmp_path / "results"
     merge(packed(tmp_path / "first", ALL), results)
     before = contents(results)
-    first = ALL[-1].record
+    first = TRAINED[-1]
     other = dataclasses.replace(first, metrics={**first.metrics, "test_top1": 0.75})
-    out = packed(tmp_path / "other", [Item(other, {})])
+    out = packed(tmp_path / "other", [other])
     with pytest.raises(MlplibError) as refused:
         merge(out, results)
-    assert f"{first.id} is published with other metrics (test_top1: 0.5 there, 0.75 here)" in str(
-        refused.value
-    )
+    words = f"{first.id} is published with other metrics (test_top1: 0.5 there, 0.75 here)"
+    assert words in str(refused.value)
     assert "--prefer published or --prefer new; nothing was merged" in str(refused.value)
     assert contents(results) == before
-    assert merge(out, results, prefer="published").known == 1 and contents(results) == before
+    assert merge(out, results, prefer="published")[0].known == 1 and contents(results) == before
     merge(out, results, prefer="new")
-    found = [r for path in results.rglob("*.jsonl") for r in read_records(path) if r.id == first.id]
-    assert found and all(r.metrics["test_top1"] == 0.75 for r in found)
+    assert read_folder(results / "gpu").records[first.id].metrics["test_top1"] == 0.75
+    check(results)
     with pytest.raises(MlplibError, match="unknown preference 'newest'"):
         merge(out, results, prefer="newest")
 
 
-def test_a_part_of_an_experiment_is_published_as_what_it_is(tmp_path):
-    """A training whose looks are still to come waits for them; further seeds are welcome."""
-    looks = experiment("filters").runs(GPU, (4,))
-    looks = [
-        look for look in looks if look.upstream.data.examples and look.needs()
-    ]  # nobody else trains these
-    upstream = looks[-1].needs()[0]
-    merge(packed(tmp_path / "a", [Item(made(upstream), {})]), tmp_path / "results")
-    own, behind = files_of(tmp_path / "results" / "gpu", "filters")
-    assert not own.exists() and [r.spec for r in read_records(behind)] == [upstream]
-    merge(packed(tmp_path / "b", [Item(made(looks[-1]), {MOSAIC: b"it"})]), tmp_path / "results")
-    found = published("filters", tmp_path / "results")
+def test_another_picture_is_a_contradiction_too(tmp_path):
+    look = next(one for one in ALL if one.spec.kind == "filters" and not one.spec.needs())
+    merge(packed(tmp_path / "first", [look]), tmp_path / "results")
+    store = stored(tmp_path / "runs", [look])
+    (store.folder(look.id) / MOSAIC).write_bytes(b"another")
+    publish_finished(NAMES, "gpu", None, store, tmp_path / "out")
+    with pytest.raises(
+        MlplibError, match=rf"{look.id} is published with another {MOSAIC}: say which to keep"
+    ):
+        merge(tmp_path / "out", tmp_path / "results")
+    merge(tmp_path / "out", tmp_path / "results", prefer="new")
+    assert list(read_folder(tmp_path / "results" / "gpu").artifacts.values()) == [b"another"]
+    check(tmp_path / "results")
+
+
+def test_a_training_may_come_before_what_is_made_from_it(tmp_path):
+    looks = [s for s in experiment("filters").runs(GPU, (4,)) if s.upstream.data.examples and s.needs()]
+    upstream = looks[-1].needs()[0]  # nobody else trains these
+    merge(packed(tmp_path / "a", [made(upstream)]), tmp_path / "results")
+    assert list(every_published("filters", tmp_path / "results")) == []
+    merge(packed(tmp_path / "b", [made(upstream), made(looks[-1])]), tmp_path / "results")
+    (found,) = every_published("filters", tmp_path / "results")
     assert [r.spec for r in found.records] == [looks[-1]] and [r.spec for r in found.upstream] == [upstream]
-    assert (found.artifacts / run_id(looks[-1]) / MOSAIC).read_bytes() == b"it"
+    assert (found.artifacts / run_id(looks[-1]) / MOSAIC).read_bytes().startswith(b"picture")
 
 
-def test_runs_of_no_experiment_stay_in_the_parcel_and_are_named(tmp_path):
-    own = TrainSpec(ModelSpec.parse("B-1/Wi-8"), DataSpec("cifar10"), epochs=1, batch_size=8)
-    out = packed(tmp_path / "out", [Item(made(own), {}), *ALL[:2]])
-    assert merge(out, tmp_path / "results").other == (run_id(own),)
+def test_runs_of_no_experiment_are_left_out_and_named(tmp_path):
+    out = packed(tmp_path / "out", [OWN])
+    assert counts(merge(out, tmp_path / "results")) == [("gpu", 0, 0, (OWN.id,))]
     done = CliRunner().invoke(cli.app, ["results", "merge", str(out), "--results", str(tmp_path / "results")])
-    assert done.exit_code == 1 and f"1 run left out, {run_id(own)} for one" in str(done.exception)
+    assert done.exit_code == 1 and f"no experiment has {OWN.id}" in str(done.exception)
 
 
 def test_records_of_other_data_or_another_version_are_refused(tmp_path):
-    first = ALL[0].record
+    first = ALL[0]
     elsewhere = dataclasses.replace(first, data={**first.data, "content_hash": "1" * 64})
     renamed = dataclasses.replace(first, id=first.id[:-1] + ("0" if first.id[-1] != "0" else "1"))
     for i, bad in enumerate((elsewhere, renamed)):
-        out = packed(tmp_path / f"out{i}", [Item(bad, {})])
+        (tmp_path / f"out{i}" / "gpu").mkdir(parents=True)
+        (tmp_path / f"out{i}" / "gpu" / "runs.jsonl").write_text(json.dumps(bad.to_json()))
         with pytest.raises(MlplibError, match="is not that of its settings and data"):
-            merge(out, tmp_path / "results")
+            merge(tmp_path / f"out{i}", tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 
 def test_what_an_experiment_no_longer_has_is_not_lost_by_merging(tmp_path):
-    merge(packed(tmp_path / "a", ALL), tmp_path / "results")
-    path, _ = files_of(tmp_path / "results" / "gpu", "label-smoothing")
-    old = made(TrainSpec(ModelSpec.parse("B-1/Wi-8"), DataSpec("cifar10"), epochs=1, batch_size=8))
-    line = json.dumps(old.to_json(), sort_keys=True)
-    path.write_text(line + "\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
-    merge(packed(tmp_path / "b", ALL[:1]), tmp_path / "results")
-    assert read_records(path)[-1].id == old.id and len(read_records(path)) > 1
+    packed(tmp_path / "results", [OWN])
+    merge(packed(tmp_path / "a", ALL[:1]), tmp_path / "results")
+    assert set(read_folder(tmp_path / "results" / "gpu").records) == {OWN.id, ALL[0].id}
 
 
-# --------------------------------------------------------------------------- what is published
-
-
-def test_the_published_records_of_this_repository_are_as_they_should_be():
-    done = CliRunner().invoke(cli.app, ["results", "check", "--results", str(ROOT / "results")])
-    assert done.exit_code == 0, done.exception
-    assert re.match(r"[7-9]\d\d|[\d,]{5,} records checked, all as they should be", done.output)
-
-
-def spoil_keys(lines):
-    lines[0] = json.dumps(json.loads(lines[0]), sort_keys=False, indent=None, separators=(",", ":"))
-
-
-def spoil_twice(lines):
-    lines.append(lines[0])
-
-
-def spoil_path(lines):
-    values = json.loads(lines[0])
-    values["environment"]["device"] = "/home" + "/somebody/gpu"
-    lines[0] = json.dumps(values, sort_keys=True)
-
-
-def spoil_order(lines):
-    lines[:2] = lines[1::-1]
-
-
-def spoil_id(lines):
-    values = json.loads(lines[0])
-    values["id"] = values["id"][:-4] + "beef"
-    lines[0] = json.dumps(values, sort_keys=True)
-
-
-def spoil_number(lines):
-    lines[0] = lines[0].replace('"seed": 0', '"seed": NaN', 1)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (spoil_keys, "line 1, is not as mlplib writes it"),
-        (spoil_twice, "is there twice"),
-        (spoil_path, r"names a folder of a machine \(/home\.\.\.\)"),
-        (spoil_order, "is not in the order of the experiment"),
-        (spoil_id, "is not that of its settings and data"),
-        (spoil_number, "line 1, is not a record"),
-    ],
-)
-def test_every_wrong_line_is_named(tmp_path, spoil, words):
-    merge(packed(tmp_path / "a", ALL), tmp_path / "results")
-    path, _ = files_of(tmp_path / "results" / "gpu", "filters")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    spoil(lines)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(MlplibError, match=words):
-        check(tmp_path / "results")
-
-
-def test_a_picture_without_its_record_is_named(tmp_path):
-    merge(packed(tmp_path / "a", ALL), tmp_path / "results")
-    shutil.copytree(
-        next((tmp_path / "results" / "gpu" / "artifacts").iterdir()),
-        tmp_path / "results" / "gpu" / "artifacts" / "nobody",
+def test_the_old_layout_is_merged_and_migrated_with_nothing_changed(tmp_path):
+    results = packed(tmp_path / "results", ALL)
+    before, root = contents(results), results / "gpu"
+    lines = (root / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "runs.jsonl").unlink()
+    (root / HASHES).unlink()
+    (root / "label-smoothing.jsonl").write_bytes(b"".join(lines[9:]))
+    (root / "filters.jsonl").write_bytes(b"".join(lines[:20]))
+    with pytest.raises(
+        MlplibError, match=rf"gpu/filters.jsonl is of the old layout: mlplib results merge {results}"
+    ):
+        check(results)
+    (found,) = merge(results, tmp_path / "other")
+    assert (found.new, found.old_files) == (len(ALL), 0) and contents(tmp_path / "other") == before
+    done = CliRunner().invoke(cli.app, ["results", "merge", str(results), "--results", str(results)])
+    assert (
+        f"0 new and {len(ALL)} known runs" in done.output and "it replaces 2 files of the old" in done.output
     )
-    with pytest.raises(MlplibError, match="artifacts/nobody belongs to no published run"):
-        check(tmp_path / "results")
+    assert contents(results) == before
+
+
+def test_files_of_the_old_layout_that_contradict_each_other_are_named(tmp_path):
+    """They could: each experiment's file was published by itself."""
+    root = packed(tmp_path / "results", ALL[:1]) / "gpu"
+    other = dataclasses.replace(ALL[0], metrics={**ALL[0].metrics, "test_top1": 0.75})
+    (root / "filters.jsonl").write_text(json.dumps(other.to_json(), sort_keys=True))
+    (root / HASHES).unlink()
+    with pytest.raises(MlplibError, match=f"gpu/filters.jsonl, line 1: another file differs on {ALL[0].id}"):
+        merge(tmp_path / "results", tmp_path / "results")
+
+
+# --------------------------------------------------------------------------- folders from elsewhere
+
+TRAVERSALS = [
+    "",
+    ".",
+    "..",
+    "x/..",
+    "../../x-0123456789ab",
+    "/etc/x-0123456789ab",
+    "x-0123456789ab\n",
+    3,
+    None,
+]
+
+
+@pytest.mark.parametrize("id", TRAVERSALS)
+def test_an_id_that_could_leave_the_folder_is_refused(tmp_path, id):
+    root = packed(tmp_path / "out", [OWN]) / "gpu"
+    (root / "runs.jsonl").write_text(json.dumps({**OWN.to_json(), "id": id}) + "\n")
+    with pytest.raises(MlplibError, match=r"gpu/runs.jsonl, line 1, is not a record .* is not a run id"):
+        merge(tmp_path / "out", tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def a_look(tmp_path):
+    """A folder from elsewhere with one picture, and where the picture is."""
+    look = next(one for one in ALL if one.spec.kind == "filters" and not one.spec.needs())
+    out = packed(tmp_path / "out", [look])
+    return out, out / "gpu" / "artifacts" / look.id / MOSAIC
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "record.json", "a folder/x", "FILTERS.NPY"])
+def test_an_artifact_of_another_name_is_refused(tmp_path, name):
+    out, picture = a_look(tmp_path)
+    (picture.parent / name).parent.mkdir(exist_ok=True)
+    (picture.parent / name).write_bytes(b"")
+    with pytest.raises(MlplibError, match=rf"is no artifact of a run \({MOSAIC}\): delete it"):
+        merge(out, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "huge"])
+def test_an_artifact_that_is_no_ordinary_file_is_refused(tmp_path, kind):
+    out, picture = a_look(tmp_path)
+    picture.unlink()
+    if kind == "link":
+        (tmp_path / "secret").write_text("a secret")
+        picture.symlink_to(tmp_path / "secret")
+    elif kind == "pipe":
+        os.mkfifo(picture)
+    elif kind == "folder":
+        picture.mkdir()
+    else:
+        with picture.open("wb") as file:
+            file.truncate(2**40)
+    with pytest.raises(MlplibError, match=f"{MOSAIC} is no regular file of at most 16 MiB"):
+        merge(out, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_copy_that_is_not_whole_is_refused(tmp_path):
+    out, picture = a_look(tmp_path)
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:-1])
+    with pytest.raises(MlplibError, match=f"{picture.parent.name}/{MOSAIC} is not the published file"):
+        merge(out, tmp_path / "results")
+    picture.unlink()
+    with pytest.raises(MlplibError, match=f"lacks {picture.parent.name}/{MOSAIC}, which {HASHES} lists"):
+        merge(out, tmp_path / "results")
+    picture.write_bytes(whole)
+    (out / "gpu" / "runs.jsonl").write_bytes(b"")
+    with pytest.raises(MlplibError, match=f"lacks {picture.parent.name}, which {HASHES} lists"):
+        merge(out, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_without_records_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "nowhere"):
+        with pytest.raises(MlplibError, match=f"no <profile>/runs.jsonl in {folder}"):
+            merge(folder, tmp_path / "results")
 
 
 def test_results_that_cannot_be_written_to_are_named(tmp_path):
     out = packed(tmp_path / "a", ALL[:2])
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(MlplibError, match="cannot be written to"):
+    with pytest.raises(MlplibError, match="is not a folder of published records"):
         merge(out, tmp_path / "results")
-    assert len(parcel.read(out)[1]) == 2
+
+
+# --------------------------------------------------------------------------- interruptions
+
+MERGE = """
+import sys
+from pathlib import Path
+from mlpstudy.evidence.merge import merge
+print("ready", flush=True)
+sys.stdin.readline()
+merge(Path(sys.argv[1]), Path(sys.argv[2]), "new")
+"""
+
+
+def start_merge(out, results):
+    command = [sys.executable, "-c", MERGE, str(out), str(results)]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    """The same records, made on another device."""
+    others = [dataclasses.replace(one, environment={"device": "another"}) for one in ALL]
+    return packed(tmp_path_factory.mktemp("changed"), others)
+
+
+@pytest.mark.slow
+@settings(max_examples=4)
+@given(delay=st.floats(0.2, 1.2))
+def test_a_killed_merge_leaves_valid_files_and_the_same_command_completes_it(
+    whole, changed, tmp_path_factory, delay
+):
+    folder = tmp_path_factory.mktemp("killed")
+    results, out = part_of(whole, folder / "results", {one.id for one in ALL[::2]}), changed
+    process = start_merge(out, results)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    read_folder(results / "gpu")  # whatever is there is valid
+    merge(out, results, "new")
+    assert contents(results) == contents(out)
+
+
+@pytest.mark.slow
+def test_two_merges_at_once_lose_nothing(tmp_path):
+    parts = [packed(tmp_path / f"out{i}", TRAINED[i::2]) for i in range(2)]
+    both = [start_merge(part, tmp_path / "results") for part in parts]
+    for process in both:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.wait() for process in both] == [0, 0]
+    sent = {id for part in parts for id in read_folder(part / "gpu").records}
+    assert set(read_folder(tmp_path / "results" / "gpu").records) == sent

@@ -1,4 +1,4 @@
-"""The ledger: every claim decided by code, on records made by hand, in each of its outcomes."""
+"""Verdicts: every claim decided by code, on records made by hand, in each of its outcomes."""
 
 import dataclasses
 
@@ -49,11 +49,11 @@ def verdict(name, records):
     return judge(name, records).verdict
 
 
-# --------------------------------------------------------------------------- the ledger itself
+# --------------------------------------------------------------------------- claims and rules
 
 
 def test_claims_are_complete():
-    """Every claim of the ledger is decided by exactly one experiment."""
+    """Every claim is decided by exactly one experiment."""
     ids = [claim.id for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
     assert sorted(ids) == [f"C{number:02d}" for number in range(1, 23)]
 
@@ -182,7 +182,7 @@ def test_not_tested_says_why():
 
 
 def evidence(**records):
-    """What :func:`ledger.published_evidence` gives, for records of the experiment from-scratch by profile."""
+    """What :func:`verdicts.published_evidence` gives for records of from-scratch by profile."""
     return {
         name: [verdicts.Evidence("from-scratch", name, found, f"{name}, a device")]
         for name, found in records.items()

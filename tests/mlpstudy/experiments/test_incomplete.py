@@ -17,7 +17,7 @@ from mlplib.errors import MlplibError
 from mlplib.scaling import bootstrap
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlpstudy.claims import NOT_TESTED, VERDICTS, Judgement
-from mlpstudy.evidence.published import every_published, seed_of
+from mlpstudy.evidence.records import every_published, seed_of
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.experiments.ablations import BASE, change_of
 from mlpstudy.experiments.choices import best_rate, rate, tuning_probes

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import shutil
 
 import numpy as np
@@ -16,17 +15,19 @@ from mlplib.planning import with_upstream
 from mlplib.specs import RunSpec
 from mlplib.store import RunStore, by_id, run_id
 from mlpstudy.claims import VERDICTS, decide
-from mlpstudy.evidence.published import (
+from mlpstudy.evidence.merge import publish, publish_finished
+from mlpstudy.evidence.records import (
     BEST_FIRST,
+    HASHES,
     complete,
     every_published,
     expected,
-    published,
+    fingerprint,
+    read_folder,
     read_records,
     results_folder,
     shown,
 )
-from mlpstudy.evidence.publishing import publish
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import profile
 
@@ -48,12 +49,25 @@ def fill(store, name, budget="laptop", seeds=SEEDS):
 
 
 def contents(folder):
-    """Every file below a folder: its bytes and its time."""
+    """Every published file below a folder: its bytes and its time."""
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != ".lock"
     }
+
+
+def published(name, results):
+    """The records of an experiment at the best profile that has any, or None."""
+    return next(every_published(name, results), None)
+
+
+def drop(results, budget, gone):
+    """Delete the lines of records from a published file, as a person might."""
+    path = results / budget / "runs.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    records = read_records(path)
+    path.write_bytes(b"".join(line for line, r in zip(lines, records, strict=True) if not gone(r)))
 
 
 @pytest.fixture
@@ -64,12 +78,13 @@ def store(tmp_path):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_is_published_is_read_back(store, tmp_path, name):
     made = fill(store, name)
-    path = publish(name, "laptop", SEEDS, store, tmp_path / "results")
-    assert path == tmp_path / "results" / "laptop" / f"{name}.jsonl"
+    done = publish(name, "laptop", SEEDS, store, tmp_path / "results")
+    assert done.path == tmp_path / "results" / "laptop" / "runs.jsonl"
     found = published(name, tmp_path / "results")
     assert found.records == made and found.profile.name == "laptop" and found.devices == "a test"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["id"] for line in lines] == [r.id for r in made], "one line a record, in order"
+    ids = [json.loads(line)["id"] for line in done.path.read_text(encoding="utf-8").splitlines()]
+    assert ids == sorted({r.id for r in (*made, *found.upstream)}), "each run once, by id"
+    assert (done.new, done.known, done.profile) == (len(ids), 0, "laptop")
 
 
 def test_publishing_again_changes_no_file(store, tmp_path):
@@ -77,63 +92,45 @@ def test_publishing_again_changes_no_file(store, tmp_path):
     publish("filters", "laptop", SEEDS, store, tmp_path / "a")
     before = contents(tmp_path / "a")
     assert {name for name in before if "/artifacts/" not in name} == {
-        "laptop/filters.jsonl",
-        "laptop/filters.upstream.jsonl",
+        "laptop/runs.jsonl",
+        "laptop/hashes.txt",
     }
     publish("filters", "laptop", SEEDS, store, tmp_path / "a")
     assert contents(tmp_path / "a") == before
-    # Another folder, and another experiment beside it: the same bytes.
-    other = RunStore(tmp_path / "other")
-    shutil.copytree(store.root, other.root)
-    fill(other, "from-scratch")
-    for name in ("from-scratch", "filters"):
-        publish(name, "laptop", SEEDS, other, tmp_path / "b")
-    after = contents(tmp_path / "b")
-    assert {name: after[name][0] for name in before} == {name: found[0] for name, found in before.items()}
+    # Two experiments in either order: the same bytes.
+    fill(store, "from-scratch")
+    for folder, names in (("b", ("from-scratch", "filters")), ("c", ("filters", "from-scratch"))):
+        for name in names:
+            publish(name, "laptop", SEEDS, store, tmp_path / folder)
+    b, c = ({name: found[0] for name, found in contents(tmp_path / folder).items()} for folder in "bc")
+    assert b == c
 
 
 # --------------------------------------------------------------------------- what runs were made from
 
 
-def test_runs_that_others_read_from_are_published_beside_them(store, tmp_path):
+def test_runs_that_others_read_from_are_published_with_them(store, tmp_path):
     fill(store, "filters")
-    path = publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
     found = published("filters", tmp_path / "results")
     specs = experiment("filters").runs(profile("laptop"), SEEDS)
     own = {run_id(spec) for spec in specs}
     assert [r.id for r in found.upstream] == [id for id in with_upstream(specs) if id not in own] != []
     assert not {r.id for r in found.records} & {r.id for r in found.upstream}
-    assert read_records(path.with_name("filters.upstream.jsonl")) == found.upstream
-
-
-def test_an_experiment_that_reads_from_no_other_run_has_no_such_file(store, tmp_path):
-    fill(store, "architectures")
-    stale = tmp_path / "results" / "laptop" / "architectures.upstream.jsonl"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("")
-    publish("architectures", "laptop", SEEDS, store, tmp_path / "results")
-    assert not stale.exists() and published("architectures", tmp_path / "results").upstream == []
 
 
 def test_an_upstream_run_that_is_gone_is_taken_from_what_is_published_or_named(store, tmp_path):
     fill(store, "filters")
-    first = publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
     before = contents(tmp_path / "results")
-    upstream = published("filters", tmp_path / "results").upstream
-    gone = next(r for r in upstream if r.spec.data.examples is None)  # from-scratch has it, too
+    gone = published("filters", tmp_path / "results").upstream[0]
     shutil.rmtree(store.folder(gone.id))
     publish("filters", "laptop", SEEDS, store, tmp_path / "results")
     assert contents(tmp_path / "results") == before
-    first.with_name("filters.upstream.jsonl").unlink()
+    drop(tmp_path / "results", "laptop", lambda r: r.id == gone.id)
     with pytest.raises(MlplibError, match=f"^{gone.id}, which published runs were made from") as caught:
         publish("filters", "laptop", SEEDS, store, tmp_path / "results")
     assert "\n" not in str(caught.value)
-    other = RunStore(tmp_path / "other")
-    fill(other, "from-scratch")
-    publish("from-scratch", "laptop", SEEDS, other, tmp_path / "results")
-    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
-    found = published("filters", tmp_path / "results").upstream
-    assert [r.id for r in found] == [r.id for r in upstream] and other.find(gone.spec) in found
 
 
 def test_runs_that_were_published_before_need_not_be_in_the_store(store, tmp_path):
@@ -146,14 +143,39 @@ def test_runs_that_were_published_before_need_not_be_in_the_store(store, tmp_pat
         publish("filters", "laptop", (*SEEDS, 7), RunStore(tmp_path / "empty"), tmp_path / "results")
 
 
-def test_pictures_of_runs_that_are_no_longer_published_go(store, tmp_path):
+def test_publishing_some_seeds_keeps_the_others(store, tmp_path):
     fill(store, "filters")
     publish("filters", "laptop", SEEDS, store, tmp_path / "results")
-    artifacts = tmp_path / "results" / "laptop" / "artifacts"
-    (artifacts / "somebody-elses").mkdir()
-    publish("filters", "laptop", (1,), store, tmp_path / "results")
-    kept = {r.id for r in published("filters", tmp_path / "results").records}
-    assert {p.name for p in artifacts.iterdir()} == kept | {"somebody-elses"}
+    before = contents(tmp_path / "results")
+    done = publish("filters", "laptop", (1,), store, tmp_path / "results")
+    assert contents(tmp_path / "results") == before and done.new == 0 and done.known > 0
+
+
+def test_the_stores_record_replaces_a_published_one(store, tmp_path):
+    fill(store, "from-scratch")
+    publish("from-scratch", "laptop", SEEDS, store, tmp_path / "results")
+    again = RunStore(tmp_path / "again")
+    for one in store.records():
+        with again.claim(one.spec):
+            again.write(dataclasses.replace(one, environment={"device": "another"}))
+    publish("from-scratch", "laptop", SEEDS, again, tmp_path / "results")
+    assert published("from-scratch", tmp_path / "results").devices == "another"
+
+
+def test_finished_runs_of_an_unfinished_experiment_can_travel(store, tmp_path):
+    made = fill(store, "filters", seeds=(0, 5))
+    trained = next(r for r in made if r.spec.needs()).spec.needs()[0]
+    for one in made:
+        if trained in one.spec.needs():
+            shutil.rmtree(store.folder(one.id))
+    done = publish_finished(["filters"], "laptop", None, store, tmp_path / "out")
+    assert set(read_folder(done.path.parent).records) == {r.id for r in store.records()}
+    assert trained.id in read_folder(done.path.parent).records, "no look at it is finished"
+    some = publish_finished(["filters"], "laptop", (0,), store, tmp_path / "seed 0")
+    assert some.new < done.new
+    with pytest.raises(MlplibError, match="no run of profile gpu is finished in"):
+        publish_finished(EXPERIMENTS, "gpu", None, store, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_every_profile_is_read_the_best_first(tmp_path):
@@ -165,7 +187,7 @@ def test_every_profile_is_read_the_best_first(tmp_path):
     found = list(every_published("filters", results))
     assert [each.profile.name for each in found] == ["gpu", "laptop"]
     assert all(each.records and each.upstream for each in found)
-    assert list(every_published("from-scratch", results)) == []
+    assert list(every_published("architectures", results)) == []
 
 
 # --------------------------------------------------------------------------- which of them are shown
@@ -173,10 +195,8 @@ def test_every_profile_is_read_the_best_first(tmp_path):
 
 def keep(results, budget, name, wanted):
     """Leave only those published records of an experiment's own runs that ``wanted`` says of."""
-    path = results / budget / f"{name}.jsonl"
-    lines = path.read_text().splitlines()
-    left = [line for line, each in zip(lines, read_records(path), strict=True) if wanted(each.spec)]
-    path.write_text("".join(f"{line}\n" for line in left))
+    specs = set(experiment(name).runs(profile(budget), SEEDS))
+    drop(results, budget, lambda r: r.spec in specs and not wanted(r.spec))
 
 
 def publish_both(tmp_path, name, seeds=SEEDS):
@@ -201,16 +221,19 @@ def test_a_complete_profile_is_shown_alone_and_an_incomplete_one_with_the_next(n
     assert names(results, name) == ["gpu"], "seed 1 is whole"
     keep(results, "gpu", name, lambda spec: seeds_of(spec) == {0})
     assert names(results, name) == ["gpu", "laptop"]
-    keep(results, "laptop", name, lambda spec: spec.slug().startswith("nothing"))
+    last = experiment(name).runs(profile("laptop"), (0,))[-1]
+    keep(results, "laptop", name, lambda spec: spec == last)
     assert names(results, name) == ["gpu", "laptop"], "where none is complete, all are shown"
-    (results / "gpu" / f"{name}.jsonl").unlink()
+    (results / "gpu" / "runs.jsonl").unlink()
     assert names(results, name) == ["laptop"]
-    assert shown("batch-size", results) == []
+    keep(results, "laptop", name, lambda spec: False)
+    assert names(results, name) == []
+    assert shown("efficiency", results) == []
 
 
 def test_what_runs_were_made_from_need_not_be_there_to_be_complete(tmp_path):
     results = publish_both(tmp_path, "filters")
-    (results / "gpu" / "filters.upstream.jsonl").unlink()
+    drop(results, "gpu", lambda r: r.spec.kind == "train")
     (found,) = shown("filters", results)
     assert found.profile.name == "gpu" and not found.upstream and found.seeds == list(SEEDS)
 
@@ -232,6 +255,19 @@ def test_the_studys_records_at_profile_laptop_are_complete(name):
     (found,) = (each for each in every_published(name, ROOT / "results") if each.profile.name == "laptop")
     assert complete(name, found)
     assert shown(name, ROOT / "results")[-1].profile.name in ("gpu", "laptop")
+
+
+def test_a_chapters_fingerprint_changes_with_what_it_shows_only(tmp_path):
+    results = publish_both(tmp_path, "label-smoothing", (0,))
+    before = fingerprint("label-smoothing", results)
+    one = RunStore(tmp_path / "more")
+    fill(one, "architectures", "gpu")
+    publish("architectures", "gpu", SEEDS, one, results)
+    assert fingerprint("label-smoothing", results) == before
+    assert fingerprint("architectures", results) != fingerprint("architectures", tmp_path / "nothing")
+    lost = published("label-smoothing", results).records[0].id
+    drop(results, "gpu", lambda r: r.id == lost)
+    assert fingerprint("label-smoothing", results) != before
 
 
 # --------------------------------------------------------------------------- what is written, and when
@@ -289,7 +325,7 @@ def test_the_strongest_profile_is_read_first(tmp_path):
         else:
             assert found.profile.name == budget
             assert {r.spec.epochs for r in found.records} >= {profile(budget).epochs_no_da}
-    assert published("filters", results) is None
+    assert published("efficiency", results) is None
     assert BEST_FIRST == ("paper", "gpu", "laptop")
 
 
@@ -301,110 +337,19 @@ def test_devices_are_named_once(store, tmp_path):
     assert published("from-scratch", tmp_path / "results").devices == "A, B"
 
 
-@pytest.mark.parametrize(
-    "line", ["", "{", "[]", "null", "3", '{"format": 1}', '{"format": 99}', "<<<<<<< HEAD"]
-)
-def test_a_line_that_is_no_record_is_named(store, tmp_path, line):
-    fill(store, "from-scratch")
-    path = publish("from-scratch", "laptop", SEEDS, store, tmp_path / "results")
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
-    for read in (lambda: read_records(path), lambda: published("from-scratch", tmp_path / "results")):
-        with pytest.raises(MlplibError, match=r"from-scratch\.jsonl, line 2, is not a record") as caught:
-            read()
-        assert "\n" not in str(caught.value)
-
-
-def test_a_results_folder_that_cannot_be_written_is_one_line(store, tmp_path):
-    fill(store, "from-scratch")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(MlplibError, match=r"file.* cannot be written to .*MLPLIB_RESULTS") as caught:
-        publish("from-scratch", "laptop", SEEDS, store, tmp_path / "file")
-    assert "\n" not in str(caught.value)
-
-
-def test_the_folder_is_the_argument_then_the_environment_then_the_source_tree(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLPLIB_RESULTS", str(tmp_path / "set"))
-    assert results_folder() == tmp_path / "set" and results_folder(tmp_path / "given") == tmp_path / "given"
-    monkeypatch.delenv("MLPLIB_RESULTS")
-    assert results_folder().name == "results" and (results_folder().parent / "mlplib").is_dir()
-
-
-def test_unknown_names_are_one_line(store, tmp_path):
-    for name, budget in (("nope", "laptop"), ("filters", "nope")):
-        with pytest.raises(MlplibError, match=r"unknown .*choose one of"):
-            publish(name, budget, SEEDS, store, tmp_path / "results")
-
-
-# --------------------------------------------------------------------------- the study's own records
-
-PIECE_BY_PIECE = ("gpu",)
-"""Profiles whose records come as machines can be had: what is there is in order, but not all."""
-
-OWN = sorted(p for p in (ROOT / "results").glob("*/*.jsonl") if not p.stem.endswith(".upstream"))
-
-
-def seeds_of(spec):
-    """The seeds that a run was asked for with: those of what it reads from, where that has any."""
-    inner = [getattr(spec, field.name) for field in dataclasses.fields(spec)]
-    found = set().union(*(seeds_of(each) for each in inner if isinstance(each, RunSpec)))
-    return found or ({spec.seed} if hasattr(spec, "seed") else set())
-
-
-def test_there_are_records_of_every_experiment():
-    assert {path.stem for path in OWN} == set(EXPERIMENTS)
-
-
-@pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_the_studys_records_are_those_of_its_runs(path):
-    """A changed setting, data set or numerics version leaves records
-    of runs that nobody asks for any more.
-    """
-    records = read_records(path)
-    seeds = sorted(set.union(*(seeds_of(r.spec) for r in records)))
-    specs = experiment(path.stem).runs(profile(path.parent.name), seeds)
-    found = {r.spec for r in records} if path.parent.name in PIECE_BY_PIECE else set(specs)
-    assert [r.spec for r in records] == [spec for spec in dict.fromkeys(specs) if spec in found]
-    for one in records:
-        name = one.spec.data_name()
-        if name is None or one.data["content_hash"] == content_hash(name):
-            assert one.id == run_id(one.spec)
-        assert one.status in ("completed", "diverged") and one.environment["commit"]
-        assert not re.search(r"(/home/|/root/|/work/|/Users/|/tmp/)", json.dumps(one.to_json()))
-    for artifact in (path.parent / "artifacts").glob("*/*"):
+DEEP = b"[" * 100_000 + b"]" * 100_000
+LINES = [b"", b"{", b"[]", b"null", b"3", b'{"format": 1}', b'{"format": 9}', b"            assert one.id == one.spec.id
+        assert one.environment["commit"]
+    made_from = {spec for r in records.values() for spec in r.spec.needs()}
+    assert made_from <= {r.spec for r in records.values()}
+    for artifact in folder.glob("artifacts/*/*"):
         assert artifact.stat().st_size < 200_000
 
 
-@pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_the_studys_records_come_with_what_they_were_made_from(path):
-    own = [r.spec for r in read_records(path)]
-    upstream = path.with_name(f"{path.stem}.upstream.jsonl")
-    found = [r.spec for r in read_records(upstream)] if upstream.is_file() else []
-    needed = [spec for spec in with_upstream(own).values() if spec not in own]
-    if path.parent.name in PIECE_BY_PIECE:  # some may wait for the first run to be made from them
-        others = {r.spec for p in path.parent.glob("*.jsonl") if p != upstream for r in read_records(p)}
-        chosen = profile(path.parent.name)
-        seeds = sorted(set.union(*map(seeds_of, [*own, *found])))
-        every = with_upstream(experiment(path.stem).runs(chosen, seeds)).values()
-        waiting = {spec for spec in found if spec not in needed}
-        assert waiting <= set(every) - others
-        needed = [spec for spec in every if spec in needed or spec in waiting]
-    assert found == needed
-
-
-def test_the_study_publishes_no_record_twice_and_no_picture_without_its_record():
-    for folder in {path.parent for path in OWN}:
-        published_ids = set()
-        for path in sorted(folder.glob("*.jsonl")):
-            ids = [r.id for r in read_records(path)]
-            assert len(ids) == len(set(ids)), path
-            published_ids |= set(ids)
-        assert {p.name for p in folder.glob("artifacts/*")} <= published_ids
-
-
-@pytest.mark.parametrize("path", OWN, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_the_studys_records_decide_its_claims_and_fill_its_tables(path):
-    records, chosen = read_records(path), profile(path.parent.name)
-    assert experiment(path.stem).summary(records, chosen)
-    for claim in experiment(path.stem).CLAIMS:
-        assert decide(claim, records, chosen.name).verdict in VERDICTS
+@pytest.mark.parametrize("name, found", OWN)
+def test_the_studys_records_decide_its_claims_and_fill_its_tables(name, found):
+    if found.profile.name not in PIECE_BY_PIECE:
+        assert {r.spec for r in found.records} == set(experiment(name).runs(found.profile, found.seeds))
+    assert experiment(name).summary(found.records, found.profile)
+    for claim in experiment(name).CLAIMS:
+        assert decide(claim, found.records, found.profile.name).verdict in VERDICTS

@@ -1,0 +1,115 @@
+"""``mlplib results check``: whether published records are what mlplib wrote, complete and unchanged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlplib.data.catalog import content_hash
+from mlplib.errors import MlplibError, require_choice
+from mlplib.store import RUN_ID, Record
+
+from ..profiles import PROFILES
+from .records import (
+    ARTIFACTS,
+    HASHES,
+    RESTORE,
+    RUNS,
+    ProfileFolder,
+    read_folder,
+    read_lines,
+    record_files,
+    results_folder,
+    to_line,
+)
+
+_PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|work|mnt|Users|workspace|scratch)\b|[A-Z]:\\)")
+"""A folder of one machine, which means nothing to a reader."""
+
+
+def check(results: Path | None = None) -> tuple[int, int]:
+    """Check everything published; the numbers of records and artifacts.
+
+    Raises:
+        MlplibError: the first fault: no records; a record that is not valid (:meth:`Record.from_json`), not
+            under its own id, changed, missing, there twice, out of order, or that names a folder of a
+            machine; an artifact that is changed, missing or belongs to no record; a file of the old layout.
+    """
+    root = results_folder(results)
+    parts = (path for pattern in ("*.jsonl", HASHES, "artifacts") for path in root.glob(f"*/{pattern}"))
+    folders = [_check_profile(folder) for folder in sorted({path.parent for path in parts})]
+    records, artifacts = (
+        sum(map(len, each)) for each in ([f.records for f in folders], [f.artifacts for f in folders])
+    )
+    if not records:
+        raise MlplibError(f"no published records in {root}")
+    return records, artifacts
+
+
+def _check_profile(root: Path) -> ProfileFolder:
+    require_choice("profile", root.name, PROFILES)
+    for path in record_files(root):
+        if path.name != RUNS:
+            raise MlplibError(
+                f"{root.name}/{path.name} is of the old layout: mlplib results merge {root.parent} puts its "
+                f"records into {RUNS}"
+            )
+    found, before = read_folder(root), ""
+    for number, (line, record) in enumerate(read_lines(root / RUNS), start=1):
+        where = f"{root.name}/{RUNS}, line {number}"
+        if line != to_line(record):
+            raise MlplibError(f"{where}, is not as mlplib writes it: {RESTORE}")
+        if record.id <= before:
+            why = "is there twice" if record.id == before else "is not in the order of run ids"
+            raise MlplibError(f"{where}: {record.id} {why}: {RESTORE}")
+        if path := _PATH.search(line.decode()):
+            raise MlplibError(f"{where}, names a folder of a machine ({path.group()}...): publish it again")
+        before = record.id
+    check_ids(found.records.values())
+    check_complete(root, found)
+    for key in (*found.records, *found.artifacts):
+        if key.partition("/")[0] not in found.records:
+            raise MlplibError(f"{root.name}/artifacts/{key} belongs to no published run: delete it")
+        if key not in found.hashes:
+            raise MlplibError(f"{root.name}/{HASHES} lacks {key}: publish or merge that run again")
+    return found
+
+
+def check_ids(records: Iterable[Record]) -> None:
+    """Refuse a record whose id is not that of its settings on the data that it names.
+
+    Raises:
+        MlplibError: made from another copy of the data than the others, or by another version.
+    """
+    records = list(records)
+    contents: dict[str, str] = {}
+    for record in records:
+        if "content_hash" in record.data:
+            contents.setdefault(record.data["name"], record.data["content_hash"])
+    for record in records:
+        seen = {name: contents.get(name) or content_hash(name) for name in record.spec.data_names()}
+        if "content_hash" in record.data:
+            seen[record.data["name"]] = record.data["content_hash"]
+        if record.id != record.spec.id_on(seen):
+            raise MlplibError(
+                f"the id of {record.id} is not that of its settings and data: it was made from another copy "
+                "of the data, or by another version of mlplib; run it again"
+            )
+
+
+def check_complete(root: Path, found: ProfileFolder) -> None:
+    """Refuse a profile's folder that lacks something it once had, or that has files with unknown names.
+
+    Raises:
+        MlplibError: the first of them.
+    """
+    for key in found.hashes:
+        if key not in found.records and key not in found.artifacts:
+            raise MlplibError(
+                f"{root} lacks {key}, which {HASHES} lists: restore it, or copy the folder again"
+            )
+    for path in (root / "artifacts").glob("*/*"):
+        known = path.name in ARTIFACTS or path.name.startswith(".")
+        if not known or not RUN_ID.fullmatch(path.parent.name):
+            raise MlplibError(f"{path} is no artifact of a run ({', '.join(ARTIFACTS)}): delete it")

@@ -1,0 +1,262 @@
+"""The study's published records: where they are, reading them, and which of them a chapter shows.
+
+A profile has the folder ``results/<profile>`` with
+
+- ``runs.jsonl``: one record per line, each run once, sorted by run id;
+- ``artifacts/<run id>/<name>``: the small files of a run;
+- ``hashes.txt``: the SHA-256 of every record and artifact, so that later changes are noticed.
+
+:mod:`mlpstudy.evidence.merge` writes these files; nobody edits them by hand. Before ``runs.jsonl`` each
+experiment had files of its own (``<experiment>.jsonl``). They are still read, and the next publish or merge
+replaces them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlplib.errors import MlplibError
+from mlplib.executor import MOSAIC
+from mlplib.planning import with_upstream
+from mlplib.specs import RunSpec
+from mlplib.store import Record
+
+from ..experiments import experiment
+from ..experiments.pretraining import OPTIONAL
+from ..profiles import PROFILES, Profile
+
+BEST_FIRST = ("paper", "gpu", "laptop")
+"""Profiles whose records are evidence, the strongest first. ``smoke`` never is."""
+
+RUNS = "runs.jsonl"
+HASHES = "hashes.txt"
+
+ARTIFACTS = (MOSAIC,)
+"""The files of a run that are published with its record. No other name is ever read or written."""
+
+MAX_RECORDS_BYTES = 2**28
+MAX_ARTIFACT_BYTES = 2**24
+
+RESTORE = "restore it, or delete it and publish again"
+"""What to do about a damaged file or line, at the end of a message."""
+
+
+def results_folder(folder: str | os.PathLike | None = None) -> Path:
+    """The folder of published records: ``folder``, ``MLPLIB_RESULTS``, or ``results`` of the source tree.
+
+    Raises:
+        MlplibError: there is a file in its place.
+    """
+    path = Path(folder or os.environ.get("MLPLIB_RESULTS") or Path(__file__).resolve().parents[2] / "results")
+    if path.exists() and not path.is_dir():
+        raise MlplibError(f"{path} is not a folder of published records: choose another one (MLPLIB_RESULTS)")
+    return path
+
+
+# --------------------------------------------------------------------------- what a chapter shows
+
+
+@dataclass(frozen=True)
+class ExperimentRecords:
+    """The published records of one experiment at one profile.
+
+    ``records``: of the experiment's own runs, in their order; ``upstream``: of the further runs that those
+    were made from; ``artifacts``: a folder with one folder per run id, as in a run store.
+    """
+
+    profile: Profile
+    records: list[Record]
+    artifacts: Path
+    upstream: list[Record] = field(default_factory=list)
+
+    @property
+    def devices(self) -> str:
+        """The devices of the runs, without the number of CPU threads."""
+        names = (record.environment["device"].split(" (")[0] for record in self.records)
+        return ", ".join(sorted(set(names)))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the runs, sorted."""
+        return sorted({seed_of(record.spec) for record in self.records} - {None})
+
+
+def every_published(name: str, folder: str | os.PathLike | None = None) -> Iterator[ExperimentRecords]:
+    """The published records of an experiment at every profile that has any, the best profile first.
+
+    Raises:
+        MlplibError: a published file is damaged.
+    """
+    for profile_name in BEST_FIRST:
+        root, chosen = results_folder(folder) / profile_name, PROFILES[profile_name]
+        by_spec = {record.spec: record for record in read_folder(root).records.values()}
+        specs = dict.fromkeys(experiment(name).runs(chosen, all_seeds(chosen, by_spec)))
+        own = [spec for spec in specs if spec in by_spec]
+        needed = with_upstream(own, {spec: record.id for spec, record in by_spec.items()}).values()
+        upstream = [by_spec[spec] for spec in needed if spec in by_spec and spec not in specs]
+        if own:
+            yield ExperimentRecords(chosen, [by_spec[spec] for spec in own], root / "artifacts", upstream)
+
+
+def shown(name: str, folder: str | os.PathLike | None = None) -> list[ExperimentRecords]:
+    """The published records that a chapter shows: those of the best profile that has any, and while these
+    are incomplete (:func:`complete`) those of the next profile, too, down to the first complete one.
+
+    Raises:
+        MlplibError: a published file is damaged.
+    """
+    found = []
+    for each in every_published(name, folder):
+        found.append(each)
+        if complete(name, each):
+            break
+    return found
+
+
+def fingerprint(name: str, folder: str | os.PathLike | None = None) -> str:
+    """A hash of the published records that a chapter shows. It changes exactly when one of them does."""
+    digest = hashlib.sha256()
+    for each in shown(name, folder):
+        for record in (*each.records, *each.upstream):
+            digest.update(to_line(record))
+    return digest.hexdigest()
+
+
+def complete(name: str, found: ExperimentRecords) -> bool:
+    """Whether all :func:`expected` runs of an experiment are there for at least one seed, compared by their
+    settings.
+    """
+    there = {record.spec for record in found.records}
+    return any(there.issuperset(expected(name, found.profile, (seed,))) for seed in found.seeds)
+
+
+def expected(name: str, chosen: Profile, seeds: Sequence[int]) -> list[RunSpec]:
+    """The runs of an experiment, without those on data sets that a profile uses only where somebody has
+    prepared them, so that the list is the same on every machine.
+    """
+    specs = dict.fromkeys(experiment(name).runs(chosen, seeds))
+    return [spec for spec in specs if spec.data_name() not in OPTIONAL]
+
+
+def seed_of(spec: RunSpec) -> int | None:
+    """The seed of a run's first upstream run, or its own seed; None if nothing is drawn."""
+    for name in ("upstream", "trained"):
+        upstream = getattr(spec, name, None)
+        if upstream is not None:
+            return seed_of(upstream)
+    return getattr(spec, "seed", None)
+
+
+def all_seeds(chosen: Profile, specs: Iterable[RunSpec]) -> list[int]:
+    """The seeds of a profile and of some runs, sorted."""
+    return sorted({*map(seed_of, specs), *chosen.seeds} - {None})
+
+
+# --------------------------------------------------------------------------- a profile's folder
+
+
+@dataclass(frozen=True)
+class ProfileFolder:
+    """What a profile's folder holds: ``records`` by run id, ``artifacts`` by ``<run id>/<name>``, and the
+    published ``hashes`` of both by the same keys. All are empty if there is no folder.
+    """
+
+    records: dict[str, Record]
+    artifacts: dict[str, bytes]
+    hashes: dict[str, str]
+
+
+def read_folder(root: Path) -> ProfileFolder:
+    """Read a profile's folder and compare everything in it with the published hashes.
+
+    Raises:
+        MlplibError: a line is not a valid record; a record or an artifact has been changed; two files have
+            different records of one run.
+    """
+    hashes, records, artifacts = _read_hashes(root / HASHES), {}, {}
+    for path in record_files(root):
+        for number, (line, record) in enumerate(read_lines(path), start=1):
+            where = f"{path.parent.name}/{path.name}, line {number}"
+            if hashes.get(record.id, sha256(line)) != sha256(line):
+                raise MlplibError(f"{where}: the record of {record.id} is not the published one: {RESTORE}")
+            if not records.setdefault(record.id, record).same_results(record):
+                raise MlplibError(f"{where}: another file differs on {record.id}: delete one of the lines")
+    for path in sorted(path for name in ARTIFACTS for path in root.glob(f"artifacts/*/{name}")):
+        key, content = f"{path.parent.name}/{path.name}", read_file(path, MAX_ARTIFACT_BYTES)
+        if hashes.get(key, sha256(content)) != sha256(content):
+            raise MlplibError(f"{path} is not the published file: {RESTORE}")
+        artifacts[key] = content
+    return ProfileFolder(records, artifacts, hashes)
+
+
+def record_files(root: Path) -> list[Path]:
+    """``runs.jsonl`` if it is there, then the files of the old layout."""
+    others = sorted(path for path in root.glob("*.jsonl") if path.name != RUNS)
+    return [path for path in (root / RUNS, *others) if path.exists()]
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of one file.
+
+    Raises:
+        MlplibError: a line is not a valid record; the line's number is named.
+    """
+    return [record for _, record in read_lines(path)]
+
+
+def read_lines(path: Path) -> Iterator[tuple[bytes, Record]]:
+    """The lines of a file of records, each with its record; errors as for :func:`read_records`."""
+    for number, line in enumerate(read_file(path, MAX_RECORDS_BYTES).splitlines(), start=1):
+        try:
+            yield line, _parse(line)
+        except MlplibError as error:
+            where = f"{path.parent.name}/{path.name}, line {number}"
+            raise MlplibError(f"{where}, is not a record ({error}): {RESTORE}") from None
+
+
+# Files are read several times in a process. Nobody changes a record, so its readers can share it.
+_parse = functools.lru_cache(maxsize=8192)(Record.from_text)
+
+
+def to_line(record: Record) -> bytes:
+    """A record as its line in ``runs.jsonl``, without the line's end."""
+    return json.dumps(record.to_json(), sort_keys=True, allow_nan=False).encode()
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 in hex, as in ``hashes.txt``."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_hashes(path: Path) -> dict[str, str]:
+    found = {}
+    if path.exists():
+        for number, line in enumerate(read_file(path, MAX_RECORDS_BYTES).splitlines(), start=1):
+            match = re.fullmatch(rb"([0-9a-f]{64})  ([a-z0-9./-]+)", line)
+            if not match:
+                raise MlplibError(f"{path}, line {number}, is not a hash and a name: {RESTORE}")
+            found[match[2].decode()] = match[1].decode()
+    return found
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes.
+
+    Links are not followed, since a folder from elsewhere could point at any file of this machine.
+    """
+    try:
+        regular = stat.S_ISREG(path.lstat().st_mode)
+        content = path.read_bytes() if regular and path.stat().st_size <= limit else None
+    except OSError as error:
+        raise MlplibError(f"{path} cannot be read ({error.strerror})") from None
+    if content is None:
+        raise MlplibError(f"{path} is no regular file of at most {limit // 2**20} MiB: {RESTORE}")
+    return content
