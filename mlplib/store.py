@@ -79,15 +79,21 @@ class Record:
             raise MlplibError(f"not a complete record: {error}") from None
 
 
+class RunClaimed(MlplibError):
+    """Another process is doing the run."""
+
+
 class RunStore:
     """The runs in a folder, shared safely by any number of processes.
 
     Args:
         root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs``.
+        wait: wait for a run that another process is doing, instead of raising :class:`RunClaimed`.
     """
 
-    def __init__(self, root: str | os.PathLike | None = None):
+    def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
         self.root = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+        self.wait = wait
 
     def folder(self, run: RunSpec | str) -> Path:
         """Where a run (or run id) keeps its files."""
@@ -131,6 +137,7 @@ class RunStore:
 
         Raises:
             MlplibError: the folder cannot be written to.
+            RunClaimed: another process holds the lock, and this store does not wait.
         """
         folder = self.folder(spec)
         with storage_errors(self.root):
@@ -139,6 +146,8 @@ class RunStore:
             try:
                 lock.acquire(timeout=0.1)
             except Timeout:
+                if not self.wait:
+                    raise RunClaimed(f"another process is doing {spec.id}") from None
                 if on_wait is not None:
                     on_wait()
                 lock.acquire()
