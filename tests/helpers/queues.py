@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 import os
 import random
 import resource
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -110,20 +111,31 @@ def storm(folder: Path, seed: int) -> tuple[int, list[str]]:
     raise AssertionError(f"not finished: {report}")
 
 
-if __name__ == "__main__":  # a queue in a process of its own, for tests to kill; or on a disk that is full
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--file-size", type=int, help="no file may be longer, as on a disk that is full")
-    given = parser.parse_args()
-    if given.file_size:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_size, given.file_size))
-    torch.set_num_threads(1)
+def command(folder: Path, jobs: int = 1) -> None:
+    """The runs of :func:`several`, done by a main process of its own; ``folder/<process id>.json`` gets its
+    report.
+    """
     queue.experiment = {"several": experiment(several)}.__getitem__
     Estimator.seconds = lambda self, spec: 0.5
     start_quickly()
-    options = {"checkpoint_every": 0.05}
-    log = lambda line: print(line, flush=True)  # noqa: E731
-    report = run_queue(given.folder, ["several"], jobs=given.jobs, options=options, log=log).run()
-    left = sum(each.runs for each in report.left)
-    print(json.dumps({"left": left, "trouble": report.trouble, "failed": report.failed}))
+    report = run_queue(folder, ["several"], jobs=jobs, options={"checkpoint_every": 0.05}).run()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{os.getpid()}.json").write_text(json.dumps(dataclasses.asdict(report)), encoding="utf-8")
+
+
+def start_command(folder: Path, **how):
+    """:func:`command` in a process that has started."""
+    process = fork_server().Process(target=command, args=(folder,), kwargs=how)
+    process.start()
+    return process
+
+
+def finished(folder: Path, process) -> dict:
+    """The report of a command's process, once it has ended."""
+    process.join(60)
+    return json.loads((folder / f"{process.pid}.json").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":  # on a disk that is full: no file may be longer than some bytes
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+    command(Path(sys.argv[1]))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -10,7 +9,19 @@ import threading
 import time
 
 import pytest
-from queues import SMOKE, Killer, experiment, looks, results, run_queue, several, start_quickly, storm
+from queues import (
+    SMOKE,
+    Killer,
+    experiment,
+    finished,
+    looks,
+    results,
+    run_queue,
+    several,
+    start_command,
+    start_quickly,
+    storm,
+)
 from small_runs import ROOT, environment, record, small
 from typer.testing import CliRunner
 
@@ -112,13 +123,9 @@ def use(monkeypatch):
 def alone(tmp_path_factory):
     """The records that one worker leaves of the runs of :func:`queues.several`."""
     folder = tmp_path_factory.mktemp("alone")
-    done = subprocess.run([*PROGRAM, str(folder)], env=environment(), capture_output=True, text=True)
-    assert '"left": 0' in done.stdout, done.stderr
+    assert finished(folder, start_command(folder))["left"] == []
     assert len(results(folder)) == 10
     return results(folder)
-
-
-PROGRAM = [sys.executable, str(ROOT / "tests/helpers/queues.py")]
 
 
 def test_missing_runs_are_done_and_the_next_time_none(use, tmp_path):
@@ -152,18 +159,12 @@ def test_four_workers_killed_at_random_leave_the_records_of_one(use, tmp_path, a
     assert results(tmp_path) == alone
 
 
-def test_two_commands_on_one_folder_share_the_work(use, tmp_path, alone):
+def test_two_commands_on_one_folder_share_the_work(tmp_path, alone):
     """As on two machines: neither waits for a run of the other while there is something else to do."""
-    commands = [
-        subprocess.Popen(
-            [*PROGRAM, str(tmp_path), "--jobs", "2"], env=environment(), stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    outputs = [command.communicate(timeout=120)[0] for command in commands]
-    assert all('"left": 0' in output for output in outputs)
-    done = [line.split(":")[0] for output in outputs for line in output.splitlines() if "done in" in line]
-    assert sorted(done) == sorted(alone), "each run was done once"
+    commands = [start_command(tmp_path, jobs=2) for _ in range(2)]
+    reports = [finished(tmp_path, command) for command in commands]
+    assert all(report["left"] == [] for report in reports)
+    assert sorted(id for report in reports for id in report["done"]) == sorted(alone), "each run done once"
     assert results(tmp_path) == alone
 
 
@@ -258,16 +259,16 @@ def test_data_that_are_not_available_leave_their_runs_out(use, tmp_path, monkeyp
     assert report.left_out == {"cifar10": ("cannot get cifar10", 1)}
 
 
-def test_a_full_disk_is_named_and_finished_runs_are_kept(tmp_path, alone):
+def test_a_full_disk_is_named_and_finished_runs_are_kept(use, tmp_path, alone):
     """No file may be longer than 20,000 bytes: records fit, weights do not."""
-    limited = [*PROGRAM, str(tmp_path), "--file-size", "20000"]
-    done = subprocess.run(limited, env=environment(), capture_output=True, text=True)
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert report["left"] == 10 and len(report["failed"]) >= 3, done.stderr
+    program = [sys.executable, str(ROOT / "tests/helpers/queues.py"), str(tmp_path), "20000"]
+    subprocess.run(program, env=environment(), capture_output=True)
+    (report,) = (json.loads(path.read_text()) for path in tmp_path.glob("*.json"))
+    assert report["left"][0]["runs"] == 10 and len(report["failed"]) >= 3
     assert "3 runs failed one after the other" in report["trouble"]
     assert "check that the folder is writable and the disk not full" in report["trouble"]
-    done = subprocess.run([*PROGRAM, str(tmp_path)], env=environment(), capture_output=True, text=True)
-    assert '"left": 0' in done.stdout and results(tmp_path) == alone, done.stderr
+    use(several=experiment(several))
+    assert run_queue(tmp_path, ["several"]).run().left == [] and results(tmp_path) == alone
 
 
 def test_what_is_timed_has_the_device_to_itself(use, tmp_path, monkeypatch):
@@ -289,24 +290,21 @@ def test_what_is_timed_has_the_device_to_itself(use, tmp_path, monkeypatch):
     assert all(len(group) == 1 for group in together if timing in group)
 
 
-def test_stopped_again_and_again_the_work_ends_as_if_left_alone(tmp_path, alone):
+def test_stopped_again_and_again_the_work_ends_as_if_left_alone(use, tmp_path, alone):
     """By Ctrl-C, politely, or killed: the records are the same to the last bit."""
-    draw, stops = random.Random(20231210), 0
     for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        process = subprocess.Popen(
-            [*PROGRAM, str(tmp_path), "--jobs", "2"], env=environment(), stdout=subprocess.PIPE, text=True
-        )
-        while not list(tmp_path.glob("runs/*/checkpoint.pt")):  # so that there is something to continue
-            time.sleep(0.05)
-        time.sleep(draw.uniform(0.0, 0.3))
-        stops += process.poll() is None
-        process.send_signal(how)
-        output, _ = process.communicate(timeout=60)
-        if how != signal.SIGKILL and "trouble" in output:
-            assert '"failed": {}' in output
-    assert stops == 3, "it was over too soon to be stopped"
-    last = subprocess.run([*PROGRAM, str(tmp_path)], env=environment(), capture_output=True, text=True)
-    assert '"left": 0' in last.stdout, last.stderr
+        process = start_command(tmp_path, jobs=2)
+        before = len(results(tmp_path))
+        while not list(tmp_path.glob("runs/*/checkpoint.pt")) and len(results(tmp_path)) == before:
+            time.sleep(0.02)
+        os.kill(process.pid, how)
+        if how == signal.SIGKILL:
+            process.join()
+        else:
+            report = finished(tmp_path, process)
+            assert report["stopped"] and report["left"] and not report["failed"]
+    use(several=experiment(several))
+    assert run_queue(tmp_path, ["several"]).run().left == []
     assert results(tmp_path) == alone
 
 
