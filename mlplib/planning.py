@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -105,19 +105,15 @@ class Planner:
         self._finished.add(id)
         return True
 
-    def with_upstream(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
-        """:func:`with_upstream` with this planner's ids."""
-        return with_upstream(specs, self._ids)
-
     def missing(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
         """The runs without a record that ``specs`` still need, by id, dependencies first."""
         # A finished run does not need its dependencies any more.
-        needed = self.with_upstream(spec for spec in specs if not self.done(spec))
+        needed = with_upstream((spec for spec in specs if not self.done(spec)), self._ids)
         return {id: spec for id, spec in needed.items() if not self.done(spec)}
 
-    def plan(self, specs: Iterable[RunSpec]) -> Plan:
+    def plan(self, specs: Collection[RunSpec]) -> Plan:
         """The plan for ``specs`` and the runs they depend on."""
-        runs = self.with_upstream(specs)
+        runs = with_upstream(specs, self._ids)
         missing = tuple(self.missing(specs).values())
         seconds = sum(map(self.estimator.seconds, missing), 0.0)
         return Plan(tuple(runs.values()), missing, sum(map(training_flops, missing)), seconds)
@@ -126,20 +122,6 @@ class Planner:
 def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Plan:
     """The plan for some runs: see :class:`Planner`."""
     return Planner(store, device).plan(list(specs))
-
-
-def plans(
-    wanted: Mapping[str, Iterable[RunSpec]], store: RunStore, device: torch.device
-) -> tuple[dict[str, Plan], Plan]:
-    """The plan for each experiment, and one for all of them with shared runs counted once.
-
-    Args:
-        wanted: the experiments' runs by name.
-    """
-    wanted = {name: list(specs) for name, specs in wanted.items()}
-    planner = Planner(store, device)
-    found = {name: planner.plan(specs) for name, specs in wanted.items()}
-    return found, planner.plan([spec for specs in wanted.values() for spec in specs])
 
 
 # --------------------------------------------------------------------------- how long they take

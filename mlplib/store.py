@@ -94,6 +94,8 @@ class RunStore:
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
         self.root = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
         self.wait = wait
+        self.written: set[str] = set()
+        """Ids of the records that were written through this object, and not by another process."""
 
     def folder(self, run: RunSpec | str) -> Path:
         """Where a run (or run id) keeps its files."""
@@ -144,7 +146,7 @@ class RunStore:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(str(folder / ".lock"))
             try:
-                lock.acquire(timeout=0.1)
+                lock.acquire(timeout=0.1 if self.wait else 0.0)
             except Timeout:
                 if not self.wait:
                     raise RunClaimed(f"another process is doing {spec.id}") from None
@@ -170,6 +172,7 @@ class RunStore:
             )
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+        self.written.add(record.id)
 
 
 def _damaged(path: Path, why: object) -> MlplibError:

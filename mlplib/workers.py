@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -32,63 +33,22 @@ START_METHOD = "spawn"
 REPORT_SECONDS = 0.2
 """Time between two progress reports of a worker."""
 
-# --------------------------------------------------------------------------- messages from a worker
+
+class Message(NamedTuple):
+    """What a worker reports, and what a run ends with.
+
+    Meanwhile: ``line``, text for the user; ``began``, a piece of work of ``value`` steps (None if unknown);
+    ``advanced``, ``value`` more steps of it are done. At the end: ``done`` after ``value`` seconds;
+    ``stopped`` on request; ``claimed`` by another process; ``failed`` for the reason ``value``, one line;
+    ``died``: the process ended, ``value`` completes "its process ...".
+    """
+
+    kind: str
+    value: object = None
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of text for the user."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Began:
-    """A piece of work of ``total`` steps, None if unknown, began."""
-
-    total: int | None
-
-
-@dataclass(frozen=True)
-class Advanced:
-    """``steps`` more of its steps are done."""
-
-    steps: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """The run has its record, after this many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """The run stopped on request and can be resumed."""
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """Another process, perhaps on another machine, is doing the run."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The run cannot be done; ``why`` is one line."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Died:
-    """The worker's process ended in the middle of things; ``how`` completes "its process ..."."""
-
-    how: str
-
-
-OUTCOMES = (Done, Stopped, Claimed, Failed, Died)
-"""The messages that end a run."""
+OUTCOMES = ("done", "stopped", "claimed", "failed", "died")
+"""The kinds of messages that end a run."""
 
 # --------------------------------------------------------------------------- in the worker's process
 
@@ -121,7 +81,7 @@ def work(connection: Connection, settings: Settings) -> None:
             RunStore(settings.runs, wait=False),
             device=pick_device(settings.device),
             progress=_Reporter(connection, stop),
-            log=lambda text: connection.send(Line(text)),
+            log=lambda text: connection.send(Message("line", text)),
             stop=stop,
             **settings.options,
         )
@@ -129,22 +89,24 @@ def work(connection: Connection, settings: Settings) -> None:
             connection.send(_outcome(executor, spec))
 
 
-def _outcome(executor: Executor, spec: RunSpec) -> Done | Stopped | Claimed | Failed:
+def _outcome(executor: Executor, spec: RunSpec) -> Message:
     begin = time.monotonic()
     try:
         if executor.stop:
-            return Stopped()
-        executor.record(spec)
+            return Message("stopped")
+        record = executor.record(spec)
     except Interrupted:
-        return Stopped()
+        return Message("stopped")
     except RunClaimed:
-        return Claimed()
+        return Message("claimed")
     except MlplibError as error:
-        return Failed(str(error))
+        return Message("failed", str(error))
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        return Failed(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
-    return Done(time.monotonic() - begin)
+        return Message("failed", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+    if record.id not in executor.store.written:  # another process was quicker
+        return Message("claimed")
+    return Message("done", time.monotonic() - begin)
 
 
 class _Reporter:
@@ -158,7 +120,7 @@ class _Reporter:
 
     @contextmanager
     def __call__(self, total: int | None, label: str) -> Iterator[_Reporter]:
-        self._send(Began(total))
+        self._send(Message("began", total))
         self.waiting, self.last = 0, 0.0
         yield self
 
@@ -166,10 +128,10 @@ class _Reporter:
         self.waiting += n
         if time.monotonic() - self.last >= REPORT_SECONDS:
             self.last = time.monotonic()
-            self._send(Advanced(self.waiting))
+            self._send(Message("advanced", self.waiting))
             self.waiting = 0
 
-    def _send(self, message: object) -> None:
+    def _send(self, message: Message) -> None:
         try:
             self.connection.send(message)
         except OSError:
@@ -203,14 +165,14 @@ class Worker:
         with suppress(OSError):
             self.connection.send(spec)
 
-    def messages(self) -> Iterator[object]:
-        """The messages since the last call; the last one is :class:`Died` if the process has ended."""
+    def messages(self) -> Iterator[Message]:
+        """The messages since the last call; the last one is ``died`` if the process has ended."""
         try:
             while self.connection.poll():
                 yield self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            yield Died(_exit_reason(self.process.exitcode))
+            yield Message("died", _exit_reason(self.process.exitcode))
 
     def ask_to_stop(self) -> None:
         """Ask the process to stop at its next safe point."""

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 
 import torch
 
-from mlplib import data, workers
+from mlplib import data
 from mlplib.errors import MlplibError
 from mlplib.files import replacing
 from mlplib.planning import Planner
@@ -23,7 +23,7 @@ from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
 from mlplib.store import RunStore
-from mlplib.workers import Settings, Worker
+from mlplib.workers import OUTCOMES, Settings, Worker
 
 from .evidence.published import seed_of
 from .experiments import experiment
@@ -321,23 +321,22 @@ class RunQueue:
     # ------------------------------------------------------------------ what workers report
 
     def _receive(self, worker: Worker) -> None:
-        for message in worker.messages():
-            if isinstance(message, workers.Line):
-                self.log(message.text)
-            elif isinstance(message, workers.Began) and worker.spec is not None:
+        for kind, value in worker.messages():
+            if kind == "line":
+                self.log(value)
+            elif kind == "began" and worker.spec is not None:
                 self._close_bar(worker)
                 stack = ExitStack()
-                bar = stack.enter_context(self.progress(message.total, worker.spec.slug()))
-                self._bars[worker] = stack, bar
-            elif isinstance(message, workers.Advanced) and worker in self._bars:
-                self._bars[worker][1].advance(message.steps)
-            elif isinstance(message, workers.OUTCOMES):
+                self._bars[worker] = stack, stack.enter_context(self.progress(value, worker.spec.slug()))
+            elif kind == "advanced" and worker in self._bars:
+                self._bars[worker][1].advance(value)
+            elif kind in OUTCOMES:
                 self._close_bar(worker)
                 spec, worker.spec = worker.spec, None
                 if spec is not None:
-                    asked = worker.asked_to_stop and isinstance(message, workers.Died)
-                    self._ended(spec, workers.Stopped() if asked else message)
-                if isinstance(message, workers.Stopped | workers.Died):  # it takes no further runs
+                    asked = worker.asked_to_stop and kind == "died"
+                    self._ended(spec, "stopped" if asked else kind, value)
+                if kind in ("stopped", "died"):  # it takes no further runs
                     self._dismiss(worker)
                     return
 
@@ -345,27 +344,26 @@ class RunQueue:
         if worker in self._bars:
             self._bars.pop(worker)[0].close()
 
-    def _ended(self, spec: RunSpec, outcome: object) -> None:
+    def _ended(self, spec: RunSpec, outcome: str, value: object) -> None:
         id, self._next_look = self.planner.id(spec), 0.0
         self._claimed.pop(id, None)
-        match outcome:
-            case workers.Done(seconds):
-                self._forget(id)
-                self._failures = 0
-                self._estimated += self.planner.estimator.seconds(spec)
-                self._spent += seconds
-                self.report.done.append(id)
-                self.log(f"{id}: done in {seconds:.0f} s")
-            case workers.Claimed():
-                self._claimed[id] = time.monotonic() + LOOK_SECONDS
-            case workers.Failed(why):
-                self._fail(id, why)
-            case workers.Died(how):
-                self._deaths[id] = self._deaths.get(id, 0) + 1
-                if self._deaths[id] >= TRIES:
-                    self._fail(id, f"its process {how}, again")
-                else:
-                    self.log(f"{id}: its process {how}; continuing from its last checkpoint")
+        if outcome == "done":
+            self._forget(id)
+            self._failures = 0
+            self._estimated += self.planner.estimator.seconds(spec)
+            self._spent += value
+            self.report.done.append(id)
+            self.log(f"{id}: done in {value:.0f} s")
+        elif outcome == "claimed":
+            self._claimed[id] = time.monotonic() + LOOK_SECONDS
+        elif outcome == "failed":
+            self._fail(id, value)
+        elif outcome == "died":
+            self._deaths[id] = self._deaths.get(id, 0) + 1
+            if self._deaths[id] >= TRIES:
+                self._fail(id, f"its process {value}, again")
+            else:
+                self.log(f"{id}: its process {value}; continuing from its last checkpoint")
 
     def _fail(self, id: str, why: str) -> None:
         self._leave_out(id, why)

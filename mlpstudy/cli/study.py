@@ -49,7 +49,9 @@ def plan(
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
     specs = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))
-    plans, everything = planning.plans(specs, store, where)
+    planner = planning.Planner(store, where)
+    plans = {name: planner.plan(runs) for name, runs in specs.items()}
+    everything = planner.plan([spec for runs in specs.values() for spec in runs])
     users = planning.users({name: found.runs for name, found in plans.items()})
     if as_json:
         import json
@@ -169,13 +171,24 @@ def run(
     from ..evidence.publishing import all_records
     from ..queue import RunQueue
 
-    queue = RunQueue(names, chosen, seeds, store, where, jobs, minutes, as_named=bool(experiments))
-    queue.published = all_records(results_folder(results) / profile).keys() if unpublished else ()
-    queue.options, queue.progress, queue.log, queue.begin = options, bars(), _log, begin
-    report = queue.run()
+    report = RunQueue(
+        names,
+        chosen,
+        seeds,
+        store,
+        where,
+        jobs=jobs,
+        minutes=minutes,
+        as_named=bool(experiments),
+        published=all_records(results_folder(results) / profile).keys() if unpublished else (),
+        options=options,
+        progress=bars(),
+        log=_log,
+        begin=begin,
+    ).run()
     for name, specs in specs_of(names, chosen, seeds).items():
         records = [store.find(spec) for spec in specs]
-        if report.done and None not in records:
+        if None not in records:
             _show(_summary_table(name, records, chosen))
     _show_report(report, profile, complete=minutes is None)
 
