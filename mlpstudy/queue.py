@@ -209,6 +209,8 @@ class RunQueue:
         }
         refused: dict[str, str] = {}
         for name in sorted(set().union(*needed.values())):
+            if self.stop:
+                break
             try:
                 data.load(name, self.progress)
             except MlplibError as error:
