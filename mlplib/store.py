@@ -169,15 +169,23 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
             raise MlplibError(f"{name} is {value!r:.80}, outside of its range")
 
 
+class RunClaimed(MlplibError):
+    """Another process is doing the run."""
+
+
 class RunStore:
     """The runs in a folder, shared safely by any number of processes.
 
     Args:
         root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs``.
+        wait: wait for a run that another process is doing, instead of raising :class:`RunClaimed`.
     """
 
-    def __init__(self, root: str | os.PathLike | None = None):
+    def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
         self.root = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+        self.wait = wait
+        self.written: set[str] = set()
+        """Ids of the records that were written through this object, and not by another process."""
 
     def folder(self, run: RunSpec | str) -> Path:
         """Where a run (or run id) keeps its files."""
@@ -221,14 +229,17 @@ class RunStore:
 
         Raises:
             MlplibError: the folder cannot be written to.
+            RunClaimed: another process holds the lock, and this store does not wait.
         """
         folder = self.folder(spec)
         with storage_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(str(folder / ".lock"))
             try:
-                lock.acquire(timeout=0.1)
+                lock.acquire(timeout=0.1 if self.wait else 0.0)
             except Timeout:
+                if not self.wait:
+                    raise RunClaimed(f"another process is doing {spec.id}") from None
                 if on_wait is not None:
                     on_wait()
                 lock.acquire()
@@ -251,6 +262,7 @@ class RunStore:
             )
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+        self.written.add(record.id)
 
 
 def _damaged(path: Path, why: object) -> MlplibError:

@@ -192,8 +192,11 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
     """
     wrong = MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
     if isinstance(seeds, str):
-        parts = [part.strip() for part in seeds.strip().strip("[]()").split(",") if part.strip()]
-        if not all(re.fullmatch(r"[+-]?[0-9]+", part) for part in parts):
+        written = seeds.strip()
+        if written[:1] + written[-1:] in ("[]", "()"):
+            written = written[1:-1]
+        parts = written.split(",")
+        if not all(re.fullmatch(r"\s*[+-]?[0-9]+\s*", part) for part in parts):
             raise wrong
         seeds = [int(part) for part in parts]
     elif isinstance(seeds, int):

@@ -5,7 +5,7 @@ readable slug plus a hash over (1) the canonical JSON of the spec, (2) the conte
 data sets and (3) :data:`~mlplib.specs.base.NUMERICS_VERSION`. A changed setting, data set or algorithm is
 therefore a new run, and "its record is there, skip it" cannot lie.
 
-Only the standard library is imported here: planning a campaign must not need torch.
+Only the standard library is imported here: planning must not need torch.
 """
 
 from .base import NUMERICS_VERSION, RunSpec

@@ -22,7 +22,7 @@ def finite(value) -> bool:
 
 @functools.cache
 def _hints(cls: type) -> dict:
-    """The annotated types of a spec's fields: a campaign makes thousands of specs of a few classes."""
+    """The annotated types of a spec's fields, cached: a plan makes thousands of specs of a few classes."""
     return typing.get_type_hints(cls)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlplib import planning
-from mlplib.sharing import sharing
 from mlplib.specs import RunSpec
 from mlplib.store import Record
 
@@ -225,7 +224,9 @@ class Compute:
         rows, groups = [], []
         for side, runs in self._sides().items():
             alone = sum(map(len, runs.values()))
-            found = sharing(runs, {id: seconds(r) for each in runs.values() for id, r in each.items()})
+            found = planning.sharing(
+                runs, {id: seconds(r) for each in runs.values() for id, r in each.items()}
+            )
             rows.append(
                 {
                     "whose": escape(side),

@@ -1,4 +1,4 @@
-"""What the commands share: options, and from their text to what the library takes."""
+"""Options that several commands share, and what their text means."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from mlplib.errors import MlplibError
 
 out = Console()
 
@@ -42,21 +44,55 @@ ResultsOption = Annotated[
 ]
 
 
+def minutes_of(text: str) -> float:
+    """A time limit in minutes, at most two years.
+
+    Raises:
+        MlplibError: it is not a number above 0.
+    """
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < 1e6:
+        raise MlplibError(f"--minutes must be a number above 0, such as 30, not {text!r}")
+    return minutes
+
+
+def jobs_of(text: str | int) -> int:
+    """A number of processes.
+
+    Raises:
+        MlplibError: it is not a whole number from 1 to 1024.
+    """
+    written = str(text).strip()
+    if not (written.isascii() and written.isdecimal() and len(written) < 5 and 1 <= int(written) <= 1024):
+        raise MlplibError(f"--jobs must be a whole number from 1 to 1024, not {text!r}")
+    return int(written)
+
+
 def names_of(experiments: list[str] | None) -> list[str]:
+    """The experiments that were named, all of them by default.
+
+    Raises:
+        MlplibError: there is no experiment of that name.
+    """
     from ..experiments import EXPERIMENTS, experiment
 
     for name in experiments or ():
         experiment(name)
-    return list(experiments or EXPERIMENTS)
+    return list(dict.fromkeys(experiments or EXPERIMENTS))
 
 
 def seeds_of(text: str | None, profile) -> tuple[int, ...]:
+    """The seeds that were given, the profile's by default."""
     from ..profiles import parse_seeds
 
     return profile.seeds if text is None else parse_seeds(text)
 
 
 def specs_of(names: list[str], profile, seeds) -> dict[str, list]:
+    """The runs of some experiments, by the experiment's name."""
     from ..experiments import experiment
 
     return {name: experiment(name).runs(profile, seeds) for name in names}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from mlplib.errors import MlplibError
+from mlplib.errors import Interrupted, MlplibError
 
 from .options import (
     DeviceOption,
@@ -18,6 +20,8 @@ from .options import (
     ResultsOption,
     RunsOption,
     SeedsOption,
+    jobs_of,
+    minutes_of,
     names_of,
     out,
     seeds_of,
@@ -31,69 +35,63 @@ def plan(
     seeds: SeedsOption = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print it as JSON, with every run by its id.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every run by its id.")] = False,
 ):
-    """List what is to be run, what is done already, and how long the rest will take here. Trains nothing.
+    """Show how many runs there are, how many are done, and how long the rest will take. Trains nothing.
 
-    Needs no data: data sets are known by their sizes and hashes.
+    Needs no data: the sizes and hashes of data sets are known.
     """
-    import json
-
     from mlplib import planning
     from mlplib.machine import device_name, pick_device
-    from mlplib.sharing import users as users_of
     from mlplib.store import RunStore
 
-    from ..book.tables import duration
     from ..profiles import profile as get_profile
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
     specs = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))
-    plans, everything = planning.plans(specs, store, where)
-    users = users_of({name: found.runs for name, found in plans.items()})
-    shared_by_any = sum(len(names) > 1 for names in users.values())
+    planner = planning.Planner(store, where)
+    plans = {name: planner.plan(runs) for name, runs in specs.items()}
+    everything = planner.plan([spec for runs in specs.values() for spec in runs])
+    users = planning.users({name: found.runs for name, found in plans.items()})
     if as_json:
+        import json
+
         print(json.dumps(_plan_as_json(profile, device_name(where), plans, everything, users), indent=1))
         return
+    from ..book.tables import duration
+
     table = Table(title=f"Profile {profile} on {device_name(where)}", title_justify="left")
     for heading in ("experiment", "runs", "shared", "done", "to train (PFLOP)", "estimated time"):
         table.add_column(heading, justify="left" if heading == "experiment" else "right")
-    rows = [(name, found, sum(len(users[spec]) > 1 for spec in found.runs)) for name, found in plans.items()]
-    for name, found, several in [*rows, ("all, shared runs counted once", everything, shared_by_any)]:
-        if name.startswith("all"):
+    for name, found in [*plans.items(), ("all, shared runs counted once", everything)]:
+        if found is everything:
             table.add_section()
-        numbers = (
-            str(len(found.runs)),
-            str(several),
-            str(found.cached),
-            f"{found.flops / 1e15:.3g}",
-            duration(found.seconds),
-        )
-        table.add_row(name, *numbers)
+        sums = _sums(found, users)
+        numbers = sums["runs"], sums["shared"], sums["done"], f"{found.flops / 1e15:.3g}"
+        table.add_row(name, *map(str, numbers), duration(found.seconds))
     out.print(table)
     alone = sum(len(found.runs) for found in plans.values())
     out.print(
-        f"{len(everything.runs)} different runs, {shared_by_any} of them needed by several experiments; "
-        f"if none were shared, it would be {alone}.",
+        f"{len(everything.runs)} different runs, {_sums(everything, users)['shared']} of them needed by "
+        f"several experiments; if none were shared, there would be {alone}.",
         soft_wrap=True,
     )
 
 
+def _sums(plan, users) -> dict:
+    return {
+        "runs": len(plan.runs),
+        "shared": sum(len(users[spec]) > 1 for spec in plan.runs),
+        "done": plan.cached,
+        "training_flops": plan.flops,
+        "estimated_seconds": plan.seconds,
+    }
+
+
 def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
-    """A plan as plain values: for each experiment and for all together the sums, then every run."""
+    """A plan as plain values: the sums for each experiment and for all together, then every run."""
     from mlplib.planning import training_flops
     from mlplib.store import run_id
-
-    def sums(found) -> dict:
-        return {
-            "runs": len(found.runs),
-            "shared": sum(len(users[spec]) > 1 for spec in found.runs),
-            "done": found.cached,
-            "training_flops": found.flops,
-            "estimated_seconds": found.seconds,
-        }
 
     missing = set(everything.missing)
     runs = [
@@ -106,12 +104,11 @@ def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
         }
         for spec in everything.runs
     ]
-    experiments = {name: sums(found) for name, found in plans.items()}
     return {
         "profile": profile,
         "device": device,
-        "experiments": experiments,
-        "all": sums(everything),
+        "experiments": {name: _sums(found, users) for name, found in plans.items()},
+        "all": _sums(everything, users),
         "runs": runs,
     }
 
@@ -131,8 +128,28 @@ def run(
             show_default=False,
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            parser=minutes_of,
+            metavar="M",
+            help="Stop after so many minutes. Without names, do first what adds most to the scoreboard.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(parser=jobs_of, metavar="N", help="Do N runs at once, each in its own process.")
+    ] = 1,
+    unpublished: Annotated[
+        bool, typer.Option("--unpublished", help="Leave out runs that are published already.")
+    ] = False,
+    results: ResultsOption = None,
 ):
-    """Do every run of some experiments that is not done yet. Ctrl-C stops it; the same command goes on."""
+    """Do the missing runs of experiments. Ctrl-C stops them; the same command continues from there.
+
+    Other machines that share the folder of the runs may work on them at the same time.
+    """
+    begin = time.monotonic()  # importing torch takes seconds of the minutes
     from mlplib.data.batches import LOADERS
     from mlplib.errors import require_choice
     from mlplib.executor import Executor
@@ -142,19 +159,77 @@ def run(
 
     from ..profiles import profile as get_profile
 
-    chosen = get_profile(profile)
+    chosen, names = get_profile(profile), names_of(experiments)
+    seeds = seeds_of(seeds, chosen)
     require_choice("loader", loader, LOADERS)
-    executor = Executor(
-        RunStore(runs),
-        device=pick_device(device),
+    store, where, options = RunStore(runs), pick_device(device), {"loader": loader, "compiled": compiled}
+    if minutes is None and jobs == 1 and not unpublished:
+        executor = Executor(store, device=where, progress=bars(), log=_log, **options)
+        for name, specs in specs_of(names, chosen, seeds).items():
+            _show(_summary_table(name, executor.records(specs), chosen))
+        return
+    from ..evidence.records import read_folder, results_folder
+    from ..queue import RunQueue
+
+    report = RunQueue(
+        names,
+        chosen,
+        seeds,
+        store,
+        where,
+        jobs=jobs,
+        minutes=minutes,
+        as_named=bool(experiments),
+        published=read_folder(results_folder(results) / profile).records.keys() if unpublished else (),
+        options=options,
         progress=bars(),
-        log=lambda line: out.print(line),
-        loader=loader,
-        compiled=compiled,
+        log=_log,
+        begin=begin,
+    ).run()
+    for name, specs in specs_of(names, chosen, seeds).items():
+        records = [store.find(spec) for spec in specs]
+        if None not in records:
+            _show(_summary_table(name, records, chosen))
+    _show_report(report, profile, complete=minutes is None)
+
+
+def _show(what: Table | str, **style) -> None:
+    # A closed pipe, or a terminal that lacks a character, must not end the work.
+    with suppress(OSError, UnicodeError):
+        out.print(what, **style)
+
+
+def _log(line: str) -> None:
+    _show(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _show_report(report, profile: str, complete: bool) -> None:
+    """Print what was done and what is left. Failures, and if everything was to be ``complete`` also data sets
+    that are not available, are errors.
+    """
+    from ..book.tables import count, duration
+
+    for name, (why, number) in report.left_out.items():
+        _log(f"left out {count(number, 'run')} on {name}: {why}")
+    left = sum(each.runs for each in report.left)
+    if left:
+        _log("runs left, shared ones counted once, and the time they take at the measured rate:")
+        rows = [(each.experiment, each.runs, each.seconds) for each in report.left]
+        for name, number, seconds in [*rows, ("all", left, sum(each.seconds for each in report.left))]:
+            _log(f"  {name:<24} {number:>6,} {duration(seconds):>10}")
+    _log(
+        f"{count(len(report.done), 'run')} done, {left or 'none'} left. To add them to the study: "
+        f"mlplib results publish --profile {profile} --to DIR here, mlplib results merge DIR where it is"
     )
-    for name, specs in specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen)).items():
-        records = executor.records(specs)
-        out.print(_summary_table(name, records, chosen))
+    if report.trouble:
+        raise MlplibError(f"{report.trouble}. Finished runs are kept")
+    if report.stopped:
+        raise Interrupted("stopped: the same command continues from here")
+    if report.failed:
+        first, why = next(iter(report.failed.items()))
+        raise MlplibError(f"{count(len(report.failed), 'run')} failed, {first} for one: {why}")
+    if report.left_out and complete:
+        raise MlplibError(f"the data sets {', '.join(report.left_out)} are not available: see above")
 
 
 def _summary_table(name: str, records, profile) -> Table:
@@ -167,14 +242,10 @@ def _summary_table(name: str, records, profile) -> Table:
     for cell in experiment(name).summary(records, profile):
         known, estimate = paper.value(cell.item, cell.row, cell.column), cell.estimate
         half = "" if estimate.half_width is None else f" ± {estimate.half_width:.3g}"
+        here = f"{estimate.mean:.4g}{half} {cell.unit}"
+        paper_value = f"{known.value:g} {known.unit}" if known else "n/a"
         table.add_row(
-            cell.item,
-            cell.row,
-            cell.column,
-            f"{known.value:g} {known.unit}" if known else "n/a",
-            f"{estimate.mean:.4g}{half} {cell.unit}",
-            str(estimate.n or ""),
-            cell.setting,
+            cell.item, cell.row, cell.column, paper_value, here, str(estimate.n or ""), cell.setting
         )
     return table
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import signal
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -224,7 +227,10 @@ def execute(
 def workers():
     """Where to start worker processes: a server forks them with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["small_runs", "mlplib.executor"])
+    context.set_forkserver_preload(["small_runs", "quick_workers"])
+    # The server of Python 3.11 does not look into this process's sys.path, and ignores what it cannot import.
+    with patch.dict(os.environ, PYTHONPATH=environment()["PYTHONPATH"]):
+        forkserver.ensure_running()  # before signals are blocked for a worker: the server would inherit that
     return context
 
 

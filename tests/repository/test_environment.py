@@ -88,7 +88,7 @@ class Bare(PathFinder):
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
 
-import mlpstudy.bench, mlpstudy.campaign.driver, mlpstudy.claims, mlpstudy.evidence.merge, mlplib.planning
+import mlpstudy.bench, mlpstudy.claims, mlpstudy.evidence.merge, mlpstudy.queue, mlplib.planning
 import mlpstudy.evidence.check
 from mlplib.executor import Executor
 from mlpstudy.experiments import EXPERIMENTS, experiment

@@ -50,7 +50,14 @@ def python_files() -> list[Path]:
 @functools.cache
 def sources() -> str:
     """All code of the study: library, engine and set-up."""
-    names = ["Makefile", "Snakefile", "bin/set-up", ".ci/run", "tests/conftest.py"]
+    names = [
+        "Makefile",
+        "Snakefile",
+        "bin/set-up",
+        ".ci/run",
+        "tests/conftest.py",
+        "tests/mlpstudy/test_queue.py",
+    ]
     paths = [*python_files(), *(ROOT / name for name in names)]
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 

@@ -8,8 +8,7 @@ import pytest
 from small_runs import record, small
 from typer.testing import CliRunner
 
-from mlplib.planning import training_flops, with_upstream
-from mlplib.sharing import sharing, users
+from mlplib.planning import sharing, training_flops, users, with_upstream
 from mlplib.specs import FilterSpec
 from mlplib.store import RunStore
 from mlpstudy.book.page_cost import (

@@ -27,6 +27,7 @@ def test_nothing_given_is_the_laptop_profile_with_its_own_seeds():
         ("0,1,2", (0, 1, 2)),
         (" 4, 2 ", (4, 2)),
         ("[0, 1]", (0, 1)),
+        ("(0, 1)", (0, 1)),
         ("3", (3,)),
         (3, (3,)),
         ([7], (7,)),
@@ -49,7 +50,10 @@ def test_seeds_as_papermill_the_command_line_and_people_write_them(given, seeds)
         ({"seeds": 0.5}, "seeds must be a list.*0.5"),
         ({"seeds": True}, "seeds must be a list"),
         ({"seeds": []}, "seeds must be a list"),
-        ({"seeds": ""}, "seeds must be a list"),
+        *(
+            ({"seeds": text}, "seeds must be a list")
+            for text in ("", "[0", "0)", "[0)", "0,,1", "0,1,", ",0", "[]")
+        ),
         ({"seeds": [0, "1"]}, "seeds must be a list"),
         ({"seeds": {0: 1}}, "seeds must be a list"),
         ({"seeds": "0,-1"}, "not be negative, but -1 is"),

@@ -33,7 +33,7 @@ def one_line_error(process) -> str:
     return lines[0]
 
 
-COMMANDS = ["plan", "run", "notebook", "claims", "bench", "campaign", "data", "results"]
+COMMANDS = ["plan", "run", "notebook", "claims", "bench", "data", "results"]
 
 
 def test_help_names_every_command(mlplib):
@@ -137,6 +137,9 @@ def test_data_list_and_verify(mlplib):
         (["run", "--profile", "huge"], "smoke, laptop, gpu, paper"),
         (["run", "--seeds", "0,x"], "seeds must be"),
         (["run", "--seeds=-1"], "seeds must not be negative"),
+        (["run", "--seeds", "0,,1", "--jobs", "2"], "seeds must be"),
+        (["run", "--minutes", "soon"], "--minutes must be a number above 0"),
+        (["run", "--jobs", "0"], "--jobs must be a whole number"),
         (["run", "--device", "tpu"], "cpu"),
         (["plan", "--device", "cuda:99"], "cpu"),
         (["notebook", "nothing"], "from-scratch"),

@@ -170,7 +170,7 @@ def test_finished_runs_of_an_unfinished_experiment_can_travel(store, tmp_path):
             shutil.rmtree(store.folder(one.id))
     done = publish_finished(["filters"], "laptop", None, store, tmp_path / "out")
     assert set(read_folder(done.path.parent).records) == {r.id for r in store.records()}
-    assert trained.id in read_folder(done.path.parent).records, "no look at it is finished"
+    assert run_id(trained) in read_folder(done.path.parent).records, "no look at it is finished"
     some = publish_finished(["filters"], "laptop", (0,), store, tmp_path / "seed 0")
     assert some.new < done.new
     with pytest.raises(MlplibError, match="no run of profile gpu is finished in"):
@@ -338,7 +338,141 @@ def test_devices_are_named_once(store, tmp_path):
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
-LINES = [b"", b"{", b"[]", b"null", b"3", b'{"format": 1}', b'{"format": 9}', b"            assert one.id == one.spec.id
+LINES = [b"", b"{", b"[]", b"null", b"3", b'{"format": 1}', b'{"format": 9}', b"<<<<<<< HEAD", b"\xff", DEEP]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: str(line[:12]))
+def test_a_line_that_is_no_record_is_named(store, tmp_path, line):
+    fill(store, "from-scratch")
+    path = publish("from-scratch", "laptop", SEEDS, store, tmp_path / "results").path
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], line, *lines[1:]]) + b"\n")
+    for read in (lambda: read_records(path), lambda: published("from-scratch", tmp_path / "results")):
+        with pytest.raises(MlplibError, match=r"^laptop/runs\.jsonl, line 2, is not a record") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_record_that_was_changed_is_not_used(store, tmp_path):
+    changed = fill(store, "from-scratch")[1]
+    path = publish("from-scratch", "laptop", SEEDS, store, tmp_path / "results").path
+    before = f'"test_top1": {changed.metrics["test_top1"]}'
+    path.write_text(path.read_text().replace(before, '"test_top1": 0.7'))
+    for read in (published, fingerprint, shown):
+        with pytest.raises(
+            MlplibError, match=f"the record of {changed.id} is not the published one: restore"
+        ):
+            read("from-scratch", tmp_path / "results")
+
+
+def test_an_artifact_that_was_changed_is_not_used(store, tmp_path):
+    fill(store, "filters")
+    publish("filters", "laptop", SEEDS, store, tmp_path / "results")
+    path = sorted(tmp_path.glob("results/laptop/artifacts/*/*"))[1]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(MlplibError, match=f"{path.parent.name}/{path.name} is not the published file"):
+        published("filters", tmp_path / "results")
+
+
+@pytest.mark.parametrize("name", ["runs.jsonl", HASHES])
+def test_a_folder_in_a_files_place_is_one_line(tmp_path, name):
+    (tmp_path / "gpu" / name).mkdir(parents=True)
+    with pytest.raises(MlplibError, match=f"{name} is no regular file of at most") as caught:
+        published("filters", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    (tmp_path / "gpu").mkdir()
+    with (tmp_path / "gpu" / "runs.jsonl").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(MlplibError, match="no regular file of at most 256 MiB"):
+        published("filters", tmp_path)
+
+
+@pytest.mark.parametrize("line", ["nonsense", "0" * 64 + "  x\n0  a", "0" * 63 + "  a", "0" * 64 + "  A"])
+def test_hashes_of_another_form_are_named(tmp_path, line):
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu" / HASHES).write_text(line)
+    with pytest.raises(MlplibError, match=r"hashes.txt, line \d, is not a hash and a name"):
+        published("filters", tmp_path)
+
+
+def test_the_old_layout_is_read_and_replaced_by_the_next_publish(store, tmp_path):
+    """It had one file per experiment, and beside it one of the runs that those were made from."""
+    fill(store, "filters")
+    root = publish("filters", "laptop", SEEDS, store, tmp_path / "results").path.parent
+    before, found = contents(tmp_path / "results"), published("filters", tmp_path / "results")
+    lines = (root / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "runs.jsonl").unlink()
+    (root / HASHES).unlink()
+    (root / "filters.jsonl").write_bytes(b"".join(lines[:-3]))
+    (root / "filters.upstream.jsonl").write_bytes(b"".join(lines[-5:]))  # some runs are in both
+    assert published("filters", tmp_path / "results") == found
+    done = publish("filters", "laptop", SEEDS, RunStore(tmp_path / "empty"), tmp_path / "results")
+    assert done.old_files == 2
+    after = contents(tmp_path / "results")
+    assert {k: v[0] for k, v in after.items()} == {k: v[0] for k, v in before.items()}
+
+
+def test_a_results_folder_that_cannot_be_written_is_one_line(store, tmp_path):
+    fill(store, "from-scratch")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MlplibError, match=r"file is not a folder of published records.*MLPLIB_RESULTS"):
+        publish("from-scratch", "laptop", SEEDS, store, tmp_path / "file")
+    with pytest.raises(MlplibError, match=r"x cannot be written to .*MLPLIB_RESULTS") as caught:
+        publish("from-scratch", "laptop", SEEDS, store, tmp_path / "file" / "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_folder_is_the_argument_then_the_environment_then_the_source_tree(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPLIB_RESULTS", str(tmp_path / "set"))
+    assert results_folder() == tmp_path / "set" and results_folder(tmp_path / "given") == tmp_path / "given"
+    monkeypatch.delenv("MLPLIB_RESULTS")
+    assert results_folder().name == "results" and (results_folder().parent / "mlplib").is_dir()
+
+
+def test_unknown_names_are_one_line(store, tmp_path):
+    for name, budget in (("nope", "laptop"), ("filters", "nope")):
+        with pytest.raises(MlplibError, match=r"unknown .*choose one of"):
+            publish(name, budget, SEEDS, store, tmp_path / "results")
+
+
+# --------------------------------------------------------------------------- the study's own records
+
+PIECE_BY_PIECE = ("gpu",)
+"""Profiles whose records come as machines can be had: what is there is in order, but not all."""
+
+OWN = [
+    pytest.param(name, found, id=f"{found.profile.name}/{name}")
+    for name in EXPERIMENTS
+    for found in every_published(name, ROOT / "results")
+]
+FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/runs.jsonl"))
+
+
+def seeds_of(spec):
+    """The seeds that a run was asked for with: those of what it reads from, where that has any."""
+    inner = [getattr(spec, field.name) for field in dataclasses.fields(spec)]
+    found = set().union(*(seeds_of(each) for each in inner if isinstance(each, RunSpec)))
+    return found or ({spec.seed} if hasattr(spec, "seed") else set())
+
+
+def test_there_are_records_of_every_experiment():
+    assert {param.values[0] for param in OWN} == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_studys_records_are_those_of_its_runs(folder):
+    """A changed setting, data set or numerics version leaves records of runs that no experiment has."""
+    records, chosen = read_folder(folder).records, profile(folder.name)
+    seeds = sorted(set().union(*(seeds_of(r.spec) for r in records.values())))
+    runs = [spec for name in EXPERIMENTS for spec in experiment(name).runs(chosen, seeds)]
+    assert {r.spec for r in records.values()} <= set(with_upstream(runs).values())
+    for one in records.values():
+        name = one.spec.data_name()
+        if name is None or one.data["content_hash"] == content_hash(name):
+            assert one.id == run_id(one.spec)
         assert one.environment["commit"]
     made_from = {spec for r in records.values() for spec in r.spec.needs()}
     assert made_from <= {r.spec for r in records.values()}

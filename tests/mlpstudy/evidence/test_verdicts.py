@@ -477,7 +477,7 @@ def test_diverged_runs_are_left_out(name):
 
 @pytest.mark.parametrize("name", sorted(all_records()))
 def test_any_part_of_the_records_gets_a_verdict(name):
-    """Runs may be missing or diverged in any pattern: while a campaign runs, all patterns occur."""
+    """Runs may be missing or diverged in any pattern: while runs are being done, all patterns occur."""
     records = all_records()[name]
     for k in range(len(records)):
         verdict(name, records[:k])

@@ -1,0 +1,10 @@
+"""Imported by the server that tests fork workers from: does once what a new worker spends seconds on."""
+
+import torch
+import torch._dynamo
+
+import mlplib.workers  # noqa: F401
+from mlplib import machine
+
+torch.set_num_threads(1)  # first: a process that has started threads for arithmetic cannot be forked
+machine.matmul_rate(torch.device("cpu"), "fp32")

@@ -1,0 +1,381 @@
+"""The run queue: what is done first, and that nothing is lost or done twice however the work is stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+from mlpstudy.evidence.published import seed_of
+from queues import (
+    SMOKE,
+    Killer,
+    experiment,
+    finished,
+    looks,
+    results,
+    run_queue,
+    several,
+    start_command,
+    start_quickly,
+    storm,
+)
+from small_runs import ROOT, environment, record, small
+from typer.testing import CliRunner
+
+from mlplib import data, workers
+from mlplib.errors import MlplibError
+from mlplib.planning import Estimator, Planner
+from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
+from mlplib.store import RunStore
+from mlpstudy import cli, queue
+from mlpstudy.experiments import EXPERIMENTS
+from mlpstudy.experiments import experiment as experiment_named
+from mlpstudy.queue import Unit, in_order, units
+
+STORMS = int(os.environ.get("MLPLIB_STORMS", 3))
+"""How many storms of SIGKILLs the workers have to survive: ``MLPLIB_STORMS=20`` for all of them, a minute."""
+
+# --------------------------------------------------------------------------- order
+
+
+def by_epochs(spec) -> float:
+    """An estimate: a second per epoch, and a tenth where nothing is trained."""
+    return float(getattr(spec, "epochs", 0.1))
+
+
+def unit(name: str, *runs, value: float = 1.0) -> Unit:
+    return Unit(name, runs, value)
+
+
+@pytest.fixture
+def planner(tmp_path):
+    return Planner(RunStore(tmp_path / "runs"), "cpu")
+
+
+def finish(store: RunStore, *specs) -> None:
+    for spec in specs:
+        with store.claim(spec):
+            store.write(record(spec))
+
+
+def test_what_adds_most_for_its_cost_comes_first(planner):
+    slow, quick = unit("slow", small(epochs=9)), unit("quick", small(epochs=2))
+    rich = unit("rich", small(epochs=9, seed=1), value=9.0)
+    found = in_order([slow, quick, rich], planner.missing, by_epochs)
+    assert [u.experiment for u, _ in found] == ["rich", "quick", "slow"]
+    found = in_order([slow, quick, rich], planner.missing, by_epochs, as_named=True)
+    assert [u.experiment for u, _ in found] == ["slow", "quick", "rich"]
+
+
+def test_shared_runs_are_paid_for_once(planner):
+    """Alone, the units that share a long training cost the most; once one is chosen, the other costs next to
+    nothing.
+    """
+    long, short = small(epochs=50), small(epochs=40, seed=7)
+    first = unit("first", FilterSpec(long), value=2.0)
+    second = unit("second", FilterSpec(long), ProbeSpec(DataSpec("shapes-16"), long, epochs=1))
+    found = list(in_order([unit("other", short), second, first], planner.missing, by_epochs))
+    assert [u.experiment for u, _ in found] == ["first", "second", "other"]
+    runs = [spec for _, specs in found for spec in specs]
+    assert len(runs) == len(set(runs)) == 4
+    assert all(runs.index(needed) < runs.index(spec) for spec in runs for needed in spec.needs())
+
+
+def test_finished_runs_are_not_done_again(planner):
+    trained = small()
+    look, probe = FilterSpec(trained), ProbeSpec(DataSpec("shapes-16"), trained)
+    finish(planner.store, look)
+    ((_, runs),) = in_order([unit("a", look, probe)], planner.missing, by_epochs)
+    assert runs == (trained, probe)
+    finish(planner.store, trained, probe)
+    assert list(in_order([unit("a", look, probe)], planner.missing, by_epochs)) == []
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_units_hold_every_run_of_an_experiment_once(name):
+    found = units([name], SMOKE, (0, 1))
+    runs = [spec for each in found for spec in each.runs]
+    assert sorted(map(repr, runs)) == sorted(map(repr, experiment_named(name).runs(SMOKE, (0, 1))))
+    value = {0: 0.0, 1: 0.0}
+    for each in found:
+        (seed,) = {seed_of(spec) for spec in each.runs}
+        assert len({spec.data_name() for spec in each.runs}) == 1 and each.value > 0
+        value[seed] += each.value
+    assert value[1] == pytest.approx(value[0] / 2), "a second seed adds half as much"
+
+
+# --------------------------------------------------------------------------- doing the runs
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Let queues know experiments made by hand, start workers quickly, and estimate without measuring."""
+    start_quickly()
+    monkeypatch.setattr(Estimator, "seconds", lambda self, spec: 0.5)
+    return lambda **experiments: monkeypatch.setattr(queue, "experiment", experiments.__getitem__)
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory):
+    """The records that one worker leaves of the runs of :func:`queues.several`."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert finished(folder, start_command(folder))["left"] == []
+    assert len(results(folder)) == 10
+    return results(folder)
+
+
+def test_missing_runs_are_done_and_the_next_time_none(use, tmp_path):
+    use(looks=experiment(looks))
+    lines = []
+    first = run_queue(tmp_path, ["looks"], log=lines.append).run()
+    assert len(first.done) == 3 and not (first.left or first.failed or first.trouble or first.stopped)
+    assert sum("done in" in line for line in lines) == 3
+    kept = results(tmp_path)
+    assert set(kept) == {spec.id for spec in looks(0)}
+    assert all(values["status"] == "completed" for values in kept.values())
+    again = run_queue(tmp_path, ["looks"])
+    assert again.run().done == [] and results(tmp_path) == kept and not again.crew
+
+
+def test_published_runs_are_left_out_unless_another_run_reads_their_weights(use, tmp_path):
+    use(looks=experiment(looks))
+    trained, look, probe = (spec.id for spec in looks(0))
+    report = run_queue(tmp_path, ["looks"], published={trained, look}).run()
+    assert report.done == [trained, probe] and report.left == []
+    report = run_queue(tmp_path / "all", ["looks"], published={trained, look, probe}).run()
+    assert report.done == [] and report.left == [] and not (tmp_path / "all").exists()
+
+
+@pytest.mark.parametrize("seed", range(STORMS))
+def test_four_workers_killed_at_random_leave_the_records_of_one(use, tmp_path, alone, seed):
+    use(several=experiment(several))
+    kills, done = storm(tmp_path, seed)
+    assert kills >= 3, "it was over too soon"
+    assert len(done) == len(set(done)), "a run was done twice"
+    assert results(tmp_path) == alone
+
+
+def test_two_commands_on_one_folder_share_the_work(tmp_path, alone):
+    """As on two machines: neither waits for a run of the other while there is something else to do."""
+    commands = [start_command(tmp_path, jobs=2) for _ in range(2)]
+    reports = [finished(tmp_path, command) for command in commands]
+    assert all(report["left"] == [] for report in reports)
+    assert sorted(id for report in reports for id in report["done"]) == sorted(alone), "each run done once"
+    assert results(tmp_path) == alone
+
+
+def test_a_run_that_another_process_holds_is_looked_at_again(use, tmp_path):
+    use(looks=experiment(lambda seed: [small(), FilterSpec(small()), small(seed=1)]))
+    work, held = run_queue(tmp_path, ["looks"]), threading.Event()
+
+    def hold():
+        with RunStore(tmp_path / "runs").claim(small()):
+            held.set()
+            while small(seed=1).id not in work.report.done:
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    report = work.run()
+    thread.join()
+    assert report.done == [small(seed=1).id, small().id, FilterSpec(small()).id]
+
+
+def test_the_deadline_is_kept_and_what_is_left_is_reported(use, tmp_path):
+    long = small(epochs=6000, batch_size=16)
+    use(long=experiment(lambda seed: [small(), FilterSpec(long)]))
+    begin = time.monotonic()
+    report = run_queue(tmp_path, ["long"], minutes=6 / 60, jobs=2).run()
+    assert time.monotonic() - begin < 6 and not report.stopped and report.trouble is None
+    (left,) = report.left
+    assert report.done == [small().id] and (left.experiment, left.runs) == ("long", 2) and left.seconds > 0
+    assert (tmp_path / "runs" / long.id / "checkpoint.pt").exists()
+
+
+def test_the_minutes_count_from_when_the_command_was_typed(use, tmp_path):
+    use(looks=experiment(looks))
+    report = run_queue(tmp_path, ["looks"], minutes=1, begin=time.monotonic() - 60).run()
+    assert report.done == [] and report.left[0].runs == 3
+
+
+def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(use, tmp_path, monkeypatch):
+    long = small(epochs=6000, batch_size=16)
+    use(both=experiment(lambda seed: [long, small(), small(seed=9)]))
+    monkeypatch.setattr(Estimator, "seconds", lambda self, spec: 600.0 if spec.epochs > 9 else 0.1)
+    report = run_queue(tmp_path, ["both"], minutes=6 / 60, as_named=True).run()
+    assert sorted(report.done) == sorted([small().id, small(seed=9).id]) and report.left[0].runs == 1
+    assert (tmp_path / "runs" / long.id / "checkpoint.pt").exists()
+
+
+def test_a_killed_worker_is_named_and_another_takes_the_run_over(use, tmp_path, alone):
+    use(several=experiment(several))
+    lines: list[str] = []
+    work = run_queue(tmp_path, ["several"], log=lines.append, options={"checkpoint_every": 0.05})
+    Killer(work, 1)
+    report = work.run()
+    assert len(report.done) >= 9 and not report.failed
+    assert any("its process was killed by SIGKILL; continuing from its last checkpoint" in s for s in lines)
+    assert results(tmp_path) == alone
+
+
+def test_a_run_that_kills_its_workers_is_left_out_and_the_others_are_done(use, tmp_path):
+    deadly = small(epochs=6000, batch_size=16)
+    use(both=experiment(lambda seed: [deadly, FilterSpec(deadly), small()]))
+    work = run_queue(tmp_path, ["both"], as_named=True)
+    Killer(work, 2)
+    report = work.run()
+    assert report.done == [small().id] and report.left[0].runs == 2
+    assert report.failed[deadly.id] == "its process was killed by SIGKILL, again"
+    assert report.failed[FilterSpec(deadly).id] == f"needs {deadly.id}, which failed"
+
+
+def test_a_run_that_cannot_be_done_is_named_and_three_end_the_work(use, tmp_path):
+    bad = [small(batch_size=300 + i) for i in range(4)]
+    use(bad=experiment(lambda seed: [bad[0], small()]), worse=experiment(lambda seed: bad))
+    report = run_queue(tmp_path, ["bad"]).run()
+    assert report.done == [small().id] and "a batch of 300 is larger than" in report.failed[bad[0].id]
+    report = run_queue(tmp_path, ["worse"]).run()
+    assert len(report.failed) == 3
+    assert "3 runs failed one after the other, the last one because: a batch" in report.trouble
+
+
+def test_data_that_are_not_available_leave_their_runs_out(use, tmp_path, monkeypatch):
+    use(looks=experiment(lambda seed: [*looks(seed), small(data=DataSpec("cifar10"))]))
+    load = data.load
+
+    def refuse(name, progress=None):
+        if name == "cifar10":
+            raise MlplibError("cannot get cifar10")
+        return load(name, progress)
+
+    monkeypatch.setattr(data, "load", refuse)
+    report = run_queue(tmp_path, ["looks"]).run()
+    assert len(report.done) == 3 and not report.failed
+    assert report.left_out == {"cifar10": ("cannot get cifar10", 1)}
+
+
+def test_a_full_disk_is_named_and_finished_runs_are_kept(use, tmp_path, alone):
+    """No file may be longer than 20,000 bytes: records fit, weights do not."""
+    program = [sys.executable, str(ROOT / "tests/helpers/queues.py"), str(tmp_path), "20000"]
+    subprocess.run(program, env=environment(), capture_output=True)
+    (report,) = (json.loads(path.read_text()) for path in tmp_path.glob("*.json"))
+    assert report["left"][0]["runs"] == 10 and len(report["failed"]) >= 3
+    assert "3 runs failed one after the other" in report["trouble"]
+    assert "check that the folder is writable and the disk not full" in report["trouble"]
+    use(several=experiment(several))
+    assert run_queue(tmp_path, ["several"]).run().left == [] and results(tmp_path) == alone
+
+
+def test_what_is_timed_has_the_device_to_itself(use, tmp_path, monkeypatch):
+    timing = TimingSpec(ModelSpec.parse("B-1/Wi-16"), (1, 2), 0.2, image_size=16, classes=10)
+    runs = [small(epochs=40, seed=seed) for seed in range(3)]
+    use(several=experiment(lambda seed: [runs[0], timing, *runs[1:]]))
+    together = []
+    work = run_queue(tmp_path, ["several"], jobs=2)
+    start = workers.Worker.start
+
+    def watched(worker, spec):
+        together.append([spec, *(w.spec for w in work.crew if w.spec is not None)])
+        start(worker, spec)
+
+    monkeypatch.setattr(workers.Worker, "start", watched)
+    report = work.run()
+    assert len(report.done) == 4 and not report.failed
+    assert max(map(len, together)) == 2
+    assert all(len(group) == 1 for group in together if timing in group)
+
+
+def written(folder) -> float:
+    """When a checkpoint was last written, or 0."""
+    with suppress(FileNotFoundError):
+        return max((path.stat().st_mtime for path in folder.glob("runs/*/checkpoint.pt")), default=0.0)
+    return 0.0
+
+
+def test_stopped_again_and_again_the_work_ends_as_if_left_alone(use, tmp_path, alone):
+    """By Ctrl-C, politely, or killed: the records are the same to the last bit."""
+    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        before = written(tmp_path)
+        process = start_command(tmp_path, jobs=2)
+        while written(tmp_path) <= before:  # so that it is in the middle of its runs
+            time.sleep(0.02)
+        os.kill(process.pid, how)
+        if how == signal.SIGKILL:
+            process.join()
+        else:
+            report = finished(tmp_path, process)
+            assert report["stopped"] and report["left"] and not report["failed"]
+    use(several=experiment(several))
+    assert run_queue(tmp_path, ["several"]).run().left == []
+    assert results(tmp_path) == alone
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_workers_with_checkpoints(use, tmp_path, how):
+    runs = [small(epochs=6000, batch_size=16, seed=seed) for seed in range(2)]
+    use(long=experiment(lambda seed: runs))
+    work = run_queue(tmp_path, ["long"], jobs=2)  # which write a checkpoint once a minute, or when they stop
+
+    def send():
+        while len(work._bars) < 2:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        os.kill(os.getpid(), how)
+
+    threading.Thread(target=send).start()
+    report = work.run()
+    assert report.stopped and not report.failed and report.left[0].runs == 2 and not work.crew
+    assert all((tmp_path / "runs" / spec.id / "checkpoint.pt").exists() for spec in runs)
+
+
+# --------------------------------------------------------------------------- the command
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(cli.app, ["run", *arguments], env={"COLUMNS": "120"})
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--minutes", "0"), "--minutes must be a number above 0, such as 30, not '0'"),
+        (("--minutes", "nan"), "--minutes must be a number above 0"),
+        (("--minutes", "-3"), "--minutes must be a number above 0"),
+        (("--minutes", "1h"), "--minutes must be a number above 0"),
+        (("--jobs", "many"), "--jobs must be a whole number from 1 to 1024, not 'many'"),
+        (("--jobs", "0"), "--jobs must be a whole number"),
+        (("--jobs", "1.5"), "--jobs must be a whole number"),
+        (("no-such-thing", "--jobs", "2"), "no-such-thing"),
+        (("--loader", "tape", "--jobs", "2"), "tape"),
+        (("--seeds", "[0", "--jobs", "2"), "seeds must be a list of whole numbers"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_written(tmp_path, arguments, words):
+    done = run(*arguments, "-P", "smoke", "--runs", str(tmp_path / "runs"))
+    assert isinstance(done.exception, MlplibError) and words in str(done.exception), done.output
+    assert "\n" not in str(done.exception) and not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(use, tmp_path):
+    use(**{"label-smoothing": experiment(looks)})
+    (tmp_path / "runs").write_text("a file")
+    done = run("label-smoothing", "-P", "smoke", "--jobs", "2", "--runs", str(tmp_path / "runs"))
+    assert isinstance(done.exception, MlplibError) and "cannot write" in str(done.exception)
+
+
+def test_the_command_says_what_it_did_and_what_is_left(use, tmp_path):
+    use(**{"label-smoothing": experiment_named("label-smoothing")})
+    arguments = ["label-smoothing", "-P", "smoke", "--seeds", "0", "--jobs", "2"]
+    arguments += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    done = run(*arguments, "--minutes", "0.0001")
+    assert done.exit_code == 0 and "0 runs done, 6 left" in done.output and "label-smoothing" in done.output
+    done = run(*arguments, "--minutes", "5")
+    assert done.exit_code == 0, done.output
+    assert "6 runs done, none left" in done.output and "mlplib results publish" in done.output
+    assert "label-smoothing, profile smoke" in done.output, "the table"
