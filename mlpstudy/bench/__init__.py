@@ -1,7 +1,7 @@
-"""``mlplib bench``: how fast training is, compared with the machine's own rates and with the usual way to train.
+"""``mlplib bench``: how fast training is, compared with the machine's own rates and the usual way to train.
 
-Everything of one table is measured in one process, in turns, round by round, so that a slow spell of the machine
-slows all of it alike. Medians and quartiles over rounds are reported; a ratio is taken within each round first.
+Everything of one table is measured in one process, in turns, round by round, so that a slow spell of the
+machine slows all of it alike. Medians and quartiles over rounds are reported; ratios are taken per round.
 
 * ``rounds``: the timing harness; ``cases``: what is trained, and on what
 * ``workloads``: the pieces of a training step, alone and together; ``reference``: a loop of the usual kind
