@@ -52,10 +52,11 @@ class Work:
 
     def calls_per_turn(self, device: torch.device, turn_seconds: float) -> int:
         """Warm up, then find how many calls fill a turn."""
-        least = self.calls or self.least
-        self.seconds(least, device)
-        wanted = math.ceil(turn_seconds / max(self.seconds(least, device), 1e-9))
-        return self.calls or max(self.least, min(self.most, wanted))
+        self.seconds(self.calls or self.least, device)
+        if self.calls:
+            return self.calls
+        wanted = math.ceil(turn_seconds / max(self.seconds(self.least, device), 1e-9))
+        return max(self.least, min(self.most, wanted))
 
     def row(self, group: str, calls: int, seconds: Sequence[float]) -> dict:
         """The row of a results file."""
