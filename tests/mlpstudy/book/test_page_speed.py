@@ -11,8 +11,9 @@ import torch
 
 from mlplib.errors import MlplibError
 from mlplib.progress import quiet
-from mlpstudy.bench import accuracy, derived, show, speed, tried
+from mlpstudy.bench import accuracy, against, derived, show, speed, tried
 from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, Case
+from mlpstudy.bench.rounds import summary
 from mlpstudy.bench.targets import TARGETS, bounds, judge
 from mlpstudy.book import page_speed
 from mlpstudy.book.page_speed import open_how_fast
@@ -126,6 +127,17 @@ def test_accuracy_is_shown_with_its_differences_and_is_no_measurement_of_speed(r
     (bf16, da) = found["differences"]
     assert f"{bf16['points']:+.2f}" in text and f"{da['points']:+.2f}" in text and "n = 2" in text
     assert list(page.files) == ["a-cpu"] and "--a-test" in str(page.provenance())
+
+
+def test_compared_revisions_are_shown_and_are_no_measurement_of_speed(results, tmp_path, measured):
+    row = {"id": "step", "name": "the step alone", "old_seconds": [0.3, 0.3], "new_seconds": [0.1, 0.1]}
+    found = {"case": "a case", "old": "v1 (abc)", "new": "def", "rounds": 2, "machine": measured["machine"]}
+    found["rows"] = [row | summary([3.0, 3.0])]
+    against.append(results / "bench" / "compared.json", found)
+    page = opened(results, tmp_path)
+    text = str(page.tried())
+    assert "a case: def against v1 (abc)" in text and "3.00 [3.00, 3.00] times" in text
+    assert list(page.files) == ["a-cpu"]
 
 
 def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):
