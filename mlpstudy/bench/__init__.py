@@ -1,16 +1,13 @@
-"""``mlplib bench``: how fast training is, beside what the machine can do and beside the usual way to train.
+"""``mlplib bench``: how fast training is, compared with the machine's own rates and the usual way to train.
 
-Everything of one table is measured in one process and in turns, round by round, so that a machine that slows
-down for a while slows all of it alike. What is reported are medians and quartiles over rounds; a ratio is
-taken in each round, and the median of those is what counts.
+Everything of one table is measured in one process, in turns, round by round, so that a slow spell of the
+machine slows all of it alike. Medians and quartiles over rounds are reported; ratios are taken per round.
 
-* ``rounds``: taking turns, medians, ratios
-* ``cases``: what is trained, and on what
-* ``workloads``: the pieces of a training step that are timed, alone and together
-* ``loaders``: ways to get batches, without a network
-* ``layers``: single layers under the roofline
-* ``tried``: other ways to do a piece, most of which did not help
-* ``growth``: time against images, memory against epochs, start-up
-* ``targets``: what is to be reached, and whether it was
-* ``speed``: all of these in one file; ``accuracy``: what accuracy training reaches, in bf16 and in float32
+* ``rounds``: the timing harness; ``cases``: what is trained, and on what
+* ``workloads``: the pieces of a training step, alone and together; ``reference``: a loop of the usual kind
+* ``loaders``, ``roofline``, ``tried``, ``growth``: loaders, single layers, other ways, how costs grow
+* ``speed``: all of these in one file; ``derived``: numbers that follow; ``targets``: and whether they are met
+* ``accuracy``: what accuracy training reaches, in bf16 and in float32
+* ``against``, ``worker``: two revisions of the library, timed in turns
+* ``show``: all results as tables
 """

@@ -10,24 +10,23 @@ import torch
 
 from mlplib import machine
 from mlplib.execution import Execution
+from mlplib.specs import FULL_DA, NO_DA
 from mlplib.stats import over_seeds, paired_difference
 from mlplib.training import train
 
-from .cases import AUGMENTS, Case
+from .cases import Case
 from .speed import FORMAT, environment
 
-EPOCHS = 20
-SEEDS = (0, 1, 2)
 PARTS = 4
-"""How often a training is evaluated, its end included."""
+"""How many times a training is evaluated, its end included."""
 
 
 def measure(
-    *,
     case: Case,
     device: torch.device,
-    seeds: Sequence[int] = SEEDS,
-    epochs: int = EPOCHS,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    epochs: int = 20,
     progress,
     command: str,
 ) -> dict:
@@ -39,22 +38,21 @@ def measure(
         one seed); ``machine``, ``case``, ``command`` as for speed. No weights are kept.
 
     Raises:
-        MlplibError: an unknown network or data set, or a batch larger than the data.
+        MlplibError: an unknown network or data set, a batch larger than the data, or too little memory.
     """
     start = time.monotonic()
+    case.require_possible(device)
     dataset, usual = case.images(progress), machine.pick_precision("auto", device)
-    wanted = dict.fromkeys([(True, usual), (False, usual), (True, "bf16"), (True, "fp32")])
+    settings = dict.fromkeys([(True, usual), (False, usual), (True, "bf16"), (True, "fp32")])
     runs = []
     for seed in seeds:
-        for da, precision in wanted:
-            spec = replace(
-                case.spec(AUGMENTS[da], precision, seed), epochs=epochs, evaluate_at=moments(epochs)[:-1]
-            )
+        for da, precision in settings:
+            spec = case.spec(FULL_DA if da else NO_DA, precision, seed)
+            spec = replace(spec, epochs=epochs, evaluate_at=evaluation_epochs(epochs)[:-1])
             done = train(spec, dataset, how=Execution(device=device, progress=progress))
             curve = {str(entry["epoch"]): entry["top1"] for entry in done.history["test"]}
-            runs.append(
-                {"da": da, "precision": precision, "seed": seed, "status": done.status, "top1": curve}
-            )
+            run = {"da": da, "precision": precision, "seed": seed, "status": done.status, "top1": curve}
+            runs.append(run)
     return {
         "format": FORMAT,
         "what": "accuracy",
@@ -71,24 +69,20 @@ def measure(
 def differences(runs: Sequence[dict], usual: str) -> list[dict]:
     """The effect of bf16, and that of DA in the ``usual`` precision, on the final accuracy."""
     return [
-        _difference("bf16 over float32, with DA", runs, (True, "bf16"), (True, "fp32")),
-        _difference("DA over none", runs, (True, usual), (False, usual)),
+        difference("bf16 over float32, with DA", runs, (True, "bf16"), (True, "fp32")),
+        difference("DA over none", runs, (True, usual), (False, usual)),
     ]
 
 
-def moments(epochs: int) -> tuple[int, ...]:
-    """The epochs to evaluate after, the last one included."""
-    return tuple(sorted({-(-epochs * part // PARTS) for part in range(1, PARTS + 1)}))
+def difference(name: str, runs: Sequence[dict], first: tuple, second: tuple) -> dict:
+    """The final accuracy of one (augmentation, precision) minus that of another, without diverged runs."""
 
+    def final(setting: tuple) -> dict[int, float]:
+        ended = [run for run in runs if run["status"] == "completed"]
+        chosen = [run for run in ended if (run["da"], run["precision"]) == setting]
+        return {run["seed"]: list(run["top1"].values())[-1] for run in chosen}
 
-def _final(runs: Sequence[dict], da: bool, precision: str) -> dict[int, float]:
-    """Seed to final accuracy, without runs that diverged."""
-    chosen = [run for run in runs if (run["da"], run["precision"]) == (da, precision)]
-    return {run["seed"]: list(run["top1"].values())[-1] for run in chosen if run["status"] == "completed"}
-
-
-def _difference(name: str, runs: Sequence[dict], first: tuple, second: tuple) -> dict:
-    ours, other = _final(runs, *first), _final(runs, *second)
+    ours, other = final(first), final(second)
     if not ours.keys() & other.keys():
         return {"name": name, "why": "no seed ended with finite numbers in both"}
     found = paired_difference(ours, other)
@@ -96,12 +90,16 @@ def _difference(name: str, runs: Sequence[dict], first: tuple, second: tuple) ->
     return {"name": name, "points": 100 * found.mean, "low": low, "high": high, "n": found.n}
 
 
+def evaluation_epochs(epochs: int) -> tuple[int, ...]:
+    """The epochs to evaluate after, the last one included."""
+    return tuple(sorted({-(-epochs * part // PARTS) for part in range(1, PARTS + 1)}))
+
+
 def mean_curves(runs: Sequence[dict]) -> dict[tuple[bool, str], dict[str, float]]:
     """Mean test accuracy over seeds by epoch, for each augmentation and precision."""
     found: dict[tuple[bool, str], dict[str, float]] = {}
     for key in dict.fromkeys((run["da"], run["precision"]) for run in runs):
-        curves = [run["top1"] for run in runs if (run["da"], run["precision"]) == key]
-        whole = [curve for curve in curves if curve]
-        epochs = whole[0] if whole else {}
-        found[key] = {e: over_seeds([c[e] for c in whole if e in c]).mean for e in epochs}
+        curves = [run["top1"] for run in runs if (run["da"], run["precision"]) == key and run["top1"]]
+        epochs = curves[0] if curves else {}
+        found[key] = {e: over_seeds([c[e] for c in curves if e in c]).mean for e in epochs}
     return found

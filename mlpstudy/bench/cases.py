@@ -8,20 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mlplib import data
+from mlplib import data, machine
 from mlplib.data import ImageDataset, Split
-from mlplib.specs import FULL_DA, NO_DA, AugmentSpec, DataSpec, ModelSpec, TrainSpec
+from mlplib.errors import MlplibError
+from mlplib.specs import FULL_DA, AugmentSpec, DataSpec, ModelSpec, TrainSpec
 
 NOISE = "noise"
-"""Images of random pixels in as many classes as ImageNet-21k has, where its images are not at hand: how long
-a step takes does not depend on what is in the images."""
+"""Random pixels in as many classes as ImageNet-21k has: the time of a step does not depend on the content."""
+
+NOISE_CLASSES, NOISE_SIDE, NOISE_BATCHES = 11_230, 64, 4
 
 EPOCHS = 5000
-"""A run so long is worth everything that makes a step faster; nobody waits for its end here."""
+"""Length of the run that a step is taken from: long enough to be worth every acceleration."""
 
-NOISE_CLASSES = 11_230
-NOISE_SIDE = 64
-NOISE_BATCHES = 4
+BYTES_PER_PARAMETER = 12
+"""Weight, gradient and Lion's momentum in float32."""
+
+WITHOUT_MIXUP = AugmentSpec(flip=True, crop_scale=FULL_DA.crop_scale)
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,12 @@ class Case:
         return f"{self.model}, {self.data}{side}, batch {self.batch_size}"
 
     def spec(self, augment: AugmentSpec = FULL_DA, precision: str = "auto", seed: int = 0) -> TrainSpec:
-        """Training as the paper does it (Lion, label smoothing) on this case.
+        """Training on this case as in the paper (Lion, label smoothing).
 
         Raises:
-            MlplibError: no such network, or a size below 1.
+            MlplibError: an unknown network, or a size below 1.
         """
+        # Noise is made at its resolution, so nothing is left to resize.
         resolution = None if self.data == NOISE else self.resolution
         return TrainSpec(
             model=ModelSpec.parse(self.model),
@@ -60,11 +64,34 @@ class Case:
             seed=seed,
         )
 
+    def require_possible(self, device: torch.device) -> None:
+        """Refuse a case that cannot fit into memory before any data is read or network built.
+
+        Raises:
+            MlplibError: an unknown network, a size below 1, or more memory needed than is free.
+        """
+        model = self.spec().model
+        if self.resolution is not None and self.resolution < 1:
+            raise MlplibError(f"resolution must be at least 1, not {self.resolution}")
+        side = self.resolution or (NOISE_SIDE if self.data == NOISE else 1)
+        pixels = 3 * side * side
+        images = self.batch_size * (NOISE_BATCHES if self.data == NOISE else 1)
+        # The hidden layers dominate; a baseline's own layers are small, so only its images count.
+        layer = model.width**2 * (2 * model.expansion if model.family == "b-mlp" else 1)
+        mlp = model.family in ("b-mlp", "s-mlp")
+        parameters = pixels * model.width + model.depth * layer if mlp else 0
+        needed, free = BYTES_PER_PARAMETER * parameters + images * pixels, machine.free_memory(device)
+        if needed > free:
+            raise MlplibError(
+                f"{self.name} needs at least {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are "
+                "free: choose a smaller model, batch size or resolution"
+            )
+
     def images(self, progress=None) -> ImageDataset:
         """The images.
 
         Raises:
-            MlplibError: no such data, or no source has it.
+            MlplibError: an unknown data set, or none of its sources has it.
         """
         if self.data == NOISE:
             return noise(NOISE_BATCHES * self.batch_size, self.resolution or NOISE_SIDE)
@@ -73,12 +100,6 @@ class Case:
 
 CPU_CASES = (Case("B-6/Wi-512", "cifar10", 1024), Case("B-6/Wi-256", "cifar10", 1024))
 GPU_CASES = (Case("B-12/Wi-1024", NOISE, 16384, NOISE_SIDE), Case("B-6/Wi-1024", "cifar10", 4096))
-"""What is timed where nothing else is asked for: what the targets are about."""
-
-WITHOUT_MIXUP = AugmentSpec(flip=True, crop_scale=FULL_DA.crop_scale)
-"""Crops and flips."""
-
-AUGMENTS = {True: FULL_DA, False: NO_DA}
 
 
 def default_cases(device: torch.device) -> tuple[Case, ...]:
@@ -88,7 +109,7 @@ def default_cases(device: torch.device) -> tuple[Case, ...]:
 
 @functools.lru_cache(maxsize=1)
 def noise(count: int, side: int, classes: int = NOISE_CLASSES) -> ImageDataset:
-    """``count`` training images of random pixels, uint8 (N, side, side, 3), and a batch to test on."""
+    """``count`` training images of random pixels, uint8 (N, side, side, 3), and a few to test."""
     draw = np.random.default_rng(0)
     splits = [
         Split(

@@ -8,7 +8,6 @@ import gc
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
 
@@ -18,36 +17,31 @@ from mlplib.execution import Execution
 from mlplib.training import Loop
 
 from .cases import Case
-from .rounds import DIGITS, Work
+from .rounds import Work, rounded
 
-GROUP = "growth"
 STEPS = 12
-"""Steps of an epoch of the smaller training set; of the larger one twice as many."""
+"""Steps of an epoch of the smaller training set; twice as many of the larger one."""
 
 EPOCHS, SETTLED = 12, 3
-"""Epochs whose memory is looked at, and how many of them may still grow: caches fill in the first ones."""
+"""Epochs after which memory is read, and how many of them may still grow: caches fill in the first ones."""
 
 STARTS = 5
 
 
 class Growing:
-    """An epoch on n images, and on the same n twice."""
+    """An epoch on n images, and one on twice as many."""
 
     def __init__(self, case: Case, dataset: ImageDataset, device: torch.device, steps: int = STEPS):
         count = min(steps * case.batch_size, len(dataset.train) // 2)
-        self.count = count - count % case.batch_size
+        count -= count % case.batch_size
         self.device, self.epochs = device, {}
-        for times, id in ((1, "images"), (2, "twice-the-images")):
-            part = dataclasses.replace(
-                dataset,
-                train=Split(
-                    dataset.train.images[: times * self.count], dataset.train.labels[: times * self.count]
-                ),
-            )
-            spec = case.spec()
-            resident = open_data(part, spec.data, device, "resident")
-            loop = Loop(spec, resident, Execution(device=device, log=quiet_line))
-            self.epochs[id] = (loop, loop.fresh_state(), times * self.count)
+        spec = case.spec()
+        for id, images in (("images", count), ("twice-the-images", 2 * count)):
+            train = Split(dataset.train.images[:images], dataset.train.labels[:images])
+            data = open_data(dataclasses.replace(dataset, train=train), spec.data, device, "resident")
+            # Whatever this loop logs, the timed one has logged already.
+            loop = Loop(spec, data, Execution(device=device, log=lambda line: None))
+            self.epochs[id] = (loop, loop.fresh_state(), images)
 
     def works(self) -> list[Work]:
         """An epoch on each."""
@@ -57,33 +51,35 @@ class Growing:
         ]
 
     def run(self, id: str) -> None:
-        """One epoch."""
+        """Train for one epoch."""
         loop, state, _ = self.epochs[id]
         for batch in loop.batches(state):
             loop.step(state, batch)
         loop.end_epoch(state)
 
-    def memory(self, epochs: int = EPOCHS) -> list[int]:
-        """Bytes in use after each of ``epochs`` epochs."""
+    def memory(self) -> dict:
+        """The row of the memory in use after each of :data:`EPOCHS` epochs."""
         found = []
-        for _ in range(epochs):
+        for _ in range(EPOCHS):
             self.run("images")
             found.append(memory_in_use(self.device))
-        return found
-
-
-def quiet_line(line: str) -> None:
-    """What a loop says here, it has said before."""
+        return memory_row(found)
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes that tensors occupy on a GPU; on a CPU, those that this process has taken from the C library and
-    not given back (glibc), or else all that it has in memory. 0 where the system does not say.
+    """Bytes of tensors on a GPU; on a CPU, bytes that this process holds from glibc's allocator, 0 without
+    glibc.
     """
     gc.collect()
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
-    return _taken_from_glibc() or _resident_set()
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return 0
+    mallinfo.restype = _Mallinfo
+    found = mallinfo()
+    return found.uordblks + found.hblkhd
 
 
 class _Mallinfo(ctypes.Structure):
@@ -93,41 +89,20 @@ class _Mallinfo(ctypes.Structure):
     )
 
 
-def _taken_from_glibc() -> int:
-    try:
-        ask = ctypes.CDLL(None).mallinfo2
-    except (OSError, AttributeError):
-        return 0
-    ask.restype = _Mallinfo
-    found = ask()
-    return found.uordblks + found.hblkhd
-
-
-def _resident_set() -> int:
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
-
-
 def memory_row(found: list[int]) -> dict:
-    """Memory after each epoch, and by how much of itself it grew once it had settled."""
-    row = {"id": "memory", "group": GROUP, "name": "memory after each epoch", "memory_bytes": found}
+    """Memory after each epoch, and its relative growth once it had settled."""
+    row = {"id": "memory", "group": "growth", "name": "memory after each epoch", "memory_bytes": found}
     if not all(found):
         return row | {"why": "the system does not say how much memory a process uses"}
-    settled = found[min(SETTLED, len(found)) - 1]
-    return row | {"growth": found[-1] / settled - 1}
+    return row | {"growth": found[-1] / found[min(SETTLED, len(found)) - 1] - 1}
 
 
-def start_up(starts: int = STARTS) -> dict:
-    """Seconds from calling ``mlplib --help`` to its end, one value a start, after one that does not count."""
+def start_up() -> dict:
+    """Seconds of ``mlplib --help`` from start to end, in :data:`STARTS` starts after a first one."""
     seconds = []
-    for _ in range(starts + 1):
+    for _ in range(STARTS + 1):
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mlplib", "--help"], check=True, stdout=subprocess.DEVNULL)
-        seconds.append(float(f"{time.perf_counter() - begin:.{DIGITS}g}"))
-    name = "mlplib --help, from start to end"
-    return {"id": "start-up", "group": "start-up", "name": name, "calls": 1, "seconds": seconds[1:]}
+        seconds.append(rounded(time.perf_counter() - begin))
+    work = Work("start-up", "mlplib --help, from start to end")
+    return work.row("start-up", 1, seconds[1:])

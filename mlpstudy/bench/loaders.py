@@ -3,125 +3,97 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mlplib.data import ImageDataset, Split, beton
-from mlplib.specs import FULL_DA, AugmentSpec
+from mlplib.data import Split, beton
+from mlplib.specs import FULL_DA
 
 from .cases import WITHOUT_MIXUP
-from .rounds import Work, missing
-from .workloads import NO_FFCV, Runner, Training, ffcv_loader, first_images
+from .rounds import Work
+from .workloads import NO_FFCV, Training
 
 DATALOADER_BATCHES = 4
-"""Batches of a turn of torchvision's loader, which is the slow one."""
+"""Batches per turn of torchvision's loader, the slowest one."""
 
 EPOCH_STEPS = 48
-"""Steps of a turn that trains: an epoch of CIFAR-10 in batches of 1024."""
-
-GROUP = "loaders"
-NAMES = {
-    "resident": "resident, batched crops and flips",
-    "streamed": "FFCV reads files, batched crops and flips",
-    "ffcv": "FFCV with its own crops and flips",
-    "resident-epoch": "a step of training, images resident",
-    "streamed-epoch": "a step of training, images from FFCV files",
-    "dataloader": "torch's DataLoader with torchvision's crops and flips",
-}
+"""Steps per turn that trains: an epoch of CIFAR-10 in batches of 1024."""
 
 
-def loader_works(training: Training, dataset: ImageDataset, folder: Path, progress) -> list[Work | dict]:
+def loader_works(training: Training, folder: Path, progress) -> list[Work]:
     """The loaders on a case's images, in its batches: crops and flips, normalized, on the device; then whole
-    epochs of training with DA on images in memory and in FFCV files.
+    epochs of training with DA, with images in memory and in FFCV files.
 
     Args:
-        folder: where the images are written for FFCV.
+        folder: where the images are written for FFCV's own augmentation.
     """
-    turns = training.turns | {"images": training.case.batch_size}
-    resident = training.runner(WITHOUT_MIXUP)
+    turns = training.turns | training.images
+    resident, streamed = training.runner(WITHOUT_MIXUP), training.streamed(WITHOUT_MIXUP, progress)
     return [
-        Work("resident", NAMES["resident"], resident.load, **turns),
-        _streamed(training, dataset, progress, "streamed", lambda runner: runner.load, WITHOUT_MIXUP, turns),
-        _ffcv(training, dataset, folder),
+        Work("resident", "resident, batched crops and flips", resident.load, **turns),
+        _or_why("streamed", "FFCV reads files, batched crops and flips", streamed, "load", turns),
+        _ffcv(training, folder),
         _dataloader(training),
-        *_epochs(training, dataset, progress),
+        *_epochs(training, progress),
     ]
 
 
-def _epochs(training: Training, dataset: ImageDataset, progress) -> list[Work | dict]:
-    """Whole epochs: FFCV starts once for each, as in a run."""
-    steps = len(training.data.train) // training.case.batch_size
-    whole = {"calls": min(EPOCH_STEPS, steps), **training.whole}
-    resident = training.runner(FULL_DA)
+def _epochs(training: Training, progress) -> list[Work]:
+    """Whole epochs: FFCV starts once per epoch, as in a run."""
+    steps = min(EPOCH_STEPS, len(training.data.train) // training.case.batch_size)
+    options = {"calls": steps, **training.whole}
+    streamed, name = training.streamed(FULL_DA, progress), "a step of training, images from FFCV files"
     return [
-        Work("resident-epoch", NAMES["resident-epoch"], resident.train, **whole),
-        _streamed(training, dataset, progress, "streamed-epoch", lambda runner: runner.train, FULL_DA, whole),
+        Work(
+            "resident-epoch", "a step of training, images resident", training.runner(FULL_DA).train, **options
+        ),
+        _or_why("streamed-epoch", name, streamed, "train", options),
     ]
 
 
-def _streamed(
-    training: Training,
-    dataset: ImageDataset,
-    progress,
-    id: str,
-    doing: Callable[[Runner], Callable[[int], None]],
-    augment: AugmentSpec,
-    options: dict,
-) -> Work | dict:
-    runner = training.streamed(dataset, augment, progress)
+def _or_why(id: str, name: str, runner, method: str, options: dict) -> Work:
+    """The work of a runner's method, or the reason why there is no runner."""
     if isinstance(runner, str):
-        return missing(id, GROUP, NAMES[id], runner)
-    return Work(id, NAMES[id], doing(runner), **options)
+        return Work(id, name, why=runner)
+    return Work(id, name, getattr(runner, method), **options)
 
 
-def _ffcv(training: Training, dataset: ImageDataset, folder: Path) -> Work | dict:
+def _ffcv(training: Training, folder: Path) -> Work:
+    name = "FFCV with its own crops and flips"
     if not beton.installed():
-        return missing("ffcv", GROUP, NAMES["ffcv"], NO_FFCV)
-    loader = ffcv_loader(training, dataset, folder, WITHOUT_MIXUP)
-    return Work(
-        "ffcv", NAMES["ffcv"], lambda n: use_up(loader), loader.batches, images=training.case.batch_size
-    )
+        return Work("ffcv", name, why=NO_FFCV)
+    loader = training.ffcv_loader(folder, WITHOUT_MIXUP)
+    return Work("ffcv", name, lambda n: deque(loader, maxlen=0), loader.batches, **training.images)
 
 
 def _dataloader(training: Training) -> Work:
-    case = training.case
-    batches = min(DATALOADER_BATCHES, len(training.data.train) // case.batch_size)
-    loader = torchvision_loader(
-        first_images(training.data, batches * case.batch_size),
-        case.batch_size,
-        (training.data.mean / 255).tolist(),
-        (training.data.std / 255).tolist(),
-    )
+    batch, data = training.case.batch_size, training.data
+    batches = min(DATALOADER_BATCHES, len(data.train) // batch)
+    mean, std = ((each / 255).tolist() for each in (data.mean, data.std))
+    loader = torchvision_loader(training.first_images(batches * batch), batch, mean, std)
 
     def run(n: int) -> None:
         for images, labels in loader:
             images.to(training.device, non_blocking=True)
             labels.to(training.device, non_blocking=True)
 
-    return Work("dataloader", NAMES["dataloader"], run, calls=batches, images=case.batch_size)
-
-
-def use_up(batches) -> None:
-    """Iterate to the end."""
-    for _ in batches:
-        pass
+    name = "torch's DataLoader with torchvision's crops and flips"
+    return Work("dataloader", name, run, calls=batches, **training.images)
 
 
 def torchvision_loader(split: Split, batch_size: int, mean, std) -> DataLoader:
-    """Batches as torchvision's own training scripts make them: image by image, by as many processes as there
-    are cores; float32 (B, 3, H, W), labels (B,).
+    """Batches as torchvision's own training scripts make them: image by image, in one process per core;
+    float32 (B, 3, H, W), labels (B,).
     """
     from torchvision.transforms import v2
 
-    size = split.images.shape[1:3]
+    size, spec = split.images.shape[1:3], WITHOUT_MIXUP
     transform = v2.Compose(
         [
-            v2.RandomResizedCrop(
-                size, scale=WITHOUT_MIXUP.crop_scale, ratio=WITHOUT_MIXUP.crop_ratio, antialias=True
-            ),
+            v2.RandomResizedCrop(size, scale=spec.crop_scale, ratio=spec.crop_ratio, antialias=True),
             v2.RandomHorizontalFlip(),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(mean, std),
@@ -133,7 +105,7 @@ def torchvision_loader(split: Split, batch_size: int, mean, std) -> DataLoader:
         shuffle=True,
         drop_last=True,
         num_workers=len(os.sched_getaffinity(0)),
-        # They start once and then wait between turns, so neither starting nor waiting is counted.
+        # Workers stay alive and idle between turns, so their start is not counted.
         persistent_workers=True,
         multiprocessing_context="fork",
     )

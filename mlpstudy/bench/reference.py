@@ -1,12 +1,11 @@
-"""A training loop of the kind that the paper's authors published, to measure the study's own loop against.
+"""An ordinary PyTorch training loop, to compare the study's own loop with.
 
-It does the same training in the usual way, and was written for this study from what the official code does
-(https://github.com/gregorbachmann/scaling_mlps): FFCV reads the images and crops, flips and mixes them on the
-CPU, one image after the other; products are in float32, on a GPU with TF32 allowed; Lion goes through the
-weights one tensor at a time, as the formulas say; after every step loss and accuracies are fetched, so the
-host waits for the device. Where there was a choice, it is the one that is kinder to this loop: images come in
-plain random order, since FFCV's quasi-random one takes longer to draw and helps only where a file does not
-fit into memory.
+It trains the same network in the usual way, written for this study after what the authors' code does
+(https://github.com/gregorbachmann/scaling_mlps): FFCV reads, crops, flips and mixes images one by one on the
+CPU; products are in float32, with TF32 on a GPU; Lion visits one tensor after the other; loss and accuracies
+are fetched after every step, so the host waits for the device. Where there was a choice, it favors this loop:
+images come in plain random order, since FFCV's quasi-random one is slower to draw and only helps with files
+that do not fit into memory.
 
 No result of the study comes from here; ``mlplib bench`` times it.
 """
@@ -30,18 +29,18 @@ from mlplib.models import build_model
 from mlplib.specs import AugmentSpec, OptimizerSpec, TrainSpec
 
 _ALIVE: list = []
-"""Numba complains when code that it compiled for a loader goes while the process stays."""
+"""Loaders are kept: numba fails if the code that it compiled for one goes while the process lives."""
 
 WORKERS = 4
-"""Threads that FFCV reads with, as in the official code, where there are as many cores."""
+"""Threads that FFCV reads with, as in the official code, if there are as many cores."""
 
 
 class TextbookLion(torch.optim.Optimizer):
-    """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2), one tensor at a time, a line for a line.
+    """Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2), one tensor at a time, line by line.
 
     Args:
         params: parameters, float tensors of any shape.
-        spec: learning rate, betas and decoupled weight decay of a Lion; the rest is not looked at.
+        spec: learning rate, betas and decoupled weight decay; other fields are ignored.
     """
 
     def __init__(self, params, spec: OptimizerSpec):
@@ -72,12 +71,12 @@ class TextbookLion(torch.optim.Optimizer):
 
 
 class ReferenceLoop:
-    """The network of a run, trained the usual way.
+    """The network of a run, trained the usual way, all in float32. ``metrics``: those of every step.
 
     Args:
-        spec: what to train; its model, optimizer (Lion) and label smoothing count here. Its ``precision``
-            does not: everything is float32.
-        image_shape: (H, W, 3). classes: how many there are.
+        spec: model, optimizer (Lion), label smoothing and seed; other fields are ignored.
+        image_shape: (H, W, 3).
+        classes: their number.
 
     Raises:
         MlplibError: the optimizer is not Lion at a constant rate without clipping.
@@ -86,67 +85,60 @@ class ReferenceLoop:
     def __init__(
         self, spec: TrainSpec, image_shape: tuple[int, int, int], classes: int, device: torch.device
     ):
-        optimizer = spec.optimizer
-        if (optimizer.name, optimizer.schedule, optimizer.warmup, optimizer.clip) != (
-            "lion",
-            "constant",
-            0,
-            None,
-        ):
+        lion = spec.optimizer
+        if (lion.name, lion.schedule, lion.warmup, lion.clip) != ("lion", "constant", 0, None):
             raise MlplibError("the reference loop has Lion at a constant rate only: leave the optimizer out")
         self.smoothing, self.device = spec.label_smoothing, device
         self.model = build_model(spec.model, image_shape, classes, seed=spec.seed).to(device).train()
-        self.optimizer = TextbookLion(self.model.parameters(), optimizer)
+        self.optimizer = TextbookLion(self.model.parameters(), lion)
         self.metrics: list[dict[str, float]] = []
 
     def step(self, batch: Batch) -> dict[str, float]:
-        """One step; gives and keeps the batch's ``loss`` (nats), ``top1`` and ``top5`` (fractions), as
-        numbers of the host. Under MixUp an accuracy is the larger of those for the two labels.
+        """Train on a batch. Returns its ``loss`` (nats), ``top1`` and ``top5`` (fractions) as Python floats;
+        under MixUp an accuracy is the larger of those for the two labels.
         """
         with machine.matmul_precision("tf32" if self.device.type == "cuda" else "fp32"):
             logits = self.model(batch.images.reshape(len(batch.images), -1))
-            loss = self._loss(logits, batch.labels)
+            loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.smoothing)
             if batch.lam != 1:
-                loss = batch.lam * loss + (1 - batch.lam) * self._loss(logits, batch.partner_labels)
-            found = self._accuracies(logits.detach(), batch)
+                other = F.cross_entropy(logits, batch.partner_labels, label_smoothing=self.smoothing)
+                loss = batch.lam * loss + (1 - batch.lam) * other
+            top1, top5 = accuracies(logits.detach(), batch)
             loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.metrics.append({"loss": loss.item()} | found)
+        self.metrics.append({"loss": loss.item(), "top1": top1, "top5": top5})
         return self.metrics[-1]
 
     def epoch(self, batches: Iterator[Batch]) -> None:
-        """A step on every batch."""
+        """Take a step on every batch."""
         for batch in batches:
             self.step(batch)
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
 
-    def _accuracies(self, logits: Tensor, batch: Batch) -> dict[str, float]:
-        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        found = {"top1": 0.0, "top5": 0.0}
-        for labels in (batch.labels, batch.partner_labels):
-            hits = ranked == labels[:, None]
-            found["top1"] = max(found["top1"], hits[:, 0].float().mean().item())
-            found["top5"] = max(found["top5"], hits.any(dim=1).float().mean().item())
-            if batch.lam == 1:
-                break
-        return found
+def accuracies(logits: Tensor, batch: Batch) -> tuple[float, float]:
+    """Top-1 and top-5 accuracy of logits (B, classes), each for the label that gives the larger one."""
+    ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    top1, top5 = 0.0, 0.0
+    for labels in (batch.labels, batch.partner_labels) if batch.lam != 1 else (batch.labels,):
+        hits = ranked == labels[:, None]
+        top1 = max(top1, hits[:, 0].float().mean().item())
+        top5 = max(top5, hits.any(dim=1).float().mean().item())
+    return top1, top5
 
 
 # --------------------------------------------------------------------------- FFCV
 
 
 class FfcvLoader:
-    """Batches out of an FFCV file whose images FFCV itself crops, flips and mixes on the CPU.
+    """Batches from an FFCV file; FFCV itself crops, flips and mixes the images on the CPU.
 
     Args:
         path: an FFCV file with the fields ``image`` and ``label`` (:func:`mlplib.data.beton.write_beton`).
         size: (H, W) of the images.
         mean, std: of the training pixels, in units of pixel values 0 to 255, float (3,).
-        augment: flips, crops and MixUp of FFCV's kind, whatever ``mixup_kind`` says.
-        batches: how many batches an epoch has, of images chosen once.
+        augment: flips, crops and MixUp of FFCV's kind, regardless of ``mixup_kind``.
+        batches: of an epoch, from the first images of the file.
 
     Raises:
         MlplibError: FFCV is not installed.
@@ -185,10 +177,10 @@ class FfcvLoader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of one epoch; an iterator must be used up, else FFCV keeps its memory."""
+        """The batches of one epoch; an iterator must be exhausted, or FFCV keeps its memory."""
         for images, labels in self.loader:
             if self.mixed:
-                # One lambda a batch; FFCV hands it out with every label.
+                # One lambda per batch; FFCV repeats it with every label.
                 yield Batch(images, labels[:, 0].long(), labels[:, 1].long(), labels[0, 2].item())
             else:
                 yield Batch(images, labels, labels, 1.0)
@@ -199,16 +191,17 @@ def _images(size, mean, std, augment: AugmentSpec, device: torch.device) -> list
     from ffcv.transforms import Convert, ImageMixup, RandomHorizontalFlip, ToTensor, ToTorchImage
     from torchvision.transforms import Normalize
 
-    decoder = SimpleRGBImageDecoder()
-    if augment.crop_scale is not None:
-        decoder = RandomResizedCropRGBImageDecoder(size, augment.crop_scale, augment.crop_ratio)
-    steps = [decoder]
-    if augment.flip:
-        steps.append(RandomHorizontalFlip())
-    if augment.mixup:
-        steps.append(ImageMixup(augment.mixup, same_lambda=True))
-    normalize = Normalize(np.asarray(mean).tolist(), np.asarray(std).tolist())
-    return [*steps, ToTensor(), *_to(device), ToTorchImage(), Convert(torch.float32), normalize]
+    crop, mix = augment.crop_scale, augment.mixup
+    return [
+        RandomResizedCropRGBImageDecoder(size, crop, augment.crop_ratio) if crop else SimpleRGBImageDecoder(),
+        *([RandomHorizontalFlip()] if augment.flip else []),
+        *([ImageMixup(mix, same_lambda=True)] if mix else []),
+        ToTensor(),
+        *_to(device),
+        ToTorchImage(),
+        Convert(torch.float32),
+        Normalize(np.asarray(mean).tolist(), np.asarray(std).tolist()),
+    ]
 
 
 def _labels(augment: AugmentSpec, device: torch.device) -> list:
@@ -221,7 +214,7 @@ def _labels(augment: AugmentSpec, device: torch.device) -> list:
 
 
 def _to(device: torch.device) -> list:
-    """What brings a tensor to a GPU; on a CPU it is there already."""
+    """The operation that moves a tensor to a GPU; none for a CPU."""
     from ffcv.transforms import ToDevice
 
     return [ToDevice(device, non_blocking=True)] if device.type == "cuda" else []

@@ -1,4 +1,4 @@
-"""Taking turns: every round times every work once."""
+"""The timing harness: every round times every work once, so a slow spell of the machine slows all alike."""
 
 from __future__ import annotations
 
@@ -14,41 +14,72 @@ from mlplib import machine
 from mlplib.progress import quiet
 
 TURN_SECONDS = 0.3
-"""A turn repeats a work for about that long: starting and ending it then cost little."""
+"""About how long a turn repeats a work: starting and ending it then cost little."""
 
 DIGITS = 5
-"""Digits of a time that are kept, more than any is good for. Ratios are of kept digits, so a reader who
-computes one from the file finds the same."""
+"""Significant digits kept of a time, more than the clock deserves. Ratios use the rounded times, so that a
+reader who computes them from the file gets the same."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Something to be timed.
+    """Something to time.
 
-    ``run(n)`` does it ``n`` times. ``calls`` fixes n, as for a loader whose epoch has so many batches; else a
-    turn takes as many as fit into its time, at least ``least`` and at most ``most``. One call handles
-    ``images``, executes ``flops`` and moves ``bytes``, 0 where that means nothing.
+    ``run(n)`` does it ``n`` times. ``calls`` fixes n, e.g. to the batches of a loader's epoch; otherwise a
+    turn makes as many calls as fit into its time, between ``least`` and ``most``. One call handles
+    ``images``, executes ``flops`` and moves ``bytes``; 0 where that has no meaning. ``why`` says why this
+    machine cannot do it; then ``run`` is not needed.
     """
 
     id: str
     name: str
-    run: Callable[[int], None]
+    run: Callable[[int], object] | None = None
     calls: int | None = None
     least: int = 1
     most: int = 1_000_000
     images: int = 0
     flops: float = 0.0
     bytes: float = 0.0
+    why: str = ""
+
+    def seconds(self, calls: int, device: torch.device) -> float:
+        """Seconds per call in a turn of ``calls`` calls, to :data:`DIGITS` digits."""
+        machine.synchronize(device)
+        start = time.perf_counter()
+        self.run(calls)
+        machine.synchronize(device)
+        return rounded((time.perf_counter() - start) / calls)
+
+    def calls_per_turn(self, device: torch.device, turn_seconds: float) -> int:
+        """Warm up, then find how many calls fill a turn."""
+        self.seconds(self.calls or self.least, device)
+        if self.calls:
+            return self.calls
+        wanted = math.ceil(turn_seconds / max(self.seconds(self.least, device), 1e-9))
+        return max(self.least, min(self.most, wanted))
+
+    def row(self, group: str, calls: int, seconds: Sequence[float]) -> dict:
+        """The row of a results file."""
+        row = {"id": self.id, "group": group, "name": self.name}
+        if self.why:
+            return row | {"why": self.why}
+        sizes = {key: getattr(self, key) for key in ("images", "flops", "bytes")}
+        return row | {"calls": calls, "seconds": list(seconds)} | {k: v for k, v in sizes.items() if v}
 
 
-def once(call: Callable[[], object]) -> Callable[[int], None]:
-    """``call`` as a work's ``run``."""
+def repeat(call: Callable[[], object]) -> Callable[[int], None]:
+    """The ``run`` of a work from a function that does it once."""
 
     def run(n: int) -> None:
         for _ in range(n):
             call()
 
     return run
+
+
+def rounded(seconds: float) -> float:
+    """``seconds`` to :data:`DIGITS` significant digits."""
+    return float(f"{seconds:.{DIGITS}g}")
 
 
 def take_turns(
@@ -60,67 +91,34 @@ def take_turns(
     progress=quiet,
     turn_seconds: float = TURN_SECONDS,
 ) -> list[dict]:
-    """A row for each work: what it is, and the seconds of one call in every round.
-
-    Two turns come first that do not count: one warms up, one tells how many calls fill a turn.
-    """
-    counts: dict[str, int] = {}
+    """Time the works in turns. One row per work: what it is, and its seconds per call in every round."""
+    possible = [work for work in works if not work.why]
+    calls: dict[str, int] = {}
     seconds: dict[str, list[float]] = {work.id: [] for work in works}
-    with progress((rounds + 1) * len(works), f"bench: {group}") as bar:
-        for work in works:
-            least = work.calls or work.least
-            _turn(work, least, device)
-            counts[work.id] = work.calls or _calls(work, _turn(work, least, device), turn_seconds)
+    with progress((rounds + 1) * len(possible), f"bench: {group}") as bar:
+        for work in possible:
+            calls[work.id] = work.calls_per_turn(device, turn_seconds)
             bar.advance(1)
         for _ in range(rounds):
-            for work in works:
-                found = _turn(work, counts[work.id], device)
-                seconds[work.id].append(float(f"{found:.{DIGITS}g}"))
+            for work in possible:
+                seconds[work.id].append(work.seconds(calls[work.id], device))
                 bar.advance(1)
-    return [_row(work, group, counts[work.id], seconds[work.id]) for work in works]
+    return [work.row(group, calls.get(work.id, 0), seconds[work.id]) for work in works]
 
 
-def _turn(work: Work, calls: int, device: torch.device) -> float:
-    """Seconds of one call."""
-    machine.synchronize(device)
-    start = time.perf_counter()
-    work.run(calls)
-    machine.synchronize(device)
-    return (time.perf_counter() - start) / calls
-
-
-def _calls(work: Work, seconds: float, turn_seconds: float) -> int:
-    wanted = math.ceil(turn_seconds / max(seconds, 1e-9))
-    return max(work.least, min(work.most, wanted))
-
-
-def _row(work: Work, group: str, calls: int, seconds: list[float]) -> dict:
-    row = {"id": work.id, "group": group, "name": work.name, "calls": calls, "seconds": seconds}
-    for key in ("images", "flops", "bytes"):
-        if getattr(work, key):
-            row[key] = getattr(work, key)
-    return row
-
-
-# --------------------------------------------------------------------------- what comes out
-
-
-def missing(id: str, group: str, name: str, why: str) -> dict:
-    """The row of what this machine cannot do."""
-    return {"id": id, "group": group, "name": name, "why": why}
+# --------------------------------------------------------------------------- summaries
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
     """``value``, the median, with the quartiles ``q25`` and ``q75``."""
-    low, middle, high = (
-        values * 3 if len(values) == 1 else statistics.quantiles(values, n=4, method="inclusive")
-    )
+    if len(values) == 1:
+        return dict.fromkeys(("value", "q25", "q75"), values[0])
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"value": middle, "q25": low, "q75": high}
 
 
-def per_round(rows: Mapping[str, dict], compute: Callable[..., float], *ids: str) -> dict:
-    """What ``compute`` makes of the seconds of some rows, round by round: median and quartiles, or ``why``
-    there is none.
+def per_round(rows: Mapping[str, Mapping], compute: Callable[..., float], *ids: str) -> dict:
+    """Apply ``compute`` to the seconds of some rows in every round: median and quartiles, or ``why`` not.
 
     Args:
         rows: by id, all of one group.
@@ -134,5 +132,5 @@ def per_round(rows: Mapping[str, dict], compute: Callable[..., float], *ids: str
 
 
 def rate(row: Mapping, of: str) -> dict:
-    """What a row handles a second of ``images``, ``flops`` or ``bytes``: median and quartiles."""
+    """``images``, ``flops`` or ``bytes`` of a row per second: median and quartiles."""
     return summary([row[of] / seconds for seconds in row["seconds"]])

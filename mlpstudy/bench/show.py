@@ -1,39 +1,38 @@
-"""Measurements as tables of text: a title, columns and rows, for whoever prints them."""
+"""Measurements as tables of text, for the terminal and for the chapter on speed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from . import layers, tried
+from . import tried
 from .accuracy import mean_curves
+from .derived import rows_of
 from .rounds import rate, summary
 from .targets import TARGETS
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is printed: every cell is text."""
+    """A title, and rows of text by column."""
 
     title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: list[dict[str, str]]
 
 
 def tables(found: Mapping) -> Iterator[Table]:
-    """The tables of a file that ``mlplib bench`` made."""
+    """All tables of a file that ``mlplib bench`` made."""
     if found["what"] == "accuracy":
         yield from _accuracy(found)
-        return
-    for case in found["cases"]:
-        yield _rows(found, case["name"], f"{case['name']}. {about(found)}")
-    for group in dict.fromkeys(row["group"] for row in found["rows"]):
-        if group in ("loaders", layers.GROUP, "growth"):
-            yield _rows(found, group, group)
-    if any(row["group"] == tried.GROUP for row in found["rows"]):
-        yield _tried(found)
-    yield _derived(found)
-    yield _targets(found)
+    elif found["what"] == "against":
+        yield from map(comparison, found["comparisons"])
+    else:
+        groups = dict.fromkeys(row["group"] for row in found["rows"])
+        yield from (timings(found, group) for group in groups if group not in ("tried", "start-up"))
+        if "tried" in groups:
+            yield _tried(found)
+        yield _derived(found)
+        yield _targets(found)
 
 
 def about(found: Mapping) -> str:
@@ -42,27 +41,30 @@ def about(found: Mapping) -> str:
     return f"{machine['device']}, {machine['precision']}, torch {machine['torch']}"
 
 
-def _rows(found: Mapping, group: str, title: str) -> Table:
+def timings(found: Mapping, group: str, source: str = "") -> Table:
+    """What was timed in a group; ``source`` names the file."""
     rows = []
-    for row in (row for row in found["rows"] if row["group"] == group):
+    for row in rows_of(found, group).values():
+        cells = {"measure": row["name"], "ms": "", "images/s": "–", "rate": "–"}
         if "why" in row:
-            rows.append((row["name"], "not measured", row["why"], ""))
+            cells["ms"] = f"not measured: {row['why']}"
         elif "seconds" in row:
-            time = summary([1e3 * seconds for seconds in row["seconds"]])
-            rows.append((row["name"], spread(time), speed(row, "images"), speed(row, "flops")))
+            cells["ms"] = spread(summary([1e3 * seconds for seconds in row["seconds"]]))
+            cells["images/s"] = f"{rate(row, 'images')['value']:,.0f}" if "images" in row else "–"
+            cells["rate"] = _rate(row)
         else:
-            rows.append((row["name"], ", ".join(f"{b / 1e6:,.0f} MB" for b in row["memory_bytes"]), "", ""))
-    title = f"{title}: medians [quartiles] of {found['rounds']} rounds"
-    return Table(title, ("measure", "ms a call", "images/s", "GFLOP/s or GB/s"), rows)
+            cells["ms"] = ", ".join(f"{b / 1e6:,.0f} MB" for b in row["memory_bytes"])
+        rows.append(cells)
+    where = ", ".join(filter(None, (group, source, about(found))))
+    return Table(f"{where}: median [quartiles] of {found['rounds']} rounds", rows)
 
 
-def speed(row: Mapping, of: str) -> str:
-    """Images per second, or the rate of arithmetic, or of copies where there is none."""
-    if of == "images":
-        return f"{rate(row, 'images')['value']:,.0f}" if "images" in row else ""
-    if "flops" in row:
-        return f"{rate(row, 'flops')['value'] / 1e9:,.4g} GFLOP/s"
-    return f"{rate(row, 'bytes')['value'] / 1e9:,.4g} GB/s" if "bytes" in row else ""
+def _rate(row: Mapping) -> str:
+    """The rate of arithmetic, or of copies where there is none."""
+    for key, unit in (("flops", "GFLOP/s"), ("bytes", "GB/s")):
+        if key in row:
+            return f"{rate(row, key)['value'] / 1e9:,.4g} {unit}"
+    return "–"
 
 
 def spread(values: Mapping) -> str:
@@ -71,35 +73,51 @@ def spread(values: Mapping) -> str:
 
 
 def digits(value: float) -> str:
-    """A number with as many digits as a timing is good for."""
+    """A number with as many digits as a timing deserves."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
-def _tried(found: Mapping) -> Table:
-    rows = [
-        (trial.name, trial.instead_of, spread(ratio), helped(ratio))
-        for trial, ratio in tried.results(found["rows"])
-    ]
-    return Table(
-        "other ways: time for an image over ours", ("instead", "ours", "times as long", "it is"), rows
-    )
-
-
-def helped(ratio: Mapping) -> str:
-    """Whether another way is faster: its quartiles on one side of 1 decide."""
+def faster(ratio: Mapping) -> str:
+    """How another way compares, from its time over ours: the quartiles have to lie on one side of 1."""
     if ratio["q75"] < 1:
         return "faster"
     return "slower" if ratio["q25"] > 1 else "no different"
+
+
+def comparison(found: Mapping) -> Table:
+    """Two revisions, timed in turns."""
+    rows = []
+    for row in found["rows"]:
+        old, new = (spread(summary([1e3 * s for s in row[side]])) for side in ("old_seconds", "new_seconds"))
+        speedup = f"{spread(row)} times" if "value" in row else ""
+        rows.append({"measure": row["name"], "ms, old": old, "ms, new": new, "speedup": speedup})
+    machine = found["machine"]
+    packages = ("python", "torch", "numpy", "cuda")
+    versions = ", ".join(f"{name} {machine[name]}" for name in packages if machine.get(name))
+    title = (
+        f"{found['case']}: {found['new']} against {found['old']}, median [quartiles] of {found['rounds']} "
+        f"rounds. {machine['device']}, {machine['precision']}, {versions}"
+    )
+    return Table(title, rows)
+
+
+def _tried(found: Mapping) -> Table:
+    rows = [
+        {"instead": t.name, "ours": t.instead_of, "times as long": spread(ratio), "it is": faster(ratio)}
+        for t, ratio in tried.results(found["rows"])
+    ]
+    return Table("other ways: time per image over ours", rows)
 
 
 def _derived(found: Mapping) -> Table:
     rows = []
     for number in found["derived"]:
         value = spread(number) if "value" in number else f"not measured: {number['why']}"
-        rows.append((number["group"], number["name"], f"{value} {number['unit']}".rstrip()))
-    return Table("what follows", ("of", "number", "value"), rows)
+        value = f"{value} {number['unit']}".rstrip()
+        rows.append({"of": number["group"], "number": number["name"], "value": value})
+    return Table("derived numbers", rows)
 
 
 def _targets(found: Mapping) -> Table:
@@ -107,8 +125,9 @@ def _targets(found: Mapping) -> Table:
     rows = []
     for row in found["targets"]:
         value = f"{digits(row['value'])} {row['unit']}".rstrip() if "value" in row else row["why"]
-        rows.append((sentences.get(row["id"], row["id"]), row["target"], value, row["verdict"]))
-    return Table("targets", ("what", "target", "measured", "verdict"), rows)
+        cells = {"what": sentences.get(row["id"], row["id"]), "target": row["target"]}
+        rows.append(cells | {"measured": value, "verdict": row["verdict"]})
+    return Table("targets", rows)
 
 
 def _accuracy(found: Mapping) -> Iterator[Table]:
@@ -117,17 +136,14 @@ def _accuracy(found: Mapping) -> Iterator[Table]:
     seeds = len({run["seed"] for run in found["runs"]})
     rows = []
     for (da, precision), curve in curves.items():
-        cells = (f"{100 * curve[epoch]:.1f} %" if epoch in curve else "–" for epoch in epochs)
-        rows.append((f"{'with' if da else 'without'} DA, {precision}", *cells))
-    title = f"{found['case']}: test accuracy, mean of {seeds} seeds. {about(found)}"
-    yield Table(title, ("training", *(f"{epoch} epochs" for epoch in epochs)), rows)
+        cells = {f"{e} epochs": f"{100 * curve[e]:.1f} %" if e in curve else "–" for e in epochs}
+        rows.append({"training": f"{'with' if da else 'without'} DA, {precision}"} | cells)
+    yield Table(f"{found['case']}: test accuracy, mean of {seeds} seeds. {about(found)}", rows)
     effects = []
     for each in found["differences"]:
-        if "why" in each:
-            effects.append((each["name"], each["why"]))
-            continue
-        interval = "" if each["low"] is None else f" [{each['low']:+.2f}, {each['high']:+.2f}]"
-        effects.append((each["name"], f"{each['points']:+.2f}{interval} points, n = {each['n']}"))
-    yield Table(
-        "differences paired by seed, with their intervals", ("difference", "final test accuracy"), effects
-    )
+        text = each.get("why")
+        if text is None:
+            interval = "" if each["low"] is None else f" [{each['low']:+.2f}, {each['high']:+.2f}]"
+            text = f"{each['points']:+.2f}{interval} points, n = {each['n']}"
+        effects.append({"difference": each["name"], "final test accuracy": text})
+    yield Table("differences paired by seed, with their intervals", effects)

@@ -1,98 +1,110 @@
-"""``mlplib bench``: everything measured, in one file of plain numbers."""
+"""``mlplib bench``: everything measured, as the content of a results file."""
 
 from __future__ import annotations
 
 import gc
 import importlib.metadata
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from mlplib import machine
-from mlplib.data import ImageDataset
 from mlplib.errors import require_choice
+from mlplib.files import replacing
 from mlplib.models import count_parameters, meta_model
 from mlplib.progress import Progress
 
-from . import derived, growth, layers, loaders, tried
+from ..profiles import Profile
+from . import derived, growth
 from .cases import Case, default_cases
-from .growth import Growing
 from .loaders import loader_works
+from .roofline import layer_works, machine_works
 from .rounds import TURN_SECONDS, Work, take_turns
 from .targets import TARGETS, judge
-from .workloads import Training, machine_works, reference_works
+from .tried import tried_works
+from .workloads import Training
 
 FORMAT = 1
-ROUNDS = 9
 
 PARTS = ("steps", "reference", "loaders", "layers", "tried", "compiled", "growth", "start-up")
-"""What can be measured: each case's steps, the reference loop beside them, and what the last case stands for:
-loaders, layers, other ways, a compiled step, growth; and how soon the command answers."""
+"""What can be measured: the steps of each case and the reference loop; on the last case loaders, layers,
+other ways, a compiled step, growth; and how soon the command answers."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: ``rounds``; ``turn_seconds``, None for what suits each work; ``layers``:
+    ``widths`` and ``batches``, empty for the device's usual ones; ``brief``: smaller matrices for the
+    machine's rates.
+    """
+
+    rounds: int = 9
+    turn_seconds: float | None = None
+    layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    brief: bool = False
+
+
+LIVE = {
+    "smoke": Effort(2, 0.01, {"widths": (32, 128), "batches": (1, 16, 256)}, brief=True),
+    "laptop": Effort(5),
+}
+"""What a notebook measures per seed, by profile; :class:`Effort`'s defaults for the others."""
+
+
+def live_case(profile: Profile, device: torch.device) -> Case:
+    """What a notebook times: the profile's B-MLP on its first data set; for GPUs the last default case."""
+    if profile.name in LIVE:
+        return Case(profile.b_mlp, profile.datasets[0], profile.batch_size)
+    return default_cases(device)[-1]
 
 
 def measure(
-    *,
     cases: Sequence[Case] | None,
     device: torch.device,
-    rounds: int = ROUNDS,
-    progress,
+    *,
+    progress: Progress,
     command: str,
+    effort: Effort = Effort(),
     parts: Sequence[str] = PARTS,
-    turn_seconds: float | None = None,
-    layer_sizes: Mapping[str, Sequence[int]] | None = None,
-    brief: bool = False,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
 ) -> dict:
-    """Time everything and give a dictionary that JSON can hold.
+    """Time everything. The result can be stored as JSON.
 
-    ``rows``: what was timed, each with its seconds in every round, or ``why`` it was not; ``derived``:
-    numbers computed from rows (:mod:`mlpstudy.bench.derived`); ``targets``: judged; ``machine``: device and
-    versions, no name of a host; ``cases``; ``command`` that makes the file; ``seconds`` that all of it took.
+    ``rows``: what was timed, each with its seconds in every round, or ``why`` not; ``derived``: numbers
+    computed from rows (:mod:`mlpstudy.bench.derived`); ``targets``: judged; ``machine``: device and versions,
+    without the host's name; ``cases``; ``command``; ``rounds``; ``seconds`` that all of it took.
 
     Args:
-        cases: None takes those that the targets are about.
-        rounds: how often everything is timed.
-        turn_seconds: how long a turn takes about; None for as long as suits each work.
-        layer_sizes: ``widths`` and ``batches`` of the layers; None for the device's usual ones.
-        brief: see :func:`mlpstudy.bench.workloads.machine_works`.
-        seed: of weights and of everything drawn.
-        progress: see :mod:`mlplib.progress`.
-        parts: of :data:`PARTS`, what to measure.
+        cases: None for those that the targets are about.
+        command: makes this file again.
+        parts: what to measure, of :data:`PARTS`.
+        seeds: of weights and draws; each repeats all rounds.
 
     Raises:
-        MlplibError: an unknown network or data set, or a batch larger than the data.
+        MlplibError: an unknown part, network or data set, a batch larger than the data, or too little memory.
     """
     began = time.monotonic()
     machine.keep_freed_memory()
     for part in parts:
         require_choice("part", part, PARTS)
     cases = tuple(cases or default_cases(device))
-    for case in cases:
-        case.spec()  # an impossible one should be refused before the first is timed
+    for case in cases:  # refuse an impossible one before the first is timed
+        case.require_possible(device)
     rows, about = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for case in cases:
-            dataset = case.images(progress)
-            training = Training(case, dataset, device, seed)
-            turns = Turns(training, dataset, Path(folder), rounds, progress, turn_seconds, brief)
-            rows += _of_case(turns, parts)
-            if case == cases[-1]:
-                rows += _once(turns, parts, layer_sizes or {})
-            about.append(_about(training))
-            del training, turns
-            _free(device)
-    if "start-up" in parts:
-        rows.append(growth.start_up())
+    for seed in seeds:
+        again, about = _measure_once(cases, device, progress, effort, parts, seed)
+        rows = _join(rows, again) if rows else again
     found = {
         "format": FORMAT,
         "what": "speed",
         "command": command,
         "machine": environment(device),
-        "rounds": rounds,
+        "rounds": effort.rounds * len(seeds),
         "cases": about,
         "rows": rows,
         "derived": derived.numbers(rows, about),
@@ -101,8 +113,61 @@ def measure(
     return found | {"targets": [judge(target, found) for target in TARGETS]}
 
 
+def _measure_once(cases, device, progress, effort, parts, seed) -> tuple[list[dict], list[dict]]:
+    """The rows of one seed, and what the cases are."""
+    rows, about = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            training = Training(case, case.images(progress), device, seed)
+            last = case == cases[-1]
+            rows += _time_case(training, last, parts, Path(folder), progress, effort)
+            about.append(_about(training))
+            del training
+            gc.collect()  # give this case's memory to the next one
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    if "start-up" in parts:
+        rows.append(growth.start_up())
+    return rows, about
+
+
+def _time_case(training: Training, last: bool, parts, folder: Path, progress, effort: Effort) -> list[dict]:
+    """The rows of a case; those of which one case is enough come from the last one."""
+    device, rows = training.device, []
+
+    def take(group: str, works: Sequence[Work], turn_seconds: float = TURN_SECONDS) -> None:
+        seconds = effort.turn_seconds or turn_seconds
+        options = {"group": group, "progress": progress, "turn_seconds": seconds}
+        rows.extend(take_turns(works, effort.rounds, device, **options))
+
+    def rates() -> list[Work]:
+        return machine_works(device, training.precision, effort.brief)
+
+    works = [*training.works(), training.products()] if "steps" in parts else []
+    works += training.reference_works(folder) if "reference" in parts else []
+    if works:
+        take(training.case.name, [*rates(), *works])
+    if last and "loaders" in parts:
+        take("loaders", loader_works(training, folder, progress))
+    if last and "layers" in parts:
+        take("layers", [*rates(), *layer_works(device, training.loop.dtype, **effort.layers)], 0.05)
+    if last and "tried" in parts:
+        take("tried", tried_works(training, "compiled" in parts), 0.15)
+    if last and "growth" in parts:
+        growing = growth.Growing(training.case, training.dataset, device)
+        take("growth", growing.works())
+        rows.append(growing.memory())
+    return rows
+
+
+def _join(first: list[dict], second: list[dict]) -> list[dict]:
+    """The rows with the rounds of both."""
+    pairs = zip(first, second, strict=True)
+    return [a | {"seconds": a["seconds"] + b["seconds"]} if "seconds" in a else a for a, b in pairs]
+
+
 def _about(training: Training) -> dict:
-    case, spec = training.case, training.case.spec()
+    case, engine = training.case, training.state.engine
     shape, classes = training.data.image_shape, len(training.data.classes)
     return {
         "name": case.name,
@@ -111,85 +176,23 @@ def _about(training: Training) -> dict:
         "image_shape": list(shape),
         "classes": classes,
         "batch_size": case.batch_size,
-        "parameters": count_parameters(meta_model(spec.model, shape, classes)),
+        "parameters": count_parameters(meta_model(case.spec().model, shape, classes)),
         "flops_per_image": training.flops,
         "precision": training.precision,
-        "micro_batch": training.state.engine.micro_batch,
-        "ways": training.state.engine.ways,
+        "micro_batch": engine.micro_batch,
+        "ways": engine.ways,
         "notes": training.notes,
     }
 
 
-@dataclass(frozen=True)
-class Turns:
-    """How works of a case take turns."""
-
-    training: Training
-    dataset: ImageDataset
-    folder: Path
-    rounds: int
-    progress: Progress
-    turn_seconds: float | None
-    brief: bool
-
-    def take(
-        self, works: Sequence[Work | dict], group: str, turn_seconds: float = TURN_SECONDS
-    ) -> list[dict]:
-        """Rows of works in their order; those that cannot be done are rows already."""
-        able = [work for work in works if isinstance(work, Work)]
-        done = take_turns(
-            able,
-            self.rounds,
-            self.training.device,
-            group=group,
-            progress=self.progress,
-            turn_seconds=self.turn_seconds or turn_seconds,
-        )
-        found = {row["id"]: row for row in done}
-        return [found[work.id] if isinstance(work, Work) else work for work in works]
-
-    def machine(self) -> list[Work]:
-        """The machine's own rates."""
-        return machine_works(self.training.device, self.training.precision, self.brief)
-
-
-def _of_case(turns: Turns, parts: Sequence[str]) -> list[dict]:
-    """The rows of a case, taken in turns with the machine's own rates."""
-    training = turns.training
-    works = []
-    if "steps" in parts:
-        works += [*training.works(), training.products()]
-    if "reference" in parts:
-        works += reference_works(training, turns.dataset, turns.folder)
-    return turns.take([*turns.machine(), *works], training.case.name) if works else []
-
-
-def _once(turns: Turns, parts: Sequence[str], layer_sizes: Mapping) -> list[dict]:
-    """The rows that one case is enough for."""
-    training, rows = turns.training, []
-    if "loaders" in parts:
-        rows += turns.take(loader_works(training, turns.dataset, turns.folder, turns.progress), loaders.GROUP)
-    if "layers" in parts:
-        points = layers.layer_works(training.device, training.loop.dtype, **layer_sizes)
-        rows += turns.take([*turns.machine(), *points], layers.GROUP, layers.TURN_SECONDS)
-    if "tried" in parts:
-        works = tried.tried_works(training, "compiled" in parts)
-        rows += turns.take(works, tried.GROUP, tried.TURN_SECONDS)
-    if "growth" in parts:
-        growing = Growing(training.case, turns.dataset, training.device)
-        rows += [*turns.take(growing.works(), growth.GROUP), growth.memory_row(growing.memory())]
-    return rows
-
-
-def _free(device: torch.device) -> None:
-    """Give a case's memory to the next one."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+def write(path: Path, content: dict) -> None:
+    """Write a results file."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def environment(device: torch.device) -> dict:
-    """What the machine is, and the versions of what takes part."""
+    """The machine, and the versions of what takes part."""
     found: dict = machine.environment(device, machine.pick_precision("auto", device))
     for name in ("torchvision", "ffcv", "numba"):
         try:
@@ -197,8 +200,3 @@ def environment(device: torch.device) -> dict:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     return found
-
-
-def rows_of(found: Mapping, group: str) -> dict[str, dict]:
-    """The rows of a group by id."""
-    return {row["id"]: row for row in found["rows"] if row["group"] == group}

@@ -1,4 +1,4 @@
-"""What is to be reached, why so much, and whether a file of measurements says that it was."""
+"""The speed targets, the reason for each, and whether a results file meets them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from .cases import CPU_CASES, GPU_CASES
 
 MET, NOT_MET, NOT_MEASURED = "met", "not met", "not measured"
-VERDICTS = (MET, NOT_MET, NOT_MEASURED)
 
 CLASS_OF_H200 = ("H100", "H200", "GH200", "B200", "GB200")
-"""Names that a GPU of the H200's class has in its own."""
+"""Parts of the names of GPUs of the H200's class."""
 
 CPU_CORES = 2
 WIDE, NARROW = CPU_CASES
@@ -20,10 +19,9 @@ LARGE, CIFAR = GPU_CASES
 
 @dataclass(frozen=True)
 class Target:
-    """A target: the derived number of a group, and the bounds that it has to keep.
+    """The bounds, inclusive, of a derived number of a group; None is no bound.
 
-    ``low`` and ``high`` belong to what is allowed; None is no bound. ``on``: ``cpu`` (two cores), ``gpu`` (of
-    the H200's class), or ``any``. ``reason``: why this much.
+    ``on``: ``cpu`` (two cores), ``gpu`` (of the H200's class), or ``any``. ``reason``: why this much.
     """
 
     id: str

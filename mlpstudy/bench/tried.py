@@ -1,4 +1,4 @@
-"""Other ways to do a piece of training, each beside ours. Whether one helps is for the machine to say."""
+"""Other ways to do a piece of training, each timed with ours. Whether one helps depends on the machine."""
 
 from __future__ import annotations
 
@@ -18,123 +18,18 @@ from mlplib.training import Loop
 
 from .cases import WITHOUT_MIXUP
 from .reference import TextbookLion
-from .rounds import Work, once, summary
+from .rounds import Work, repeat, summary
 from .workloads import Training, optimizer_alone
 
-GROUP = "tried"
-TURN_SECONDS = 0.15
 PARTS = 4
 """Into how many parts a batch is cut, and how many times as large the larger batch is."""
 
-
-@dataclass(frozen=True)
-class Trial:
-    """Another way: what it replaces, and why one might expect it to help."""
-
-    id: str
-    name: str
-    instead_of: str
-    hope: str
-
-
-COMPILED = Trial(
-    "compiled",
-    "a step compiled by torch.compile",
-    "a step as PyTorch offers it",
-    "elementwise operations become one, so memory is read less often",
-)
-"""Apart from the others, since compiling takes longer than all of them."""
-
-TRIALS = (
-    Trial(
-        "grid-sample",
-        "crops by grid_sample",
-        "crops by two matrix products",
-        "it is PyTorch's own function for this, and it computes no product with a zero",
-    ),
-    Trial(
-        "one-tensor-at-a-time",
-        "Lion one tensor at a time",
-        "our Lion",
-        "a tensor that was just touched is still in the cache",
-    ),
-    Trial(
-        "parts-of-a-batch",
-        "a batch in four parts",
-        "a batch at once",
-        "the activations of a part fit into a faster cache",
-    ),
-    Trial(
-        "larger-batch", "a batch four times as large", "a batch at once", "weights are read for more images"
-    ),
-    Trial(
-        "float32",
-        "a step in float32",
-        "a step in the precision that the device is best at",
-        "nothing has to be converted",
-    ),
-    Trial(
-        "fetching-metrics",
-        "the loss fetched after every step",
-        "sums that stay on the device",
-        "one number is not much to fetch",
-    ),
-    Trial(
-        "float-images",
-        "crops from images kept as normalized float32",
-        "crops from images kept as uint8, normalized after that",
-        "the normalization is done once",
-    ),
-)
-"""What was tried, in the order of the page."""
-
-
-def tried_works(training: Training, compiled: bool = False) -> list[Work]:
-    """For every trial ours (``<id>: ours``) and the other way (``<id>``), next to each other.
-
-    Args:
-        compiled: try :data:`COMPILED`, too.
-    """
-    makers = {
-        "compiled": _compiled,
-        "grid-sample": _crops,
-        "one-tensor-at-a-time": _optimizers,
-        "parts-of-a-batch": _parts,
-        "larger-batch": _larger,
-        "float32": _float32,
-        "fetching-metrics": _fetching,
-        "float-images": _images,
-    }
-    works = []
-    for trial in TRIALS + (COMPILED,) * compiled:
-        ours, other = makers[trial.id](training)
-        images = training.case.batch_size
-        times = PARTS if trial.id == "larger-batch" else 1
-        works.append(Work(f"{trial.id}: ours", trial.instead_of, once(ours), images=images))
-        works.append(Work(trial.id, trial.name, once(other), images=images * times))
-    return works
-
-
-def results(rows: list[dict]) -> Iterator[tuple[Trial, dict]]:
-    """Each trial with its time for an image over ours, round by round: median and quartiles."""
-    found = {row["id"]: row for row in rows if row["group"] == GROUP}
-    for trial in (*TRIALS, COMPILED):
-        if trial.id not in found:
-            continue
-        ours, other = found[f"{trial.id}: ours"], found[trial.id]
-        scale = ours["images"] / other["images"]
-        pairs = zip(other["seconds"], ours["seconds"], strict=True)
-        yield trial, summary([scale * theirs / us for theirs, us in pairs])
-
-
-# --------------------------------------------------------------------------- the pairs
-
-Pair = tuple[Callable[[], object], Callable[[], object]]
+Step = Callable[[], object]
 
 
 def _stepping(
     training: Training, batch: Batch, precision: str | None = None, micro: int | None = None, **options
-) -> Callable[[], None]:
+) -> Step:
     """A step on a fixed batch, by a loop of its own."""
     case = dataclasses.replace(training.case, batch_size=len(batch.labels))
     spec = case.spec(precision=precision or training.precision)
@@ -143,7 +38,7 @@ def _stepping(
     return lambda: loop.step(state, batch)
 
 
-def _crops(training: Training) -> Pair:
+def _crops(training: Training) -> tuple[Step, Step]:
     indices = np.arange(training.case.batch_size) % len(training.data.train)
     size = training.data.image_shape[:2]
     draws = draw(WITHOUT_MIXUP, indices, size, np.random.default_rng(0))
@@ -155,7 +50,7 @@ def _crops(training: Training) -> Pair:
 def grid_sampled(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
     """What :func:`mlplib.data.augment.crop_and_flip` computes, by ``grid_sample``, in float32 inside.
 
-    It looks beyond the edge of a crop where that one does not, so pixels at edges differ a little.
+    Unlike that function it reads beyond the edge of a crop, so pixels at edges differ a little.
     """
     count, _, height, width = images.shape
     theta = torch.zeros(count, 2, 3)
@@ -169,7 +64,7 @@ def grid_sampled(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(dtype)
 
 
-def _optimizers(training: Training) -> Pair:
+def _optimizers(training: Training) -> tuple[Step, Step]:
     model = training.loop.fresh_state().model
     theirs = TextbookLion(model.parameters(), training.case.spec().optimizer)
     for weight in model.parameters():
@@ -177,12 +72,12 @@ def _optimizers(training: Training) -> Pair:
     return optimizer_alone(training.loop), theirs.step
 
 
-def _parts(training: Training) -> Pair:
+def _parts(training: Training) -> tuple[Step, Step]:
     part = -(-training.case.batch_size // PARTS)
     return _stepping(training, training.fixed), _stepping(training, training.fixed, micro=part)
 
 
-def _larger(training: Training) -> Pair:
+def _larger(training: Training) -> tuple[Step, Step]:
     count = min(PARTS * training.case.batch_size, len(training.data.train))
     tensors = {name: getattr(training.fixed, name) for name in ("images", "labels", "partner_labels")}
     repeated = {name: torch.cat([tensor] * PARTS)[:count].contiguous() for name, tensor in tensors.items()}
@@ -191,16 +86,16 @@ def _larger(training: Training) -> Pair:
     )
 
 
-def _float32(training: Training) -> Pair:
+def _float32(training: Training) -> tuple[Step, Step]:
     return _stepping(training, training.fixed), _stepping(training, training.fixed, precision="fp32")
 
 
-def _compiled(training: Training) -> Pair:
+def _compiled(training: Training) -> tuple[Step, Step]:
     plain = _stepping(training, training.fixed, compiled=False, graphs=False)
     return plain, _stepping(training, training.fixed, compiled=True, graphs=False)
 
 
-def _fetching(training: Training) -> Pair:
+def _fetching(training: Training) -> tuple[Step, Step]:
     loop = training.loop
     state = loop.fresh_state()
 
@@ -211,7 +106,7 @@ def _fetching(training: Training) -> Pair:
     return _stepping(training, training.fixed), fetching
 
 
-def _images(training: Training) -> Pair:
+def _images(training: Training) -> tuple[Step, Step]:
     data, dtype = training.data, training.loop.dtype
     count = min(PARTS * training.case.batch_size, len(data.train))
     rng = np.random.default_rng(0)
@@ -229,3 +124,102 @@ def _images(training: Training) -> Pair:
         return crop_and_flip(floats.index_select(0, order).permute(0, 2, 1, 3), draws, dtype).contiguous()
 
     return ours, other
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Another way: what it replaces, why one might expect it to help, and the pair (ours, the other)."""
+
+    id: str
+    name: str
+    instead_of: str
+    hope: str
+    pair: Callable[[Training], tuple[Step, Step]]
+
+
+TRIALS = (
+    Trial(
+        "grid-sample",
+        "crops by grid_sample",
+        "crops by two matrix products",
+        "it is PyTorch's own function for this, and it computes no product with a zero",
+        _crops,
+    ),
+    Trial(
+        "one-tensor-at-a-time",
+        "Lion one tensor at a time",
+        "our Lion",
+        "a tensor that was just touched is still in the cache",
+        _optimizers,
+    ),
+    Trial(
+        "parts-of-a-batch",
+        "a batch in four parts",
+        "a batch at once",
+        "the activations of a part fit into a faster cache",
+        _parts,
+    ),
+    Trial(
+        "larger-batch",
+        "a batch four times as large",
+        "a batch at once",
+        "weights are read for more images",
+        _larger,
+    ),
+    Trial(
+        "float32",
+        "a step in float32",
+        "a step in the precision that the device is best at",
+        "nothing has to be converted",
+        _float32,
+    ),
+    Trial(
+        "fetching-metrics",
+        "the loss fetched after every step",
+        "sums that stay on the device",
+        "one number is not much to fetch",
+        _fetching,
+    ),
+    Trial(
+        "float-images",
+        "crops from images kept as normalized float32",
+        "crops from images kept as uint8, normalized after that",
+        "the normalization is done once",
+        _images,
+    ),
+)
+"""What was tried, in the order of the page."""
+
+COMPILED = Trial(
+    "compiled",
+    "a step compiled by torch.compile",
+    "a step as PyTorch offers it",
+    "elementwise operations become one, so memory is read less often",
+    _compiled,
+)
+"""A part of its own, since compiling takes longer than all other trials."""
+
+
+def tried_works(training: Training, compiled: bool = False) -> list[Work]:
+    """For every trial ours (``<id>: ours``) and the other way (``<id>``), next to each other.
+
+    Args:
+        compiled: include :data:`COMPILED`.
+    """
+    works, images = [], training.case.batch_size
+    for trial in TRIALS + (COMPILED,) * compiled:
+        ours, other = trial.pair(training)
+        times = PARTS if trial.id == "larger-batch" else 1
+        works.append(Work(f"{trial.id}: ours", trial.instead_of, repeat(ours), images=images))
+        works.append(Work(trial.id, trial.name, repeat(other), images=images * times))
+    return works
+
+
+def results(rows: list[dict]) -> Iterator[tuple[Trial, dict]]:
+    """Each trial with its time per image over ours, round by round: median and quartiles."""
+    found = {row["id"]: row for row in rows if row["group"] == "tried"}
+    for trial in (trial for trial in (*TRIALS, COMPILED) if trial.id in found):
+        ours, other = found[f"{trial.id}: ours"], found[trial.id]
+        scale = ours["images"] / other["images"]
+        pairs = zip(other["seconds"], ours["seconds"], strict=True)
+        yield trial, summary([scale * theirs / us for theirs, us in pairs])

@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlplib import planning
 from mlplib.errors import MlplibError
 from mlplib.store import Record
 
-from ..bench import derived, layers, live, loaders, show, speed, tried
+from ..bench import derived, show, speed, tried
 from ..bench.rounds import rate, summary
 from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
 from ..evidence.records import every_published, results_folder
@@ -33,12 +33,19 @@ COMMAND = f"mlplib bench --json results/{FOLDER}/<name>.json"
 ACCURACY = f"mlplib bench accuracy --json results/{FOLDER}/accuracy-<name>.json"
 HERE = "this execution"
 
+KINDS = ("speed", "accuracy", "against")
+"""The kinds of files, in the order of :class:`HowFast`'s fields."""
+
 VERDICT_CLASSES = {MET: "reproduced", NOT_MEASURED: "untested"}
-"""The look of a verdict on a target; one that is not met looks like a claim that is not reproduced."""
+"""The look of a verdict on a target; a missed one looks like a claim that is not reproduced."""
+
+LAYER_COLUMNS = (
+    "source width batch flops_per_byte flops_per_second peak_flops_per_second bytes_per_second".split()
+)
 
 
 def open_how_fast(**parameters) -> HowFast:
-    """The first call of the page.
+    """The page with what is published.
 
     Args:
         parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
@@ -47,12 +54,10 @@ def open_how_fast(**parameters) -> HowFast:
         MlplibError: a parameter is unknown or impossible, or a published file cannot be read.
     """
     session = open_session(parameters)
-    found = read_files(results_folder(session.results_dir) / FOLDER)
-    kinds = {
-        what: {name: content for name, content in found.items() if content["what"] == what}
-        for what in ("speed", "accuracy")
-    }
-    return HowFast(session, kinds["speed"], kinds["accuracy"])
+    kinds: dict[str, dict[str, dict]] = {kind: {} for kind in KINDS}
+    for name, content in read_files(results_folder(session.results_dir) / FOLDER).items():
+        kinds[content["what"]][name] = content
+    return HowFast(session, *kinds.values())
 
 
 def read_files(folder: Path) -> dict[str, dict]:
@@ -65,106 +70,86 @@ def read_files(folder: Path) -> dict[str, dict]:
     for path in sorted(folder.glob("*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            known = content["format"] == speed.FORMAT
+            known = content["format"] == speed.FORMAT and content["what"] in KINDS
         except (ValueError, KeyError, TypeError):
             known = False
         if not known:
-            raise MlplibError(f"{path.name} is no file of this bench: make it again with {COMMAND}")
+            raise MlplibError(f"{path.name} is not a file of mlplib bench: make it again with {COMMAND}")
         found[path.stem] = content
     return found
 
 
 @dataclass
 class HowFast:
-    """``files``: published measurements of speed by name; ``accuracies``: of accuracy; ``live``: what
-    :meth:`measure` found, None before.
+    """``files``, ``accuracies``, ``comparisons``: published measurements of speed, of accuracy and of two
+    revisions by name; ``live``: the result of :meth:`measure`, None before.
     """
 
     session: Session
     files: dict[str, dict]
     accuracies: dict[str, dict]
-    live: dict | None = field(default=None)
+    comparisons: dict[str, dict]
+    live: dict | None = None
 
     @property
     def sources(self) -> dict[str, dict]:
-        """All measurements by the name that they are shown under."""
-        named = {f"{name} ({found['machine']['device']})": found for name, found in self.files.items()}
-        return named if self.live is None else named | {f"{HERE} ({show.about(self.live)})": self.live}
+        """The measurements of speed by name, this execution's last."""
+        return self.files | ({} if self.live is None else {HERE: self.live})
 
     def banner(self) -> Html:
         """What is timed here, and on which machine."""
-        case = live.case_of(self.session.profile, self.session.device)
+        case = speed.live_case(self.session.profile, self.session.device)
         files = ", ".join(f"<code>results/{FOLDER}/{escape(name)}.json</code>" for name in self.files)
         covers = f"{escape(case.name)}, timed here; {files or 'no published file'}"
         return overview_banner("how-fast", self.session, covers)
 
     def measure(self) -> Html:
         """Time a step, its parts, layers and other ways on this machine, and list them."""
-        session = self.session
-        command = f"mlplib notebook how-fast --profile {session.profile.name}"
-        progress = counted(1, 1)
-        self.live = live.measure(session.profile, session.seeds, session.device, command, progress)
-        _clear()
-        return self._rows(self.live, self.live["cases"][0]["name"], HERE)
+        from IPython.display import clear_output
 
-    # ------------------------------------------------------------------ a step
+        session, name = self.session, self.session.profile.name
+        self.live = speed.measure(
+            [speed.live_case(session.profile, session.device)],
+            session.device,
+            effort=speed.LIVE.get(name, speed.Effort()),
+            parts=("steps", "layers", "tried"),
+            seeds=session.seeds,
+            command=f"mlplib notebook how-fast --profile {name}",
+            progress=counted(1, 1),
+        )
+        clear_output()  # the progress lines
+        return _tables([show.timings(self.live, self.live["cases"][0]["name"], HERE)])
 
     def steps(self) -> Html:
         """The steps of the published files, their parts and the reference loop."""
-        parts = [
-            self._rows(found, case["name"], name)
+        return _tables(
+            show.timings(found, case["name"], name)
             for name, found in self.files.items()
             for case in found["cases"]
-        ]
-        return Html("".join(parts) or _nothing())
+        )
 
     def parts(self) -> Html:
         """A figure: where the time of a step goes."""
         import pandas as pd
 
         rows = [
-            {"what": what, "part": part, "milliseconds": 1e3 * seconds}
-            for what, found in self._cases()
-            for part, seconds in derived.step_parts(found).items()
+            {"what": f"{case['model']},\n{name}", "part": part, "milliseconds": 1e3 * seconds}
+            for name, found in self.sources.items()
+            for case in found["cases"]
+            for part, seconds in derived.step_parts(derived.rows_of(found, case["name"])).items()
         ]
         frame = pd.DataFrame(rows, columns=["what", "part", "milliseconds"])
         alt = "; ".join(
-            f"{what.replace(chr(10), ', ')}: "
+            f"{what.replace(chr(10), ' ')}: "
             + ", ".join(f"{row.part} {row.milliseconds:.3g} ms" for row in part.itertuples())
             for what, part in frame.groupby("what", sort=False)
         )
         caption = "<b>Where the time of a step goes</b>, medians over rounds."
         return _figure(draw.step_parts(frame), alt, caption, frame, "step-parts.csv")
 
-    def _cases(self) -> Iterable[tuple[str, Mapping[str, dict]]]:
-        """Every case that was timed: its name and its rows."""
-        for name, found in self.sources.items():
-            for case in found["cases"]:
-                yield f"{case['model']},\n{_short(name)}", speed.rows_of(found, case["name"])
-
     def loaders(self) -> Html:
         """Ways to get a batch, from the published files."""
-        parts = [self._rows(found, loaders.GROUP, name) for name, found in self.files.items()]
-        return Html("".join(filter(None, parts)) or _nothing())
-
-    def _rows(self, found: dict, group: str, name: str) -> str:
-        rows = []
-        for row in speed.rows_of(found, group).values():
-            cells = {"measure": escape(row["name"])}
-            if "why" in row:
-                cells |= {"ms": f"not measured: {escape(row['why'])}", "images/s": "–", "rate": "–"}
-            else:
-                time = summary([1e3 * seconds for seconds in row["seconds"]])
-                images = f"{rate(row, 'images')['value']:,.0f}" if "images" in row else "–"
-                cells |= {"ms": show.spread(time), "images/s": images}
-                cells["rate"] = escape(show.speed(row, "flops") or "–")
-            rows.append(cells)
-        if not rows:
-            return ""
-        heading = f"<b>{escape(group)}</b>, {escape(name)}, {escape(show.about(found))}: median [quartiles]"
-        return Html(html.table(rows, heading, row_headers=("measure",)))
-
-    # ------------------------------------------------------------------ the roofline
+        return _tables(show.timings(found, "loaders", name) for name, found in self.files.items())
 
     def roofline(self) -> Html:
         """A figure: layers of B-MLPs under the roof of each device."""
@@ -174,50 +159,34 @@ class HowFast:
             for source, part in frame.groupby("source", sort=False)
             for row in part.nlargest(1, "flops_per_second").itertuples()
         )
-        caption = "<b>Layers under the roof</b>: a line a width, from small batches to large ones."
+        caption = "<b>Layers under the roof</b>: one line per width, from small batches to large ones."
         return _figure(draw.layer_roofline(frame), alt, caption, frame, "layers.csv")
 
     def layers(self):
-        """The layers as a DataFrame: ``source, width, batch, flops_per_byte, flops_per_second,
-        peak_flops_per_second, bytes_per_second``.
-        """
+        """The layers as a DataFrame with the columns :data:`LAYER_COLUMNS`."""
         import pandas as pd
 
         rows = []
         for name, found in self.sources.items():
-            points = speed.rows_of(found, layers.GROUP)
-            if not points:
-                continue
-            peak = rate(points["matmul"], "flops")["value"]
-            bandwidth = rate(points["copy"], "bytes")["value"]
+            points = derived.rows_of(found, "layers")
             for id, row in points.items():
                 if not id.startswith("width-"):
                     continue
-                _, width, _, batch = id.split("-")
-                rows.append(
-                    {
-                        "source": _short(name),
-                        "width": int(width),
-                        "batch": int(batch),
-                        "flops_per_byte": row["flops"] / row["bytes"],
-                        "flops_per_second": rate(row, "flops")["value"],
-                        "peak_flops_per_second": peak,
-                        "bytes_per_second": bandwidth,
-                    }
-                )
+                width, batch = (int(word) for word in id.split("-")[1::2])
+                peak, bandwidth = rate(points["matmul"], "flops"), rate(points["copy"], "bytes")
+                reached = rate(row, "flops")["value"]
+                intensity = row["flops"] / row["bytes"]
+                rows.append((name, width, batch, intensity, reached, peak["value"], bandwidth["value"]))
         return pd.DataFrame(rows, columns=LAYER_COLUMNS)
 
-    # ------------------------------------------------------------------ targets, trials, runs
-
     def targets(self) -> Html:
-        """Every target, with what each published file says of it."""
+        """Every target with its verdict from each published file."""
         judged = {name: {row["id"]: row for row in found["targets"]} for name, found in self.files.items()}
         rows = []
         for target in TARGETS:
             row = {"what": escape(target.sentence) + small(escape(target.reason))}
             row["target"] = escape(bounds(target))
-            row |= {escape(name): _verdict(found.get(target.id)) for name, found in judged.items()}
-            rows.append(row)
+            rows.append(row | {escape(name): verdict(found.get(target.id)) for name, found in judged.items()})
         met = "; ".join(
             f"{escape(name)}: {sum(row['verdict'] == MET for row in found.values())} met of "
             f"{sum(row['verdict'] != NOT_MEASURED for row in found.values())} measured"
@@ -227,63 +196,45 @@ class HowFast:
         return Html(html.table(rows, caption, row_headers=("what",)))
 
     def tried(self) -> Html:
-        """Other ways, each with its time over ours."""
-        found = {
-            _short(name): {trial: ratio for trial, ratio in tried.results(source["rows"])}
-            for name, source in self.sources.items()
-        }
-        trials = dict.fromkeys(trial for each in found.values() for trial in each)
+        """Other ways, each with its time over ours; then revisions of the library that were compared."""
+        found = {name: dict(tried.results(source["rows"])) for name, source in self.sources.items()}
         rows = []
-        for trial in trials:
+        for trial in dict.fromkeys(trial for each in found.values() for trial in each):
             instead = f"instead of {escape(trial.instead_of)}; {escape(trial.hope)}"
             row = {"tried": escape(trial.name) + small(instead)}
             for name, each in found.items():
                 ratio = each.get(trial)
-                if ratio is None:
-                    row[escape(name)] = "–"
-                else:
-                    row[escape(name)] = f"{show.spread(ratio)} times" + small(show.helped(ratio))
+                text = f"{show.spread(ratio)} times" + small(show.faster(ratio)) if ratio else "–"
+                row[escape(name)] = text
             rows.append(row)
-        if not rows:
-            return Html(_nothing())
-        caption = "<b>Time for an image, over ours</b>: median [quartiles] over rounds"
-        return Html(html.table(rows, caption, row_headers=("tried",)))
+        caption = "<b>Time per image, over ours</b>: median [quartiles] over rounds"
+        revisions = [table for found in self.comparisons.values() for table in show.tables(found)]
+        return Html(_table_or_hint(rows, caption, "tried") + (_tables(revisions) if revisions else ""))
 
     def precision(self) -> Html:
         """Test accuracy in bf16 and in float32, and the difference over seeds, from the published files."""
-        parts = []
-        for table in (table for content in self.accuracies.values() for table in show.tables(content)):
-            rows = [dict(zip(table.columns, map(escape, row), strict=True)) for row in table.rows]
-            parts.append(html.table(rows, escape(table.title), row_headers=table.columns[:1]))
-        return Html("".join(parts) or _nothing(ACCURACY))
+        return _tables((t for found in self.accuracies.values() for t in show.tables(found)), ACCURACY)
 
     def runs(self) -> Html:
         """The share of the matrix-product rate that the study's own training runs reached."""
         groups: dict[tuple[str, str, str], list[Record]] = {}
-        for side, record in self._training_runs():
+        for side, record in self.training_runs():
             key = side, record.spec.model.name, record.environment.get("device", "unknown")
             groups.setdefault(key, []).append(record)
         rows = []
-        for (side, model, device), records in sorted(groups.items()):
-            shares = [record.compute["matmul_fraction"] for record in records]
+        for key, records in sorted(groups.items()):
             images = statistics.median(record.compute["images_per_second"] for record in records)
-            rows.append(
-                {
-                    "whose": escape(side),
-                    "network": escape(model),
-                    "device": escape(device),
-                    "runs": f"{len(records):,}",
-                    "images/s": f"{images:,.0f}",
-                    "share of the rate": show.spread(summary(shares)),
-                }
-            )
+            shares = summary([record.compute["matmul_fraction"] for record in records])
+            row = dict(zip(("whose", "network", "device"), map(escape, key), strict=True))
+            row |= {"runs": f"{len(records):,}", "images/s": f"{images:,.0f}"}
+            rows.append(row | {"share of the rate": show.spread(shares)})
         if not rows:
             return Html(html.box("<p>No training runs: nothing is published or finished.</p>"))
         caption = "<b>Training runs</b>, end to end: median [quartiles] over runs"
         return Html(html.table(rows, caption, row_headers=("whose", "network")))
 
-    def _training_runs(self) -> Iterable[tuple[str, Record]]:
-        """Training from a random start that ended, each once, by whose it is."""
+    def training_runs(self) -> Iterable[tuple[str, Record]]:
+        """The finished runs that trained from a random start, each once, with whose they are."""
         found: dict[tuple[str, str], Record] = {}
         for name in EXPERIMENTS:
             for each in every_published(name, self.session.results_dir):
@@ -298,22 +249,17 @@ class HowFast:
             if record.spec.kind == "train" and record.compute.get("matmul_fraction"):
                 yield side, record
 
-    # ------------------------------------------------------------------ provenance
-
     def provenance(self) -> Html:
         """How every measurement was made."""
         rows = []
         for name, found in (self.sources | self.accuracies).items():
             machine = found["machine"]
-            versions = ", ".join(
-                f"{package} {machine[package]}"
-                for package in ("python", "torch", "torchvision", "ffcv", "numpy")
-                if machine.get(package)
-            )
+            packages = ("python", "torch", "torchvision", "ffcv", "numpy")
+            versions = ", ".join(f"{name} {machine[name]}" for name in packages if machine.get(name))
             commit = (machine.get("commit") or "unknown")[:10]
             rows.append(
                 {
-                    "measured": escape(_short(name)),
+                    "measured": escape(name),
                     "on": escape(f"{machine['device']}, {machine['precision']}"),
                     "rounds": str(found.get("rounds", "–")),
                     "took": duration(found["seconds"]),
@@ -322,28 +268,10 @@ class HowFast:
                     "command": f"<code>{escape(found['command'])}</code>",
                 }
             )
-        if not rows:
-            return Html(_nothing())
-        return Html(html.table(rows, "<b>How it was measured</b>", row_headers=("measured",)))
+        return _table_or_hint(rows, "<b>How it was measured</b>", "measured")
 
 
-LAYER_COLUMNS = [
-    "source",
-    "width",
-    "batch",
-    "flops_per_byte",
-    "flops_per_second",
-    "peak_flops_per_second",
-    "bytes_per_second",
-]
-
-
-def _short(name: str) -> str:
-    """The name of a source without its machine."""
-    return name.split(" (")[0]
-
-
-def _verdict(row: Mapping | None) -> str:
+def verdict(row: Mapping | None) -> str:
     """A target's cell, as HTML."""
     if row is None:
         return '<span class="mlp-muted">–</span>'
@@ -352,25 +280,28 @@ def _verdict(row: Mapping | None) -> str:
     if "why" in row:
         return text + small(escape(row["why"]))
     value = f"{show.digits(row['value'])} {row['unit']}".rstrip()
-    between = f"{show.digits(row['q25'])} to {show.digits(row['q75'])}"
-    return (
-        text
-        + f'<span class="mlp-number">{escape(value)}</span>'
-        + small(escape(f"half of the rounds {between}"))
-    )
+    between = f"half of the rounds {show.digits(row['q25'])} to {show.digits(row['q75'])}"
+    return text + f'<span class="mlp-number">{escape(value)}</span>' + small(escape(between))
+
+
+def _tables(tables: Iterable[show.Table], command: str = COMMAND) -> Html:
+    """Tables as HTML, without empty ones, or the command that makes them."""
+    texts = []
+    for table in tables:
+        rows = [{escape(name): escape(cell) for name, cell in row.items()} for row in table.rows]
+        if rows:
+            texts.append(html.table(rows, escape(table.title), row_headers=list(rows[0])[:1]))
+    return Html("".join(texts) or _hint(command))
+
+
+def _table_or_hint(rows: list[dict[str, str]], caption: str, row_header: str) -> Html:
+    return Html(html.table(rows, caption, row_headers=(row_header,)) if rows else _hint(COMMAND))
+
+
+def _hint(command: str) -> str:
+    return html.box(f"<p>No published measurement: make one with <code>{escape(command)}</code>.</p>")
 
 
 def _figure(drawn, alt: str, caption: str, frame, filename: str) -> Html:
     image = html.svg_image(drawn, alt or "nothing to draw")
     return Html(html.figures([html.figure(image, f"{caption} {html.csv_link(frame, filename)}.")]))
-
-
-def _nothing(command: str = COMMAND) -> str:
-    return html.box(f"<p>No published measurement: make one with <code>{escape(command)}</code>.</p>")
-
-
-def _clear() -> None:
-    """Take the lines of progress away."""
-    from IPython.display import clear_output
-
-    clear_output()

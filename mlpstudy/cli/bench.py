@@ -37,38 +37,56 @@ def bench(
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed (speed).")] = 9,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REV",
+            help="Compare with this git revision of the repository, both timed in turns (speed).",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds to train with (accuracy), such as 0,1,2.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=1, help="How long to train (accuracy).")] = 20,
     device: DeviceOption = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write everything here.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--json", help="Also write everything here; with --against: add it here.", show_default=False
+        ),
     ] = None,
 ):
-    """Measure how fast training is beside the machine's own rates and the usual way, or how accurate."""
+    """Measure how fast training is, compared with the machine's rates and the usual way, or how accurate."""
     from mlplib.errors import MlplibError, require_choice
     from mlplib.machine import pick_device
     from mlplib.progress import bars
 
     from ..bench import accuracy, show, speed
-    from ..bench.cases import Case
+    from ..bench import against as revisions
+    from ..bench.cases import Case, default_cases
     from ..profiles import parse_seeds
 
     require_choice("benchmark", what, ("speed", "accuracy"))
+    if model is None and what == "speed" and (data, batch_size, resolution) != ("cifar10", 1024, None):
+        raise MlplibError("--data, --batch-size and --resolution need --model: name the MLP to train")
+    if against is not None and (what != "speed" or parts is not None):
+        raise MlplibError("--against compares the steps of training: leave accuracy and --parts out")
     where = pick_device(device)
     common = {"device": where, "progress": bars(), "command": _command()}
-    if what == "speed":
-        if model is None and (data, batch_size, resolution) != ("cifar10", 1024, None):
-            raise MlplibError("--data, --batch-size and --resolution need --model: name the MLP to train")
-        cases = None if model is None else [Case(model, data, batch_size, resolution)]
+    case = None if model is None else Case(model, data, batch_size, resolution)
+    if against is not None:
+        one = revisions.measure(against, case or default_cases(where)[-1], rounds=rounds, **common)
+        found = {"what": "against", "comparisons": [one]}
+    elif what == "speed":
         chosen = speed.PARTS if parts is None else tuple(part.strip() for part in parts.split(","))
-        found = speed.measure(cases=cases, rounds=rounds, parts=chosen, **common)
+        cases = None if case is None else [case]
+        found = speed.measure(cases, effort=speed.Effort(rounds), parts=chosen, **common)
     else:
-        case = Case(model or "B-6/Wi-256", data, batch_size, resolution)
-        found = accuracy.measure(case=case, seeds=parse_seeds(seeds), epochs=epochs, **common)
+        case = case or Case("B-6/Wi-256", data, batch_size, resolution)
+        found = accuracy.measure(case, seeds=parse_seeds(seeds), epochs=epochs, **common)
     for table in show.tables(found):
         _print(table)
     if json_file is not None:
-        _write(json_file, found)
+        revisions.append(json_file, one) if against is not None else speed.write(json_file, found)
 
 
 def _command() -> str:
@@ -82,17 +100,8 @@ def _print(table) -> None:
     from rich.table import Table
 
     shown = Table(title=escape(table.title), title_justify="left")
-    for heading in table.columns:
+    for heading in table.rows[0] if table.rows else ():
         shown.add_column(heading)
     for row in table.rows:
-        shown.add_row(*map(escape, row))
+        shown.add_row(*map(escape, row.values()))
     out.print(shown)
-
-
-def _write(path: Path, found: dict) -> None:
-    import json
-
-    from mlplib.files import replacing
-
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")

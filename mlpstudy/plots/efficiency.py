@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from .look import BLUE, GOLD, GREEN, INK, MUTED, ORANGE, PINK, SKY, new_figure, nothing_to_draw, styled
 
 MLPS, OTHERS = (BLUE, SKY, INK), (ORANGE, GREEN, PINK, GOLD)
-"""Blues for MLPs, the other colors for what they are held against."""
+"""Blues for MLPs, other colors for the networks that they are compared with."""
 
 ROOF_NAMES = {
     "memory": ("memory of the device", "FLOPs for a byte of memory"),
@@ -47,11 +47,11 @@ def logarithmic(axes) -> None:
 
 @styled
 def throughput(frame) -> Figure:
-    """Images per second against batch size: a color a network, solid on the device, dotted with a copy.
+    """Images per second by batch size: one color per network, solid on the device, dotted with a copy.
 
     Args:
-        frame: columns ``network, images, batch_size, images_per_second, q25, q75, seed``; ``images`` tells
-            where they wait: ``images on the device`` or ``copied as float32``; others are not drawn.
+        frame: columns ``network, images, batch_size, images_per_second, q25, q75, seed``; ``images`` says
+            where they are: ``images on the device`` or ``copied as float32``; others are not drawn.
     """
     if frame.empty:
         return nothing_to_draw()
@@ -78,7 +78,7 @@ def throughput(frame) -> Figure:
 
 @styled
 def rooflines(frame) -> Figure:
-    """A panel a roof: FLOP/s reached against FLOPs a byte, below what bandwidth and arithmetic allow.
+    """FLOP/s against FLOPs per byte, under the limits of bandwidth and arithmetic; one panel per limit.
 
     Args:
         frame: columns ``network, roof, flops_per_byte, flops_per_second, peak_flops_per_second,
@@ -109,7 +109,7 @@ def rooflines(frame) -> Figure:
 
 
 def draw_roof(axes, part) -> None:
-    """What a device allows: its bandwidth times the FLOPs a byte, up to its matrix-product rate."""
+    """A device's limit: its bandwidth times the FLOPs per byte, up to its matrix-product rate."""
     peak, bandwidth = part["peak_flops_per_second"].median(), part["bytes_per_second"].median()
     ridge = peak / bandwidth
     # From left of every point and of the ridge to the right of both.

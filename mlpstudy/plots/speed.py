@@ -19,10 +19,12 @@ PARTS = {
 }
 """The parts of a step and their colors, in the order in which they are stacked."""
 
+MARKERS, WIDTH_COLORS = "os^Dv", (PINK, GOLD, GREEN, BLUE, ORANGE)
+
 
 @styled
 def step_parts(frame) -> Figure:
-    """A bar for each network: the shares of its step, which add up to the whole, with the whole beside it.
+    """One bar per network: the shares of its step, with the time of the whole step at its end.
 
     Args:
         frame: columns ``what`` (a row's name), ``part`` (of :data:`PARTS`), ``milliseconds``.
@@ -32,13 +34,12 @@ def step_parts(frame) -> Figure:
     names = list(dict.fromkeys(frame["what"]))
     table = frame.pivot_table(index="what", columns="part", values="milliseconds", aggfunc="sum").loc[names]
     whole = table.sum(axis=1)
+    shares = 100 * table.reindex(columns=PARTS).fillna(0).div(whole, axis=0)
     figure, ((axes,),) = new_figure(1, 1, height=1.6 + 0.62 * len(names))
     left = np.zeros(len(names))
-    for part, color in PARTS.items():
-        if part in table:
-            share = (100 * table[part].fillna(0) / whole).to_numpy()
-            axes.barh(range(len(names)), share, left=left, color=color, height=0.6)
-            left += share
+    for part in (part for part in PARTS if part in table):
+        axes.barh(range(len(names)), shares[part], left=left, color=PARTS[part], height=0.6)
+        left += shares[part].to_numpy()
     for place, name in enumerate(names):
         axes.annotate(f"{whole[name]:.3g} ms", (101, place), va="center", color=MUTED, fontsize=10)
     axes.set_xlim(0, 118)
@@ -50,14 +51,10 @@ def step_parts(frame) -> Figure:
     return figure
 
 
-MARKERS = ("o", "s", "^", "D", "v")
-WIDTH_COLORS = (PINK, GOLD, GREEN, BLUE, ORANGE)
-
-
 @styled
 def layer_roofline(frame) -> Figure:
-    """Layers under the roof of their device: FLOP/s reached against FLOPs a byte, a line a width, its points
-    batch sizes from left to right. A panel a device.
+    """Layers under the roof of their device: FLOP/s against FLOPs per byte. One panel per device, one line
+    per width, one point per batch size.
 
     Args:
         frame: columns ``source``, ``width``, ``batch``, ``flops_per_byte``, ``flops_per_second``,
@@ -65,32 +62,22 @@ def layer_roofline(frame) -> Figure:
     """
     if frame.empty:
         return nothing_to_draw("no layer was timed")
-    sources = list(dict.fromkeys(frame["source"]))
-    widths = sorted(set(frame["width"]))
-    colors = dict(zip(widths, WIDTH_COLORS * len(widths), strict=False))
+    sources, widths = list(dict.fromkeys(frame["source"])), sorted(set(frame["width"]))
+    styles = {
+        width: {"color": WIDTH_COLORS[i % len(WIDTH_COLORS)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, width in enumerate(widths)
+    }
     figure, grid = new_figure(len(sources), 1, height=0.9 + 3.4 * len(sources), sharex=True)
     for (axes,), source in zip(grid, sources, strict=True):
         part = frame[frame["source"] == source]
         draw_roof(axes, part)
-        for width in sorted(set(part["width"])):
-            points = part[part["width"] == width].sort_values("batch")
-            marker = MARKERS[widths.index(width) % len(MARKERS)]
-            axes.plot(
-                points["flops_per_byte"],
-                points["flops_per_second"],
-                marker=marker,
-                color=colors[width],
-                ms=5,
-                lw=1.2,
-            )
+        for width, points in part.sort_values("batch").groupby("width"):
+            axes.plot(points["flops_per_byte"], points["flops_per_second"], ms=5, lw=1.2, **styles[width])
         logarithmic(axes)
         axes.set_title(source, fontsize=10)
         axes.set_ylabel("FLOP/s")
-    axes.set_xlabel("FLOPs for a byte of memory")
-    handles = [
-        Line2D([], [], color=colors[w], marker=MARKERS[i % len(MARKERS)], label=f"width {w}")
-        for i, w in enumerate(widths)
-    ]
+    axes.set_xlabel("FLOPs per byte of memory")
+    handles = [Line2D([], [], label=f"width {width}", **styles[width]) for width in widths]
     handles.append(Line2D([], [], color=MUTED, label="roof"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, columnspacing=1.0, handlelength=1.4)
     return figure

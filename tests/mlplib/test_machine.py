@@ -30,7 +30,7 @@ def test_the_cpu_can_always_be_asked_for():
 
 
 @pytest.mark.parametrize(
-    "name", ["gpu", "", "cuda:x", "CPU ", "meta", "mps", "xpu", 3.5, [], "cuda:99", "cuda:-1"]
+    "name", ["gpu", "", "cuda:x", "CPU ", "meta", "mps", "xpu", 3.5, [], "cuda:99", "cuda:-1", "cpu:5"]
 )
 def test_a_device_that_is_not_there_is_one_line(name):
     with pytest.raises(MlplibError, match="device") as caught:

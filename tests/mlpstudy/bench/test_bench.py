@@ -4,6 +4,7 @@ import dataclasses
 import json
 import statistics
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from mlplib.data.augment import crop_and_flip, draw
 from mlplib.errors import MlplibError
 from mlplib.progress import quiet
 from mlplib.specs import FULL_DA
-from mlpstudy.bench import accuracy, derived, growth, layers, loaders, rounds, show, speed, tried, workloads
-from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, NOISE, Case, default_cases, noise
+from mlpstudy.bench import accuracy, derived, growth, loaders, roofline, rounds, show, speed, tried, workloads
+from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, NOISE, WITHOUT_MIXUP, Case, default_cases, noise
 from mlpstudy.bench.reference import ReferenceLoop
 from mlpstudy.bench.targets import MET, NOT_MEASURED, NOT_MET, TARGETS, bounds, judge
 
@@ -31,15 +32,12 @@ def found():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(beton, "installed", lambda: False)  # compiling it takes longer than all the rest
         return speed.measure(
-            cases=[TINY],
-            device=CPU,
-            rounds=3,
+            [TINY],
+            CPU,
+            effort=speed.Effort(3, 0.01, {"widths": [16, 32], "batches": [1, 64]}, brief=True),
             progress=quiet,
             command="a test",
             parts=parts,
-            turn_seconds=0.01,
-            brief=True,
-            layer_sizes={"widths": [16, 32], "batches": [1, 64]},
         )
 
 
@@ -53,7 +51,7 @@ def training():
 
 def test_every_row_has_a_time_for_every_round_or_a_reason(found):
     groups = {row["group"] for row in found["rows"]}
-    assert groups == {TINY.name, loaders.GROUP, layers.GROUP, tried.GROUP, growth.GROUP, "start-up"}
+    assert groups == {TINY.name, "loaders", "layers", "tried", "growth", "start-up"}
     assert len({(row["group"], row["id"]) for row in found["rows"]}) == len(found["rows"])
     for row in found["rows"]:
         if row["id"] == "memory":
@@ -66,7 +64,7 @@ def test_every_row_has_a_time_for_every_round_or_a_reason(found):
 
 
 def test_ratios_are_those_of_the_rows_round_by_round(found):
-    rows, numbers = speed.rows_of(found, TINY.name), {}
+    rows, numbers = derived.rows_of(found, TINY.name), {}
     for number in found["derived"]:
         numbers[number["group"], number["id"]] = number
     ours, roof = rows["end-to-end"], rows["matmul"]
@@ -84,7 +82,7 @@ def test_ratios_are_those_of_the_rows_round_by_round(found):
     assert numbers[TINY.name, "cifar10-5000"]["value"] == pytest.approx(minutes)
     assert numbers[TINY.name, "over-reference"]["why"] == "it was not asked for"
     assert numbers["loaders", "ffcv-rate"]["why"] == "FFCV is not installed"
-    twice = speed.rows_of(found, "growth")
+    twice = derived.rows_of(found, "growth")
     pairs = zip(twice["twice-the-images"]["seconds"], twice["images"]["seconds"], strict=True)
     assert numbers["growth", "time"]["value"] == statistics.median(a / b for a, b in pairs)
 
@@ -107,7 +105,8 @@ def test_a_file_tells_the_machine_and_no_folder_or_host(found):
 
 def test_tables_show_every_row_and_every_target(found):
     text = "\n".join(
-        " ".join((table.title, *table.columns, *sum(table.rows, ()))) for table in show.tables(found)
+        " ".join((table.title, *(cell for row in table.rows for cell in row.values())))
+        for table in show.tables(found)
     )
     for row in found["rows"]:
         assert row["name"] in text or row["group"] == "start-up"
@@ -128,16 +127,14 @@ def test_turns_alternate_and_the_first_ones_do_not_count():
 
 @pytest.mark.parametrize(("most", "least", "expected"), [(10**6, 1, 10), (4, 1, 4), (10**6, 50, 50)])
 def test_a_turn_lasts_about_as_long_as_asked(most, least, expected):
-    import time
-
-    work = rounds.Work("a", "a", rounds.once(lambda: time.sleep(0.01)), least=least, most=most)
+    work = rounds.Work("a", "a", rounds.repeat(lambda: time.sleep(0.01)), least=least, most=most)
     (row,) = rounds.take_turns([work], 1, CPU, group="g", turn_seconds=0.1)
     assert expected * 0.8 <= row["calls"] <= expected
     assert row["seconds"][0] == pytest.approx(0.01, rel=0.3)
 
 
 def test_a_number_of_a_missing_row_says_why():
-    rows = {"a": {"seconds": [1.0]}, "b": rounds.missing("b", "g", "b", "no b here")}
+    rows = {"a": {"seconds": [1.0]}, "b": rounds.Work("b", "b", why="no b here").row("g", 0, ())}
     assert rounds.per_round(rows, lambda a, b: a / b, "a", "b") == {"why": "no b here"}
     assert rounds.per_round(rows, lambda a: 2 * a, "a") == {"value": 2.0, "q25": 2.0, "q75": 2.0}
 
@@ -207,7 +204,7 @@ def test_the_products_alone_are_those_that_are_counted(training):
         work.run(1)
     assert counter.get_total_flops() == pytest.approx(work.flops)
     convolutional = dataclasses.replace(TINY, model="small-cnn")
-    assert "linear layers" in workloads.Training(convolutional, TINY.images(), CPU).products()["why"]
+    assert "linear layers" in workloads.Training(convolutional, TINY.images(), CPU).products().why
 
 
 def test_the_parts_of_a_step_leave_the_state_alone(training):
@@ -221,15 +218,15 @@ def test_the_parts_of_a_step_leave_the_state_alone(training):
 
 def test_a_kept_batch_is_in_memory_of_its_own(training):
     batch = training.fixed
-    copy = workloads.kept(batch)
+    copy = workloads.own_copy(batch)
     assert torch.equal(copy.images, batch.images) and copy.lam == batch.lam
     assert copy.images.data_ptr() != batch.images.data_ptr()
 
 
 def test_the_reference_loop_is_timed_without_ffcv_as_far_as_it_goes(training, monkeypatch, tmp_path):
     monkeypatch.setattr(beton, "installed", lambda: False)
-    whole, step = workloads.reference_works(training, TINY.images(), tmp_path)
-    assert whole["why"] == "FFCV is not installed" and step.id == "reference-step"
+    whole, step = training.reference_works(tmp_path)
+    assert whole.why == "FFCV is not installed" and step.id == "reference-step"
     step.run(1)
 
 
@@ -240,7 +237,7 @@ def test_the_reference_loop_is_fed_by_ffcv(training, tmp_path, monkeypatch):
     losses = []
     step = ReferenceLoop.step
     monkeypatch.setattr(ReferenceLoop, "step", lambda self, batch: losses.append(step(self, batch)["loss"]))
-    whole, _ = workloads.reference_works(training, TINY.images(), tmp_path)
+    whole, _ = training.reference_works(tmp_path)
     whole.run(whole.calls)
     assert len(losses) == whole.calls == workloads.REFERENCE_STEPS and min(losses) > 0
     assert torch.get_num_threads() == threads
@@ -249,7 +246,7 @@ def test_the_reference_loop_is_fed_by_ffcv(training, tmp_path, monkeypatch):
 def test_grid_sample_crops_as_products_do_but_for_the_edges(training):
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (32, 3, 12, 10), dtype=np.uint8))
-    spec = loaders.WITHOUT_MIXUP
+    spec = WITHOUT_MIXUP
     draws = draw(dataclasses.replace(spec, crop_scale=(0.3, 1.0)), np.arange(32), (12, 10), rng)
     ours = crop_and_flip(images, draws, torch.float32)
     theirs = tried.grid_sampled(images, draws, torch.float32)
@@ -260,18 +257,18 @@ def test_grid_sample_crops_as_products_do_but_for_the_edges(training):
 def test_every_trial_is_measured_and_its_ratio_is_of_the_rows(found):
     results = dict(tried.results(found["rows"]))
     assert list(results) == list(tried.TRIALS)
-    rows = speed.rows_of(found, tried.GROUP)
+    rows = derived.rows_of(found, "tried")
     larger = next(trial for trial in tried.TRIALS if trial.id == "larger-batch")
     ours, other = rows["larger-batch: ours"], rows["larger-batch"]
     assert other["images"] == 4 * ours["images"]
     ratios = [b / 4 / a for a, b in zip(ours["seconds"], other["seconds"], strict=True)]
     assert results[larger]["value"] == pytest.approx(statistics.median(ratios))
     for low, high, word in ((0.8, 0.9, "faster"), (1.1, 1.2, "slower"), (0.9, 1.1, "no different")):
-        assert show.helped({"q25": low, "q75": high}) == word
+        assert show.faster({"q25": low, "q75": high}) == word
 
 
 def test_layers_count_what_they_move_and_compute():
-    (work,) = layers.layer_works(CPU, torch.bfloat16, widths=[32], batches=[8])
+    (work,) = roofline.layer_works(CPU, torch.bfloat16, widths=[32], batches=[8])
     assert work.flops == 2 * 8 * 32 * 128
     assert work.bytes == 2 * (8 * 32 + 32 * 128 + 8 * 128)
 
@@ -292,7 +289,7 @@ def test_growth_is_measured_from_the_epochs_that_have_settled():
 
 
 def test_torchvisions_loader_gives_whole_batches_of_all_images(training):
-    split = workloads.first_images(training.data, 256)
+    split = training.first_images(256)
     assert split.images.shape == (256, 16, 16, 3) and split.images.dtype == np.uint8
     assert (split.images == TINY.images().train.images[:256]).all()
     loader = loaders.torchvision_loader(split, 64, (0.5,) * 3, (0.25,) * 3)
@@ -319,18 +316,25 @@ def test_noise_stands_in_for_images_that_are_not_there():
         (Case("B-1/Wi-16", "shapes-16", 0), "batch_size must be at least 1"),
         (Case("B-1/Wi-16", "shapes-16", 5000), "larger than the 2000"),
         (Case("B-1/Wi-16", "shapes-16", 64, 16), "leave resolution out"),
+        (Case("B-1/Wi-16", NOISE, 64, -1), "resolution must be at least 1"),
+        (Case("B-999999/Wi-999", "shapes-16", 64), "GB of memory.*choose a smaller model"),
+        (Case("B-1/Wi-16", NOISE, 10**12), "GB of memory.*batch size"),
+        (Case("B-1/Wi-16", "cifar10", 1024, 10**6), "GB of memory.*resolution"),
+        (Case("", "shapes-16", 64), "unknown model"),
     ],
 )
 def test_a_case_that_is_not_possible_is_refused_in_one_line(case, why):
-    with pytest.raises(MlplibError, match=why):
-        speed.measure(cases=[case], device=CPU, progress=quiet, command="", parts=["steps"])
+    start = time.monotonic()
+    with pytest.raises(MlplibError, match=why) as caught:
+        speed.measure([case], CPU, progress=quiet, command="", parts=["steps"])
+    assert "\n" not in str(caught.value) and time.monotonic() - start < 10
 
 
 # --------------------------------------------------------------------------- accuracy
 
 
 def test_accuracy_compares_precisions_seed_by_seed():
-    found = accuracy.measure(case=TINY, device=CPU, seeds=(0, 1), epochs=3, progress=quiet, command="a test")
+    found = accuracy.measure(TINY, CPU, seeds=(0, 1), epochs=3, progress=quiet, command="a test")
     usual = machine.pick_precision("auto", CPU)
     settings = [(run["da"], run["precision"]) for run in found["runs"] if run["seed"] == 0]
     assert settings == list(dict.fromkeys([(True, usual), (False, usual), (True, "bf16"), (True, "fp32")]))
@@ -349,15 +353,15 @@ def test_accuracy_of_one_seed_has_no_interval_and_a_diverged_run_does_not_count(
         dict(da=True, precision=p, seed=0, status="completed", top1={"1": a})
         for p, a in (("bf16", 0.5), ("fp32", 0.25))
     ]
-    one = accuracy._difference("x", runs, (True, "bf16"), (True, "fp32"))
+    one = accuracy.difference("x", runs, (True, "bf16"), (True, "fp32"))
     assert one == {"name": "x", "points": 25.0, "low": None, "high": None, "n": 1}
     runs[1] |= {"status": "diverged", "top1": {}}
-    assert "why" in accuracy._difference("x", runs, (True, "bf16"), (True, "fp32"))
+    assert "why" in accuracy.difference("x", runs, (True, "bf16"), (True, "fp32"))
 
 
 @pytest.mark.parametrize("epochs, expected", [(20, (5, 10, 15, 20)), (3, (1, 2, 3)), (1, (1,))])
 def test_accuracy_is_looked_at_a_few_times(epochs, expected):
-    assert accuracy.moments(epochs) == expected
+    assert accuracy.evaluation_epochs(epochs) == expected
 
 
 def test_the_command_in_a_file_names_no_folder(monkeypatch, tmp_path):
@@ -369,12 +373,11 @@ def test_the_command_in_a_file_names_no_folder(monkeypatch, tmp_path):
 
 def test_images_from_ffcv_files_are_trained_on_and_loaded(training):
     pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
-    dataset = TINY.images()
-    training.streamed(dataset, FULL_DA, quiet).train(2)
-    runner = training.streamed(dataset, loaders.WITHOUT_MIXUP, quiet)
+    training.streamed(FULL_DA, quiet).train(2)
+    runner = training.streamed(WITHOUT_MIXUP, quiet)
     assert runner.loop.data.loader == "ffcv"
     runner.load(3)
     assert (runner.state.epoch, runner.state.images) == (1, 0)
     noisy = Case("B-1/Wi-16", NOISE, 4, 8)
-    found = workloads.Training(noisy, noisy.images(), CPU).streamed(noisy.images(), FULL_DA, quiet)
+    found = workloads.Training(noisy, noisy.images(), CPU).streamed(FULL_DA, quiet)
     assert found == "random pixels are not written to files"

@@ -11,8 +11,9 @@ import torch
 
 from mlplib.errors import MlplibError
 from mlplib.progress import quiet
-from mlpstudy.bench import accuracy, derived, live, show, speed, tried
+from mlpstudy.bench import accuracy, against, derived, show, speed, tried
 from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, Case
+from mlpstudy.bench.rounds import summary
 from mlpstudy.bench.targets import TARGETS, bounds, judge
 from mlpstudy.book import page_speed
 from mlpstudy.book.page_speed import open_how_fast
@@ -27,15 +28,12 @@ CPU = torch.device("cpu")
 def measured():
     """A published file's content, of a tiny network."""
     return speed.measure(
-        cases=[Case("B-1/Wi-16", "shapes-16", 128)],
-        device=CPU,
-        rounds=2,
+        [Case("B-1/Wi-16", "shapes-16", 128)],
+        CPU,
+        effort=speed.Effort(2, 0.005, {"widths": [16, 64], "batches": [1, 32]}, brief=True),
         progress=quiet,
         command="mlplib bench --a-test",
         parts=("steps", "layers", "tried"),
-        turn_seconds=0.005,
-        layer_sizes={"widths": [16, 64], "batches": [1, 32]},
-        brief=True,
     )
 
 
@@ -59,7 +57,7 @@ def everything(page) -> dict[str, str]:
 
 def test_a_page_shows_every_row_of_a_published_file(results, tmp_path, measured):
     parts = everything(opened(results, tmp_path))
-    for row in speed.rows_of(measured, "B-1/Wi-16, shapes-16, batch 128").values():
+    for row in derived.rows_of(measured, "B-1/Wi-16, shapes-16, batch 128").values():
         cell = re.search(
             rf'<th scope="row">{re.escape(html.escape(row["name"]))}</th>\s*<td>(.*?)</td>', parts["steps"]
         )
@@ -90,7 +88,7 @@ def test_a_verdict_has_its_word_and_its_look(verdict, look):
     row = {"verdict": verdict, "why": "no CUDA GPU"}
     if verdict != "not measured":
         row = {"verdict": verdict, "value": 0.853, "q25": 0.8, "q75": 0.9, "unit": "times"}
-    text = page_speed._verdict(row)
+    text = page_speed.verdict(row)
     assert f'class="mlp-verdict {look}">{verdict}<' in text
     assert ("no CUDA GPU" if "why" in row else "0.85 times") in text
 
@@ -106,7 +104,7 @@ def test_without_a_published_file_the_page_says_how_to_make_one(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format": 99, "what": "speed"}'])
 def test_a_file_that_is_none_of_ours_is_named(content, results, tmp_path):
     (results / "bench" / "other.json").write_text(content)
-    with pytest.raises(MlplibError, match=r"^other.json is no file of this bench: make it again"):
+    with pytest.raises(MlplibError, match=r"^other.json is not a file of mlplib bench: make it again"):
         opened(results, tmp_path)
 
 
@@ -114,8 +112,8 @@ def test_accuracy_is_shown_with_its_differences_and_is_no_measurement_of_speed(r
     page = opened(results, tmp_path)
     assert "mlplib bench accuracy --json" in str(page.precision())
     found = accuracy.measure(
-        case=Case("B-1/Wi-16", "shapes-16", 128),
-        device=CPU,
+        Case("B-1/Wi-16", "shapes-16", 128),
+        CPU,
         seeds=(0, 1),
         epochs=2,
         progress=quiet,
@@ -131,13 +129,24 @@ def test_accuracy_is_shown_with_its_differences_and_is_no_measurement_of_speed(r
     assert list(page.files) == ["a-cpu"] and "--a-test" in str(page.provenance())
 
 
+def test_compared_revisions_are_shown_and_are_no_measurement_of_speed(results, tmp_path, measured):
+    row = {"id": "step", "name": "the step alone", "old_seconds": [0.3, 0.3], "new_seconds": [0.1, 0.1]}
+    found = {"case": "a case", "old": "v1 (abc)", "new": "def", "rounds": 2, "machine": measured["machine"]}
+    found["rows"] = [row | summary([3.0, 3.0])]
+    against.append(results / "bench" / "compared.json", found)
+    page = opened(results, tmp_path)
+    text = str(page.tried())
+    assert "a case: def against v1 (abc)" in text and "3.00 [3.00, 3.00] times" in text
+    assert list(page.files) == ["a-cpu"]
+
+
 def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):
     page = opened(results, tmp_path, seeds=[3, 4])
     text = str(page.measure())
-    case = live.case_of(PROFILES["smoke"], CPU)
+    case = speed.live_case(PROFILES["smoke"], CPU)
     assert case.name in text and "this execution" in text
-    rows = speed.rows_of(page.live, case.name)
-    assert len(rows["step"]["seconds"]) == 2 * live.ROUNDS["smoke"] == page.live["rounds"]
+    rows = derived.rows_of(page.live, case.name)
+    assert len(rows["step"]["seconds"]) == 2 * speed.LIVE["smoke"].rounds == page.live["rounds"]
     assert derived.numbers(page.live["rows"], page.live["cases"]) == page.live["derived"]
     parts = everything(page)
     assert parts["tried"].count("times<") == 2 * len(tried.TRIALS)
@@ -165,15 +174,15 @@ def test_the_parts_of_a_step_add_up_to_the_step():
 
 
 def test_profiles_time_what_their_machines_can():
-    assert live.case_of(PROFILES["laptop"], CPU) == CPU_CASES[1]
-    assert live.case_of(PROFILES["gpu"], torch.device("cuda")) == GPU_CASES[1]
-    assert live.case_of(PROFILES["paper"], CPU) == CPU_CASES[1]
+    assert speed.live_case(PROFILES["laptop"], CPU) == CPU_CASES[1]
+    assert speed.live_case(PROFILES["gpu"], torch.device("cuda")) == GPU_CASES[1]
+    assert speed.live_case(PROFILES["paper"], CPU) == CPU_CASES[1]
 
 
 def test_training_runs_are_those_that_trained(tmp_path):
     """Of the study's published records: every training run once."""
     page = opened(page_speed.results_folder(None), tmp_path)
-    runs = list(page._training_runs())
+    runs = list(page.training_runs())
     assert len(runs) > 50 and len({(side, record.id) for side, record in runs}) == len(runs)
     assert all(record.spec.kind == "train" for _, record in runs)
     text = str(page.runs())

@@ -160,6 +160,10 @@ def test_data_list_and_verify(mlplib):
         (["run", "--loader", "fast"], "auto, resident, ffcv"),
         (["bench", "--batch-size", "64"], "need --model"),
         (["bench", "--parts", "stps"], "steps, reference"),
+        (["bench", "--model", "B-999999/Wi-999"], "GB of memory"),
+        (["bench", "--device", "cpu:5"], "write auto, cpu"),
+        (["bench", "accuracy", "--model", ""], "unknown model"),
+        (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(mlplib, words, expected):
