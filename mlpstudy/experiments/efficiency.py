@@ -203,7 +203,7 @@ def throughputs(records: Sequence[Record]) -> Iterator[dict]:
 
 
 ROOFS = {"memory": ("resident", "memory_bytes_per_second"), "copy": ("float32", "transfer_bytes_per_second")}
-"""What limits a network besides the matrix-product rate: how its images arrive, and the bandwidth for that."""
+"""What limits a network besides the matrix-product rate: how its images arrive, and at what bandwidth."""
 
 
 @dataframe
