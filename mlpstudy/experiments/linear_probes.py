@@ -195,8 +195,8 @@ FIGURES = {
         draw=plot("transfer.directions"),
         caption=(
             "In how many directions the features of the downstream training images vary: the participation "
-            "ratio of their covariance, one dot per seed. The data file also has the number of features and the "
-            "share of those that never vary."
+            "ratio of their covariance, one dot per seed. The data file also has the number of features and "
+            "the share of those that never vary."
         ),
         alt="Dot plot of the number of directions for each kind of features.",
     ),

@@ -109,7 +109,7 @@ def arm(spec: RunSpec) -> str | None:
 
 
 def checkpoint_of(spec: RunSpec) -> CheckpointSpec | None:
-    """The official checkpoint that a run reads, fine-tunes or evaluates, None for the study's own networks."""
+    """The official checkpoint that a run starts from or evaluates, None for the study's own networks."""
     trained = spec.trained if isinstance(spec, EvaluateSpec) else spec
     start = getattr(trained, "upstream", trained)
     return start if isinstance(start, CheckpointSpec) else None
@@ -242,8 +242,8 @@ FIGURES = {
         draw=plot("transfer.paired_dots", first=ARMS),
         caption=(
             "Test accuracy of one network on a downstream data set: trained on it from scratch, or "
-            "fine-tuned on it after pre-training without and with data augmentation (DA). Each line joins the "
-            "runs of one seed."
+            "fine-tuned on it after pre-training without and with data augmentation (DA). Each line joins "
+            "the runs of one seed."
         ),
         alt=(
             "Dot plot of test accuracy on each downstream data set, from scratch, pre-trained without "
@@ -354,8 +354,8 @@ def c06(records: Sequence[Record]) -> Judgement:
 
 @claim("C07", "Table 2", "Test-time augmentation helps on every task, most on ImageNet (8 points).")
 def c07(records: Sequence[Record]) -> Judgement:
-    """For each downstream data set: accuracy of averaged logits minus that of the image as it is, same network
-    (pre-trained with DA), paired by seed. Reproduced if the whole 95 % interval is above 0 on every data set,
+    """For each downstream data set: accuracy of averaged logits minus that of the image as it is, same
+    network (pre-trained with DA), paired by seed. Reproduced if the whole 95 % interval is above 0 on every data set,
     and the gain on ImageNet is the largest and reaches the paper's; not reproduced if it is above 0 on none;
     else partly reproduced, which is the most that can be had without ImageNet.
     """
@@ -390,8 +390,8 @@ def paper_real_gains() -> list[float]:
 
 @claim("C08", "Table 2", "Counting by ReaL labels adds about 7 points on ImageNet.")
 def c08(records: Sequence[Record]) -> Judgement:
-    """Accuracy of the fine-tuned network (pre-trained with DA, no TTA) by ReaL labels minus by ImageNet's own,
-    paired by seed. Partly reproduced if the whole 95 % interval is above 0; reproduced if it also meets the
+    """Accuracy of the fine-tuned network (pre-trained with DA, no TTA) by ReaL labels minus by ImageNet's
+    own, paired by seed. Partly reproduced if the whole 95 % interval is above 0; reproduced if it also meets the
     range of this difference over the rows of the paper's table.
     """
     gains = _metric_gains(records, "real_test_top1")
