@@ -11,21 +11,7 @@ from mlplib.store import Record
 
 from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import (
-    Cell,
-    Figure,
-    accuracy,
-    claim,
-    dataframe,
-    effect,
-    group_by,
-    in_words,
-    judge_all,
-    mean_cells,
-    plot,
-    run_ids,
-    weakest,
-)
+from . import base
 from .choices import best_rate, is_tuning, probe_title, probes, rate, setting, tuning_probe, variant
 from .pretraining import data, probe
 
@@ -153,7 +139,7 @@ def change_of(record: Record) -> str:
 
 def _tuned(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The probes on held-out images, including diverged ones, of Lion (``base``) and of AdamW."""
-    groups = group_by(filter(is_tuning, records), change_of)
+    groups = base.group_by(filter(is_tuning, records), change_of)
     return {name: groups.get(name, []) for name in (BASE, ADAMW)}
 
 
@@ -172,7 +158,7 @@ def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
 
     The base has the learning rate of the architectural changes, AdamW its best one.
     """
-    found = group_by(probes(records), change_of)
+    found = base.group_by(probes(records), change_of)
     found = {name: found.get(name, []) for name in (BASE, *ARCHITECTURE, *RECIPE)}
     base_rate = next((rate(r) for name in ARCHITECTURE for r in found[name]), None)
     best = chosen_rates(records)
@@ -188,7 +174,7 @@ def reference(name: str) -> str:
     return "Lion" if name == ADAMW else BASE
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Accuracy of linear probes in percent for each change, and for optimizers at each learning rate."""
 
     def row(record: Record) -> str:
@@ -196,17 +182,17 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
         optimizer = {BASE: "Lion", ADAMW: ADAMW}.get(name)
         return f"{optimizer}, learning rate {rate(record):g}" if optimizer else name
 
-    rows = group_by([*probes(records), *probes(records, tuning=True)], row)
-    columns = {name: group_by(group, probe_title) for name, group in rows.items()}
-    return mean_cells("Fig 9", {(n, c): g for n, of in columns.items() for c, g in of.items()}, setting)
+    rows = base.group_by([*probes(records), *probes(records, tuning=True)], row)
+    columns = {name: base.group_by(group, probe_title) for name, group in rows.items()}
+    return base.mean_cells("Fig 9", {(n, c): g for n, of in columns.items() for c, g in of.items()}, setting)
 
 
-@dataframe
+@base.dataframe
 def differences(records: Sequence[Record]) -> Iterator[dict]:
     """Accuracy with each change minus that without in points, one row per seed, and its mean."""
     found = groups(records)
     for name in (*ARCHITECTURE, *RECIPE):
-        mean = effect(found[name], found[reference(name)])
+        mean = base.effect(found[name], found[reference(name)])
         if mean is None:
             continue
         ours, theirs = ({r.spec.seed: r for r in found[g]} for g in (name, reference(name)))
@@ -215,7 +201,7 @@ def differences(records: Sequence[Record]) -> Iterator[dict]:
                 "change": name,
                 "part": "block" if name in ARCHITECTURE else "recipe",
                 "seed": seed,
-                "difference": accuracy(ours[seed]) - accuracy(theirs[seed]),
+                "difference": base.accuracy(ours[seed]) - base.accuracy(theirs[seed]),
                 "mean": mean.mean,
                 "low": mean.low,
                 "high": mean.high,
@@ -225,9 +211,9 @@ def differences(records: Sequence[Record]) -> Iterator[dict]:
 
 
 FIGURES = {
-    "one-change-at-a-time": Figure(
+    "one-change-at-a-time": base.Figure(
         data=differences,
-        draw=plot("choices.differences", label="probe accuracy, change minus base (points)"),
+        draw=base.plot("choices.differences", label="probe accuracy, change minus base (points)"),
         caption=(
             "What one change in pre-training does to the accuracy of a linear probe on other data. Small "
             "dots are seeds, each against the base with the same seed, large ones their means, bars 95 % "
@@ -249,14 +235,14 @@ FIGURES = {
 def _gains(found: Mapping[str, list[Record]], names: Sequence[str], lost: bool) -> dict[str, Estimate | None]:
     """What each change gains in points; with ``lost`` what undoing it gains."""
     pairs = ((name, (found[name], found[reference(name)])) for name in names)
-    return {name: effect(*(reversed(pair) if lost else pair)) for name, pair in pairs}
+    return {name: base.effect(*(reversed(pair) if lost else pair)) for name, pair in pairs}
 
 
 def _note(effects: Mapping[str, Estimate]) -> str:
-    return "; ".join(f"{name} {in_words(found)}" for name, found in effects.items())
+    return "; ".join(f"{name} {base.in_words(found)}" for name, found in effects.items())
 
 
-@claim("C15", "Fig 9", "GELU over ReLU, skip connections, the inverted bottleneck and pre-LN each help.")
+@base.claim("C15", "Fig 9", "GELU over ReLU, skip connections, the inverted bottleneck and pre-LN each help.")
 def c15(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, paired by seed. The base minus the network with
     one change (ReLU; no skip connections; blocks without expansion, as many more of them as make the compute
@@ -267,20 +253,20 @@ def c15(records: Sequence[Record]) -> Judgement:
     if None in gains.values():
         return not_tested("needs the base and all four changes of the block")
     effects = dict(zip(("GELU", "skips", "bottleneck", "pre-LN"), gains.values(), strict=True))
-    return judge_all(effects, "points, the part that helps least", _note(effects), run_ids(records))
+    return base.judge_all(effects, "points, the part that helps least", _note(effects), base.run_ids(records))
 
 
 def _judge_no_da(found: Mapping[str, list[Record]]) -> tuple[str, Estimate] | None:
     """The verdict on "no DA is worst", and how far it is below the next worst."""
     others = (BASE, *ARCHITECTURE, *(name for name in RECIPE if name != "no DA"))
-    below = {name: effect(found[name], found["no DA"]) for name in others}
+    below = {name: base.effect(found[name], found["no DA"]) for name in others}
     if None in below.values():
         return None
     if all(judge_sign(each) == REPRODUCED for each in below.values()):
         verdict = REPRODUCED
     else:
         verdict = PARTLY if judge_sign(below[BASE]) == REPRODUCED else NOT_REPRODUCED
-    return verdict, weakest(below.values())
+    return verdict, base.weakest(below.values())
 
 
 def _rates_note(records: Sequence[Record]) -> str:
@@ -293,7 +279,9 @@ def _rates_note(records: Sequence[Record]) -> str:
     return note
 
 
-@claim("C16", "Fig 9", "Clipping, weight decay and dropout help a little; Lion beats AdamW; no DA is worst.")
+@base.claim(
+    "C16", "Fig 9", "Clipping, weight decay and dropout help a little; Lion beats AdamW; no DA is worst."
+)
 def c16(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, paired by seed. Five parts: clipping, weight
     decay and dropout, each added to the base, minus the base; Lion minus AdamW, both at the learning rate
@@ -305,7 +293,7 @@ def c16(records: Sequence[Record]) -> Judgement:
     """
     found = groups(records)
     effects = _gains(found, ("clipping", "weight decay", "dropout"), lost=False)
-    effects |= {"Lion over AdamW": effect(found["Lion"], found[ADAMW])}
+    effects |= {"Lion over AdamW": base.effect(found["Lion"], found[ADAMW])}
     no_da, one_rate = _judge_no_da(found), min(map(len, tried_rates(records).values())) < 2
     if None in effects.values() or no_da is None or one_rate:
         return not_tested("needs the base, every change, and Lion and AdamW at several learning rates")
@@ -313,7 +301,7 @@ def c16(records: Sequence[Record]) -> Judgement:
     effects["next worst over no DA"] = no_da[1]
     note = _note(effects) + _rates_note(records)
     return Judgement(
-        verdict, weakest(effects.values()), "points, the weakest of five", note, run_ids(records)
+        verdict, base.weakest(effects.values()), "points, the weakest of five", note, base.run_ids(records)
     )
 
 

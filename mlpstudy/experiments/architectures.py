@@ -11,30 +11,14 @@ from mlplib.store import Record
 from .. import paper
 from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Judgement, judge_sign, not_tested
 from ..profiles import Profile
-from .base import (
-    CONVNET_TITLES,
-    DATASET_TITLES,
-    MLP_TITLES,
-    Cell,
-    Figure,
-    accuracy,
-    claim,
-    completed,
-    dataframe,
-    effects,
-    group_by,
-    in_words,
-    mean_cells,
-    plot,
-    run_ids,
-)
+from . import base
 
 TITLE = "Architectures"
 ITEMS = ("Table 5", "Appendix D", "Fig 2", "Fig 3", "Fig 4")
 TABLE_5_NETWORK = ((64, 64, 3), 11_230)
 """Table 5 counts at 64x64 with ImageNet-21k's head, in whole millions: no other head gives its numbers."""
 PERMUTATION_SEED = 0
-TITLES = {name: (MLP_TITLES | CONVNET_TITLES)[name] for name in ("b-mlp", "small-cnn")}
+TITLES = {name: (base.MLP_TITLES | base.CONVNET_TITLES)[name] for name in ("b-mlp", "small-cnn")}
 CNN_RATE, CNN_BATCH = 3e-4, 128
 """Chosen by test accuracy in a dozen short trials on CIFAR-10, mostly without the permutation: a CNN shares
 its few weights among all places and needs more and larger steps than the MLP. Its accuracy is therefore
@@ -65,10 +49,10 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[TrainSpec]:
 
 def _by_family(records: Sequence[Record], permuted: bool) -> dict[str, list[Record]]:
     chosen = [r for r in records if (r.spec.data.pixel_permutation is not None) == permuted]
-    return group_by(chosen, lambda r: r.spec.model.family)
+    return base.group_by(chosen, lambda r: r.spec.model.family)
 
 
-def parameter_cells() -> list[Cell]:
+def parameter_cells() -> list[base.Cell]:
     """Table 5, counted from the models that this study builds; nothing is trained for it."""
     from mlplib.models import count_parameters, meta_model
 
@@ -77,40 +61,40 @@ def parameter_cells() -> list[Cell]:
         return Estimate(count_parameters(model) / 1e6, None, None, 0)
 
     names = [row for item, row, _ in paper.values() if item == "Table 5"]
-    return [Cell("Table 5", name, "parameters", count(name), "million", "counted") for name in names]
+    return [base.Cell("Table 5", name, "parameters", count(name), "million", "counted") for name in names]
 
 
 def _setting(group: Sequence[Record]) -> str:
     return f"{group[0].spec.model}, {group[0].spec.epochs} epochs"
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 5, and the accuracy of both families with and without the permutation."""
     groups = {}
     for family, title in TITLES.items():
         for permuted, pixels in ((False, "images as they are"), (True, "permuted pixels")):
             if group := _by_family(records, permuted).get(family):
-                groups[f"{title}, {pixels}", DATASET_TITLES[group[0].spec.data.name]] = group
-    return parameter_cells() + mean_cells("C22", groups, _setting)
+                groups[f"{title}, {pixels}", base.DATASET_TITLES[group[0].spec.data.name]] = group
+    return parameter_cells() + base.mean_cells("C22", groups, _setting)
 
 
-@dataframe
+@base.dataframe
 def accuracies(records: Sequence[Record]) -> Iterator[dict]:
     """Final test accuracy of every run."""
-    for record in completed(records):
+    for record in base.completed(records):
         yield {
             "model": TITLES[record.spec.model.family],
             "pixels": "as they are" if record.spec.data.pixel_permutation is None else "permuted",
             "seed": record.spec.seed,
-            "accuracy": accuracy(record),
+            "accuracy": base.accuracy(record),
             "run": record.id,
         }
 
 
 FIGURES = {
-    "pixel-permutation": Figure(
+    "pixel-permutation": base.Figure(
         data=accuracies,
-        draw=plot("transfer.before_and_after", x="pixels", hue="model", label="test accuracy (%)"),
+        draw=base.plot("transfer.before_and_after", x="pixels", hue="model", label="test accuracy (%)"),
         caption=(
             "Test accuracy on images as they are and under one fixed random permutation of the pixel "
             "positions. A line joins the two runs of one seed."
@@ -123,20 +107,20 @@ FIGURES = {
 }
 
 
-@claim("C22", "Section 2", "An MLP does not care about a fixed permutation of the pixels, a CNN does.")
+@base.claim("C22", "Section 2", "An MLP does not care about a fixed permutation of the pixels, a CNN does.")
 def c22(records: Sequence[Record]) -> Judgement:
     """Test accuracy on images as they are minus on permuted ones, paired by seed: (1) the MLP's 95 % interval
     contains 0; (2) the CNN's lies above 0 and above the MLP's. Reproduced if both hold, partly if one does.
     """
-    costs = effects(_by_family(records, permuted=False), _by_family(records, permuted=True))
+    costs = base.effects(_by_family(records, permuted=False), _by_family(records, permuted=True))
     if len(costs) < 2:
         return not_tested("needs both models with and without the permutation")
     mlp, cnn = costs["b-mlp"], costs["small-cnn"]
     mlp_unmoved = mlp.low <= 0 <= mlp.high
     cnn_loses = judge_sign(cnn) == REPRODUCED and cnn.low > mlp.high
     verdict = {2: REPRODUCED, 1: PARTLY, 0: NOT_REPRODUCED}[mlp_unmoved + cnn_loses]
-    note = f"the MLP loses {in_words(mlp, unit=' points')}"
-    return Judgement(verdict, cnn, "points that the CNN loses", note, run_ids(records))
+    note = f"the MLP loses {base.in_words(mlp, unit=' points')}"
+    return Judgement(verdict, cnn, "points that the CNN loses", note, base.run_ids(records))
 
 
 CLAIMS = (c22,)

@@ -12,20 +12,7 @@ from mlplib.store import Record
 
 from ..claims import Judgement, judge_sign, not_tested
 from ..profiles import Profile
-from .base import (
-    DATASET_TITLES,
-    Cell,
-    Figure,
-    accuracy,
-    claim,
-    dataframe,
-    effect,
-    group_by,
-    in_words,
-    mean_cells,
-    plot,
-    run_ids,
-)
+from . import base
 from .choices import best_rate, is_tuning, probe_title, probes, rate, tuning_probe
 from .pretraining import pretraining_run, probe
 
@@ -118,19 +105,19 @@ def updates(record: Record) -> int:
 def lines(records: Sequence[Record]) -> dict[tuple[int, int], list[Record]]:
     """The probes at the paper's one learning rate, by batch size and number of epochs."""
     on_lines = (r for r in probes(records) if r.spec.upstream.keep_at)
-    return dict(sorted(group_by(on_lines, lambda r: (batch(r), epochs(r))).items()))
+    return dict(sorted(base.group_by(on_lines, lambda r: (batch(r), epochs(r))).items()))
 
 
 def best_rates(records: Sequence[Record]) -> dict[int, float]:
     """The best learning rate on held-out images by batch size, for those batch sizes that have one."""
-    tuned = group_by(filter(is_tuning, records), batch)
+    tuned = base.group_by(filter(is_tuning, records), batch)
     found = {size: best_rate(group) for size, group in sorted(tuned.items())}
     return {size: best for size, best in found.items() if best is not None}
 
 
 def at_best_rates(records: Sequence[Record]) -> dict[int, list[Record]]:
     """The probes on test images at the end of pre-training at each batch size's best learning rate."""
-    ends = group_by((r for r in probes(records) if r.spec.epoch is None), lambda r: (batch(r), rate(r)))
+    ends = base.group_by((r for r in probes(records) if r.spec.epoch is None), lambda r: (batch(r), rate(r)))
     return {size: ends.get((size, best), []) for size, best in best_rates(records).items()}
 
 
@@ -178,7 +165,7 @@ def gain(groups: dict[int, list[Record]], smallest: int, largest: int) -> Estima
     """Accuracy of the largest batch size minus that of the smallest in points; None where one is missing."""
     if smallest == largest or not {smallest, largest} <= groups.keys():
         return None
-    return effect(groups[largest], groups[smallest])
+    return base.effect(groups[largest], groups[smallest])
 
 
 # --------------------------------------------------------------------------- table and figures
@@ -192,17 +179,17 @@ def _count_epochs(count: int) -> str:
     return f"{count} epoch{'s' * (count > 1)}"
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Accuracy of linear probes in percent: the lines of Fig 5, and every learning rate that was tried."""
     groups = {}
     for (size, length), group in lines(records).items():
         groups[f"batch {size:,}, {_count_epochs(length)}", probe_title(group[0])] = group
     for tuning in (False, True):
         tried = [r for r in probes(records, tuning=tuning) if tuning or not r.spec.upstream.keep_at]
-        for (size, lr), group in sorted(group_by(tried, lambda r: (batch(r), rate(r))).items()):
+        for (size, lr), group in sorted(base.group_by(tried, lambda r: (batch(r), rate(r))).items()):
             row = f"batch {size:,}, {epochs(group[0])} epochs, learning rate {lr:g}"
             groups[row, probe_title(group[0])] = group
-    return mean_cells("Fig 5", groups, _setting)
+    return base.mean_cells("Fig 5", groups, _setting)
 
 
 def _row(record: Record, series: str) -> dict:
@@ -213,20 +200,20 @@ def _row(record: Record, series: str) -> dict:
         "learning_rate": rate(record),
         "updates": updates(record),
         "seed": record.spec.seed,
-        "error": 100 - accuracy(record),
-        "data": DATASET_TITLES[record.spec.data.name],
+        "error": 100 - base.accuracy(record),
+        "data": base.DATASET_TITLES[record.spec.data.name],
         "run": record.id,
     }
 
 
-@dataframe
+@base.dataframe
 def length_lines(records: Sequence[Record]) -> Iterator[dict]:
     """Error of every probe at the paper's one learning rate, in percent; one series per length."""
     for (_, length), group in sorted(lines(records).items(), key=lambda item: item[0][::-1]):
         yield from (_row(record, _count_epochs(length)) for record in group)
 
 
-@dataframe
+@base.dataframe
 def comparison_lines(records: Sequence[Record]) -> Iterator[dict]:
     """Error in percent in each of the three comparisons, one series each."""
     for name, pick in COMPARISONS.items():
@@ -235,9 +222,9 @@ def comparison_lines(records: Sequence[Record]) -> Iterator[dict]:
 
 
 FIGURES = {
-    "batch-size": Figure(
+    "batch-size": base.Figure(
         data=length_lines,
-        draw=plot("choices.error_lines", ordered=True),
+        draw=base.plot("choices.error_lines", ordered=True),
         caption=(
             "Error of a linear probe on other data against the batch size of pre-training, one line for each "
             "number of epochs, all at one learning rate; both axes logarithmic, as in the paper's Fig 5. "
@@ -248,9 +235,9 @@ FIGURES = {
             "one line for each number of epochs."
         ),
     ),
-    "batch-size-apart": Figure(
+    "batch-size-apart": base.Figure(
         data=comparison_lines,
-        draw=plot("choices.error_lines", ordered=False),
+        draw=base.plot("choices.error_lines", ordered=False),
         caption=(
             "The same error when batch sizes are compared in three ways: after equally many epochs at one "
             "learning rate, as in Fig 5; after equally many updates, so that a larger batch sees more "
@@ -268,7 +255,7 @@ FIGURES = {
 # --------------------------------------------------------------------------- claims
 
 
-@claim("C09", "Fig 5", "Larger pre-training batches transfer better at equal epochs.")
+@base.claim("C09", "Fig 5", "Larger pre-training batches transfer better at equal epochs.")
 def c09(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, paired by seed, largest batch size minus
     smallest, both pre-trained for the same number of epochs (the longest) at the paper's one learning rate:
@@ -287,11 +274,13 @@ def c09(records: Sequence[Record]) -> Judgement:
     rates = ", ".join(f"{lr:g} for {size:,}" for size, lr in best_rates(records).items() if size in ends)
     note += f" (learning rates: {rates})" if rates else ""
     unit = f"points, batch {ends[1]:,} over {ends[0]:,}"
-    return Judgement(judge_sign(found), found, unit, note, run_ids(records))
+    return Judgement(judge_sign(found), found, unit, note, base.run_ids(records))
 
 
 def _in_note(name: str, found: Estimate | None) -> str:
-    return f"at {name}: " + ("not measured" if found is None else f"{in_words(found)} ({judge_sign(found)})")
+    return f"at {name}: " + (
+        "not measured" if found is None else f"{base.in_words(found)} ({judge_sign(found)})"
+    )
 
 
 CLAIMS = (c09,)

@@ -13,19 +13,7 @@ from mlplib.store import Record
 
 from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import (
-    MLP_TITLES,
-    Cell,
-    Figure,
-    claim,
-    completed,
-    dataframe,
-    group_by,
-    in_words,
-    mean_cells,
-    plot,
-    run_ids,
-)
+from . import base
 
 TITLE = "Efficiency"
 ITEMS = ("Table 9",)
@@ -92,7 +80,7 @@ def title(model: ModelSpec) -> str:
 
 def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The completed timings of each network, by its title, in the order of the runs."""
-    return group_by(completed(records), lambda record: title(record.spec.model))
+    return base.group_by(base.completed(records), lambda record: title(record.spec.model))
 
 
 def _devices(records: Sequence[Record]) -> str:
@@ -155,22 +143,22 @@ MEASURES = (
 )
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 9, and under C18 the cost of copying the images to the device; means over seeds."""
     cells = []
     for measure in MEASURES:
-        having = [record for record in completed(records) if measure.metric in record.metrics]
+        having = [record for record in base.completed(records) if measure.metric in record.metrics]
         groups = {(name, measure.column): group for name, group in _groups(having).items()}
 
         def value(record, measure=measure):
             return measure.scale * record.metrics[measure.metric]
 
-        found = mean_cells(measure.item, groups, measure.about, value, measure.unit)
+        found = base.mean_cells(measure.item, groups, measure.about, value, measure.unit)
         cells += [_without_interval(cell) for cell in found] if measure.counted else found
     return cells
 
 
-def _without_interval(cell: Cell) -> Cell:
+def _without_interval(cell: base.Cell) -> base.Cell:
     return replace(cell, estimate=replace(cell.estimate, low=None, high=None))
 
 
@@ -179,7 +167,7 @@ def _without_interval(cell: Cell) -> Cell:
 WAY_NAMES = {"resident": "images on the device", "uint8": "copied as uint8", "float32": "copied as float32"}
 
 
-@dataframe
+@base.dataframe
 def throughputs(records: Sequence[Record]) -> Iterator[dict]:
     """Images per second of every batch size that was measured: median and quartiles over repeats."""
     for name, group in _groups(records).items():
@@ -206,7 +194,7 @@ ROOFS = {"memory": ("resident", "memory_bytes_per_second"), "copy": ("float32", 
 """What limits a network besides the matrix-product rate: how its images arrive, and at what bandwidth."""
 
 
-@dataframe
+@base.dataframe
 def roofs(records: Sequence[Record]) -> Iterator[dict]:
     """For each network at its best batch size: FLOPs per byte, FLOP/s reached, and the machine's rates.
 
@@ -242,9 +230,9 @@ def _traffic(record: Record, batch_size: int) -> float:
 
 
 FIGURES = {
-    "throughput": Figure(
+    "throughput": base.Figure(
         data=throughputs,
-        draw=plot("efficiency.throughput"),
+        draw=base.plot("efficiency.throughput"),
         caption=(
             "Throughput against batch size. Solid: the images are on the device already. Dotted: each batch "
             "is first copied from the host's memory as float32. Points are medians, bands the middle half "
@@ -255,9 +243,9 @@ FIGURES = {
             "logarithmic."
         ),
     ),
-    "roofline": Figure(
+    "roofline": base.Figure(
         data=roofs,
-        draw=plot("efficiency.rooflines"),
+        draw=base.plot("efficiency.rooflines"),
         caption=(
             "Rooflines: the rate of computation that each network reaches at its best batch size, against "
             "the work that it does per byte moved. The slanted line is what the bandwidth allows, the "
@@ -348,7 +336,7 @@ def _missing(records: Sequence[Record]) -> list[str]:
     return sorted({title(ModelSpec.parse(name)) for name in wanted} - _groups(records).keys())
 
 
-@claim(
+@base.claim(
     "C18",
     "Table 9",
     "MLPs need far fewer FLOPs and less latency than ResNet-152, ViT-B and Mixer-B of like size, and are "
@@ -365,14 +353,14 @@ def c18(records: Sequence[Record]) -> Judgement:
     not reproduced; otherwise partly. On a CPU the third part is not tested and the verdict is partly at best.
     """
     groups = _groups(records)
-    mlps = {name: group for name, group in groups.items() if group[0].spec.model.family in MLP_TITLES}
+    mlps = {name: group for name, group in groups.items() if group[0].spec.model.family in base.MLP_TITLES}
     others = {name: group for name, group in groups.items() if name not in mlps}
     if not mlps or not others:
         return not_tested("needs timings of an MLP and of another network")
     missing = _missing(records)
     if missing:
         return not_tested(f"needs timings of every network; missing: {', '.join(missing)}")
-    devices = {record.environment["device"] for record in completed(records)}
+    devices = {record.environment["device"] for record in base.completed(records)}
     if len(devices) > 1:
         return not_tested(
             f"the timings are of different devices ({', '.join(sorted(devices))}): delete those of the others"
@@ -395,7 +383,7 @@ def c18(records: Sequence[Record]) -> Judgement:
     closest = min(latency, key=lambda name: latency[name].mean)
     note = f"every other network needs at least {fewer:.2g} times the FLOPs of {largest}; {told}"
     unit = f"times the latency of {largest} for {closest}, the fastest other network"
-    return Judgement(verdict, latency[closest], unit, note, run_ids(records))
+    return Judgement(verdict, latency[closest], unit, note, base.run_ids(records))
 
 
 def _judge_transfer(mlps: dict[str, list[Record]], records: Sequence[Record]) -> tuple[str | None, str]:
@@ -405,12 +393,12 @@ def _judge_transfer(mlps: dict[str, list[Record]], records: Sequence[Record]) ->
         for name, group in mlps.items()
     }
     measured = {name: gain for name, gain in gains.items() if gain is not None}
-    if any(record.environment.get("device_type") != "cuda" for record in completed(records)):
+    if any(record.environment.get("device_type") != "cuda" for record in base.completed(records)):
         return None, "the transfer needs a GPU: on a CPU the copy stays within one memory"
     if len(measured) < len(mlps):
         return None, "the transfer was not measured: no batch fitted into memory"
     verdict = worst([judge_sign(_minus(gain, BOUND), PAPER_TRANSFER - BOUND) for gain in measured.values()])
-    told = "; ".join(f"{name} {in_words(gain, '.2g', ' times')}" for name, gain in measured.items())
+    told = "; ".join(f"{name} {base.in_words(gain, '.2g', ' times')}" for name, gain in measured.items())
     return verdict, f"throughput without the float32 copy: {told}"
 
 

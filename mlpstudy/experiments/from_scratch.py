@@ -11,30 +11,7 @@ from mlplib.store import Record
 from .. import paper
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from . import architectures
-from .base import (
-    CONVNET_TITLES,
-    DATASET_TITLES,
-    MLP_TITLES,
-    Cell,
-    Figure,
-    by_dataset,
-    by_seed,
-    checkpoints,
-    claim,
-    completed,
-    dataframe,
-    dataset_titles,
-    effects,
-    group_by,
-    judge_all,
-    mean_cells,
-    plot,
-    run_ids,
-    top1,
-    top1_at,
-    weakest,
-)
+from . import architectures, base
 
 TITLE = "Training from scratch"
 ITEMS = ("Table 1",)
@@ -68,7 +45,7 @@ def training_run(
         augment=FULL_DA if da else NO_DA,
         optimizer=OptimizerSpec(lr=profile.learning_rate),
         label_smoothing=0.3,
-        evaluate_at=checkpoints(epochs, also=profile.epochs_da),
+        evaluate_at=base.checkpoints(epochs, also=profile.epochs_da),
         seed=seed,
     )
 
@@ -89,7 +66,7 @@ def convnet_runs(profile: Profile, seeds: Sequence[int]) -> list[TrainSpec]:
             batch_size=RESNET_BATCH,
             augment=FULL_DA,
             optimizer=RESNET_SGD,
-            evaluate_at=checkpoints(RESNET_EPOCHS),
+            evaluate_at=base.checkpoints(RESNET_EPOCHS),
             seed=seed,
         )
         for dataset in profile.datasets
@@ -114,63 +91,65 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[TrainSpec]:
 
 def _mlps(records: Sequence[Record], family: str, da: bool) -> dict[str, list[Record]]:
     """The runs of one MLP with or without DA, by data set."""
-    return by_dataset(r for r in records if r.spec.model.family == family and r.spec.augment.any == da)
+    return base.by_dataset(r for r in records if r.spec.model.family == family and r.spec.augment.any == da)
 
 
 def _convnets(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The runs of the convolutional network, by data set."""
-    return by_dataset(r for r in records if r.spec.model.family in CONVNET_TITLES)
+    return base.by_dataset(r for r in records if r.spec.model.family in base.CONVNET_TITLES)
 
 
 def _mlp_ids(records: Sequence[Record]) -> tuple[str, ...]:
-    return run_ids(r for r in records if r.spec.model.family in FAMILIES)
+    return base.run_ids(r for r in records if r.spec.model.family in FAMILIES)
 
 
 # --------------------------------------------------------------------------- table
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 1: test accuracy in percent, mean over seeds."""
     cells = []
-    for dataset, here in by_dataset(records).items():
-        column = DATASET_TITLES[dataset]
+    for dataset, here in base.by_dataset(records).items():
+        column = base.DATASET_TITLES[dataset]
         for family in FAMILIES:
             for da, lengths in ((False, (profile.epochs_no_da,)), (True, profile.epochs_da)):
                 group = _mlps(here, family, da).get(dataset, [])
                 for paper_epochs, epochs in zip(PAPER_EPOCHS[da], lengths, strict=True):
-                    row = f"{MLP_TITLES[family]}{' + DA' if da else ''} @{paper_epochs}"
+                    row = f"{base.MLP_TITLES[family]}{' + DA' if da else ''} @{paper_epochs}"
                     cells += _mlp_cells({(row, column): group}, epochs)
-        cells += mean_cells("Table 1", {(CONVNET_ROW, column): _convnets(here).get(dataset, [])}, _setting)
+        cells += base.mean_cells(
+            "Table 1", {(CONVNET_ROW, column): _convnets(here).get(dataset, [])}, _setting
+        )
     return cells
 
 
-def _mlp_cells(groups: dict[tuple[str, str], list[Record]], epochs: int) -> list[Cell]:
+def _mlp_cells(groups: dict[tuple[str, str], list[Record]], epochs: int) -> list[base.Cell]:
     """Accuracy in percent after so many epochs, where it was measured."""
 
     def value(record: Record) -> float | None:
-        found = top1_at(record, epochs)
+        found = base.top1_at(record, epochs)
         return None if found is None else 100 * found
 
-    return mean_cells("Table 1", groups, lambda group: f"{group[0].spec.model}, {epochs} epochs", value)
+    return base.mean_cells("Table 1", groups, lambda group: f"{group[0].spec.model}, {epochs} epochs", value)
 
 
 def _setting(group: Sequence[Record]) -> str:
     spec = group[0].spec
-    setting = f"{CONVNET_TITLES[spec.model.family]}, {spec.epochs} epochs"
+    setting = f"{base.CONVNET_TITLES[spec.model.family]}, {spec.epochs} epochs"
     return f"a stand-in: {setting}, without DA" if spec.model.family == STAND_IN else setting
 
 
 # --------------------------------------------------------------------------- figure
 
 
-@dataframe
+@base.dataframe
 def curves(records: Sequence[Record]) -> Iterator[dict]:
     """Test and training accuracy over epochs: one row per run, epoch and split."""
     for record in records:
         spec, history = record.spec, record.history
         common = {
-            "data": DATASET_TITLES[spec.data.name],
-            "model": (MLP_TITLES | CONVNET_TITLES)[spec.model.family],
+            "data": base.DATASET_TITLES[spec.data.name],
+            "model": (base.MLP_TITLES | base.CONVNET_TITLES)[spec.model.family],
             "augmentation": "with DA" if spec.augment.any else "without DA",
             "seed": spec.seed,
             "run": record.id,
@@ -184,9 +163,9 @@ def curves(records: Sequence[Record]) -> Iterator[dict]:
 
 
 FIGURES = {
-    "accuracy-over-epochs": Figure(
+    "accuracy-over-epochs": base.Figure(
         data=curves,
-        draw=plot("curves.accuracy_curves"),
+        draw=base.plot("curves.accuracy_curves"),
         caption=(
             "Accuracy during training from scratch. Solid lines are test accuracy, dotted lines accuracy on "
             "the training batches as the model sees them, which under MixUp is that of the label with the "
@@ -205,24 +184,25 @@ FIGURES = {
 
 
 def _note(datasets: Sequence[str]) -> str:
-    return f"on {dataset_titles(dict.fromkeys(datasets))} only; the effect shown is the smallest case"
+    return f"on {base.dataset_titles(dict.fromkeys(datasets))} only; the effect shown is the smallest case"
 
 
 def _paper_gain(model: str, dataset: str) -> float:
     """How much DA adds in the paper's Table 1, in points; its sentence's 20 where the cell is unknown."""
     cells = [
-        paper.value("Table 1", f"{model}{row}", DATASET_TITLES[dataset]) for row in (" + DA @5000", " @100")
+        paper.value("Table 1", f"{model}{row}", base.DATASET_TITLES[dataset])
+        for row in (" + DA @5000", " @100")
     ]
     return 20.0 if None in cells else cells[0].value - cells[1].value
 
 
 def _overfits(group: Sequence[Record]) -> bool:
     """Whether training accuracy exceeds test accuracy."""
-    trained, tested = by_seed(group, lambda r: r.metrics["train_top1"]), by_seed(group, top1)
+    trained, tested = base.by_seed(group, lambda r: r.metrics["train_top1"]), base.by_seed(group, base.top1)
     return judge_sign(paired_difference(trained, tested)) == REPRODUCED
 
 
-@claim(
+@base.claim(
     "C01",
     "Table 1",
     "Without data augmentation both MLPs overfit; augmentation adds about 20 points across tasks.",
@@ -235,44 +215,44 @@ def c01(records: Sequence[Record]) -> Judgement:
     verdicts, gains = [], {}
     for family in FAMILIES:
         augmented, plain = (_mlps(records, family, da) for da in (True, False))
-        for dataset, gain in effects(augmented, plain).items():
-            verdict = judge_sign(gain, enough=_paper_gain(MLP_TITLES[family], dataset))
+        for dataset, gain in base.effects(augmented, plain).items():
+            verdict = judge_sign(gain, enough=_paper_gain(base.MLP_TITLES[family], dataset))
             overfits = _overfits(plain[dataset])
             verdicts.append(verdict if overfits or verdict != REPRODUCED else PARTLY)
             gains[family, dataset] = gain
     if {family for family, _ in gains} != set(FAMILIES):
         return not_tested("needs runs of both MLPs with and without augmentation")
     note = _note([dataset for _, dataset in gains])
-    return Judgement(worst(verdicts), weakest(gains.values()), "points from DA", note, _mlp_ids(records))
+    return Judgement(worst(verdicts), base.weakest(gains.values()), "points from DA", note, _mlp_ids(records))
 
 
-@claim("C02", "Table 1", "The B-MLP beats the S-MLP on every data set.")
+@base.claim("C02", "Table 1", "The B-MLP beats the S-MLP on every data set.")
 def c02(records: Sequence[Record]) -> Judgement:
     """Final test accuracy with DA, B-MLP minus S-MLP, paired by seed: reproduced if the whole 95 % interval
     is above 0 on every data set.
     """
-    gains = effects(_mlps(records, "b-mlp", da=True), _mlps(records, "s-mlp", da=True))
+    gains = base.effects(_mlps(records, "b-mlp", da=True), _mlps(records, "s-mlp", da=True))
     if not gains:
         return not_tested("needs both MLPs with augmentation")
-    return judge_all(gains, "points, B-MLP over S-MLP", _note(list(gains)), _mlp_ids(records))
+    return base.judge_all(gains, "points, B-MLP over S-MLP", _note(list(gains)), _mlp_ids(records))
 
 
-@claim("C03", "Table 1", "With data augmentation, training on to 5000 epochs still helps.")
+@base.claim("C03", "Table 1", "With data augmentation, training on to 5000 epochs still helps.")
 def c03(records: Sequence[Record]) -> Judgement:
     """Test accuracy at epoch 5000 minus epoch 1000 of the same runs with DA: reproduced if the whole 95 %
     interval is above 0 for every MLP and data set. Shorter runs do not test it.
     """
     augmented = [r for r in records if r.spec.model.family in FAMILIES and r.spec.augment.any]
-    long = group_by(
-        (r for r in completed(augmented) if r.spec.epochs >= 5000),
+    long = base.group_by(
+        (r for r in base.completed(augmented) if r.spec.epochs >= 5000),
         lambda r: (r.spec.data.name, r.spec.model.family),
     )
-    gains = effects(long, long, top1, lambda r: top1_at(r, 1000))
+    gains = base.effects(long, long, base.top1, lambda r: base.top1_at(r, 1000))
     if not gains:
         longest = max((r.spec.epochs for r in augmented), default=0)
         return not_tested(f"needs 5000 epochs with augmentation; the longest run here has {longest}")
     note = _note([dataset for dataset, _ in gains])
-    return judge_all(gains, "points from epoch 1000 to 5000", note, _mlp_ids(records))
+    return base.judge_all(gains, "points from epoch 1000 to 5000", note, _mlp_ids(records))
 
 
 def _best_mlp(records: Sequence[Record], dataset: str) -> list[Record]:
@@ -285,21 +265,21 @@ def _best_mlp(records: Sequence[Record], dataset: str) -> list[Record]:
         return []
 
     def mean(group: Sequence[Record]) -> float:
-        values = by_seed(group, top1)
+        values = base.by_seed(group, base.top1)
         return sum(values.values()) / len(values)
 
-    return max(filter(completed, groups), key=mean, default=[])
+    return max(filter(base.completed, groups), key=mean, default=[])
 
 
 def _paper_gap(dataset: str) -> float:
     """How far ResNet18 is ahead of the best MLP in the paper's Table 1, in points; 0 where unknown."""
     column = [cell for cell in paper.values().values() if cell.item == "Table 1"]
-    column = {cell.row: cell.value for cell in column if cell.column == DATASET_TITLES[dataset]}
+    column = {cell.row: cell.value for cell in column if cell.column == base.DATASET_TITLES[dataset]}
     convnet = column.pop(CONVNET_ROW, None)
     return convnet - max(column.values()) if column and convnet is not None else 0.0
 
 
-@claim("C04", "Table 1", "A large gap to ResNet18 stays when data is small.")
+@base.claim("C04", "Table 1", "A large gap to ResNet18 stays when data is small.")
 def c04(records: Sequence[Record]) -> Judgement:
     """Final test accuracy of the convolutional network minus that of the MLP with the highest mean, with or
     without DA, paired by seed. Partly reproduced if the whole 95 % interval is above 0; reproduced if it also
@@ -307,7 +287,7 @@ def c04(records: Sequence[Record]) -> Judgement:
     the small CNN stands in for ResNet18, partly reproduced at best.
     """
     convnets = _convnets(records)
-    gaps = effects(convnets, {dataset: _best_mlp(records, dataset) for dataset in convnets})
+    gaps = base.effects(convnets, {dataset: _best_mlp(records, dataset) for dataset in convnets})
     if not gaps:
         return not_tested("needs a convolutional network, and both MLPs with and without augmentation")
     verdict = worst([judge_sign(gap, enough=_paper_gap(dataset)) for dataset, gap in gaps.items()])
@@ -316,7 +296,7 @@ def c04(records: Sequence[Record]) -> Judgement:
         verdict = PARTLY if verdict == REPRODUCED else verdict
         note += "; a small CNN without DA stands in for ResNet18, so it is partly at best"
     unit = "points, convolutional network over the best MLP"
-    return Judgement(verdict, weakest(gaps.values()), unit, note, run_ids(records))
+    return Judgement(verdict, base.weakest(gaps.values()), unit, note, base.run_ids(records))
 
 
 CLAIMS = (c01, c02, c03, c04)

@@ -9,21 +9,7 @@ from mlplib.store import Record
 
 from ..claims import Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import (
-    DATASET_TITLES,
-    Cell,
-    Figure,
-    accuracy,
-    claim,
-    completed,
-    dataframe,
-    effect,
-    group_by,
-    in_words,
-    mean_cells,
-    plot,
-    run_ids,
-)
+from . import base
 from .choices import probe_title, probes, setting, variant
 from .pretraining import probe
 
@@ -55,34 +41,34 @@ def _is_probe(record: Record) -> bool:
 
 def _column(record: Record) -> str:
     """The column of the table: a probe on other data, or pre-training's own test accuracy."""
-    pretrained = f"{DATASET_TITLES[record.spec.data.name]}, pre-training"
+    pretrained = f"{base.DATASET_TITLES[record.spec.data.name]}, pre-training"
     return probe_title(record) if _is_probe(record) else pretrained
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 7: accuracy of linear probes, and test accuracy on the pre-training data itself, in percent."""
-    ordered = sorted(completed(records), key=lambda r: (amount(r), not _is_probe(r)))
-    groups = group_by(ordered, lambda r: (f"label smoothing {amount(r):.1f}", _column(r)))
-    return mean_cells("Table 7", groups, setting)
+    ordered = sorted(base.completed(records), key=lambda r: (amount(r), not _is_probe(r)))
+    groups = base.group_by(ordered, lambda r: (f"label smoothing {amount(r):.1f}", _column(r)))
+    return base.mean_cells("Table 7", groups, setting)
 
 
-@dataframe
+@base.dataframe
 def values(records: Sequence[Record]) -> Iterator[dict]:
     """Accuracy of every run, in percent."""
-    for record in sorted(completed(records), key=lambda r: (not _is_probe(r), amount(r))):
+    for record in sorted(base.completed(records), key=lambda r: (not _is_probe(r), amount(r))):
         yield {
             "panel": _column(record),
             "setting": f"{amount(record):.1f}",
             "seed": record.spec.seed,
-            "value": accuracy(record),
+            "value": base.accuracy(record),
             "run": record.id,
         }
 
 
 FIGURES = {
-    "smoothing": Figure(
+    "smoothing": base.Figure(
         data=values,
-        draw=plot("choices.settings", label="accuracy (%)", y_label="label smoothing"),
+        draw=base.plot("choices.settings", label="accuracy (%)", y_label="label smoothing"),
         caption=(
             "Accuracy of a linear probe on other data (left) and test accuracy on the pre-training data "
             "(right), for each amount of label smoothing in pre-training. Small dots are seeds, large dots "
@@ -96,21 +82,21 @@ FIGURES = {
 }
 
 
-@claim("C14", "Table 7", "Label smoothing helps, modestly.")
+@base.claim("C14", "Table 7", "Label smoothing helps, modestly.")
 def c14(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, networks pre-trained with label smoothing 0.1
     and 0.3 each minus those without, paired by seed: reproduced if both whole 95 % intervals are above 0,
     partly if one is, else not reproduced. The effect tells how modest it is: no size is required.
     """
-    groups = group_by(probes(records), amount)
+    groups = base.group_by(probes(records), amount)
     none, little, much = (groups.get(a, []) for a in AMOUNTS)
-    gains = effect(little, none), effect(much, none)
+    gains = base.effect(little, none), base.effect(much, none)
     if None in gains:
         return not_tested("needs probes of networks pre-trained with and without label smoothing")
     verdict = worst([judge_sign(gain) for gain in gains])
-    note = f"smoothing {AMOUNTS[1]:g} against none: {in_words(gains[0])} points"
+    note = f"smoothing {AMOUNTS[1]:g} against none: {base.in_words(gains[0])} points"
     unit = f"points, smoothing {AMOUNTS[2]:g} against none"
-    return Judgement(verdict, gains[1], unit, note, run_ids(records))
+    return Judgement(verdict, gains[1], unit, note, base.run_ids(records))
 
 
 CLAIMS = (c14,)

@@ -12,22 +12,7 @@ from mlplib.store import Record
 
 from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, VERDICTS, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import (
-    DATASET_TITLES,
-    Cell,
-    Figure,
-    accuracy,
-    by_dataset,
-    claim,
-    completed,
-    dataframe,
-    dataset_titles,
-    effects,
-    group_by,
-    mean_cells,
-    plot,
-    run_ids,
-)
+from . import base
 from .pretraining import downstream, fine_tune, from_scratch, pretraining_run, probe
 from .transfer import checkpoint_labels, checkpoint_of
 
@@ -109,7 +94,7 @@ def _naming(records: Iterable[Record]) -> Callable[[RunSpec], str]:
 # --------------------------------------------------------------------------- table
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 8: test accuracy in percent, mean over seeds; the networks trained whole come last."""
     name, cells = _naming(records), []
     order = [*FEATURES, *checkpoint_labels(records).values(), *REFERENCES]
@@ -117,13 +102,13 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     def place(record: Record) -> tuple[int, str]:
         return order.index(name(record.spec)), _method(record.spec)
 
-    for dataset, here in by_dataset(records).items():
-        groups = sorted(group_by(here, place).items())
+    for dataset, here in base.by_dataset(records).items():
+        groups = sorted(base.group_by(here, place).items())
         rows = {
-            (f"{order[i]}, {how}" + " probe" * (how in PROBES), DATASET_TITLES[dataset]): group
+            (f"{order[i]}, {how}" + " probe" * (how in PROBES), base.DATASET_TITLES[dataset]): group
             for (i, how), group in groups
         }
-        cells += mean_cells("Table 8", rows, _setting)
+        cells += base.mean_cells("Table 8", rows, _setting)
     return cells
 
 
@@ -136,36 +121,36 @@ def _setting(group: Sequence[Record]) -> str:
     how = "closed form" if spec.method == "ridge" else f"{spec.epochs} epochs"
     if not isinstance(spec.upstream, TrainSpec):
         return how
-    source = "" if spec.epoch == 0 else f", {DATASET_TITLES[spec.upstream.data.name]}"
+    source = "" if spec.epoch == 0 else f", {base.DATASET_TITLES[spec.upstream.data.name]}"
     return f"{spec.upstream.model}{source}; {how}"
 
 
 # --------------------------------------------------------------------------- figures
 
 
-@dataframe
+@base.dataframe
 def accuracies(records: Sequence[Record]) -> Iterator[dict]:
     """Test accuracy of every probe and of the networks trained whole."""
     name = _naming(records)
-    for record in completed(records):
+    for record in base.completed(records):
         yield {
-            "data": DATASET_TITLES[record.spec.data.name],
+            "data": base.DATASET_TITLES[record.spec.data.name],
             "features": name(record.spec),
             "method": _method(record.spec),
             "seed": record.spec.seed,
-            "accuracy": accuracy(record),
+            "accuracy": base.accuracy(record),
             "run": record.id,
         }
 
 
-@dataframe
+@base.dataframe
 def spread(records: Sequence[Record]) -> Iterator[dict]:
     """The number of directions in which the features of ridge probes vary, where their records have it."""
     name = _naming(records)
-    for record in completed(records):
+    for record in base.completed(records):
         if "directions" in record.history:
             yield {
-                "data": DATASET_TITLES[record.spec.data.name],
+                "data": base.DATASET_TITLES[record.spec.data.name],
                 "features": name(record.spec),
                 "seed": record.spec.seed,
                 "directions": record.history["directions"][0],
@@ -176,9 +161,9 @@ def spread(records: Sequence[Record]) -> Iterator[dict]:
 
 
 FIGURES = {
-    "probes": Figure(
+    "probes": base.Figure(
         data=accuracies,
-        draw=plot("transfer.probes"),
+        draw=base.plot("transfer.probes"),
         caption=(
             "Test accuracy of linear classifiers on frozen features, trained by gradient descent (linear) or "
             "solved in closed form (ridge), one dot per seed. The first two rows are controls that never saw "
@@ -190,9 +175,9 @@ FIGURES = {
             "features, with lines for training the whole network."
         ),
     ),
-    "directions": Figure(
+    "directions": base.Figure(
         data=spread,
-        draw=plot("transfer.directions"),
+        draw=base.plot("transfer.directions"),
         caption=(
             "In how many directions the features of the downstream training images vary: the participation "
             "ratio of their covariance, one dot per seed. The data file also has the number of features and "
@@ -220,9 +205,9 @@ def _case(records: Sequence[Record], method: str) -> dict[str, Estimate] | None:
     def key(record: Record) -> str | None:
         return reference(record.spec) or (features(record.spec) if record.spec.method == method else None)
 
-    groups = group_by(records, key)
+    groups = base.group_by(records, key)
     ours = dict.fromkeys((*CONTROLS, *REFERENCES), groups.get(WITH_DA, []))
-    over = effects(ours, groups)
+    over = base.effects(ours, groups)
     return over if {*CONTROLS, SCRATCH} <= over.keys() else None
 
 
@@ -239,11 +224,11 @@ def _disagreement(records: Sequence[Record]) -> float:
         spec = record.spec
         return (features(spec), spec.data, spec.seed) if features(spec) else None
 
-    pairs = (list(map(accuracy, pair)) for pair in group_by(completed(records), key).values())
+    pairs = (list(map(base.accuracy, pair)) for pair in base.group_by(base.completed(records), key).values())
     return max((max(pair) - min(pair) for pair in pairs), default=0.0)
 
 
-@claim("C17", "Table 8", "Linear probes are strong: a linear map reads much from the frozen features.")
+@base.claim("C17", "Table 8", "Linear probes are strong: a linear map reads much from the frozen features.")
 def c17(records: Sequence[Record]) -> Judgement:
     """For each downstream data set, test accuracy of the probe of features pre-trained with DA, paired by
     seed: (1) minus that of the same probe of raw pixels, and of the network with random weights: both whole
@@ -254,7 +239,7 @@ def c17(records: Sequence[Record]) -> Judgement:
     reported and decides nothing.
     """
     own = [r for r in records if checkpoint_of(r.spec) is None]
-    cases = {name: [_case(here, method) for method in PROBES] for name, here in by_dataset(own).items()}
+    cases = {name: [_case(here, method) for method in PROBES] for name, here in base.by_dataset(own).items()}
     # A data set needs both probes, since the weaker verdict counts.
     cases = {name: both for name, both in cases.items() if None not in both}
     if not cases:
@@ -266,13 +251,13 @@ def c17(records: Sequence[Record]) -> Judgement:
     closest = min((case[name] for case in every for name in CONTROLS), key=_low)
     weakest = min(every, key=lambda case: _low(case[SCRATCH]))
     note = (
-        f"on {dataset_titles(cases)} only, smallest case of both probes; "
+        f"on {base.dataset_titles(cases)} only, smallest case of both probes; "
         f"{weakest[SCRATCH].mean:+.1f} points over training from scratch"
     )
     if TUNED in weakest:
         note += f", {weakest[TUNED].mean:+.1f} over fine-tuning"
     note += f"; the two probes differ by {_disagreement(own):.1f} points at most"
-    return Judgement(verdict, closest, "points over a control", note, run_ids(own))
+    return Judgement(verdict, closest, "points over a control", note, base.run_ids(own))
 
 
 CLAIMS = (c17,)

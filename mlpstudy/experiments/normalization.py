@@ -12,22 +12,7 @@ from mlplib.store import Record
 
 from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Judgement, not_tested, worst
 from ..profiles import Profile
-from .base import (
-    MLP_TITLES,
-    Cell,
-    Figure,
-    accuracy,
-    by_seed,
-    claim,
-    dataframe,
-    effect,
-    group_by,
-    in_words,
-    mean_cells,
-    plot,
-    run_ids,
-    weakest,
-)
+from . import base
 from .choices import probe_title, probes, setting, variant
 from .pretraining import probe
 
@@ -54,38 +39,38 @@ def by_network_and_norm(records: Sequence[Record]) -> dict[tuple[str, str], list
         model = record.spec.upstream.model
         return model.family, model.norm
 
-    groups = group_by(probes(records), key)
-    return {(family, norm): groups.get((family, norm), []) for family in MLP_TITLES for norm in NORMS}
+    groups = base.group_by(probes(records), key)
+    return {(family, norm): groups.get((family, norm), []) for family in base.MLP_TITLES for norm in NORMS}
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 6: accuracy of linear probes in percent, mean over seeds."""
     groups = {
-        (f"{MLP_TITLES[family]}, {NORMS[norm]}", probe_title(group[0])): group
+        (f"{base.MLP_TITLES[family]}, {NORMS[norm]}", probe_title(group[0])): group
         for (family, norm), group in by_network_and_norm(records).items()
         if group
     }
-    return mean_cells("Table 6", groups, setting)
+    return base.mean_cells("Table 6", groups, setting)
 
 
-@dataframe
+@base.dataframe
 def values(records: Sequence[Record]) -> Iterator[dict]:
     """Accuracy of every probe, in percent."""
     for (family, norm), group in by_network_and_norm(records).items():
         for record in group:
             yield {
-                "panel": MLP_TITLES[family],
+                "panel": base.MLP_TITLES[family],
                 "setting": NORMS[norm],
                 "seed": record.spec.seed,
-                "value": accuracy(record),
+                "value": base.accuracy(record),
                 "run": record.id,
             }
 
 
 FIGURES = {
-    "normalization": Figure(
+    "normalization": base.Figure(
         data=values,
-        draw=plot("choices.settings", label="probe accuracy (%)"),
+        draw=base.plot("choices.settings", label="probe accuracy (%)"),
         caption=(
             "Accuracy of a linear probe on other data, for B-MLP and S-MLP pre-trained with each "
             "normalization. Small dots are seeds, large dots means over seeds, bars their 95 % intervals "
@@ -113,7 +98,7 @@ def seed_margin(*groups: Sequence[Record]) -> float | None:
 
     squares, freedom = 0.0, 0
     for group in groups:
-        found = list(by_seed(group, accuracy).values())
+        found = list(base.by_seed(group, base.accuracy).values())
         mean = math.fsum(found) / len(found)
         squares += math.fsum((value - mean) ** 2 for value in found)
         freedom += len(found) - 1
@@ -134,7 +119,7 @@ def judge_not_worse(found: Estimate, margin: float) -> str:
     return REPRODUCED if found.low is not None and found.low > -margin else PARTLY
 
 
-@claim("C13", "Table 6", "LayerNorm is as good as or slightly better than BatchNorm.")
+@base.claim("C13", "Table 6", "LayerNorm is as good as or slightly better than BatchNorm.")
 def c13(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, LayerNorm minus BatchNorm, paired by seed, in
     the B-MLP and in the S-MLP. The margin is the difference that two seeds of one and the same setting stay
@@ -145,22 +130,22 @@ def c13(records: Sequence[Record]) -> Judgement:
     """
     effects, verdicts, notes, missing = [], [], [], []
     groups = by_network_and_norm(records)
-    for family, title in MLP_TITLES.items():
+    for family, title in base.MLP_TITLES.items():
         layer, batch = groups[family, "layer"], groups[family, "batch"]
-        found = effect(layer, batch)
+        found = base.effect(layer, batch)
         margin = seed_margin(layer, batch) if found else None
         if margin is None:
             missing.append(title)
             continue
         effects.append(found)
         verdicts.append(judge_not_worse(found, margin))
-        notes.append(f"{title}: {in_words(found)} points, where {margin:.1f} would matter")
+        notes.append(f"{title}: {base.in_words(found)} points, where {margin:.1f} would matter")
     if missing:
         which = f"of the {missing[0]} " if effects else ""
         why = "their spread is the yardstick"
         return not_tested(f"needs two seeds {which}with LayerNorm and with BatchNorm: {why}")
     unit = "points, LayerNorm over BatchNorm"
-    return Judgement(worst(verdicts), weakest(effects), unit, "; ".join(notes), run_ids(records))
+    return Judgement(worst(verdicts), base.weakest(effects), unit, "; ".join(notes), base.run_ids(records))
 
 
 CLAIMS = (c13,)

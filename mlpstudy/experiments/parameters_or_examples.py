@@ -264,14 +264,15 @@ def minus(first: Estimate, second: Estimate) -> Estimate:
 @claim(
     "C11",
     "Fig 7",
-    "The exponent of error is about 1 in parameters and about 0.35 in examples: data is the tighter bottleneck.",
+    "The exponent of error is about 1 in parameters and about 0.35 in examples: data is the tighter "
+    "bottleneck.",
 )
 def c11(records: Sequence[Record]) -> Judgement:
-    """On the main downstream data set. Both series of Fig 7 need at least 4 sizes over a decade; each exponent
-    is that of the law with a floor where the sizes determine it, else of the pure power law, with Student's
-    95 % interval from the scatter around the law. Not tested if the interval of alpha_P minus alpha_N holds
-    both 0 and the paper's difference. Not reproduced unless that interval is above 0; reproduced if, besides,
-    each exponent's interval holds the paper's value; else partly.
+    """On the main downstream data set. Both series of Fig 7 need at least 4 sizes over a decade; each
+    exponent is that of the law with a floor where the sizes determine it, else of the pure power law, with
+    Student's 95 % interval from the scatter around the law. Not tested if the interval of alpha_P minus
+    alpha_N holds both 0 and the paper's difference. Not reproduced unless that interval is above 0;
+    reproduced if, besides, each exponent's interval holds the paper's value; else partly.
     """
     found = series(records)
     problems = [s.problem for s in found.values() if s.problem]

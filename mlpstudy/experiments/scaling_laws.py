@@ -16,22 +16,7 @@ from mlplib.store import Record
 from .. import paper
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import (
-    DATASET_TITLES,
-    Cell,
-    Figure,
-    by_dataset,
-    claim,
-    completed,
-    dataframe,
-    group_by,
-    mean_cells,
-    percent,
-    plot,
-    run_ids,
-    top1,
-    weakest,
-)
+from . import base
 from .pretraining import downstream, pretraining_run, probe
 
 TITLE = "Scaling laws"
@@ -134,7 +119,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
 
 def error(record: Record) -> float:
     """Top-1 error, a fraction."""
-    return 1 - top1(record)
+    return 1 - base.top1(record)
 
 
 def epoch_of(spec: ProbeSpec) -> int:
@@ -158,7 +143,7 @@ def point(record: Record) -> Point:
 
 def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The completed probes by the data set that they probe on, in order."""
-    return by_dataset(completed(records))
+    return base.by_dataset(base.completed(records))
 
 
 def measured(records: Sequence[Record]) -> Grid:
@@ -209,9 +194,9 @@ def interval_source(estimate: Estimate) -> str:
     return f"interval from {estimate.source}"
 
 
-def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) -> list[Cell]:
+def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) -> list[base.Cell]:
     """The coefficients that have a meaning of their own: exponent and floor, where they are determined."""
-    found, ids = [], run_ids(records)
+    found, ids = [], base.run_ids(records)
     for form, rows in (
         (SATURATING, {"alpha": "exponent with a floor", "E_inf": "floor"}),
         (POWER_LAW, {"alpha": "exponent without a floor"}),
@@ -222,33 +207,33 @@ def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) ->
         for name, row in rows.items():
             estimate, unit = fitted.coefficients[name], ""
             if name == "E_inf":
-                estimate, unit = percent(estimate), "%"
+                estimate, unit = base.percent(estimate), "%"
             setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
-            found.append(Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
+            found.append(base.Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
     return found
 
 
-def grid_cells(records: Sequence[Record]) -> list[Cell]:
+def grid_cells(records: Sequence[Record]) -> list[base.Cell]:
     """The error of every model, number of examples and length, mean over seeds in percent."""
 
     def place(record: Record) -> tuple[str, str]:
         training, images = record.spec.upstream, scaling.training_images(record.spec.upstream)
         row = f"{training.model.name}, {images:,} images, {epoch_of(record.spec)} epochs"
-        return row, DATASET_TITLES[record.spec.data.name]
+        return row, base.DATASET_TITLES[record.spec.data.name]
 
-    return mean_cells(
+    return base.mean_cells(
         "Errors of the grid",
-        group_by(records, place),
+        base.group_by(records, place),
         lambda group: f"{point(group[0]).compute:.2g} multiply-adds",
         lambda record: 100 * error(record),
     )
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """The laws of the fronts, and under an item of its own every error of the grid."""
     laws, errors = [], []
     for name, group in by_task(records).items():
-        laws += law_cells(ITEM, "", DATASET_TITLES[name], group)
+        laws += law_cells(ITEM, "", base.DATASET_TITLES[name], group)
         errors += grid_cells(group)
     return laws + errors
 
@@ -265,7 +250,7 @@ def error_rows(records: Sequence[Record]) -> Iterator[dict]:
         for record in group:
             at = point(record)
             yield {
-                "data": DATASET_TITLES[name],
+                "data": base.DATASET_TITLES[name],
                 "family": record.spec.upstream.model.family,
                 "model": record.spec.upstream.model.name,
                 "parameters": at.parameters,
@@ -280,7 +265,7 @@ def error_rows(records: Sequence[Record]) -> Iterator[dict]:
             }
 
 
-errors_frame = dataframe(error_rows)
+errors_frame = base.dataframe(error_rows)
 
 
 def draw_errors(frame, records: Sequence[Record], folder):
@@ -288,13 +273,13 @@ def draw_errors(frame, records: Sequence[Record], folder):
     from ..plots import scaling as draw
 
     laws = {
-        DATASET_TITLES[name]: {"": scaling.fit_front(measured(group)).fit}
+        base.DATASET_TITLES[name]: {"": scaling.fit_front(measured(group)).fit}
         for name, group in by_task(records).items()
     }
     return draw.error_against_compute(frame, laws)
 
 
-@dataframe
+@base.dataframe
 def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
     """The front of every data set, one row per run, with the forecast by the law of its cheaper part.
 
@@ -302,11 +287,11 @@ def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
     interval without ends.
     """
     for name, group in by_task(records).items():
-        grid, runs_of = measured(group), group_by(group, size_of)
+        grid, runs_of = measured(group), base.group_by(group, size_of)
         found, optimal = scaling.forecast(grid), grid.front()
         for i, size in enumerate(sizes_in(optimal)):
             row = {
-                "data": DATASET_TITLES[name],
+                "data": base.DATASET_TITLES[name],
                 "compute_macs": optimal.compute[i],
                 "error": optimal.error[i],
                 "forecast": found is not None,
@@ -318,7 +303,7 @@ def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
             yield from (row | {"run": record.id} for record in runs_of[size])
 
 
-@dataframe
+@base.dataframe
 def coefficients_frame(records: Sequence[Record]) -> Iterator[dict]:
     """Every coefficient of both laws of every front, unrounded, with its interval.
 
@@ -326,7 +311,7 @@ def coefficients_frame(records: Sequence[Record]) -> Iterator[dict]:
     interval are ``unknown``. ``run`` lists the ids of all runs, since all take part in finding the front.
     """
     for name, group in by_task(records).items():
-        yield from coefficient_rows(DATASET_TITLES[name], group)
+        yield from coefficient_rows(base.DATASET_TITLES[name], group)
 
 
 def coefficient_rows(title: str, records: Sequence[Record]) -> Iterator[dict]:
@@ -339,7 +324,7 @@ def coefficient_rows(title: str, records: Sequence[Record]) -> Iterator[dict]:
             "points": fitted.fit.points,
             "decades": fitted.fit.decades,
             "doubt": fitted.fit.why or "none",
-            "run": " ".join(run_ids(records)),
+            "run": " ".join(base.run_ids(records)),
         }
         for name, estimate in (fitted.coefficients or {"none": None}).items():
             yield row | {"coefficient": name} | number_columns(estimate)
@@ -375,7 +360,7 @@ def draw_exponents(frame, records: Sequence[Record], folder, item: str = ITEM):
 
 
 FIGURES = {
-    "error-against-compute": Figure(
+    "error-against-compute": base.Figure(
         data=errors_frame,
         draw=draw_errors,
         caption=(
@@ -390,9 +375,9 @@ FIGURES = {
             "numbers of examples, with a dashed power-law line along its lower left edge."
         ),
     ),
-    "forecast": Figure(
+    "forecast": base.Figure(
         data=forecast_frame,
-        draw=plot("scaling.forecast"),
+        draw=base.plot("scaling.forecast"),
         caption=(
             "The front only. A law is fitted to the filled points; the open ones, the most expensive third, "
             "are held out. The band is where the law expects measured errors, all of the open points at "
@@ -403,12 +388,12 @@ FIGURES = {
             "continues, inside a widening band, to open points that were held out."
         ),
     ),
-    "exponents": Figure(
+    "exponents": base.Figure(
         data=coefficients_frame,
         draw=draw_exponents,
         caption=(
-            "The exponent of each law with its bootstrap interval; crosses are the paper's values, where they "
-            "are known. Pale dots are coefficients that the front does not determine. All coefficients, "
+            "The exponent of each law with its bootstrap interval; crosses are the paper's values, where "
+            "they are known. Pale dots are coefficients that the front does not determine. All coefficients, "
             "unrounded, are in the data file."
         ),
         alt="Dot plot of fitted exponents with intervals, one row for each data set and form of the law.",
@@ -437,7 +422,7 @@ def judge_law(records: Sequence[Record]) -> tuple[str, Estimate | None, str]:
     lacking = holes(records)
     if lacking:
         return "", None, lacking
-    grid = measured(completed(records))
+    grid = measured(base.completed(records))
     fitted, found = scaling.fit_front(grid), scaling.forecast(grid)
     problem = span_problem(fitted.fit)
     if problem:
@@ -463,11 +448,11 @@ AFTERTHOUGHT = (
 """Told with the criterion, since criteria are otherwise settled before there are any results."""
 
 
-@claim("C10", ITEM, "Compute-optimal error follows a power law in compute.", AFTERTHOUGHT)
+@base.claim("C10", ITEM, "Compute-optimal error follows a power law in compute.", AFTERTHOUGHT)
 def c10(records: Sequence[Record]) -> Judgement:
-    """For each downstream data set: the front of mean error against compute must have at least six points over
-    at least 2 decades, else it decides nothing. A power law (with a floor where the points determine it) is
-    fitted to all but the most expensive third. Not reproduced unless the whole 95 % interval of the whole
+    """For each downstream data set: the front of mean error against compute must have at least six points
+    over at least 2 decades, else it decides nothing. A power law (with a floor where the points determine it)
+    is fitted to all but the most expensive third. Not reproduced unless the whole 95 % interval of the whole
     front's exponent, over resampled trainings and seeds, is above 0. Reproduced if, besides, every point held
     out lies in the forecast's 95 % band and the power law predicts them better than a straight line in log
     compute and than no change; else partly. Reproduced on all data sets that decide: reproduced; on none: not
@@ -475,15 +460,15 @@ def c10(records: Sequence[Record]) -> Judgement:
     """
     verdicts, exponents, notes = [], [], []
     for name in by_task(records):
-        verdict, alpha, note = judge_law(by_dataset(records)[name])
-        notes.append(f"{DATASET_TITLES[name]}: {note}")
+        verdict, alpha, note = judge_law(base.by_dataset(records)[name])
+        notes.append(f"{base.DATASET_TITLES[name]}: {note}")
         if verdict:
             verdicts.append(verdict)
             exponents.append(alpha)
     if not verdicts:
         return not_tested("; ".join(notes) or "needs probes of a grid of pre-trainings")
     return Judgement(
-        worst(verdicts), weakest(exponents), "exponent alpha", "; ".join(notes), run_ids(records)
+        worst(verdicts), base.weakest(exponents), "exponent alpha", "; ".join(notes), base.run_ids(records)
     )
 
 

@@ -15,24 +15,7 @@ from mlplib.store import Record
 
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from . import scaling_laws
-from .base import (
-    DATASET_TITLES,
-    MLP_TITLES,
-    Cell,
-    Figure,
-    accuracy,
-    by_dataset,
-    claim,
-    completed,
-    dataframe,
-    effects,
-    in_words,
-    mean_cells,
-    plot,
-    run_ids,
-    weakest,
-)
+from . import base, scaling_laws
 from .pretraining import downstream, fine_tune, from_scratch, pretraining_run
 from .scaling_laws import by_task, measured
 
@@ -122,23 +105,23 @@ def _of_kind(records: Sequence[Record], kind: type[RunSpec], family: str) -> lis
 
 def tuned(records: Sequence[Record], family: str) -> dict[str, list[Record]]:
     """The completed fine-tunings of a family by data set."""
-    return by_dataset(completed(_of_kind(records, FineTuneSpec, family)))
+    return base.by_dataset(base.completed(_of_kind(records, FineTuneSpec, family)))
 
 
 def controls(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The S-MLPs trained from scratch to the end, by data set."""
-    return by_dataset(completed(_of_kind(records, TrainSpec, "s-mlp")))
+    return base.by_dataset(base.completed(_of_kind(records, TrainSpec, "s-mlp")))
 
 
 def probed(records: Sequence[Record], family: str) -> list[Record]:
     """The completed probes of a family's grid."""
-    return completed(_of_kind(records, ProbeSpec, family))
+    return base.completed(_of_kind(records, ProbeSpec, family))
 
 
 def _ways(records: Sequence[Record]) -> dict[tuple[str, str], dict[str, list[Record]]]:
     """The three ways to a classifier by network and treatment, each by data set."""
     ways = {("S-MLP", "from scratch"): controls(records)}
-    return ways | {(MLP_TITLES[family], "fine-tuned"): tuned(records, family) for family in FAMILIES}
+    return ways | {(base.MLP_TITLES[family], "fine-tuned"): tuned(records, family) for family in FAMILIES}
 
 
 # --------------------------------------------------------------------------- table and figures
@@ -150,21 +133,21 @@ def _setting(group: Sequence[Record]) -> str:
     return f"{trained.model.name}, {spec.epochs} epochs"
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 10, the laws of Fig 10, and under an item of its own every error of the grids."""
     cells, errors = [], []
     for way, groups in _ways(records).items():
-        named = {(" ".join(way), DATASET_TITLES[name]): group for name, group in groups.items()}
-        cells += mean_cells("Table 10", named, _setting)
+        named = {(" ".join(way), base.DATASET_TITLES[name]): group for name, group in groups.items()}
+        cells += base.mean_cells("Table 10", named, _setting)
     for family in FAMILIES:
         for name, group in by_task(probed(records, family)).items():
-            prefix, column = f"{MLP_TITLES[family]}: ", DATASET_TITLES[name]
+            prefix, column = f"{base.MLP_TITLES[family]}: ", base.DATASET_TITLES[name]
             cells += scaling_laws.law_cells("Fig 10", prefix, column, group)
             errors += scaling_laws.grid_cells(group)
     return cells + errors
 
 
-@dataframe
+@base.dataframe
 def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
     """Accuracy in percent of the three ways to a classifier, one row per run."""
     for way, groups in _ways(records).items():
@@ -172,14 +155,14 @@ def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
             for record in group:
                 yield {
                     "way": "\n".join(way),
-                    "data": DATASET_TITLES[name],
+                    "data": base.DATASET_TITLES[name],
                     "seed": record.spec.seed,
-                    "accuracy": accuracy(record),
+                    "accuracy": base.accuracy(record),
                     "run": record.id,
                 }
 
 
-@dataframe
+@base.dataframe
 def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
     """Every error of both grids; ``on_front`` is about the front of the run's own family."""
     for family in FAMILIES:
@@ -194,30 +177,30 @@ def draw_errors(frame, records: Sequence[Record], folder):
     for family in FAMILIES:
         for name, group in by_task(probed(records, family)).items():
             fit = scaling.fit_front(measured(group)).fit
-            laws.setdefault(DATASET_TITLES[name], {})[family] = fit
+            laws.setdefault(base.DATASET_TITLES[name], {})[family] = fit
     return draw.error_against_compute(frame, laws, hue="family")
 
 
-@dataframe
+@base.dataframe
 def coefficients_frame(records: Sequence[Record]) -> Iterator[dict]:
     """As in the chapter on scaling laws, for each family."""
     for family in FAMILIES:
         for name, group in by_task(probed(records, family)).items():
-            title = f"{MLP_TITLES[family]}: {DATASET_TITLES[name]}"
+            title = f"{base.MLP_TITLES[family]}: {base.DATASET_TITLES[name]}"
             yield from scaling_laws.coefficient_rows(title, group)
 
 
 FIGURES = {
-    "transfer": Figure(
+    "transfer": base.Figure(
         data=transfer_frame,
-        draw=plot("transfer.before_and_after", x="way", hue="data", label="test accuracy (%)"),
+        draw=base.plot("transfer.before_and_after", x="way", hue="data", label="test accuracy (%)"),
         caption=(
             "Test accuracy downstream: the S-MLP trained from scratch, the same network pre-trained and "
             "fine-tuned for as long, and the B-MLP pre-trained and fine-tuned. One line per seed."
         ),
         alt="Slope chart of test accuracy from the S-MLP from scratch to both MLPs fine-tuned.",
     ),
-    "error-against-compute": Figure(
+    "error-against-compute": base.Figure(
         data=errors_frame,
         draw=draw_errors,
         caption=(
@@ -227,7 +210,7 @@ FIGURES = {
         ),
         alt="Scatter chart of linear-probe error against compute for S-MLPs and B-MLPs, with a law for each.",
     ),
-    "exponents": Figure(
+    "exponents": base.Figure(
         data=coefficients_frame,
         draw=functools.partial(scaling_laws.draw_exponents, item="Fig 10"),
         caption=(
@@ -249,7 +232,7 @@ def compare_grids(records: Sequence[Record]) -> str:
         grid = _of_kind(records, ProbeSpec, family)
         lacking = scaling_laws.holes(grid)
         if lacking:
-            return f"{MLP_TITLES[family]}s: {lacking}"
+            return f"{base.MLP_TITLES[family]}s: {lacking}"
         cells[family] = {
             (r.spec.upstream.model.name.partition("-")[2], r.spec.upstream.data.examples, r.spec.epoch)
             for r in grid
@@ -271,7 +254,7 @@ def slope_gap(records: Sequence[Record]) -> tuple[Estimate | None, str]:
         fit = scaling.fit_front(grid, form).fit
         problem = scaling_laws.span_problem(fit)
         if problem:
-            return None, f"{MLP_TITLES[family]}s: {problem}"
+            return None, f"{base.MLP_TITLES[family]}s: {problem}"
         laws[family] = FrontLaw(form, fit.law)
     gap = scaling.difference(
         grids["b-mlp"], grids["s-mlp"], laws["b-mlp"], laws["s-mlp"], number=scaling.ALPHA
@@ -279,7 +262,7 @@ def slope_gap(records: Sequence[Record]) -> tuple[Estimate | None, str]:
     return (gap, "") if gap.low is not None else (None, "too few resampled grids allow a fit")
 
 
-@claim(
+@base.claim(
     "C19",
     "Table 10, Fig 10",
     "S-MLPs transfer too, B-MLPs better; S-MLP scaling is a power law with a slightly worse slope.",
@@ -293,8 +276,8 @@ def c19(records: Sequence[Record]) -> Judgement:
     are, not reproduced if none is, otherwise partly; a part that a short front leaves untested cannot count
     as reproduced. The effect shown is the B-MLP's smallest gain.
     """
-    transfers = effects(tuned(records, "s-mlp"), controls(records))
-    better = effects(tuned(records, "b-mlp"), tuned(records, "s-mlp"))
+    transfers = base.effects(tuned(records, "s-mlp"), controls(records))
+    better = base.effects(tuned(records, "b-mlp"), tuned(records, "s-mlp"))
     if not transfers or not better:
         return not_tested("needs both MLPs fine-tuned, and the S-MLP from scratch")
     parts = {
@@ -309,14 +292,18 @@ def c19(records: Sequence[Record]) -> Judgement:
         parts["S-MLPs' slope less steep"] = judge_sign(gap)
     notes = [f"{part}: {verdict}" for part, verdict in parts.items()]
     notes += [] if law else [f"law not tested ({why_no_law})"]
-    slopes = (
-        f"slope not tested ({why_no_gap})" if gap is None else f"slopes differ by {in_words(gap, '+.3f')}"
+    slope = (
+        f"slope not tested ({why_no_gap})"
+        if gap is None
+        else f"slopes differ by {base.in_words(gap, '+.3f')}"
     )
     verdict = worst(list(parts.values()))
     if verdict == REPRODUCED and (gap is None or not law):
         verdict = PARTLY  # what was not tested was not reproduced
-    note = "; ".join([*notes, slopes])
-    return Judgement(verdict, weakest(better.values()), "points, B-MLP over S-MLP", note, run_ids(records))
+    note = "; ".join([*notes, slope])
+    return Judgement(
+        verdict, base.weakest(better.values()), "points, B-MLP over S-MLP", note, base.run_ids(records)
+    )
 
 
 CLAIMS = (c19,)

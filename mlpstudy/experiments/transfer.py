@@ -14,23 +14,7 @@ from mlplib.store import Record
 from .. import paper
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import (
-    DATASET_TITLES,
-    Cell,
-    Figure,
-    accuracy,
-    by_dataset,
-    claim,
-    completed,
-    dataframe,
-    dataset_titles,
-    effects,
-    group_by,
-    mean_cells,
-    plot,
-    run_ids,
-    weakest,
-)
+from . import base
 from .pretraining import downstream, fine_tune, from_scratch, pretraining_run
 
 TITLE = "Transfer"
@@ -121,12 +105,12 @@ def _is_evaluation(record: Record) -> bool:
 
 def _of_arm(records: Iterable[Record], name: str, *, evaluated: bool = False) -> dict[str, list[Record]]:
     """The finished networks of an arm, or their evaluations, by data set."""
-    return by_dataset(r for r in records if arm(r.spec) == name and _is_evaluation(r) == evaluated)
+    return base.by_dataset(r for r in records if arm(r.spec) == name and _is_evaluation(r) == evaluated)
 
 
 def checkpoint_labels(records: Iterable[Record]) -> dict[CheckpointSpec, str]:
     """A name for every official checkpoint among ``records``, different for different files."""
-    found = group_by(records, lambda r: checkpoint_of(r.spec))
+    found = base.group_by(records, lambda r: checkpoint_of(r.spec))
     names = Counter(checkpoint.name for checkpoint in found)
     return {c: f"official {c.name}" + (f" ({c.sha256[:8]})" if names[c.name] > 1 else "") for c in found}
 
@@ -138,17 +122,17 @@ def _network(spec: RunSpec, labels: dict[CheckpointSpec, str]) -> str:
 # --------------------------------------------------------------------------- table
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 2: test accuracy in percent, mean over seeds.
 
     A row has the name of the network that ran; fine-tuned after pre-training with DA is the plain row, as in
     the paper. So is an official checkpoint's, unless this study's own network has the same name.
     """
-    cells: list[Cell] = []
+    cells: list[base.Cell] = []
     own, labels = profile.pretrain_model, checkpoint_labels(records)
     rows = {SCRATCH: f"{own}, from scratch", WITHOUT_DA: f"{own}, no DA in pre-training", WITH_DA: own}
-    for dataset, here in by_dataset(records).items():
-        column = DATASET_TITLES[dataset]
+    for dataset, here in base.by_dataset(records).items():
+        column = base.DATASET_TITLES[dataset]
         for name, row in rows.items():
             trained, evaluated = (_of_arm(here, name, evaluated=e).get(dataset, []) for e in (False, True))
             cells += _network_cells(row, column, trained, evaluated)
@@ -166,9 +150,9 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
 
 def _network_cells(
     row: str, column: str, trained: Sequence[Record], evaluated: Sequence[Record]
-) -> list[Cell]:
+) -> list[base.Cell]:
     """A network's accuracy, and what its evaluations add: TTA by both averages, and ReaL labels."""
-    cells = mean_cells("Table 2", {(row, column): trained}, _setting)
+    cells = base.mean_cells("Table 2", {(row, column): trained}, _setting)
     for kind, average in AVERAGES.items():
         name = f"{row} + TTA" if kind == "logits" else f"{row} + TTA ({average})"
         cells += _metric_cells(name, column, evaluated, f"tta_{kind}_top1", average)
@@ -185,48 +169,50 @@ def _setting(group: Sequence[Record]) -> str:
         return "official weights as they are"
     before = "official weights"
     if isinstance(spec.upstream, TrainSpec):
-        before = f"{DATASET_TITLES[spec.upstream.data.name]} for {spec.upstream.epochs} epochs"
+        before = f"{base.DATASET_TITLES[spec.upstream.data.name]} for {spec.upstream.epochs} epochs"
     return f"{before}, then {spec.epochs} epochs"
 
 
-def _metric_cells(row: str, column: str, group: Sequence[Record], metric: str, average: str) -> list[Cell]:
+def _metric_cells(
+    row: str, column: str, group: Sequence[Record], metric: str, average: str
+) -> list[base.Cell]:
     def setting(group: Sequence[Record]) -> str:
         return f"{average} of {group[0].spec.crops} views" if average else "one view"
 
-    having = [r for r in completed(group) if metric in r.metrics]
-    return mean_cells("Table 2", {(row, column): having}, setting, lambda r: 100 * r.metrics[metric])
+    having = [r for r in base.completed(group) if metric in r.metrics]
+    return base.mean_cells("Table 2", {(row, column): having}, setting, lambda r: 100 * r.metrics[metric])
 
 
 # --------------------------------------------------------------------------- figures
 
 
-@dataframe
+@base.dataframe
 def accuracies(records: Sequence[Record]) -> Iterator[dict]:
     """Test accuracy of every finished network, without TTA."""
     labels = checkpoint_labels(records)
-    for record in completed(records):
+    for record in base.completed(records):
         if not _is_evaluation(record):
             yield {
-                "data": DATASET_TITLES[record.spec.data.name],
+                "data": base.DATASET_TITLES[record.spec.data.name],
                 "network": _network(record.spec, labels),
                 "seed": record.spec.seed,
-                "accuracy": accuracy(record),
+                "accuracy": base.accuracy(record),
                 "run": record.id,
             }
 
 
-@dataframe
+@base.dataframe
 def gains_by_views(records: Sequence[Record]) -> Iterator[dict]:
     """What TTA adds after the first 1, 2, 4, ... views, in points."""
     labels = checkpoint_labels(records)
-    for record in completed(records):
+    for record in base.completed(records):
         if not _is_evaluation(record) or not record.history:
             continue
         for kind, average in AVERAGES.items():
             accuracies = record.history[f"tta_{kind}_top1"]
             for views, top1 in zip(record.history["views"], accuracies, strict=True):
                 yield {
-                    "data": DATASET_TITLES[record.spec.data_name()],
+                    "data": base.DATASET_TITLES[record.spec.data_name()],
                     "network": _network(record.spec, labels),
                     "average": average,
                     "seed": record.spec.seed,
@@ -237,9 +223,9 @@ def gains_by_views(records: Sequence[Record]) -> Iterator[dict]:
 
 
 FIGURES = {
-    "scratch-and-transfer": Figure(
+    "scratch-and-transfer": base.Figure(
         data=accuracies,
-        draw=plot("transfer.paired_dots", first=ARMS),
+        draw=base.plot("transfer.paired_dots", first=ARMS),
         caption=(
             "Test accuracy of one network on a downstream data set: trained on it from scratch, or "
             "fine-tuned on it after pre-training without and with data augmentation (DA). Each line joins "
@@ -250,9 +236,9 @@ FIGURES = {
             "augmentation and pre-trained with it."
         ),
     ),
-    "gain-by-views": Figure(
+    "gain-by-views": base.Figure(
         data=gains_by_views,
-        draw=plot("transfer.gains", known=ARMS),
+        draw=base.plot("transfer.gains", known=ARMS),
         caption=(
             "What test-time augmentation adds to the accuracy of fine-tuned networks, against the number of "
             "random views of each test image whose predictions are averaged, as logits (solid) or as "
@@ -273,12 +259,12 @@ FIGURES = {
 def _metric_gains(records: Sequence[Record], metric: str) -> dict[str, Estimate]:
     """A metric of evaluations after pre-training with DA minus one look at the image, by data set."""
     looks = _of_arm(records, WITH_DA, evaluated=True)
-    return effects(looks, looks, lambda r: r.metrics.get(metric), lambda r: r.metrics.get("test_top1"))
+    return base.effects(looks, looks, lambda r: r.metrics.get(metric), lambda r: r.metrics.get("test_top1"))
 
 
 def _used(records: Sequence[Record]) -> tuple[str, ...]:
     """The runs that verdicts rest on: this study's own, not those of official checkpoints."""
-    return run_ids(r for r in records if arm(r.spec) is not None)
+    return base.run_ids(r for r in records if arm(r.spec) is not None)
 
 
 def _paper_value(row: str, item: str, column: str) -> float | None:
@@ -289,7 +275,7 @@ def _paper_value(row: str, item: str, column: str) -> float | None:
 def paper_gaps() -> dict[str, float]:
     """By data set, how far the paper's best fine-tuned network is above its best from scratch, in points."""
     found = {}
-    for name, column in DATASET_TITLES.items():
+    for name, column in base.DATASET_TITLES.items():
         tuned = _paper_value(LARGEST, "Table 2", column)
         scratch = _paper_value(FROM_SCRATCH, "Table 1", column)
         if tuned is not None and scratch is not None:
@@ -297,7 +283,9 @@ def paper_gaps() -> dict[str, float]:
     return found
 
 
-@claim("C05", "Table 2", "Pre-training, then fine-tuning, lifts accuracy far above training from scratch.")
+@base.claim(
+    "C05", "Table 2", "Pre-training, then fine-tuning, lifts accuracy far above training from scratch."
+)
 def c05(records: Sequence[Record]) -> Judgement:
     """For each downstream data set: test accuracy of the fine-tuned network (pre-trained with DA, no TTA)
     minus that of the same network from scratch, trained on that data set for as long, paired by seed. A data
@@ -307,7 +295,7 @@ def c05(records: Sequence[Record]) -> Judgement:
     none is even partly, else partly reproduced.
     """
     tuned = _of_arm(records, WITH_DA)
-    lifts = effects(tuned, _of_arm(records, SCRATCH))
+    lifts = base.effects(tuned, _of_arm(records, SCRATCH))
     if not lifts:
         return not_tested("needs fine-tuned networks and the same from scratch")
     gaps = paper_gaps()
@@ -316,17 +304,17 @@ def c05(records: Sequence[Record]) -> Judgement:
     )
     upstream = tuned[next(iter(lifts))][0].spec.upstream
     note = (
-        f"pre-trained on {DATASET_TITLES[upstream.data.name]} for {upstream.epochs} epochs; on "
-        f"{dataset_titles(lifts)} only; the effect shown is the smallest case"
+        f"pre-trained on {base.DATASET_TITLES[upstream.data.name]} for {upstream.epochs} epochs; on "
+        f"{base.dataset_titles(lifts)} only; the effect shown is the smallest case"
     )
-    return Judgement(verdict, weakest(lifts.values()), "points over from scratch", note, _used(records))
+    return Judgement(verdict, base.weakest(lifts.values()), "points over from scratch", note, _used(records))
 
 
 C06_POINTS = 30.0
 """The paper's sentence: "up to 30 points", on CIFAR-100."""
 
 
-@claim(
+@base.claim(
     "C06",
     "Table 2",
     "Data augmentation in pre-training is essential: it is worth up to 30 points on CIFAR-100.",
@@ -337,7 +325,7 @@ def c06(records: Sequence[Record]) -> Judgement:
     on CIFAR-100, or without CIFAR-100 on the data set with the largest gain; not reproduced if it is above 0
     on none; else partly reproduced.
     """
-    gains = effects(_of_arm(records, WITH_DA), _of_arm(records, WITHOUT_DA))
+    gains = base.effects(_of_arm(records, WITH_DA), _of_arm(records, WITHOUT_DA))
     if not gains:
         return not_tested("needs networks pre-trained with and without DA")
     verdict = worst([judge_sign(gain) for gain in gains.values()])
@@ -346,24 +334,26 @@ def c06(records: Sequence[Record]) -> Judgement:
     if verdict == REPRODUCED:
         verdict = judge_sign(gains[where], enough=C06_POINTS)
     note = (
-        f"on {dataset_titles(gains)} only; the effect shown is the smallest case, "
-        f"on {DATASET_TITLES[where]} it is {gains[where].mean:+.1f} points"
+        f"on {base.dataset_titles(gains)} only; the effect shown is the smallest case, "
+        f"on {base.DATASET_TITLES[where]} it is {gains[where].mean:+.1f} points"
     )
-    return Judgement(verdict, weakest(gains.values()), "points from DA in pre-training", note, _used(records))
+    return Judgement(
+        verdict, base.weakest(gains.values()), "points from DA in pre-training", note, _used(records)
+    )
 
 
-@claim("C07", "Table 2", "Test-time augmentation helps on every task, most on ImageNet (8 points).")
+@base.claim("C07", "Table 2", "Test-time augmentation helps on every task, most on ImageNet (8 points).")
 def c07(records: Sequence[Record]) -> Judgement:
     """For each downstream data set: accuracy of averaged logits minus that of the image as it is, same
-    network (pre-trained with DA), paired by seed. Reproduced if the whole 95 % interval is above 0 on every data set,
-    and the gain on ImageNet is the largest and reaches the paper's; not reproduced if it is above 0 on none;
-    else partly reproduced, which is the most that can be had without ImageNet.
+    network (pre-trained with DA), paired by seed. Reproduced if the whole 95 % interval is above 0 on every
+    data set, and the gain on ImageNet is the largest and reaches the paper's; not reproduced if it is above 0
+    on none; else partly reproduced, which is the most that can be had without ImageNet.
     """
     gains = _metric_gains(records, "tta_logits_top1")
     if not gains:
         return not_tested("needs test-time augmentation of fine-tuned networks")
     verdict = worst([judge_sign(gain) for gain in gains.values()])
-    note = f"on {dataset_titles(gains)} only; the effect shown is the smallest case"
+    note = f"on {base.dataset_titles(gains)} only; the effect shown is the smallest case"
     if "imagenet" not in gains:
         note += "; without ImageNet, that it helps most there is not tested"
         verdict = PARTLY if verdict == REPRODUCED else verdict
@@ -372,7 +362,7 @@ def c07(records: Sequence[Record]) -> Judgement:
         most = all(there.mean >= gain.mean for gain in gains.values())
         verdict = judge_sign(there, enough=_paper_tta_gain()) if most else PARTLY
         note += f"; on ImageNet it is {there.mean:+.1f} points"
-    return Judgement(verdict, weakest(gains.values()), "points from TTA", note, _used(records))
+    return Judgement(verdict, base.weakest(gains.values()), "points from TTA", note, _used(records))
 
 
 def _paper_tta_gain() -> float:
@@ -388,11 +378,11 @@ def paper_real_gains() -> list[float]:
     return [real - plain for real, plain in both if None not in (real, plain)]
 
 
-@claim("C08", "Table 2", "Counting by ReaL labels adds about 7 points on ImageNet.")
+@base.claim("C08", "Table 2", "Counting by ReaL labels adds about 7 points on ImageNet.")
 def c08(records: Sequence[Record]) -> Judgement:
     """Accuracy of the fine-tuned network (pre-trained with DA, no TTA) by ReaL labels minus by ImageNet's
-    own, paired by seed. Partly reproduced if the whole 95 % interval is above 0; reproduced if it also meets the
-    range of this difference over the rows of the paper's table.
+    own, paired by seed. Partly reproduced if the whole 95 % interval is above 0; reproduced if it also meets
+    the range of this difference over the rows of the paper's table.
     """
     gains = _metric_gains(records, "real_test_top1")
     if not gains:
