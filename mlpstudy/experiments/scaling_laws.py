@@ -343,10 +343,10 @@ def exponents_of(frame, item: str = ITEM):
         return frame
     frame = frame[frame["coefficient"].isin(("alpha", "none"))]
 
-    def paper_value(data: str, law: str) -> float | None:
+    def paper_value(data: str, law: str) -> float:
         prefix, colon, column = data.rpartition(": ")
         known = paper.value(item, f"{prefix}{colon}exponent with a floor", column)
-        return known.value if known and law == SATURATING else None
+        return known.value if known and law == SATURATING else math.nan
 
     known = [paper_value(data, law) for data, law in zip(frame["data"], frame["law"], strict=True)]
     return frame.assign(name=frame["data"], paper=known)
