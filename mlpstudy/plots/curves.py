@@ -29,10 +29,13 @@ def accuracy_curves(frame) -> Figure:
     for row, dataset in zip(grid, datasets, strict=True):
         for axes, setting in zip(row, settings, strict=True):
             part = frame[(frame["data"] == dataset) & (frame["augmentation"] == setting)]
-            # A line through one or two points is easily overlooked.
-            marker = dict(marker="o", markersize=4, mew=0) if part["epoch"].nunique() < 3 else {}
+            axis = dict(x="epoch", y="accuracy", ax=axes, legend=False)
             band = dict(errorbar=("pi", 100), err_kws={"alpha": 0.18, "linewidth": 0})
-            seaborn.lineplot(part, x="epoch", y="accuracy", **look, **band, **marker, ax=axes, legend=False)
+            seaborn.lineplot(part, **axis, **look, **band)
+            # A line through one or two points is easily overlooked.
+            short = part.groupby(["model", "split"]).filter(lambda curve: curve["epoch"].nunique() < 3)
+            if len(short):
+                seaborn.lineplot(short, **axis, **look, errorbar=None, marker="o", markersize=4, mew=0)
             axes.set_title(f"{dataset}, {setting}" if len(datasets) > 1 else setting)
             axes.set_xlim(left=0)
             axes.locator_params(axis="x", integer=True, nbins=5)

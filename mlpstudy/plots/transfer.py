@@ -98,8 +98,9 @@ def probes(frame) -> Figure:
     """
     is_whole = frame["method"] == "whole network"
     frame, whole = frame[~is_whole], frame[is_whole]
-    names, methods = unique(frame["features"]), unique(frame["method"])
-    styles = dict(zip(unique(whole["features"]), ("--", ":", "-."), strict=False))
+    names = unique(frame["features"])
+    methods = [method for method in METHOD_COLORS if method in set(frame["method"])]
+    styles = dict(zip(unique(whole["features"]), (":", "--"), strict=False))
     figure, panels = dataset_panels(frame, height=0.75 + 0.42 * len(names))
     for dataset, axes in panels.items():
         for name, part in whole[whole["data"] == dataset].groupby("features"):
