@@ -20,7 +20,7 @@ from mlpstudy.claims import NOT_TESTED, VERDICTS, Judgement
 from mlpstudy.evidence.published import every_published, seed_of
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.experiments.ablations import BASE, change_of
-from mlpstudy.experiments.choices import best_rate, rate, tuning_probes
+from mlpstudy.experiments.choices import best_rate, is_tuning, rate
 from mlpstudy.experiments.standard_mlp import FAMILIES
 
 BOUNDED = dict(database=None, suppress_health_check=list(HealthCheck))
@@ -145,6 +145,17 @@ def test_any_part_of_the_records_is_drawn(name):
     check()
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_diverged_seed_counts_as_little_as_a_missing_one(name):
+    records = whole(name).records
+    gone = [
+        dataclasses.replace(r, status="diverged", metrics={}) if seed_of(r.spec) == 1 else r for r in records
+    ]
+    missing = [r for r in records if seed_of(r.spec) != 1]
+    for claim in experiment(name).CLAIMS:
+        assert claim.judge(gone) == claim.judge(missing), claim.id
+
+
 # --------------------------------------------------------------------------- what must not be judged
 
 
@@ -226,7 +237,7 @@ def test_the_laws_of_both_mlps_need_whole_and_equal_grids():
 
 def test_learning_rates_are_compared_on_the_seeds_that_all_of_them_have():
     """Else the rate with the most seeds would win, whatever it is worth."""
-    tuned = tuning_probes(r for r in whole("ablations").records if change_of(r) == BASE)
+    tuned = [r for r in whole("ablations").records if is_tuning(r) and change_of(r) == BASE]
     low, middle, best = rates = sorted({rate(r) for r in tuned})
     made = [dataclasses.replace(r, metrics={"test_top1": 0.3 + 0.1 * rates.index(rate(r))}) for r in tuned]
     assert best_rate(made) == best

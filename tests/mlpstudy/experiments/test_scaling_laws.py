@@ -232,7 +232,7 @@ def test_one_task_of_several_makes_it_partly(monkeypatch):
     verdicts = iter(
         [(REPRODUCED, Estimate(0.2, 0.1, 0.3, 1), "a law"), (NOT_REPRODUCED, Estimate(0.1, 0, 1, 1), "")]
     )
-    monkeypatch.setattr(scaling_laws, "judge_front", lambda grid: next(verdicts))
+    monkeypatch.setattr(scaling_laws, "judge_law", lambda records: next(verdicts))
     found = judge(law_records(GPU, power_law(0.2, 0.5, 1e13), (0,)))
     assert found.verdict == PARTLY and found.effect.mean == 0.1, "the smallest exponent is shown"
     assert "CIFAR-100: a law" in found.note
@@ -240,7 +240,7 @@ def test_one_task_of_several_makes_it_partly(monkeypatch):
 
 def test_a_task_that_decides_nothing_is_left_out(monkeypatch):
     verdicts = iter([(REPRODUCED, Estimate(0.2, 0.1, 0.3, 1), "a law"), ("", None, "too short")])
-    monkeypatch.setattr(scaling_laws, "judge_front", lambda grid: next(verdicts))
+    monkeypatch.setattr(scaling_laws, "judge_law", lambda records: next(verdicts))
     found = judge(law_records(GPU, power_law(0.2, 0.5, 1e13), (0,)))
     assert found.verdict == REPRODUCED and "CIFAR-10: too short" in found.note
 
