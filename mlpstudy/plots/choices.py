@@ -33,7 +33,7 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
     rows, panels = unique(frame["setting"]), unique(frame["panel"])
     figure, (grid,) = new_figure(1, len(panels), height=1.3 + 0.5 * len(rows), sharey=True)
     for axes, panel in zip(grid, panels, strict=True):
-        for name, part in frame[frame["panel"] == panel].groupby("setting"):
+        for name, part in frame[frame["panel"] == panel].groupby("setting", sort=False):
             mean = over_seeds(part["value"].tolist())
             _dots(axes, rows.index(name), part["value"], mean.mean, mean.low, mean.high, BLUE)
         axes.set_title(panel.replace(", ", ",\n"))
