@@ -9,7 +9,7 @@ from scaling_records import law_records, power_law
 
 from mlplib import scaling
 from mlplib.planning import with_upstream
-from mlplib.powerlaw import FEWEST_POINTS, POWER_LAW, SATURATING
+from mlplib.powerlaw import POWER_LAW, SATURATING
 from mlplib.specs import FULL_DA, TrainSpec
 from mlplib.stats import Estimate, at_confidence
 from mlpstudy import paper
@@ -166,7 +166,6 @@ def test_what_cannot_be_fitted_has_no_numbers_in_the_file():
 def test_the_criterion_names_the_constants_of_the_code():
     criterion = scaling_laws.CLAIMS[0].criterion
     assert f"at least {scaling_laws.LEAST_DECADES:g} decades" in criterion
-    assert FEWEST_POINTS == 6 and "at least six points" in criterion
 
 
 def test_a_power_law_is_found():
