@@ -116,9 +116,6 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     return found
 
 
-# --------------------------------------------------------------------------- what differs
-
-
 def change_of(record: Record) -> str:
     """The name of the one thing in which a network differs from the base; Lion's runs are all the base's."""
     trained = record.spec.upstream
@@ -227,9 +224,6 @@ FIGURES = {
         ),
     )
 }
-
-
-# --------------------------------------------------------------------------- claims
 
 
 def _gains(found: Mapping[str, list[Record]], names: Sequence[str], lost: bool) -> dict[str, Estimate | None]:

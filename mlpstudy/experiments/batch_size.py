@@ -1,4 +1,4 @@
-"""Batch size in pre-training (Fig 5), apart from what changes with it: updates and the best learning rate."""
+"""Batch size in pre-training (Fig 5), separated from the number of updates and the best learning rate."""
 
 from __future__ import annotations
 
@@ -80,9 +80,6 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
                     other = training_run(profile, seed, batch_size, lr)
                     found += [probe(profile, other, seed), tuning_probe(profile, other)]
     return found
-
-
-# --------------------------------------------------------------------------- picking records
 
 
 def batch(record: Record) -> int:
@@ -168,9 +165,6 @@ def gain(groups: dict[int, list[Record]], smallest: int, largest: int) -> Estima
     return base.effect(groups[largest], groups[smallest])
 
 
-# --------------------------------------------------------------------------- table and figures
-
-
 def _setting(group: Sequence[Record]) -> str:
     return f"{group[0].spec.upstream.model}, {updates(group[0]):,} updates"
 
@@ -250,9 +244,6 @@ FIGURES = {
         ),
     ),
 }
-
-
-# --------------------------------------------------------------------------- claims
 
 
 @base.claim("C09", "Fig 5", "Larger pre-training batches transfer better at equal epochs.")

@@ -41,9 +41,6 @@ def tuning_probe(profile: Profile, upstream: TrainSpec) -> ProbeSpec:
     return replace(tested, data=replace(tested.data, held_out=held_out))
 
 
-# --------------------------------------------------------------------------- picking records
-
-
 def is_tuning(record: Record) -> bool:
     """Whether a run is a probe scored on held-out training images, to choose a setting by."""
     return isinstance(record.spec, ProbeSpec) and record.spec.data.held_out is not None
@@ -77,9 +74,6 @@ def best_rate(tuned: Iterable[Record]) -> float | None:
         if values:
             scores[lr] = len(values), math.fsum(values) / len(values)
     return max(scores, key=scores.get, default=None)
-
-
-# --------------------------------------------------------------------------- words for tables
 
 
 def probe_title(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Efficiency (Table 9): what MLPs and networks with an inductive bias take to run, on this machine."""
+"""Efficiency (Table 9): what MLPs and networks with an inductive bias cost to run, on this machine."""
 
 from __future__ import annotations
 
@@ -91,9 +91,6 @@ def _devices(records: Sequence[Record]) -> str:
     )
 
 
-# --------------------------------------------------------------------------- tables
-
-
 def _network(group: Sequence[Record]) -> str:
     spec = group[0].spec
     return f"{spec.classes:,} classes, {spec.image_size} x {spec.image_size}"
@@ -161,8 +158,6 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 def _without_interval(cell: base.Cell) -> base.Cell:
     return replace(cell, estimate=replace(cell.estimate, low=None, high=None))
 
-
-# --------------------------------------------------------------------------- figures
 
 WAY_NAMES = {"resident": "images on the device", "uint8": "copied as uint8", "float32": "copied as float32"}
 
@@ -260,8 +255,6 @@ FIGURES = {
     ),
 }
 
-
-# --------------------------------------------------------------------------- claim
 
 FAR_FEWER = 2.0
 """What "far fewer" FLOPs means: other networks need at least this many times as many."""
@@ -376,18 +369,18 @@ def c18(records: Sequence[Record]) -> Judgement:
         REPRODUCED if fewer >= FAR_FEWER else NOT_REPRODUCED,
         worst([judge_sign(_minus(ratio, 1)) for ratio in latency.values()]),
     ]
-    transfer, told = _judge_transfer(mlps, records)
+    transfer, why = _judge_transfer(mlps, records)
     verdict = worst([*verdicts, transfer]) if transfer else worst(verdicts)
     if transfer is None and verdict == REPRODUCED:
         verdict = PARTLY
     closest = min(latency, key=lambda name: latency[name].mean)
-    note = f"every other network needs at least {fewer:.2g} times the FLOPs of {largest}; {told}"
+    note = f"every other network needs at least {fewer:.2g} times the FLOPs of {largest}; {why}"
     unit = f"times the latency of {largest} for {closest}, the fastest other network"
     return Judgement(verdict, latency[closest], unit, note, base.run_ids(records))
 
 
 def _judge_transfer(mlps: dict[str, list[Record]], records: Sequence[Record]) -> tuple[str | None, str]:
-    """The verdict on the transfer, None where it is not tested, and what to say of it."""
+    """The verdict on the transfer, None where it is not tested, and what to say about it."""
     gains = {
         name: _ratio(_seconds_per_image(group, "float32"), _seconds_per_image(group, "resident"))
         for name, group in mlps.items()
@@ -398,8 +391,10 @@ def _judge_transfer(mlps: dict[str, list[Record]], records: Sequence[Record]) ->
     if len(measured) < len(mlps):
         return None, "the transfer was not measured: no batch fitted into memory"
     verdict = worst([judge_sign(_minus(gain, BOUND), PAPER_TRANSFER - BOUND) for gain in measured.values()])
-    told = "; ".join(f"{name} {base.in_words(gain, '.2g', ' times')}" for name, gain in measured.items())
-    return verdict, f"throughput without the float32 copy: {told}"
+    gains_text = "; ".join(
+        f"{name} {base.in_words(gain, '.2g', ' times')}" for name, gain in measured.items()
+    )
+    return verdict, f"throughput without the float32 copy: {gains_text}"
 
 
 CLAIMS = (c18,)

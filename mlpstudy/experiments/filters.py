@@ -79,9 +79,6 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     return cells
 
 
-# --------------------------------------------------------------------------- figures
-
-
 @dataframe
 def spread(records: Sequence[Record]) -> Iterator[dict]:
     """Locality and smoothness of every run: mean over its units and quartiles."""
@@ -142,8 +139,6 @@ FIGURES = {
     ),
 }
 
-
-# --------------------------------------------------------------------------- claims
 
 MEASURES = ("smoothness", "locality")
 """What measures the claims' words "structured" and "local"."""

@@ -86,9 +86,6 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[TrainSpec]:
     return mlps + convnet_runs(profile, seeds)
 
 
-# --------------------------------------------------------------------------- picking records
-
-
 def _mlps(records: Sequence[Record], family: str, da: bool) -> dict[str, list[Record]]:
     """The runs of one MLP with or without DA, by data set."""
     return base.by_dataset(r for r in records if r.spec.model.family == family and r.spec.augment.any == da)
@@ -101,9 +98,6 @@ def _convnets(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 def _mlp_ids(records: Sequence[Record]) -> tuple[str, ...]:
     return base.run_ids(r for r in records if r.spec.model.family in FAMILIES)
-
-
-# --------------------------------------------------------------------------- table
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
@@ -124,7 +118,7 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 
 
 def _mlp_cells(groups: dict[tuple[str, str], list[Record]], epochs: int) -> list[base.Cell]:
-    """Accuracy in percent after so many epochs, where it was measured."""
+    """Accuracy in percent after ``epochs`` epochs, where it was measured."""
 
     def value(record: Record) -> float | None:
         found = base.top1_at(record, epochs)
@@ -137,9 +131,6 @@ def _setting(group: Sequence[Record]) -> str:
     spec = group[0].spec
     setting = f"{base.CONVNET_TITLES[spec.model.family]}, {spec.epochs} epochs"
     return f"a stand-in: {setting}, without DA" if spec.model.family == STAND_IN else setting
-
-
-# --------------------------------------------------------------------------- figure
 
 
 @base.dataframe
@@ -178,9 +169,6 @@ FIGURES = {
         ),
     )
 }
-
-
-# --------------------------------------------------------------------------- claims
 
 
 def _note(datasets: Sequence[str]) -> str:

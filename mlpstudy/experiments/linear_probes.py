@@ -1,4 +1,4 @@
-"""Linear probes (Table 8): what a linear map can read from frozen features, and from what is no feature."""
+"""Linear probes (Table 8): what a linear map can read from frozen features and from two controls."""
 
 from __future__ import annotations
 
@@ -30,9 +30,6 @@ REFERENCES = (SCRATCH, TUNED)
 """The same network trained whole on the downstream data: from random weights, or from those with DA."""
 
 
-# --------------------------------------------------------------------------- runs
-
-
 def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     """For every downstream data set both probes of the pixels, of the network with random weights, and of the
     networks pre-trained without and with DA; also the last one fine-tuned and trained from scratch.
@@ -62,9 +59,6 @@ def checkpoint_runs(profile: Profile, seeds: Sequence[int], found: Iterable[Chec
     ]
 
 
-# --------------------------------------------------------------------------- picking records
-
-
 def features(spec: RunSpec) -> str | None:
     """Which of :data:`FEATURES` a probe reads; None for an official checkpoint's and for other runs."""
     if not isinstance(spec, ProbeSpec) or checkpoint_of(spec):
@@ -89,9 +83,6 @@ def _naming(records: Iterable[Record]) -> Callable[[RunSpec], str]:
     """Names of what runs read or are: features, official checkpoints, or networks trained whole."""
     labels = checkpoint_labels(records)
     return lambda spec: features(spec) or labels.get(checkpoint_of(spec)) or reference(spec)
-
-
-# --------------------------------------------------------------------------- table
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
@@ -123,9 +114,6 @@ def _setting(group: Sequence[Record]) -> str:
         return how
     source = "" if spec.epoch == 0 else f", {base.DATASET_TITLES[spec.upstream.data.name]}"
     return f"{spec.upstream.model}{source}; {how}"
-
-
-# --------------------------------------------------------------------------- figures
 
 
 @base.dataframe
@@ -186,9 +174,6 @@ FIGURES = {
         alt="Dot plot of the number of directions for each kind of features.",
     ),
 }
-
-
-# --------------------------------------------------------------------------- claim
 
 
 def _low(estimate: Estimate) -> float:

@@ -84,9 +84,6 @@ FIGURES = {
 }
 
 
-# --------------------------------------------------------------------------- claims
-
-
 def seed_margin(*groups: Sequence[Record]) -> float | None:
     """The smallest difference that matters, in points: one that the seed alone makes in 5 % of cases.
 

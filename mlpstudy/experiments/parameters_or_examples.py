@@ -45,9 +45,6 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     return [spec for spec in scaling_laws.runs(profile, seeds) if spec.data.name == main]
 
 
-# --------------------------------------------------------------------------- what was measured
-
-
 @dataclass(frozen=True)
 class Series:
     """Errors limited by ``binds`` (``parameters`` or ``examples``) only, and their law in it."""
@@ -105,9 +102,6 @@ def shares(records: Sequence[Record]) -> dict[str, Estimate]:
     return dict(zip((*SYMBOLS, "difference"), found, strict=True)) if found else {}
 
 
-# --------------------------------------------------------------------------- table
-
-
 def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     """The exponents of Fig 7 and 8, and under an item of its own every error they rest on."""
     cells, ids = [], run_ids(records)
@@ -125,9 +119,6 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     for group in by_task(records).values():
         cells += scaling_laws.grid_cells(group)
     return cells
-
-
-# --------------------------------------------------------------------------- figures
 
 
 @dataframe
@@ -228,12 +219,9 @@ FIGURES = {
             "The four exponents of this chapter with their intervals; crosses are the paper's values. Pale: "
             "the grid does not determine it."
         ),
-        alt="Dot plot of four exponents with intervals, each beside a cross for the paper's value.",
+        alt="Dot plot of four exponents with intervals, each next to a cross for the paper's value.",
     ),
 }
-
-
-# --------------------------------------------------------------------------- claims
 
 
 def contains(estimate: Estimate, value: float) -> bool:

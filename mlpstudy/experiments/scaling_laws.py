@@ -66,9 +66,6 @@ WEIGHT_DECAY = 1e-3
 """That of the paper's scaling runs."""
 
 
-# --------------------------------------------------------------------------- runs
-
-
 def tasks(profile: Profile) -> list[str]:
     """The data sets to probe on, the profile's main one first."""
     found = downstream(profile)
@@ -112,9 +109,6 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
                 training = training_run(profile, budget, model, examples, budget.lengths, seed)
                 found += probes(profile, training, budget.lengths, tasks(profile))
     return found
-
-
-# --------------------------------------------------------------------------- what was measured
 
 
 def error(record: Record) -> float:
@@ -179,9 +173,6 @@ def holes(records: Sequence[Record]) -> str:
     return f"{lost} of {whole} combinations of model, examples and length are missing" if lost else ""
 
 
-# --------------------------------------------------------------------------- table
-
-
 def fit_setting(fit: Fit) -> str:
     """How much a fit rests on, in a few words."""
     return f"{fit.points} points on the front, {fit.decades:.1f} decades of compute"
@@ -236,9 +227,6 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
         laws += law_cells(ITEM, "", base.DATASET_TITLES[name], group)
         errors += grid_cells(group)
     return laws + errors
-
-
-# --------------------------------------------------------------------------- figures
 
 
 def error_rows(records: Sequence[Record]) -> Iterator[dict]:
@@ -399,9 +387,6 @@ FIGURES = {
         alt="Dot plot of fitted exponents with intervals, one row for each data set and form of the law.",
     ),
 }
-
-
-# --------------------------------------------------------------------------- claim
 
 
 def span_problem(fit: Fit) -> str:

@@ -1,4 +1,4 @@
-"""The standard MLP in transfer (Table 10) and its scaling law (Fig 10), beside the B-MLP's."""
+"""The standard MLP in transfer (Table 10) and its scaling law (Fig 10), compared with the B-MLP's."""
 
 from __future__ import annotations
 
@@ -60,9 +60,6 @@ BUDGETS = {
 }
 
 
-# --------------------------------------------------------------------------- runs
-
-
 def transfer_runs(profile: Profile, model: str, seed: int, names: Sequence[str]) -> list[RunSpec]:
     """One pre-training of ``model``, fine-tuned on each of the data sets."""
     upstream = pretraining_run(profile, seed, model=model)
@@ -89,9 +86,6 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
         found += transfer_runs(profile, budget.b_model, seed, downstream(profile))
         found += law_runs(profile, budget.models, seed) + law_runs(profile, budget.b_models, seed)
     return found
-
-
-# --------------------------------------------------------------------------- picking records
 
 
 def _family(spec: RunSpec) -> str:
@@ -122,9 +116,6 @@ def _ways(records: Sequence[Record]) -> dict[tuple[str, str], dict[str, list[Rec
     """The three ways to a classifier by network and treatment, each by data set."""
     ways = {("S-MLP", "from scratch"): controls(records)}
     return ways | {(base.MLP_TITLES[family], "fine-tuned"): tuned(records, family) for family in FAMILIES}
-
-
-# --------------------------------------------------------------------------- table and figures
 
 
 def _setting(group: Sequence[Record]) -> str:
@@ -220,9 +211,6 @@ FIGURES = {
         alt="Dot plot of fitted exponents with intervals for S-MLPs and B-MLPs.",
     ),
 }
-
-
-# --------------------------------------------------------------------------- claim
 
 
 def compare_grids(records: Sequence[Record]) -> str:

@@ -36,9 +36,6 @@ CROPS = {"smoke": 4, "laptop": 32, "gpu": 100, "paper": 100}
 """Random views of each test image by profile."""
 
 
-# --------------------------------------------------------------------------- runs
-
-
 def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     """On every downstream data set: the network from scratch, and fine-tuned after pre-training without and
     with DA, both of these also with TTA.
@@ -79,9 +76,6 @@ def checkpoint_runs(profile: Profile, seeds: Sequence[int], found: Iterable[Chec
     return specs
 
 
-# --------------------------------------------------------------------------- picking records
-
-
 def arm(spec: RunSpec) -> str | None:
     """Which of :data:`ARMS` a run belongs to, None for an official checkpoint's."""
     trained = spec.trained if isinstance(spec, EvaluateSpec) else spec
@@ -117,9 +111,6 @@ def checkpoint_labels(records: Iterable[Record]) -> dict[CheckpointSpec, str]:
 
 def _network(spec: RunSpec, labels: dict[CheckpointSpec, str]) -> str:
     return arm(spec) or labels[checkpoint_of(spec)]
-
-
-# --------------------------------------------------------------------------- table
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
@@ -181,9 +172,6 @@ def _metric_cells(
 
     having = [r for r in base.completed(group) if metric in r.metrics]
     return base.mean_cells("Table 2", {(row, column): having}, setting, lambda r: 100 * r.metrics[metric])
-
-
-# --------------------------------------------------------------------------- figures
 
 
 @base.dataframe
@@ -251,9 +239,6 @@ FIGURES = {
         ),
     ),
 }
-
-
-# --------------------------------------------------------------------------- claims
 
 
 def _metric_gains(records: Sequence[Record], metric: str) -> dict[str, Estimate]:
