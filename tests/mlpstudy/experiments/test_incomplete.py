@@ -24,9 +24,13 @@ from mlpstudy.experiments.choices import best_rate, is_tuning, rate
 from mlpstudy.experiments.standard_mlp import FAMILIES
 
 BOUNDED = dict(database=None, suppress_health_check=list(HealthCheck))
-PARTS = settings(max_examples=25, **BOUNDED)
 DRAWINGS = settings(max_examples=4, **BOUNDED)
 """Drawing is slow, and the frames that are drawn are made for every part."""
+
+
+def some_parts(name):
+    """How many parts to try: fewer where every part has laws to fit."""
+    return settings(max_examples=10 if name in ("scaling-laws", "standard-mlp") else 25, **BOUNDED)
 
 
 @functools.cache
@@ -93,7 +97,7 @@ pytestmark = pytest.mark.usefixtures("few_samples")
 def test_any_part_of_the_records_makes_a_table_and_the_data_of_every_figure(name):
     module, chosen = experiment(name), whole(name).profile
 
-    @PARTS
+    @some_parts(name)
     @given(parts(name))
     def check(records):
         ids = {record.id for record in records}
@@ -112,7 +116,7 @@ def test_any_part_of_the_records_makes_a_table_and_the_data_of_every_figure(name
 def test_any_part_of_the_records_gets_a_verdict_or_a_reason(name):
     claims = experiment(name).CLAIMS
 
-    @PARTS
+    @some_parts(name)
     @given(parts(name))
     def check(records):
         for claim in claims:
