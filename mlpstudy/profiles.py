@@ -19,8 +19,8 @@ class Profile:
     MLPs; ``epochs_no_da, epochs_da``: lengths of training from scratch without and with augmentation, of the
     paper's 100, 1000 and 5000; ``batch_size``; ``learning_rate``: Lion's, the paper's 5e-5 wherever a claim
     is judged; ``seeds``: those that a reader's own execution runs; ``examples``: growing training sets for
-    the filters; ``permutation_epochs``: length of the runs with permuted pixels; ``convnet``: the network with an
-    inductive bias that the MLPs are compared with.
+    the filters; ``permutation_epochs``: length of the runs with permuted pixels; ``convnet``: the network
+    with an inductive bias that the MLPs are compared with.
 
     Transfer: ``upstream``: the data set to pre-train on; ``downstream``: those to transfer to, the first is
     the main one; ``resolution``: the side in pixels of every image in transfer; ``pretrain_*``: pre-training
