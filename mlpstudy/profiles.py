@@ -1,4 +1,4 @@
-"""How much to spend: the four profiles and what each may use. Experiments derive their runs from these."""
+"""The four profiles: how much each may spend and what it uses. Experiments derive their runs from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mlplib.errors import MlplibError, require_choice
 
 SEEDS = "a list of whole numbers, such as [0, 1, 2] or 0,1,2"
-"""What seeds have to be, for a message."""
+"""What seeds must be, for error messages."""
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class Profile:
     ``datasets``: catalog names to train on from scratch, the first is the main one. ``b_mlp, s_mlp``: the two
     MLPs; ``epochs_no_da, epochs_da``: lengths of training from scratch without and with augmentation, of the
     paper's 100, 1000 and 5000; ``batch_size``; ``learning_rate``: Lion's, the paper's 5e-5 wherever a claim
-    is judged; ``seeds``: those a reader's own execution runs; ``examples``: growing training sets for the
-    filters; ``permutation_epochs``: length of the runs with permuted pixels; ``convnet``: the network with an
-    inductive bias that the MLPs are held against.
+    is judged; ``seeds``: those that a reader's own execution runs; ``examples``: growing training sets for
+    the filters; ``permutation_epochs``: length of the runs with permuted pixels; ``convnet``: the network
+    with an inductive bias that the MLPs are compared with.
 
     Transfer: ``upstream``: the data set to pre-train on; ``downstream``: those to transfer to, the first is
     the main one; ``resolution``: the side in pixels of every image in transfer; ``pretrain_*``: pre-training
     of ``pretrain_model`` (``s_pretrain_model`` for the S-MLP it is compared with, ``small_model`` in chapters
     of many runs); ``fine_tune_*``, with the learning rates of the head and of the body, and ``probe_*``: what
-    follows. Settings of one chapter alone are beside its experiment.
+    follows. Settings of one chapter only are in its experiment.
     """
 
     name: str
@@ -118,7 +118,7 @@ LAPTOP = Profile(
     fine_tune_epochs=8,
     fine_tune_batch_size=512,
     # Chosen on held-out training images, on average over networks pre-trained with and without augmentation:
-    # a body that has seen little has more to learn than the paper's.
+    # a body pre-trained on little data has more to learn than the paper's.
     fine_tune_lr=0.01,
     fine_tune_body_lr=0.03,
     probe_epochs=50,
@@ -178,7 +178,7 @@ def profile(name: str) -> Profile:
     """The profile of that name.
 
     Raises:
-        MlplibError: there is none.
+        MlplibError: no profile has this name.
     """
     require_choice("profile", name, tuple(PROFILES))
     return PROFILES[name]
@@ -188,7 +188,7 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
     """Seeds from ``"0,1,2"``, from a list of whole numbers, or from one number, which is one seed.
 
     Raises:
-        MlplibError: not seeds, negative, or one twice.
+        MlplibError: these are not seeds, one is negative, or one is given twice.
     """
     wrong = MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
     if isinstance(seeds, str):
@@ -209,5 +209,5 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
         raise MlplibError(f"seeds must not be negative, but {min(seeds)} is: write 0 or more")
     for seed in seeds:
         if seeds.count(seed) > 1:
-            raise MlplibError(f"seed {seed} is given twice: a run is done once, so name every seed once")
+            raise MlplibError(f"seed {seed} is given twice: name every seed once")
     return tuple(seeds)

@@ -9,33 +9,23 @@ from mlplib.specs import ModelSpec, OptimizerSpec, ProbeSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
-from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested, worst
+from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import Cell, Figure, accuracy, effect, run_ids, seeds_cell, weakest
-from .choices import (
-    best_rate,
-    in_words,
-    probe_title,
-    probes,
-    rate,
-    setting,
-    tuning_probe,
-    tuning_probes,
-    variant,
-)
+from . import base
+from .choices import best_rate, is_tuning, probe_title, probes, rate, setting, tuning_probe, variant
 from .pretraining import data, probe
 
 TITLE = "Ablations"
 ITEMS = ("Fig 9",)
 
 CLIP = 1.0
-"""Largest norm of the whole gradient where it is clipped: the usual one, the paper's is not known to us."""
+"""Largest norm of the whole gradient where it is clipped: a usual value; the paper does not give its own."""
 
 DROPOUT = 0.1
-"""Share of activations dropped, where any are; the paper's is not known to us."""
+"""Share of activations dropped, where any are; the paper does not give its own."""
 
 ADAMW_BETAS = (0.9, 0.999)
-"""AdamW's usual ones; Lion's are others."""
+"""AdamW's usual values, which differ from Lion's."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,7 @@ def no_bottleneck(model: ModelSpec) -> ModelSpec:
 
 
 def changes(profile: Profile) -> dict[str, dict]:
-    """Each change by its name, as settings for the pre-training that the chapters share."""
+    """Each change by its name, as settings for :func:`~mlpstudy.experiments.choices.variant`."""
     model = ModelSpec.parse(profile.small_model)
     lion = OptimizerSpec(lr=profile.pretrain_lr)
     return {
@@ -126,9 +116,6 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     return found
 
 
-# --------------------------------------------------------------------------- what differs
-
-
 def change_of(record: Record) -> str:
     """The name of the one thing in which a network differs from the base; Lion's runs are all the base's."""
     trained = record.spec.upstream
@@ -147,33 +134,36 @@ def change_of(record: Record) -> str:
     return next((name for name, differs in tests.items() if differs), BASE)
 
 
-def _base_rate(records: Sequence[Record]) -> float | None:
-    """The learning rate of the base, which that of every architectural change is, too."""
-    return next((rate(r) for r in probes(records) if change_of(r) in ARCHITECTURE), None)
+def _tuned(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The probes on held-out images, including diverged ones, of Lion (``base``) and of AdamW."""
+    groups = base.group_by(filter(is_tuning, records), change_of)
+    return {name: groups.get(name, []) for name in (BASE, ADAMW)}
 
 
 def chosen_rates(records: Sequence[Record]) -> dict[str, float | None]:
-    """The learning rate of each optimizer that held-out images speak for: of Lion (``base``) and of AdamW."""
-    tuned = tuning_probes(records)
-    return {name: best_rate(r for r in tuned if change_of(r) == name) for name in (BASE, ADAMW)}
+    """The best learning rate of Lion (``base``) and of AdamW on held-out images."""
+    return {name: best_rate(group) for name, group in _tuned(records).items()}
 
 
 def tried_rates(records: Sequence[Record]) -> dict[str, list[float]]:
     """The learning rates at which each of the two was probed on held-out images, the smallest first."""
-    tuned = tuning_probes(records)
-    return {name: sorted({rate(r) for r in tuned if change_of(r) == name}) for name in (BASE, ADAMW)}
+    return {name: sorted(set(map(rate, group))) for name, group in _tuned(records).items()}
 
 
 def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The probes on test images by the change; of the base and of AdamW those at the rate that counts.
+    """The probes on test images of the base, of each change, and of Lion at its best rate.
 
-    The base is at the profile's own rate, AdamW at its best. ``Lion`` is the base's network at its best rate.
+    The base has the learning rate of the architectural changes, AdamW its best one.
     """
-    tested, chosen = probes(records), chosen_rates(records)
-    by_name = {name: [r for r in tested if change_of(r) == name] for name in (BASE, *ARCHITECTURE, *RECIPE)}
-    at = {BASE: _base_rate(records), ADAMW: chosen[ADAMW]}
-    found = {n: [r for r in group if n not in at or rate(r) == at[n]] for n, group in by_name.items()}
-    return found | {"Lion": [r for r in by_name[BASE] if rate(r) == chosen[BASE]]}
+    found = base.group_by(probes(records), change_of)
+    found = {name: found.get(name, []) for name in (BASE, *ARCHITECTURE, *RECIPE)}
+    base_rate = next((rate(r) for name in ARCHITECTURE for r in found[name]), None)
+    best = chosen_rates(records)
+    return found | {
+        BASE: [r for r in found[BASE] if rate(r) == base_rate],
+        ADAMW: [r for r in found[ADAMW] if rate(r) == best[ADAMW]],
+        "Lion": [r for r in found[BASE] if rate(r) == best[BASE]],
+    }
 
 
 def reference(name: str) -> str:
@@ -181,75 +171,46 @@ def reference(name: str) -> str:
     return "Lion" if name == ADAMW else BASE
 
 
-# --------------------------------------------------------------------------- table
-
-
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Accuracy of linear probes in percent for each change, and for optimizers at each learning rate."""
-    cells = []
-    for name, group in _rows(records).items():
-        for tuning in (False, True):
-            column = [r for r in group if (r.spec.data.held_out is not None) == tuning]
-            if column:
-                title = probe_title(column[0]) + (", held out" if tuning else "")
-                cells += seeds_cell("Fig 9", name, title, column, accuracy, "%", setting(column[0]))
-    return cells
 
-
-def _rows(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The probes by row of the table: changes, and optimizers with their learning rates."""
-    rows: dict[str, list[Record]] = {}
-    for record in [*probes(records), *probes(records, tuning=True)]:
+    def row(record: Record) -> str:
         name = change_of(record)
         optimizer = {BASE: "Lion", ADAMW: ADAMW}.get(name)
-        rows.setdefault(f"{optimizer}, learning rate {rate(record):g}" if optimizer else name, []).append(
-            record
-        )
-    return rows
+        return f"{optimizer}, learning rate {rate(record):g}" if optimizer else name
+
+    rows = base.group_by([*probes(records), *probes(records, tuning=True)], row)
+    columns = {name: base.group_by(group, probe_title) for name, group in rows.items()}
+    return base.mean_cells("Fig 9", {(n, c): g for n, of in columns.items() for c, g in of.items()}, setting)
 
 
-# --------------------------------------------------------------------------- figure
-
-
-def differences(records: Sequence[Record]):
-    """Accuracy with each change minus that without in points, one row a seed, and its mean with interval."""
-    import pandas as pd
-
-    rows = []
+@base.dataframe
+def differences(records: Sequence[Record]) -> Iterator[dict]:
+    """Accuracy with each change minus that without in points, one row per seed, and its mean."""
     found = groups(records)
     for name in (*ARCHITECTURE, *RECIPE):
-        mean = effect(found[name], found[reference(name)])
+        mean = base.effect(found[name], found[reference(name)])
         if mean is None:
             continue
         ours, theirs = ({r.spec.seed: r for r in found[g]} for g in (name, reference(name)))
         for seed in sorted(ours.keys() & theirs.keys()):
-            rows.append(
-                {
-                    "change": name,
-                    "part": "block" if name in ARCHITECTURE else "recipe",
-                    "seed": seed,
-                    "difference": accuracy(ours[seed]) - accuracy(theirs[seed]),
-                    "mean": mean.mean,
-                    "low": mean.low,
-                    "high": mean.high,
-                    "run": ours[seed].id,
-                    "compared_with": theirs[seed].id,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def draw_differences(frame, records, folder):
-    """A row for each change, the largest loss at the bottom."""
-    from ..plots import choices as draw
-
-    return draw.differences(frame, label="probe accuracy, change minus base (points)")
+            yield {
+                "change": name,
+                "part": "block" if name in ARCHITECTURE else "recipe",
+                "seed": seed,
+                "difference": base.accuracy(ours[seed]) - base.accuracy(theirs[seed]),
+                "mean": mean.mean,
+                "low": mean.low,
+                "high": mean.high,
+                "run": ours[seed].id,
+                "compared_with": theirs[seed].id,
+            }
 
 
 FIGURES = {
-    "one-change-at-a-time": Figure(
+    "one-change-at-a-time": base.Figure(
         data=differences,
-        draw=draw_differences,
+        draw=base.plot("choices.differences", label="probe accuracy, change minus base (points)"),
         caption=(
             "What one change in pre-training does to the accuracy of a linear probe on other data. Small "
             "dots are seeds, each against the base with the same seed, large ones their means, bars 95 % "
@@ -265,92 +226,77 @@ FIGURES = {
 }
 
 
-# --------------------------------------------------------------------------- claims
-
-
 def _gains(found: Mapping[str, list[Record]], names: Sequence[str], lost: bool) -> dict[str, Estimate | None]:
-    """What each change gains in points; ``lost``: what going back from it gains."""
+    """What each change gains in points; with ``lost`` what undoing it gains."""
     pairs = ((name, (found[name], found[reference(name)])) for name in names)
-    return {name: effect(*(reversed(pair) if lost else pair)) for name, pair in pairs}
+    return {name: base.effect(*(reversed(pair) if lost else pair)) for name, pair in pairs}
 
 
-def _note(effects: Mapping[str, Estimate], extra: str = "") -> str:
-    return "; ".join(f"{name} {in_words(found)}" for name, found in effects.items()) + extra
+def _note(effects: Mapping[str, Estimate]) -> str:
+    return "; ".join(f"{name} {base.in_words(found)}" for name, found in effects.items())
 
 
-def judge_c15(records: Sequence[Record]) -> Judgement:
-    """The base minus each of the four networks that lack one part."""
+@base.claim("C15", "Fig 9", "GELU over ReLU, skip connections, the inverted bottleneck and pre-LN each help.")
+def c15(records: Sequence[Record]) -> Judgement:
+    """Test accuracy of a linear probe on the downstream data, paired by seed. The base minus the network with
+    one change (ReLU; no skip connections; blocks without expansion, as many more of them as make the compute
+    equal; LayerNorm after the addition): reproduced if all four whole 95 % intervals are above 0, not
+    reproduced if none is, otherwise partly. The effect shown is the smallest.
+    """
     gains = _gains(groups(records), ARCHITECTURE, lost=True)
     if None in gains.values():
         return not_tested("needs the base and all four changes of the block")
     effects = dict(zip(("GELU", "skips", "bottleneck", "pre-LN"), gains.values(), strict=True))
-    verdict = worst([judge_sign(found) for found in effects.values()])
-    unit = "points, the part that helps least"
-    return Judgement(verdict, weakest(effects.values()), unit, _note(effects), run_ids(records))
+    return base.judge_all(effects, "points, the part that helps least", _note(effects), base.run_ids(records))
 
 
-def _no_da(found: Mapping[str, list[Record]]) -> tuple[str, Estimate] | None:
+def _judge_no_da(found: Mapping[str, list[Record]]) -> tuple[str, Estimate] | None:
     """The verdict on "no DA is worst", and how far it is below the next worst."""
     others = (BASE, *ARCHITECTURE, *(name for name in RECIPE if name != "no DA"))
-    below = {name: effect(found[name], found["no DA"]) for name in others}
+    below = {name: base.effect(found[name], found["no DA"]) for name in others}
     if None in below.values():
         return None
     if all(judge_sign(each) == REPRODUCED for each in below.values()):
         verdict = REPRODUCED
     else:
         verdict = PARTLY if judge_sign(below[BASE]) == REPRODUCED else NOT_REPRODUCED
-    return verdict, weakest(below.values())
+    return verdict, base.weakest(below.values())
 
 
-def _at_the_edge(records: Sequence[Record]) -> Iterator[str]:
-    """A warning for each optimizer whose best rate is the first or the last that was tried."""
+def _rates_note(records: Sequence[Record]) -> str:
+    """The best rate of each optimizer, with a warning where it is the first or the last that was tried."""
+    note = ""
     for name, best in chosen_rates(records).items():
         tried = tried_rates(records)[name]
-        title = "Lion" if name == BASE else name
-        yield f"; {title} is best at {best:g}" + (
-            ", the end of its grid" if best in (tried[0], tried[-1]) else ""
-        )
+        note += f"; {'Lion' if name == BASE else name} is best at {best:g}"
+        note += ", the end of its grid" if best in (tried[0], tried[-1]) else ""
+    return note
 
 
-def judge_c16(records: Sequence[Record]) -> Judgement:
-    """Three regularizers, Lion against AdamW, and no DA against everything."""
+@base.claim(
+    "C16", "Fig 9", "Clipping, weight decay and dropout help a little; Lion beats AdamW; no DA is worst."
+)
+def c16(records: Sequence[Record]) -> Judgement:
+    """Test accuracy of a linear probe on the downstream data, paired by seed. Five parts: clipping, weight
+    decay and dropout, each added to the base, minus the base; Lion minus AdamW, both at the learning rate
+    with the highest mean accuracy over seeds of a probe on held-out downstream training images; and no DA.
+    Each of the first four is reproduced if its whole 95 % interval is above 0. No DA is worst if the whole
+    interval of every other network's accuracy minus its own is above 0, partly if at least the base's is. All
+    five reproduced: reproduced; none even partly: not reproduced; otherwise partly. The effect shown is the
+    smallest of the five.
+    """
     found = groups(records)
     effects = _gains(found, ("clipping", "weight decay", "dropout"), lost=False)
-    effects |= {"Lion over AdamW": effect(found["Lion"], found[ADAMW])}
-    no_da, one_rate = _no_da(found), min(map(len, tried_rates(records).values())) < 2
+    effects |= {"Lion over AdamW": base.effect(found["Lion"], found[ADAMW])}
+    no_da, one_rate = _judge_no_da(found), min(map(len, tried_rates(records).values())) < 2
     if None in effects.values() or no_da is None or one_rate:
         return not_tested("needs the base, every change, and Lion and AdamW at several learning rates")
-    verdicts = [judge_sign(each) for each in effects.values()] + [no_da[0]]
+    verdict = worst([judge_sign(each) for each in effects.values()] + [no_da[0]])
     effects["next worst over no DA"] = no_da[1]
-    note = _note(effects, "".join(_at_the_edge(records)))
+    note = _note(effects) + _rates_note(records)
     return Judgement(
-        worst(verdicts), weakest(effects.values()), "points, the weakest of five", note, run_ids(records)
+        verdict, base.weakest(effects.values()), "points, the weakest of five", note, base.run_ids(records)
     )
 
 
-_MEASURE = "Test accuracy of a linear probe on the downstream data, paired by seed. "
-
-CLAIMS = (
-    Claim(
-        "C15",
-        "GELU over ReLU, skip connections, the inverted bottleneck and pre-LN each help.",
-        "Fig 9",
-        _MEASURE + "The base minus the network with one change (ReLU; no skip connections; blocks without "
-        "expansion, as many more of them as make the compute equal; LayerNorm after the addition): "
-        "reproduced if all four whole 95 % intervals are above 0, not reproduced if none is, otherwise "
-        "partly. The effect shown is the smallest.",
-        judge_c15,
-    ),
-    Claim(
-        "C16",
-        "Clipping, weight decay and dropout help a little; Lion beats AdamW; no DA is worst.",
-        "Fig 9",
-        _MEASURE + "Five parts: clipping, weight decay and dropout, each added to the base, minus the base; "
-        "Lion minus AdamW, both at the learning rate with the highest mean accuracy over seeds of a probe on "
-        "held-out downstream training images; and no DA. Each of the first four is reproduced if its whole "
-        "95 % interval is above 0. No DA is worst if the whole interval of every other network's accuracy "
-        "minus its own is above 0, partly if at least the base's is. All five reproduced: reproduced; none "
-        "even partly: not reproduced; otherwise partly. The effect shown is the smallest of the five.",
-        judge_c16,
-    ),
-)
+CLAIMS = (c15, c16)

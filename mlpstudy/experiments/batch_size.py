@@ -1,18 +1,19 @@
-"""Batch size in pre-training (Fig 5), apart from what changes with it: updates and the best learning rate."""
+"""Batch size in pre-training (Fig 5), separated from the number of updates and the best learning rate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mlplib.data import catalog
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
-from ..claims import Claim, Judgement, judge_sign, not_tested
+from ..claims import Judgement, judge_sign, not_tested
 from ..profiles import Profile
-from .base import DATASET_TITLES, Cell, Figure, accuracy, effect, run_ids, seeds_cell
-from .choices import best_rate, in_words, probe_title, probes, rate, tuning_probe, tuning_probes
+from . import base
+from .choices import best_rate, is_tuning, probe_title, probes, rate, tuning_probe
 from .pretraining import pretraining_run, probe
 
 TITLE = "Batch size"
@@ -21,10 +22,12 @@ ITEMS = ("Fig 5",)
 
 @dataclass(frozen=True)
 class Budget:
-    """``batches``: the batch sizes, smallest first, each twice the one before. ``lengths``: numbers of epochs
-    at which every run is probed, each twice the one before: so the largest batch has taken as many updates
-    after all of them as each smaller one after the right part. ``tuned``: batch sizes whose learning rate is
-    chosen among ``rates``, which hold the profile's own.
+    """What this chapter runs at one profile.
+
+    ``batches``: the batch sizes, smallest first, each twice the one before. ``lengths``: numbers of epochs
+    after which every run is probed, each twice the one before, so that every smaller batch has a length with
+    as many updates as the largest batch has at its end. ``tuned``: the batch sizes whose learning rate is
+    chosen among ``rates``, which include the profile's own.
     """
 
     batches: tuple[int, ...]
@@ -33,48 +36,29 @@ class Budget:
     rates: tuple[float, ...]
 
 
+LARGE_BATCHES = (1024, 2048, 4096, 8192, 16384)
+LARGE_RATES = (1e-5, 5e-5, 2.5e-4)
+
 BUDGETS = {
     "smoke": Budget((32, 64, 128), (1, 2, 4), (32, 128), (2e-3, 5e-3)),
     "laptop": Budget((256, 512, 1024, 2048), (1, 2, 4, 8), (256, 2048), (5e-5, 2e-4, 8e-4)),
-    "gpu": Budget(
-        (1024, 2048, 4096, 8192, 16384),
-        (5, 10, 20, 40, 80),
-        (1024, 2048, 4096, 8192, 16384),
-        (1e-5, 5e-5, 2.5e-4),
-    ),
-    "paper": Budget(
-        (1024, 2048, 4096, 8192, 16384),
-        (50, 100, 200, 400, 800),
-        (1024, 2048, 4096, 8192, 16384),
-        (1e-5, 5e-5, 2.5e-4),
-    ),
+    "gpu": Budget(LARGE_BATCHES, (5, 10, 20, 40, 80), LARGE_BATCHES, LARGE_RATES),
+    "paper": Budget(LARGE_BATCHES, (50, 100, 200, 400, 800), LARGE_BATCHES, LARGE_RATES),
 }
-"""By profile. Fig 5's batch sizes are not known to us beyond the largest, 16,384; the lengths of ``paper``
-are those of its scaling plots."""
+"""By profile. Of Fig 5's batch sizes only the largest, 16,384, is known; the lengths of ``paper`` are
+those of the paper's scaling plots."""
 
 
-def line_run(profile: Profile, seed: int, batch_size: int) -> TrainSpec:
-    """The pre-training behind one batch size of Fig 5, at the paper's one learning rate.
+def training_run(profile: Profile, seed: int, batch_size: int, lr: float | None = None) -> TrainSpec:
+    """The pre-training behind one batch size of Fig 5, at the paper's one learning rate or at ``lr``.
 
-    The rate is constant, so the weights kept on the way are those of the shorter runs.
+    The paper's rate is constant, so the weights kept on the way are those of the shorter runs. At another
+    rate only the end counts.
     """
     lengths = BUDGETS[profile.name].lengths
-    return pretraining_run(
-        profile,
-        seed,
-        model=profile.small_model,
-        batch_size=batch_size,
-        epochs=lengths[-1],
-        keep_at=lengths[:-1],
-    )
-
-
-def other_rate_run(profile: Profile, seed: int, batch_size: int, lr: float) -> TrainSpec:
-    """The same pre-training at another learning rate, of which only the end counts."""
-    epochs = BUDGETS[profile.name].lengths[-1]
-    return pretraining_run(
-        profile, seed, model=profile.small_model, batch_size=batch_size, epochs=epochs, lr=lr
-    )
+    kept = {} if lr else {"keep_at": lengths[:-1]}
+    settings = dict(model=profile.small_model, batch_size=batch_size, epochs=lengths[-1], lr=lr)
+    return pretraining_run(profile, seed, **settings, **kept)
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
@@ -86,19 +70,16 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     found = []
     for seed in seeds:
         for batch_size in budget.batches:
-            line = line_run(profile, seed, batch_size)
+            line = training_run(profile, seed, batch_size)
             found += [probe(profile, line, seed, epoch=epoch) for epoch in (*budget.lengths[:-1], None)]
             if batch_size not in budget.tuned:
                 continue
             found.append(tuning_probe(profile, line))
             for lr in budget.rates:
                 if lr != profile.pretrain_lr:
-                    other = other_rate_run(profile, seed, batch_size, lr)
+                    other = training_run(profile, seed, batch_size, lr)
                     found += [probe(profile, other, seed), tuning_probe(profile, other)]
     return found
-
-
-# --------------------------------------------------------------------------- picking records
 
 
 def batch(record: Record) -> int:
@@ -113,8 +94,6 @@ def epochs(record: Record) -> int:
 
 def updates(record: Record) -> int:
     """How many updates a network has had when it is probed; incomplete batches are left out."""
-    from mlplib.data import catalog
-
     spec = record.spec.upstream
     images = spec.data.examples or catalog.find(spec.data.name).train
     return images // spec.batch_size * epochs(record)
@@ -122,28 +101,21 @@ def updates(record: Record) -> int:
 
 def lines(records: Sequence[Record]) -> dict[tuple[int, int], list[Record]]:
     """The probes at the paper's one learning rate, by batch size and number of epochs."""
-    found: dict[tuple[int, int], list[Record]] = {}
-    for record in probes(records):
-        if record.spec.upstream.keep_at:
-            found.setdefault((batch(record), epochs(record)), []).append(record)
-    return dict(sorted(found.items()))
+    on_lines = (r for r in probes(records) if r.spec.upstream.keep_at)
+    return dict(sorted(base.group_by(on_lines, lambda r: (batch(r), epochs(r))).items()))
 
 
 def best_rates(records: Sequence[Record]) -> dict[int, float]:
-    """The learning rate that held-out images speak for, by batch size; without those where none does."""
-    tuned = tuning_probes(records)
-    sizes = sorted({*map(batch, tuned)})
-    found = {size: best_rate(r for r in tuned if batch(r) == size) for size in sizes}
+    """The best learning rate on held-out images by batch size, for those batch sizes that have one."""
+    tuned = base.group_by(filter(is_tuning, records), batch)
+    found = {size: best_rate(group) for size, group in sorted(tuned.items())}
     return {size: best for size, best in found.items() if best is not None}
 
 
 def at_best_rates(records: Sequence[Record]) -> dict[int, list[Record]]:
     """The probes on test images at the end of pre-training at each batch size's best learning rate."""
-    ends = [r for r in probes(records) if r.spec.epoch is None]
-    return {
-        size: [r for r in ends if batch(r) == size and rate(r) == best]
-        for size, best in best_rates(records).items()
-    }
+    ends = base.group_by((r for r in probes(records) if r.spec.epoch is None), lambda r: (batch(r), rate(r)))
+    return {size: ends.get((size, best), []) for size, best in best_rates(records).items()}
 
 
 def at_equal_updates(records: Sequence[Record]) -> dict[int, list[Record]]:
@@ -173,11 +145,11 @@ COMPARISONS = {
 """The three ways in which batch sizes are compared, and the probes of each by batch size."""
 
 
-def asked_for(records: Sequence[Record]) -> tuple[tuple[int, int], int]:
-    """The smallest and the largest batch size and the number of epochs that the runs are to be compared at.
+def compared(records: Sequence[Record]) -> tuple[tuple[int, int], int]:
+    """The smallest and the largest batch size and the number of epochs that C09 compares.
 
-    They are those of the budget that the runs belong to, told by the lengths along them: where records are
-    incomplete, the largest of them need not be the largest there is. Zeros where no budget has such runs.
+    They are those of the budget that the runs belong to, which their lengths tell: where records are
+    incomplete, the largest batch among them need not be the budget's. Zeros where no budget has such runs.
     """
     lengths = {(*r.spec.upstream.keep_at, r.spec.upstream.epochs) for r in probes(records)}
     for budget in BUDGETS.values():
@@ -190,39 +162,28 @@ def gain(groups: dict[int, list[Record]], smallest: int, largest: int) -> Estima
     """Accuracy of the largest batch size minus that of the smallest in points; None where one is missing."""
     if smallest == largest or not {smallest, largest} <= groups.keys():
         return None
-    return effect(groups[largest], groups[smallest])
+    return base.effect(groups[largest], groups[smallest])
 
 
-# --------------------------------------------------------------------------- table
+def _setting(group: Sequence[Record]) -> str:
+    return f"{group[0].spec.upstream.model}, {updates(group[0]):,} updates"
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def _count_epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count > 1)}"
+
+
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Accuracy of linear probes in percent: the lines of Fig 5, and every learning rate that was tried."""
-    cells = []
+    groups = {}
     for (size, length), group in lines(records).items():
-        row = f"batch {size:,}, {length} epoch{'s' * (length > 1)}"
-        about = f"{group[0].spec.upstream.model}, {updates(group[0]):,} updates"
-        cells += seeds_cell("Fig 5", row, probe_title(group[0]), group, accuracy, "%", about)
+        groups[f"batch {size:,}, {_count_epochs(length)}", probe_title(group[0])] = group
     for tuning in (False, True):
-        cells += _rate_cells(records, tuning)
-    return cells
-
-
-def _rate_cells(records: Sequence[Record], tuning: bool) -> list[Cell]:
-    rows: dict[tuple[int, float], list[Record]] = {}
-    for record in probes(records, tuning=tuning):
-        if tuning or not record.spec.upstream.keep_at:
-            rows.setdefault((batch(record), rate(record)), []).append(record)
-    cells = []
-    for (size, lr), group in sorted(rows.items()):
-        row = f"batch {size:,}, {epochs(group[0])} epochs, learning rate {lr:g}"
-        title = probe_title(group[0]) + (", held out" if tuning else "")
-        about = f"{group[0].spec.upstream.model}, {updates(group[0]):,} updates"
-        cells += seeds_cell("Fig 5", row, title, group, accuracy, "%", about)
-    return cells
-
-
-# --------------------------------------------------------------------------- figures
+        tried = [r for r in probes(records, tuning=tuning) if tuning or not r.spec.upstream.keep_at]
+        for (size, lr), group in sorted(base.group_by(tried, lambda r: (batch(r), rate(r))).items()):
+            row = f"batch {size:,}, {epochs(group[0])} epochs, learning rate {lr:g}"
+            groups[row, probe_title(group[0])] = group
+    return base.mean_cells("Fig 5", groups, _setting)
 
 
 def _row(record: Record, series: str) -> dict:
@@ -233,54 +194,31 @@ def _row(record: Record, series: str) -> dict:
         "learning_rate": rate(record),
         "updates": updates(record),
         "seed": record.spec.seed,
-        "error": 100 - accuracy(record),
-        "data": DATASET_TITLES[record.spec.data.name],
+        "error": 100 - base.accuracy(record),
+        "data": base.DATASET_TITLES[record.spec.data.name],
         "run": record.id,
     }
 
 
-def length_lines(records: Sequence[Record]):
-    """Error of every probe at the paper's one learning rate, in percent; a series for each length."""
-    import pandas as pd
-
-    found = sorted(lines(records).items(), key=lambda item: (item[0][1], item[0][0]))
-    name = "{} epoch{}".format
-    return pd.DataFrame(
-        [_row(r, name(length, "s" * (length > 1))) for (_, length), group in found for r in group]
-    )
+@base.dataframe
+def length_lines(records: Sequence[Record]) -> Iterator[dict]:
+    """Error of every probe at the paper's one learning rate, in percent; one series per length."""
+    for (_, length), group in sorted(lines(records).items(), key=lambda item: item[0][::-1]):
+        yield from (_row(record, _count_epochs(length)) for record in group)
 
 
-def comparison_lines(records: Sequence[Record]):
-    """Error in percent in each of the three comparisons, a series each."""
-    import pandas as pd
-
-    rows = [
-        _row(record, name)
-        for name, pick in COMPARISONS.items()
-        for group in pick(records).values()
-        for record in group
-    ]
-    return pd.DataFrame(rows)
-
-
-def draw_lengths(frame, records, folder):
-    """Fig 5: one line for each number of epochs, in shades."""
-    from ..plots import choices as draw
-
-    return draw.error_lines(frame, ordered=True)
-
-
-def draw_comparisons(frame, records, folder):
-    """One line for each way to compare."""
-    from ..plots import choices as draw
-
-    return draw.error_lines(frame, ordered=False)
+@base.dataframe
+def comparison_lines(records: Sequence[Record]) -> Iterator[dict]:
+    """Error in percent in each of the three comparisons, one series each."""
+    for name, pick in COMPARISONS.items():
+        for group in pick(records).values():
+            yield from (_row(record, name) for record in group)
 
 
 FIGURES = {
-    "batch-size": Figure(
+    "batch-size": base.Figure(
         data=length_lines,
-        draw=draw_lengths,
+        draw=base.plot("choices.error_lines", ordered=True),
         caption=(
             "Error of a linear probe on other data against the batch size of pre-training, one line for each "
             "number of epochs, all at one learning rate; both axes logarithmic, as in the paper's Fig 5. "
@@ -288,12 +226,12 @@ FIGURES = {
         ),
         alt=(
             "Line chart with logarithmic axes of linear-probe error against pre-training batch size, "
-            "a line for each number of epochs."
+            "one line for each number of epochs."
         ),
     ),
-    "batch-size-apart": Figure(
+    "batch-size-apart": base.Figure(
         data=comparison_lines,
-        draw=draw_comparisons,
+        draw=base.plot("choices.error_lines", ordered=False),
         caption=(
             "The same error when batch sizes are compared in three ways: after equally many epochs at one "
             "learning rate, as in Fig 5; after equally many updates, so that a larger batch sees more "
@@ -308,13 +246,16 @@ FIGURES = {
 }
 
 
-# --------------------------------------------------------------------------- claims
-
-
-def judge_c09(records: Sequence[Record]) -> Judgement:
-    """Largest minus smallest batch size at equal epochs; the note has the other two comparisons."""
+@base.claim("C09", "Fig 5", "Larger pre-training batches transfer better at equal epochs.")
+def c09(records: Sequence[Record]) -> Judgement:
+    """Test accuracy of a linear probe on the downstream data, paired by seed, largest batch size minus
+    smallest, both pre-trained for the same number of epochs (the longest) at the paper's one learning rate:
+    reproduced if the whole 95 % interval is above 0, else not. Judged in the same way and told with the
+    verdict, without changing it: the difference at equal updates, and that with the learning rate that has
+    the highest mean accuracy over seeds on held-out downstream training images, chosen for each batch size.
+    """
     groups = {name: pick(records) for name, pick in COMPARISONS.items()}
-    ends, longest = asked_for(records)
+    ends, longest = compared(records)
     sizes = {size: group for size, group in groups["equal epochs"].items() if epochs(group[0]) == longest}
     found = gain(sizes, *ends)
     if found is None:
@@ -324,24 +265,13 @@ def judge_c09(records: Sequence[Record]) -> Judgement:
     rates = ", ".join(f"{lr:g} for {size:,}" for size, lr in best_rates(records).items() if size in ends)
     note += f" (learning rates: {rates})" if rates else ""
     unit = f"points, batch {ends[1]:,} over {ends[0]:,}"
-    return Judgement(judge_sign(found), found, unit, note, run_ids(records))
+    return Judgement(judge_sign(found), found, unit, note, base.run_ids(records))
 
 
 def _in_note(name: str, found: Estimate | None) -> str:
-    return f"at {name}: " + ("not measured" if found is None else f"{in_words(found)} ({judge_sign(found)})")
+    return f"at {name}: " + (
+        "not measured" if found is None else f"{base.in_words(found)} ({judge_sign(found)})"
+    )
 
 
-CLAIMS = (
-    Claim(
-        "C09",
-        "Larger pre-training batches transfer better at equal epochs.",
-        "Fig 5",
-        "Test accuracy of a linear probe on the downstream data, paired by seed, largest batch size minus "
-        "smallest, both pre-trained for the same number of epochs (the longest) at the paper's one learning "
-        "rate: reproduced if the whole 95 % interval is above 0, else not. Judged in the same way and told "
-        "with the verdict, without changing it: the difference at equal updates, and that with the learning "
-        "rate that has the highest mean accuracy over seeds on held-out downstream training images, chosen "
-        "for each batch size.",
-        judge_c09,
-    ),
-)
+CLAIMS = (c09,)

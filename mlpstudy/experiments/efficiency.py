@@ -1,19 +1,19 @@
-"""Efficiency (Table 9): what MLPs and networks with an inductive bias take to run, on this machine."""
+"""Efficiency (Table 9): what MLPs and networks with an inductive bias cost to run, on this machine."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mlplib import stats
-from mlplib.specs import FAMILIES, ModelSpec, TimingSpec
+from mlplib.specs import ModelSpec, TimingSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
-from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested, worst
+from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import Cell, Figure, completed, run_ids, seeds_cell
+from . import base
 
 TITLE = "Efficiency"
 ITEMS = ("Table 9",)
@@ -25,7 +25,7 @@ TITLES = {
     "mixer-b/4": "Mixer-B/4",
     "small-cnn": "small CNN",
 }
-"""The paper's names of networks that have another one here."""
+"""The paper's names of networks that are named differently here."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Budget:
 
 PAPER_NETWORKS = ("B-12/Wi-1024", "B-6/Wi-1024", "resnet152", "vit-b/4", "vit-b/8", "mixer-b/4")
 PAPER_CLASSES = 11_230
-"""ImageNet-21k's, which Table 5 counts with. Which head Table 9 has is not known to us."""
+"""ImageNet-21k's, which Table 5 counts with; the paper does not say which head Table 9 has."""
 
 LARGE = Budget(PAPER_NETWORKS, 64, PAPER_CLASSES, (1, 16, 64, 256, 1024, 4096, 16384), seconds=20.0)
 
@@ -54,9 +54,9 @@ BUDGETS = {
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[TimingSpec]:
-    """Every network of the profile, once for each seed.
+    """Every network of the profile, once per seed.
 
-    All networks take their turn before the first has its second, so that no network has a better hour.
+    All networks are timed once before the first is timed again, so that drift of the machine favors none.
     """
     budget = BUDGETS[profile.name]
     return [
@@ -80,21 +80,15 @@ def title(model: ModelSpec) -> str:
 
 def _groups(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The completed timings of each network, by its title, in the order of the runs."""
-    groups: dict[str, list[Record]] = {}
-    for record in completed(records):
-        groups.setdefault(title(record.spec.model), []).append(record)
-    return groups
+    return base.group_by(base.completed(records), lambda record: title(record.spec.model))
 
 
 def _devices(records: Sequence[Record]) -> str:
-    """Where and how timings were made: a timing says nothing of any other machine."""
+    """Devices and precisions of timings: a timing holds for one machine only."""
     found = (record.environment for record in records)
     return "; ".join(
         dict.fromkeys(f"{e['device']}, {e.get('precision', 'unknown precision')}" for e in found)
     )
-
-
-# --------------------------------------------------------------------------- tables
 
 
 def _network(group: Sequence[Record]) -> str:
@@ -118,7 +112,7 @@ def _batch(metric: str) -> Callable[[Sequence[Record]], str]:
 
 @dataclass(frozen=True)
 class Measure:
-    """A column: the metric it shows, ``scale`` times, and what is said of how that was measured."""
+    """A column: the metric it shows, its ``scale``, and how to describe the measurement of a group."""
 
     item: str
     column: str
@@ -127,7 +121,7 @@ class Measure:
     unit: str
     about: Callable[[Sequence[Record]], str]
     counted: bool = False
-    """It follows from the network, so it has no spread."""
+    """Whether it follows from the network, so that it has no spread."""
 
 
 MEASURES = (
@@ -146,81 +140,62 @@ MEASURES = (
 )
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
-    """Table 9, and below C18 what it takes to bring the images to the device; means over seeds."""
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
+    """Table 9, and under C18 the cost of copying the images to the device; means over seeds."""
     cells = []
     for measure in MEASURES:
-        for name, group in _groups(records).items():
-            having = [record for record in group if measure.metric in record.metrics]
-            if not having:
-                continue
+        having = [record for record in base.completed(records) if measure.metric in record.metrics]
+        groups = {(name, measure.column): group for name, group in _groups(having).items()}
 
-            def value(record, measure=measure):
-                return measure.scale * record.metrics[measure.metric]
+        def value(record, measure=measure):
+            return measure.scale * record.metrics[measure.metric]
 
-            place = (measure.item, name, measure.column)
-            found = seeds_cell(*place, having, value, measure.unit, measure.about(having))
-            cells += [_without_interval(cell) for cell in found] if measure.counted else found
+        found = base.mean_cells(measure.item, groups, measure.about, value, measure.unit)
+        cells += [_without_interval(cell) for cell in found] if measure.counted else found
     return cells
 
 
-def _without_interval(cell: Cell) -> Cell:
+def _without_interval(cell: base.Cell) -> base.Cell:
     return replace(cell, estimate=replace(cell.estimate, low=None, high=None))
 
-
-# --------------------------------------------------------------------------- figures
 
 WAY_NAMES = {"resident": "images on the device", "uint8": "copied as uint8", "float32": "copied as float32"}
 
 
-def throughputs(records: Sequence[Record]):
+@base.dataframe
+def throughputs(records: Sequence[Record]) -> Iterator[dict]:
     """Images per second of every batch size that was measured: median and quartiles over repeats."""
-    import pandas as pd
-
-    rows = []
     for name, group in _groups(records).items():
         for record in group:
             for entry in record.history["batches"]:
                 for way, seconds in entry.get("seconds", {}).items():
                     rates = [entry["batch_size"] / s for s in seconds]
                     low, median, high = statistics.quantiles(rates, n=4, method="inclusive")
-                    rows.append(
-                        {
-                            "network": name,
-                            "images": WAY_NAMES[way],
-                            "batch_size": entry["batch_size"],
-                            "images_per_second": median,
-                            "q25": low,
-                            "q75": high,
-                            "repeats": len(rates),
-                            "device": record.environment["device"],
-                            "seed": record.spec.seed,
-                            "run": record.id,
-                        }
-                    )
-    return pd.DataFrame(rows)
-
-
-def draw_throughput(frame, records, folder):
-    """Throughput against batch size, one color a network."""
-    from ..plots import efficiency as draw
-
-    return draw.throughput(frame)
+                    yield {
+                        "network": name,
+                        "images": WAY_NAMES[way],
+                        "batch_size": entry["batch_size"],
+                        "images_per_second": median,
+                        "q25": low,
+                        "q75": high,
+                        "repeats": len(rates),
+                        "device": record.environment["device"],
+                        "seed": record.spec.seed,
+                        "run": record.id,
+                    }
 
 
 ROOFS = {"memory": ("resident", "memory_bytes_per_second"), "copy": ("float32", "transfer_bytes_per_second")}
-"""What bounds a network besides the matrix-product rate: which way its images come, and whose bandwidth."""
+"""What limits a network besides the matrix-product rate: how its images arrive, and at what bandwidth."""
 
 
-def roofs(records: Sequence[Record]):
-    """For each network at its best batch size: FLOPs a byte, FLOP/s reached, and the machine's rates.
+@base.dataframe
+def roofs(records: Sequence[Record]) -> Iterator[dict]:
+    """For each network at its best batch size: FLOPs per byte, FLOP/s reached, and the machine's rates.
 
     ``roof`` says which bytes: those that the operations read and write in the device's memory
     (``memory``), or those of the images on their way to the device as float32 (``copy``).
     """
-    import pandas as pd
-
-    rows = []
     for name, group in _groups(records).items():
         for record in group:
             for roof, (way, bandwidth) in ROOFS.items():
@@ -229,40 +204,30 @@ def roofs(records: Sequence[Record]):
                     continue
                 flops = 2 * record.metrics["forward_macs"]
                 moved = _traffic(record, batch) if roof == "memory" else 4 * 3 * record.spec.image_size**2
-                rows.append(
-                    {
-                        "network": name,
-                        "roof": roof,
-                        "batch_size": batch,
-                        "flops_per_byte": flops / moved,
-                        "flops_per_second": flops * record.metrics[f"images_per_second_{way}"],
-                        "peak_flops_per_second": record.compute["matmul_flops_per_second"],
-                        "bytes_per_second": record.compute[bandwidth],
-                        "device": record.environment["device"],
-                        "seed": record.spec.seed,
-                        "run": record.id,
-                    }
-                )
-    return pd.DataFrame(rows)
+                yield {
+                    "network": name,
+                    "roof": roof,
+                    "batch_size": batch,
+                    "flops_per_byte": flops / moved,
+                    "flops_per_second": flops * record.metrics[f"images_per_second_{way}"],
+                    "peak_flops_per_second": record.compute["matmul_flops_per_second"],
+                    "bytes_per_second": record.compute[bandwidth],
+                    "device": record.environment["device"],
+                    "seed": record.spec.seed,
+                    "run": record.id,
+                }
 
 
 def _traffic(record: Record, batch_size: int) -> float:
-    """Bytes that an image of such a batch makes the device's memory read and write."""
+    """Bytes per image that a batch of this size makes the device's memory read and write."""
     entry = next(e for e in record.history["batches"] if e["batch_size"] == batch_size)
     return entry["traffic_bytes"] / batch_size
 
 
-def draw_roofline(frame, records, folder):
-    """Every network under two roofs, that of the device's memory and that of the copy."""
-    from ..plots import efficiency as draw
-
-    return draw.rooflines(frame)
-
-
 FIGURES = {
-    "throughput": Figure(
+    "throughput": base.Figure(
         data=throughputs,
-        draw=draw_throughput,
+        draw=base.plot("efficiency.throughput"),
         caption=(
             "Throughput against batch size. Solid: the images are on the device already. Dotted: each batch "
             "is first copied from the host's memory as float32. Points are medians, bands the middle half "
@@ -273,12 +238,12 @@ FIGURES = {
             "logarithmic."
         ),
     ),
-    "roofline": Figure(
+    "roofline": base.Figure(
         data=roofs,
-        draw=draw_roofline,
+        draw=base.plot("efficiency.rooflines"),
         caption=(
             "Rooflines: the rate of computation that each network reaches at its best batch size, against "
-            "the work that it does for a byte moved. The slanted line is what the bandwidth allows, the "
+            "the work that it does per byte moved. The slanted line is what the bandwidth allows, the "
             "level one the measured rate of matrix products. Left, bytes that its operations read and write "
             "in the device's memory, with images on the device; right, bytes of the images, which are "
             "copied to the device as float32. On a CPU that copy stays within one memory."
@@ -291,25 +256,23 @@ FIGURES = {
 }
 
 
-# --------------------------------------------------------------------------- claim
-
 FAR_FEWER = 2.0
-"""What "far fewer" means in FLOPs: at most one in so many."""
+"""What "far fewer" FLOPs means: other networks need at least this many times as many."""
 
 PAPER_TRANSFER = 6.0
-"""How much throughput the paper says an MLP gains where no data has to be transferred."""
+"""The factor in throughput that an MLP gains without data transfer, according to the paper."""
 
 BOUND = 2.0
-"""Without overlap, leaving out the copy gains that much exactly where it takes as long as everything else."""
+"""The factor that leaving out the copy gains, without overlap, where it takes as long as everything else."""
 
 RESAMPLES = 2000
 
 
 def _ratio(over: dict[int, list[float]], under: dict[int, list[float]]) -> Estimate | None:
-    """A median over another one, None without a seed that has both. Both: seed to repeats.
+    """The ratio of two medians; None without a common seed. Both arguments map seeds to repeats.
 
-    From several seeds the interval is that of the ratios paired by seed, from one it is a bootstrap's,
-    which resamples the repeats of either side.
+    From several seeds the interval is that of the ratios paired by seed, from one that of a bootstrap over
+    the repeats of both sides.
     """
     seeds = sorted(over.keys() & under.keys())
     if not seeds:
@@ -337,8 +300,8 @@ def _latencies(group: Sequence[Record]) -> dict[int, list[float]]:
     return {record.spec.seed: record.history["latency"] for record in group}
 
 
-def _seconds_an_image(group: Sequence[Record], way: str) -> dict[int, list[float]]:
-    """Every repeat of the best batch size, in seconds an image."""
+def _seconds_per_image(group: Sequence[Record], way: str) -> dict[int, list[float]]:
+    """Every repeat of the best batch size, in seconds per image."""
     found = {}
     for record in group:
         size = record.metrics.get(f"best_batch_{way}")
@@ -349,19 +312,13 @@ def _seconds_an_image(group: Sequence[Record], way: str) -> dict[int, list[float
 
 
 def _minus(estimate: Estimate, value: float) -> Estimate:
-    return Estimate(
-        estimate.mean - value, estimate.low - value, estimate.high - value, estimate.n, estimate.source
-    )
-
-
-def _times(estimate: Estimate) -> str:
-    return f"{estimate.mean:.2g} times [{estimate.low:.2g}, {estimate.high:.2g}]"
+    return replace(estimate, mean=estimate.mean - value, low=estimate.low - value, high=estimate.high - value)
 
 
 def _missing(records: Sequence[Record]) -> list[str]:
-    """The titles of the networks without a finished timing, of those that were to be timed in the same way.
+    """The titles of the networks without a finished timing, among those to be timed in the same way.
 
-    Without one of them the fastest, or the largest MLP, need not be the one that it is taken for.
+    Without one of them, the fastest network or the largest MLP may be missing.
     """
 
     def way(timing: Budget | TimingSpec) -> tuple:
@@ -372,17 +329,31 @@ def _missing(records: Sequence[Record]) -> list[str]:
     return sorted({title(ModelSpec.parse(name)) for name in wanted} - _groups(records).keys())
 
 
-def judge_c18(records: Sequence[Record]) -> Judgement:
-    """FLOPs and latency against the largest MLP; what the transfer costs the MLPs, on a GPU."""
+@base.claim(
+    "C18",
+    "Table 9",
+    "MLPs need far fewer FLOPs and less latency than ResNet-152, ViT-B and Mixer-B of like size, and are "
+    "bound by data transfer: about 6 times more throughput without it.",
+)
+def c18(records: Sequence[Record]) -> Judgement:
+    """Three parts, with the largest MLP standing for the MLPs in the first two. (1) FLOPs: every other
+    network needs at least twice as many. (2) Median latency of one image, as a ratio to the MLP's: reproduced
+    if the whole 95 % interval is above 1 for every network. The interval is that of ratios paired by seed,
+    or, from one seed, a bootstrap over repeats. (3) Transfer, on a GPU only: best throughput with images on
+    the device over best throughput with a copy from pinned memory as float32 before each batch, without
+    overlap. Partly reproduced if for every MLP the whole interval is above 2, where the copy takes longer
+    than the rest; reproduced if it also reaches the paper's 6. All parts reproduced: reproduced; none at all:
+    not reproduced; otherwise partly. On a CPU the third part is not tested and the verdict is partly at best.
+    """
     groups = _groups(records)
-    mlps = {name: group for name, group in groups.items() if group[0].spec.model.family in FAMILIES.values()}
+    mlps = {name: group for name, group in groups.items() if group[0].spec.model.family in base.MLP_TITLES}
     others = {name: group for name, group in groups.items() if name not in mlps}
     if not mlps or not others:
         return not_tested("needs timings of an MLP and of another network")
     missing = _missing(records)
     if missing:
         return not_tested(f"needs timings of every network; missing: {', '.join(missing)}")
-    devices = {record.environment["device"] for record in completed(records)}
+    devices = {record.environment["device"] for record in base.completed(records)}
     if len(devices) > 1:
         return not_tested(
             f"the timings are of different devices ({', '.join(sorted(devices))}): delete those of the others"
@@ -398,47 +369,32 @@ def judge_c18(records: Sequence[Record]) -> Judgement:
         REPRODUCED if fewer >= FAR_FEWER else NOT_REPRODUCED,
         worst([judge_sign(_minus(ratio, 1)) for ratio in latency.values()]),
     ]
-    transfer, told = _judge_transfer(mlps, records)
+    transfer, why = _judge_transfer(mlps, records)
     verdict = worst([*verdicts, transfer]) if transfer else worst(verdicts)
     if transfer is None and verdict == REPRODUCED:
         verdict = PARTLY
     closest = min(latency, key=lambda name: latency[name].mean)
-    note = f"every other network needs at least {fewer:.2g} times the FLOPs of {largest}; {told}"
+    note = f"every other network needs at least {fewer:.2g} times the FLOPs of {largest}; {why}"
     unit = f"times the latency of {largest} for {closest}, the fastest other network"
-    return Judgement(verdict, latency[closest], unit, note, run_ids(records))
+    return Judgement(verdict, latency[closest], unit, note, base.run_ids(records))
 
 
 def _judge_transfer(mlps: dict[str, list[Record]], records: Sequence[Record]) -> tuple[str | None, str]:
-    """The verdict on the transfer, None where it is not tested, and what to say of it."""
+    """The verdict on the transfer, None where it is not tested, and what to say about it."""
     gains = {
-        name: _ratio(_seconds_an_image(group, "float32"), _seconds_an_image(group, "resident"))
+        name: _ratio(_seconds_per_image(group, "float32"), _seconds_per_image(group, "resident"))
         for name, group in mlps.items()
     }
     measured = {name: gain for name, gain in gains.items() if gain is not None}
-    if any(record.environment.get("device_type") != "cuda" for record in completed(records)):
+    if any(record.environment.get("device_type") != "cuda" for record in base.completed(records)):
         return None, "the transfer needs a GPU: on a CPU the copy stays within one memory"
     if len(measured) < len(mlps):
         return None, "the transfer was not measured: no batch fitted into memory"
     verdict = worst([judge_sign(_minus(gain, BOUND), PAPER_TRANSFER - BOUND) for gain in measured.values()])
-    told = "; ".join(f"{name} {_times(gain)}" for name, gain in measured.items())
-    return verdict, f"throughput without the float32 copy: {told}"
+    gains_text = "; ".join(
+        f"{name} {base.in_words(gain, '.2g', ' times')}" for name, gain in measured.items()
+    )
+    return verdict, f"throughput without the float32 copy: {gains_text}"
 
 
-CLAIMS = (
-    Claim(
-        "C18",
-        "MLPs need far fewer FLOPs and less latency than ResNet-152, ViT-B and Mixer-B of like size, and are "
-        "bound by data transfer: about 6 times more throughput without it.",
-        "Table 9",
-        "Three parts, with the largest MLP standing for the MLPs in the first two. (1) FLOPs: every other "
-        "network needs at least twice as many. (2) Median latency of one image, as a ratio to the MLP's: "
-        "reproduced if the whole 95 % interval is above 1 for every network. The interval is that of "
-        "ratios paired by seed, or, from one seed, a bootstrap over repeats. (3) Transfer, on a GPU only: "
-        "best throughput with images on the device over best throughput with a copy from pinned memory as "
-        "float32 before each batch, without overlap. Partly reproduced if for every MLP the whole interval "
-        "is above 2, where the copy takes longer than the rest; reproduced if it also reaches the paper's 6. "
-        "All parts reproduced: reproduced; none at all: not reproduced; otherwise partly. On a CPU the third "
-        "part is not tested and the verdict is partly at best.",
-        judge_c18,
-    ),
-)
+CLAIMS = (c18,)

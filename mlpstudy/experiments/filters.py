@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from mlplib.filters import UNITS_SHOWN
 from mlplib.specs import FilterSpec
 from mlplib.stats import Estimate, over_seeds, paired_difference
 from mlplib.store import Record
 
-from ..claims import PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested, worst
+from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import DATASET_TITLES, Cell, Figure, completed, run_ids
+from .base import DATASET_TITLES, Cell, Figure, claim, completed, dataframe, group_by, in_words, plot, run_ids
 from .from_scratch import training_run
 
 TITLE = "What the first layer learns"
@@ -20,8 +21,7 @@ INITIAL = "at initialization"
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[FilterSpec]:
-    """A look at the B-MLP's first layer: untrained,
-    trained on growing subsets with DA, on everything without DA.
+    """The B-MLP's first layer: untrained, trained on growing subsets with DA, on everything without DA.
 
     The runs on all the data are those of Table 1, so they are trained once for both chapters.
     """
@@ -58,89 +58,61 @@ def _order(record: Record) -> tuple:
 
 
 def _by_condition(records: Sequence[Record]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = {}
-    for record in sorted(completed(records), key=_order):
-        groups.setdefault(condition(record), []).append(record)
-    return groups
+    return group_by(sorted(completed(records), key=_order), condition)
 
 
-def _metric(records: Sequence[Record], name: str) -> dict[int, float]:
-    return {record.spec.upstream.seed: record.metrics[name] for record in records}
+def _by_seed(records: Sequence[Record], measure: str) -> dict[int, float]:
+    return {record.spec.upstream.seed: record.metrics[measure] for record in records}
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     """Locality and smoothness, means over units and then over seeds."""
     cells = []
     for row, group in _by_condition(records).items():
-        ids = tuple(r.id for r in group)
         spec = group[0].spec.upstream
         setting = f"{spec.model}, {DATASET_TITLES[spec.data.name]}"
         if row != INITIAL:
             setting += f", {spec.epochs} epochs"
         for name in ("locality", "smoothness"):
-            estimate = over_seeds(list(_metric(group, name).values()))
-            cells.append(Cell("Fig 11, 12", row, name, estimate, "", setting, ids))
+            estimate = over_seeds(list(_by_seed(group, name).values()))
+            cells.append(Cell("Fig 11, 12", row, name, estimate, "", setting, run_ids(group)))
     return cells
 
 
-# --------------------------------------------------------------------------- figures
-
-
-def spread(records: Sequence[Record]):
+@dataframe
+def spread(records: Sequence[Record]) -> Iterator[dict]:
     """Locality and smoothness of every run: mean over its units and quartiles."""
-    import pandas as pd
-
-    rows = []
     for row, group in _by_condition(records).items():
         for record in group:
             for name in ("locality", "smoothness"):
-                rows.append(
-                    {
-                        "condition": row,
-                        "measure": name,
-                        "seed": record.spec.upstream.seed,
-                        "mean": record.metrics[name],
-                        **{q: record.metrics[f"{name}_{q}"] for q in ("q25", "median", "q75")},
-                        "units": record.metrics["units"],
-                        "run": record.id,
-                    }
-                )
-    return pd.DataFrame(rows)
+                yield {
+                    "condition": row,
+                    "measure": name,
+                    "seed": record.spec.upstream.seed,
+                    "mean": record.metrics[name],
+                    **{q: record.metrics[f"{name}_{q}"] for q in ("q25", "median", "q75")},
+                    "units": record.metrics["units"],
+                    "run": record.id,
+                }
 
 
-def draw_spread(frame, records, folder):
-    """Dots are units' means of each seed, bars the quartiles over units."""
-    from ..plots import look as draw
-
-    return draw.filter_measures(frame)
-
-
-def _first_seed(records: Sequence[Record]) -> dict[str, Record]:
-    return {
-        row: min(group, key=lambda r: r.spec.upstream.seed) for row, group in _by_condition(records).items()
-    }
+@dataframe
+def shown(records: Sequence[Record]) -> Iterator[dict]:
+    """Which run each mosaic comes from: the lowest seed of each condition."""
+    for row, group in _by_condition(records).items():
+        first = min(group, key=lambda r: r.spec.upstream.seed)
+        yield {"condition": row, "seed": first.spec.upstream.seed, "run": first.id}
 
 
-def shown(records: Sequence[Record]):
-    """Which run each mosaic comes from."""
-    import pandas as pd
-
-    rows = [
-        {"condition": row, "seed": r.spec.upstream.seed, "run": r.id}
-        for row, r in _first_seed(records).items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def draw_mosaics(frame, records, folder):
-    """The first units of each condition, first seed."""
+def draw_mosaics(frame, records: Sequence[Record], folder: Path):
+    """The first units of each run of a frame of :func:`shown`, from the artifacts in ``folder``."""
     from mlplib.executor import MOSAIC
     from mlplib.filters import load_mosaic
 
-    from ..plots import look as draw
+    from ..plots import filters as draw
 
-    mosaics = {row: load_mosaic(folder / record.id / MOSAIC) for row, record in _first_seed(records).items()}
-    return draw.filter_mosaics(mosaics)
+    rows = frame.to_dict("records")
+    return draw.mosaics({row["condition"]: load_mosaic(folder / row["run"] / MOSAIC) for row in rows})
 
 
 FIGURES = {
@@ -149,16 +121,16 @@ FIGURES = {
         draw=draw_mosaics,
         caption=(
             f"First-layer weights of the first {UNITS_SHOWN} units, maximum over color channels, each unit "
-            "scaled to its own range; lowest seed. No unit was chosen by its looks."
+            "scaled to its own range; lowest seed. Units were not selected by appearance."
         ),
         alt="Grids of first-layer weights drawn as gray images, one grid for each training condition.",
     ),
     "how-local": Figure(
         data=spread,
-        draw=draw_spread,
+        draw=plot("filters.measures"),
         caption=(
-            "How local and how smooth first-layer filters are. A dot is the mean over all units of one seed, "
-            "a bar spans the middle half of the units. Both measures are 0 for noise."
+            "How local and how smooth first-layer filters are. Each dot is the mean over all units of one "
+            "seed, each bar the middle half of the units. Both measures are 0 for noise."
         ),
         alt=(
             "Dot plot of filter locality and smoothness for each training condition, "
@@ -168,41 +140,49 @@ FIGURES = {
 }
 
 
-# --------------------------------------------------------------------------- claims
-
-
 MEASURES = ("smoothness", "locality")
-"""What the claims' words are measured by: "structured" and "local"."""
+"""What measures the claims' words "structured" and "local"."""
+
+AFTERTHOUGHT = (
+    " The criterion named locality alone at first; smoothness was added after a look at one seed of profile "
+    "laptop, because the sentence says structured, too. The verdict by each measure is shown."
+)
+"""Told with the criteria, since criteria are otherwise written before results are looked at."""
 
 
-def _values(groups: dict[str, list[Record]], measure: str, *rows: str) -> list[dict[int, float]] | None:
-    """A measure's mean over units by seed under each of the conditions,
-    None unless some seed has them all.
+def _values(
+    groups: Mapping[str, list[Record]], measure: str, fewer: tuple[int | None, bool]
+) -> list[dict[int, float]] | None:
+    """A measure's mean over units by seed: at initialization, under the condition ``fewer`` (images, DA), and
+    on all images with DA; None unless some seed has them all.
     """
-    found = [_metric(groups.get(row, ()), measure) for row in rows]
+    rows = (INITIAL, trained(*fewer), trained(None, da=True))
+    found = [_by_seed(groups.get(row, ()), measure) for row in rows]
     return found if set.intersection(*map(set, found)) else None
 
 
 def _judgement(
-    verdicts: dict[str, str], effects: dict[str, Estimate], what: str, note: str, records
+    verdicts: dict[str, str], effects: dict[str, Estimate], what: str, note: str, records: Sequence[Record]
 ) -> Judgement:
     """One judgement from both measures; smoothness is the effect shown, locality goes to the note."""
-    local = effects["locality"]
-    interval = "" if local.low is None else f" [{local.low:+.3f}, {local.high:+.3f}]"
-    note = f"by locality: {verdicts['locality']}, {local.mean:+.3f}{interval}{note}"
-    return Judgement(
-        worst(list(verdicts.values())), effects["smoothness"], f"smoothness, {what}", note, run_ids(records)
-    )
+    note = f"by locality: {verdicts['locality']}, {in_words(effects['locality'], '+.3f')}{note}"
+    verdict = worst(list(verdicts.values()))
+    return Judgement(verdict, effects["smoothness"], f"smoothness, {what}", note, run_ids(records))
 
 
-def judge_c20(records: Sequence[Record]) -> Judgement:
-    """Both measures grow with the number of images and beyond initialization."""
+@claim("C20", "Fig 11", "First-layer filters become structured and local with more data.", AFTERTHOUGHT)
+def c20(records: Sequence[Record]) -> Judgement:
+    """Mean smoothness and mean locality over all units with DA, paired by seed. By each measure: reproduced
+    if the whole 95 % intervals of (all images minus initialization) and (all images minus the fewest) are
+    above 0, partly if one is. Reproduced by both measures: reproduced; by neither: not reproduced; otherwise
+    partly.
+    """
     groups = _by_condition(records)
     sizes = [g[0].spec.upstream.data.examples for row, g in groups.items() if row != INITIAL]
     fewest = min((n for n in sizes if n), default=None)
     verdicts, effects = {}, {}
     for measure in MEASURES:
-        found = _values(groups, measure, INITIAL, trained(fewest, da=True), trained(None, da=True))
+        found = _values(groups, measure, (fewest, True))
         if fewest is None or found is None:
             return not_tested(
                 "needs the initialization and training with augmentation on all images and on fewer"
@@ -215,17 +195,27 @@ def judge_c20(records: Sequence[Record]) -> Judgement:
     return _judgement(verdicts, effects, "most against fewest images", note, records)
 
 
-def judge_c21(records: Sequence[Record]) -> Judgement:
-    """By both measures filters stay less structured without DA than with it."""
+@claim(
+    "C21",
+    "Fig 12",
+    "Without data augmentation the filters stay unstructured even on all the data.",
+    AFTERTHOUGHT,
+)
+def c21(records: Sequence[Record]) -> Judgement:
+    """Mean smoothness and mean locality over all units on all images, paired by seed. By each measure: not
+    reproduced unless the whole 95 % interval of (with DA minus without) is above 0; reproduced if, besides,
+    training without DA gains less than half of what training with DA gains over initialization, else partly.
+    Reproduced by both measures: reproduced; by neither: not reproduced; otherwise partly.
+    """
     groups = _by_condition(records)
     verdicts, effects = {}, {}
     for measure in MEASURES:
-        found = _values(groups, measure, INITIAL, trained(None, da=True), trained(None, da=False))
+        found = _values(groups, measure, (None, False))
         if found is None:
             return not_tested(
                 "needs the initialization and training on all images with and without augmentation"
             )
-        start, da, no_da = found
+        start, no_da, da = found
         effects[measure] = paired_difference(da, no_da)
         gain_da, gain_no_da = paired_difference(da, start).mean, paired_difference(no_da, start).mean
         verdicts[measure] = judge_sign(effects[measure])
@@ -234,32 +224,4 @@ def judge_c21(records: Sequence[Record]) -> Judgement:
     return _judgement(verdicts, effects, "with against without DA", "", records)
 
 
-AFTERTHOUGHT = (
-    " The criterion named locality alone at first; smoothness was added after a look at one seed of profile "
-    "laptop, because the sentence says structured, too. The verdict by each measure is shown."
-)
-"""Told with the criteria, since criteria are otherwise written before results are looked at."""
-
-CLAIMS = (
-    Claim(
-        "C20",
-        "First-layer filters become structured and local with more data.",
-        "Fig 11",
-        "Mean smoothness and mean locality over all units with DA, paired by seed. By each measure: "
-        "reproduced if the whole 95 % intervals of (all images minus initialization) and (all images minus "
-        "the fewest) are above 0, partly if one is. Reproduced by both measures: reproduced; by neither: not "
-        "reproduced; otherwise partly." + AFTERTHOUGHT,
-        judge_c20,
-    ),
-    Claim(
-        "C21",
-        "Without data augmentation the filters stay unstructured even on all the data.",
-        "Fig 12",
-        "Mean smoothness and mean locality over all units on all images, paired by seed. By each measure: "
-        "not reproduced unless the whole 95 % interval of (with DA minus without) is above 0; reproduced if, "
-        "besides, training without DA gains less than half of what training with DA gains over "
-        "initialization, else partly. Reproduced by both measures: reproduced; by neither: not "
-        "reproduced; otherwise partly." + AFTERTHOUGHT,
-        judge_c21,
-    ),
-)
+CLAIMS = (c20, c21)

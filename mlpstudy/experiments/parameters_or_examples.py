@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from mlplib import scaling
 from mlplib.powerlaw import Fit, fit_best
@@ -14,11 +16,11 @@ from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
-from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested
+from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Judgement, judge_sign, not_tested
 from ..profiles import Profile
 from . import scaling_laws
-from .base import DATASET_TITLES, Cell, Figure, run_ids
-from .scaling_laws import by_task, ends, error, interval_source, measured, point
+from .base import Cell, Figure, claim, dataframe, group_by, in_words, plot, run_ids
+from .scaling_laws import by_task, error, interval_source, measured, number_columns, size_of, sizes_in
 
 TITLE = "Parameters or examples"
 ITEMS = ("Fig 7", "Fig 8")
@@ -34,7 +36,7 @@ PAPER_LENGTH = 50
 
 LEAST_SIZES = 4
 LEAST_DECADES = 1.0
-"""Fewest sizes of a series, and the least span of them, to tell an exponent from."""
+"""The fewest sizes of a series, and their smallest span, from which an exponent is estimated."""
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
@@ -43,12 +45,9 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     return [spec for spec in scaling_laws.runs(profile, seeds) if spec.data.name == main]
 
 
-# --------------------------------------------------------------------------- what was measured
-
-
 @dataclass(frozen=True)
 class Series:
-    """Errors where only ``binds`` (``parameters`` or ``examples``) binds, and their law in it."""
+    """Errors limited by ``binds`` (``parameters`` or ``examples``) only, and their law in it."""
 
     binds: str
     grid: Grid
@@ -103,9 +102,6 @@ def shares(records: Sequence[Record]) -> dict[str, Estimate]:
     return dict(zip((*SYMBOLS, "difference"), found, strict=True)) if found else {}
 
 
-# --------------------------------------------------------------------------- table
-
-
 def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     """The exponents of Fig 7 and 8, and under an item of its own every error they rest on."""
     cells, ids = [], run_ids(records)
@@ -120,61 +116,56 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
             setting = f"{len(optimal)} points on the front, {optimal.epochs[0]:.0f} epochs; "
             setting += interval_source(estimate)
             cells.append(Cell(ITEM, SHARE[name], COLUMN, estimate, "", setting, ids))
-    for name, group in by_task(records).items():
-        cells += scaling_laws.grid_cells("Errors of the grid", DATASET_TITLES[name], group)
+    for group in by_task(records).values():
+        cells += scaling_laws.grid_cells(group)
     return cells
 
 
-# --------------------------------------------------------------------------- figures
-
-
-def bottleneck_frame(records: Sequence[Record]):
+@dataframe
+def bottleneck_frame(records: Sequence[Record]) -> Iterator[dict]:
     """Every run of the two series of Fig 7."""
-    import pandas as pd
-
-    rows = []
     for name, found in series(records).items():
-        cells = set(zip(found.grid.parameters, found.grid.examples, found.grid.epochs, strict=True))
+        sizes = set(sizes_in(found.grid))
         for group in by_task(records).values():
             for record in group:
-                at = point(record)
-                if (at.parameters, at.examples, at.epochs) in cells:
-                    size = getattr(at, name)
-                    row = {"binds": name, "size": size, "seed": at.seed, "error": error(record)}
-                    rows.append(row | {"model": record.spec.upstream.model.name, "run": record.id})
-    return pd.DataFrame(rows)
+                at = scaling_laws.point(record)
+                if size_of(at) in sizes:
+                    yield {
+                        "binds": name,
+                        "size": getattr(at, name),
+                        "seed": at.seed,
+                        "error": error(record),
+                        "model": record.spec.upstream.model.name,
+                        "run": record.id,
+                    }
 
 
-def draw_bottlenecks(frame, records, folder):
+def draw_bottlenecks(frame, records: Sequence[Record], folder):
     """Fig 7."""
     from ..plots import scaling as draw
 
     return draw.bottlenecks(frame, {name: found.fit for name, found in series(records).items()})
 
 
-def allocation_frame(records: Sequence[Record]):
+@dataframe
+def allocation_frame(records: Sequence[Record]) -> Iterator[dict]:
     """The compute-optimal trainings of one length: their sizes, the fitted line, and the paper's slope."""
-    import numpy as np
-    import pandas as pd
-
     optimal = one_length(main_grid(records)).front()
-    ids = {}
-    for group in by_task(records).values():
-        for record in group:
-            at = point(record)
-            ids.setdefault((at.compute, at.parameters, at.examples, at.epochs), []).append(record.id)
-    rows = []
+    runs_of = group_by((r for group in by_task(records).values() for r in group), size_of)
     for name in SYMBOLS if len(optimal) else ():
         x, y = np.log(optimal.compute), np.log(getattr(optimal, name))
         slope, level = scaling.line(x, y)
         known = paper_value(SHARE[name])
-        for i, size in enumerate(getattr(optimal, name)):
-            cell = optimal.compute[i], optimal.parameters[i], optimal.examples[i], optimal.epochs[i]
-            row = {"of": name, "compute_macs": cell[0], "size": size, "exponent": slope}
-            row |= {"line": math.exp(level + slope * x[i])}
-            row |= {"paper": math.exp(y.mean() + known * (x[i] - x.mean()))}
-            rows += [row | {"run": run} for run in ids[cell]]
-    return pd.DataFrame(rows)
+        for i, size in enumerate(sizes_in(optimal)):
+            row = {
+                "of": name,
+                "compute_macs": optimal.compute[i],
+                "size": getattr(optimal, name)[i],
+                "exponent": slope,
+                "line": math.exp(level + slope * x[i]),
+                "paper": math.exp(y.mean() + known * (x[i] - x.mean())),
+            }
+            yield from (row | {"run": record.id} for record in runs_of[size])
 
 
 def paper_value(row: str) -> float:
@@ -182,47 +173,21 @@ def paper_value(row: str) -> float:
     return paper.value(ITEM, row, COLUMN).value
 
 
-def draw_allocation(frame, records, folder):
-    """Fig 8."""
-    from ..plots import scaling as draw
-
-    return draw.allocation(frame)
-
-
-def exponents_frame(records: Sequence[Record]):
-    """The four exponents with their intervals beside the paper's. ``doubt``: why not to rely on one."""
-    import pandas as pd
-
-    rows, ids = [], " ".join(run_ids(records))
+@dataframe
+def exponents_frame(records: Sequence[Record]) -> Iterator[dict]:
+    """The four exponents with their intervals and the paper's. ``doubt``: why not to rely on one."""
+    ids, own = {"run": " ".join(run_ids(records))}, shares(records)
     for name, found in series(records).items():
         row = {
             "name": f"alpha_{SYMBOLS[name]}",
             "law": found.fit.form,
             "paper": paper_value(BOTTLENECK[name]),
         }
-        rows.append(row | {"doubt": found.problem or "none"} | _columns(found.alpha) | {"run": ids})
-    found = shares(records)
+        yield row | {"doubt": found.problem or "none"} | number_columns(found.alpha) | ids
     for name in SYMBOLS:
         row = {"name": f"{SYMBOLS[name]}*", "law": "power of compute", "paper": paper_value(SHARE[name])}
-        doubt = "none" if found else "too few points on the front"
-        rows.append(row | {"doubt": doubt} | _columns(found.get(name)) | {"run": ids})
-    return pd.DataFrame(rows)
-
-
-def _columns(estimate: Estimate | None) -> dict[str, float | str]:
-    if estimate is None:
-        return dict.fromkeys(("value", "low", "high"), "unknown")
-    return {"value": estimate.mean} | ends(estimate)
-
-
-def draw_exponents(frame, records, folder):
-    """All four exponents beside the paper's."""
-    from ..plots import scaling as draw
-
-    rows = [
-        {k: v for k, v in row.items() if v != "unknown" or k != "value"} for row in frame.to_dict("records")
-    ]
-    return draw.exponents(rows, "exponent")
+        doubt = "none" if own else "too few points on the front"
+        yield row | {"doubt": doubt} | number_columns(own.get(name)) | ids
 
 
 FIGURES = {
@@ -230,7 +195,7 @@ FIGURES = {
         data=bottleneck_frame,
         draw=draw_bottlenecks,
         caption=(
-            "Linear-probe error where one thing binds: on the left models of growing size on the most "
+            "Linear-probe error limited by one thing: on the left models of growing size on the most "
             "examples, on the right the largest model on growing numbers of examples, trained for the "
             "longest. Small dots are seeds, large ones their means, the dashed line the fitted law. All "
             "scales are logarithmic."
@@ -239,7 +204,7 @@ FIGURES = {
     ),
     "allocation": Figure(
         data=allocation_frame,
-        draw=draw_allocation,
+        draw=plot("scaling.allocation"),
         caption=(
             "Parameters and examples of the compute-optimal trainings of one length, against compute. The "
             "dashed line is the fitted power law; the solid one has the paper's exponent and passes through "
@@ -249,17 +214,14 @@ FIGURES = {
     ),
     "exponents": Figure(
         data=exponents_frame,
-        draw=draw_exponents,
+        draw=plot("scaling.exponents", label="exponent"),
         caption=(
             "The four exponents of this chapter with their intervals; crosses are the paper's values. Pale: "
             "the grid does not determine it."
         ),
-        alt="Dot plot of four exponents with intervals, each beside a cross for the paper's value.",
+        alt="Dot plot of four exponents with intervals, each next to a cross for the paper's value.",
     ),
 }
-
-
-# --------------------------------------------------------------------------- claims
 
 
 def contains(estimate: Estimate, value: float) -> bool:
@@ -268,7 +230,7 @@ def contains(estimate: Estimate, value: float) -> bool:
 
 
 def undecided(difference: Estimate, expected: float) -> bool:
-    """Whether an interval has room for the paper's difference and for none at all, so that it tells none."""
+    """Whether an interval contains both 0 and the paper's difference, so that it cannot tell them apart."""
     return difference.low is None or (contains(difference, 0) and contains(difference, expected))
 
 
@@ -287,8 +249,19 @@ def minus(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(mean, mean - half, mean + half, min(first.n, second.n), first.source)
 
 
-def judge_c11(records: Sequence[Record]) -> Judgement:
-    """Error falls faster with parameters than with examples."""
+@claim(
+    "C11",
+    "Fig 7",
+    "The exponent of error is about 1 in parameters and about 0.35 in examples: data is the tighter "
+    "bottleneck.",
+)
+def c11(records: Sequence[Record]) -> Judgement:
+    """On the main downstream data set. Both series of Fig 7 need at least 4 sizes over a decade; each
+    exponent is that of the law with a floor where the sizes determine it, else of the pure power law, with
+    Student's 95 % interval from the scatter around the law. Not tested if the interval of alpha_P minus
+    alpha_N holds both 0 and the paper's difference. Not reproduced unless that interval is above 0;
+    reproduced if, besides, each exponent's interval holds the paper's value; else partly.
+    """
     found = series(records)
     problems = [s.problem for s in found.values() if s.problem]
     if problems:
@@ -298,13 +271,26 @@ def judge_c11(records: Sequence[Record]) -> Judgement:
     difference = minus(own["parameters"], own["examples"])
     if undecided(difference, papers["parameters"] - papers["examples"]):
         return not_tested(f"alpha_P minus alpha_N is {difference.mean:+.2f}, too uncertain to tell")
-    note = "; ".join(f"alpha_{SYMBOLS[name]} {_text(e)} ({found[name].fit.form})" for name, e in own.items())
+    note = "; ".join(
+        f"alpha_{SYMBOLS[name]} {in_words(alpha, '.2f')} ({found[name].fit.form})"
+        for name, alpha in own.items()
+    )
     verdict = judge_exponents(difference, own, papers)
     return Judgement(verdict, difference, "alpha_P minus alpha_N", note, run_ids(records))
 
 
-def judge_c12(records: Sequence[Record]) -> Judgement:
-    """Compute is best spent on examples more than on parameters."""
+@claim(
+    "C12",
+    "Fig 8",
+    "The compute-optimal number of parameters grows as compute to the 0.35, of examples to the 0.65.",
+)
+def c12(records: Sequence[Record]) -> Judgement:
+    """On the main downstream data set, at 50 epochs where they were measured, else at the longest training:
+    the front needs at least 4 points. Exponents are slopes of the front's log sizes against log compute, with
+    95 % intervals over resampled trainings and seeds. Not tested if the interval of N*'s exponent minus P*'s
+    holds both 0, equal shares, and the paper's difference. Not reproduced unless that interval is above 0;
+    reproduced if, besides, each exponent's interval holds the paper's value; else partly.
+    """
     lacking = scaling_laws.holes(records)
     if lacking:
         return not_tested(lacking)
@@ -316,40 +302,9 @@ def judge_c12(records: Sequence[Record]) -> Judgement:
     difference = own["difference"]
     if undecided(difference, papers["examples"] - papers["parameters"]):
         return not_tested(f"N* minus P* is {difference.mean:+.2f}, too uncertain to tell equal shares apart")
-    note = "; ".join(f"{SYMBOLS[name]}* {_text(own[name])}" for name in SYMBOLS)
+    note = "; ".join(f"{SYMBOLS[name]}* {in_words(own[name], '.2f')}" for name in SYMBOLS)
     verdict = judge_exponents(difference, own, papers)
     return Judgement(verdict, difference, "exponent of N* minus that of P*", note, run_ids(records))
 
 
-def _text(estimate: Estimate) -> str:
-    interval = "" if estimate.low is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
-    return f"{estimate.mean:.2f}{interval}"
-
-
-CLAIMS = (
-    Claim(
-        "C11",
-        "The exponent of error is about 1 in parameters and about 0.35 in examples: data is the tighter "
-        "bottleneck.",
-        "Fig 7",
-        f"On the main downstream data set. Both series of Fig 7 need at least {LEAST_SIZES} sizes over a "
-        "decade; each exponent is that of the law with a floor where the sizes determine it, else of the "
-        "pure power law, with Student's 95 % interval from the scatter around the law. Not tested if the "
-        "interval of alpha_P minus alpha_N holds both 0 and the paper's difference. Not reproduced unless "
-        "that interval is above 0; reproduced if, besides, each exponent's interval holds the "
-        "paper's value; else partly.",
-        judge_c11,
-    ),
-    Claim(
-        "C12",
-        "The compute-optimal number of parameters grows as compute to the 0.35, of examples to the 0.65.",
-        "Fig 8",
-        "On the main downstream data set, at 50 epochs where they were measured, else at the longest "
-        f"training: the front needs at least {LEAST_SIZES} points. Exponents are slopes of the front's log "
-        "sizes against log compute, with 95 % intervals over resampled trainings and seeds. Not tested if "
-        "the interval of N*'s exponent minus P*'s holds both 0, equal shares, and the paper's difference. "
-        "Not reproduced unless that interval is above 0; reproduced if, besides, each exponent's interval "
-        "holds the paper's value; else partly.",
-        judge_c12,
-    ),
-)
+CLAIMS = (c11, c12)

@@ -1,4 +1,4 @@
-"""Pre-training and what follows it, as all chapters on transfer use it: so that they share their runs."""
+"""Pre-training and what follows it; all chapters on transfer use these functions, so they share runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pretraining_run(
 ) -> TrainSpec:
     """Pre-training with the paper's settings: Lion, label smoothing 0.3, full augmentation if ``da``.
 
-    What is left out is the profile's. ``changes`` are further settings of :class:`TrainSpec`.
+    Arguments that are left out are the profile's. ``changes`` are further settings of :class:`TrainSpec`.
     """
     model = model or profile.pretrain_model
     settings = dict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mlplib import scaling
@@ -14,9 +14,9 @@ from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
-from ..claims import PARTLY, REPRODUCED, Claim, Judgement, judge_sign, not_tested, worst
+from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
-from .base import DATASET_TITLES, Cell, Figure, completed, percent, run_ids, seeds_cell
+from . import base
 from .pretraining import downstream, pretraining_run, probe
 
 TITLE = "Scaling laws"
@@ -26,7 +26,7 @@ TASKS = ("cifar100", "cifar10", "imagenet")
 """The data sets of the paper's scaling figures; a profile without any of them probes its main one."""
 
 LEAST_DECADES = 2.0
-"""Span of compute on a front, below which a power law looks like many other curves."""
+"""Span of compute on a front below which a power law cannot be told from many other curves."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,6 @@ BUDGETS = {
 }
 WEIGHT_DECAY = 1e-3
 """That of the paper's scaling runs."""
-
-
-# --------------------------------------------------------------------------- runs
 
 
 def tasks(profile: Profile) -> list[str]:
@@ -114,16 +111,13 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     return found
 
 
-# --------------------------------------------------------------------------- what was measured
-
-
 def error(record: Record) -> float:
     """Top-1 error, a fraction."""
-    return 1 - record.metrics["test_top1"]
+    return 1 - base.top1(record)
 
 
 def epoch_of(spec: ProbeSpec) -> int:
-    """After how many epochs of pre-training the probe looks."""
+    """The number of epochs of pre-training after which the probe reads the features."""
     return spec.upstream.epochs if spec.epoch is None else spec.epoch
 
 
@@ -143,10 +137,7 @@ def point(record: Record) -> Point:
 
 def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The completed probes by the data set that they probe on, in order."""
-    found: dict[str, list[Record]] = {}
-    for record in completed(records):
-        found.setdefault(record.spec.data.name, []).append(record)
-    return found
+    return base.by_dataset(base.completed(records))
 
 
 def measured(records: Sequence[Record]) -> Grid:
@@ -154,13 +145,24 @@ def measured(records: Sequence[Record]) -> Grid:
     return scaling.grid(point(record) for record in records)
 
 
+def size_of(at: Point | Record) -> Hashable:
+    """Compute, parameters, examples and epochs of a probe, which its seeds share."""
+    at = point(at) if isinstance(at, Record) else at
+    return at.compute, at.parameters, at.examples, at.epochs
+
+
+def sizes_in(grid: Grid) -> list[Hashable]:
+    """:func:`size_of` each cell of a grid."""
+    return list(zip(grid.compute, grid.parameters, grid.examples, grid.epochs, strict=True))
+
+
 def holes(records: Sequence[Record]) -> str:
-    """How much a grid lacks; empty where every model was probed on every number of examples at every length.
+    """What a grid lacks; empty where every model was probed on every number of examples at every length.
 
     The front of a grid with holes need not be the best that its compute can buy.
 
     Args:
-        records: probes on one data set, those that diverged among them.
+        records: probes on one data set, including diverged ones.
     """
     cells = {
         (r.spec.upstream.model.name, scaling.training_images(r.spec.upstream), epoch_of(r.spec))
@@ -169,16 +171,6 @@ def holes(records: Sequence[Record]) -> str:
     whole = math.prod(len(set(values)) for values in zip(*cells, strict=True)) if cells else 0
     lost = whole - len(cells)
     return f"{lost} of {whole} combinations of model, examples and length are missing" if lost else ""
-
-
-def cell_name(record: Record) -> str:
-    """Model, examples and epochs of a probe, the name of its row."""
-    training = record.spec.upstream
-    images = f"{scaling.training_images(training):,} images"
-    return f"{training.model.name}, {images}, {epoch_of(record.spec)} epochs"
-
-
-# --------------------------------------------------------------------------- table
 
 
 def fit_setting(fit: Fit) -> str:
@@ -193,9 +185,9 @@ def interval_source(estimate: Estimate) -> str:
     return f"interval from {estimate.source}"
 
 
-def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) -> list[Cell]:
+def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) -> list[base.Cell]:
     """The coefficients that have a meaning of their own: exponent and floor, where they are determined."""
-    found, ids = [], run_ids(records)
+    found, ids = [], base.run_ids(records)
     for form, rows in (
         (SATURATING, {"alpha": "exponent with a floor", "E_inf": "floor"}),
         (POWER_LAW, {"alpha": "exponent without a floor"}),
@@ -206,101 +198,89 @@ def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) ->
         for name, row in rows.items():
             estimate, unit = fitted.coefficients[name], ""
             if name == "E_inf":
-                estimate, unit = percent(estimate), "%"
+                estimate, unit = base.percent(estimate), "%"
             setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
-            found.append(Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
+            found.append(base.Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
     return found
 
 
-def grid_cells(item: str, column: str, records: Sequence[Record]) -> list[Cell]:
+def grid_cells(records: Sequence[Record]) -> list[base.Cell]:
     """The error of every model, number of examples and length, mean over seeds in percent."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(cell_name(record), []).append(record)
-    found = []
-    for row, group in groups.items():
-        macs = point(group[0]).compute
-        found += seeds_cell(
-            item, row, column, group, lambda r: 100 * error(r), "%", f"{macs:.2g} multiply-adds"
-        )
-    return found
+
+    def place(record: Record) -> tuple[str, str]:
+        training, images = record.spec.upstream, scaling.training_images(record.spec.upstream)
+        row = f"{training.model.name}, {images:,} images, {epoch_of(record.spec)} epochs"
+        return row, base.DATASET_TITLES[record.spec.data.name]
+
+    return base.mean_cells(
+        "Errors of the grid",
+        base.group_by(records, place),
+        lambda group: f"{point(group[0]).compute:.2g} multiply-adds",
+        lambda record: 100 * error(record),
+    )
 
 
-def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
+def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """The laws of the fronts, and under an item of its own every error of the grid."""
     laws, errors = [], []
     for name, group in by_task(records).items():
-        laws += law_cells(ITEM, "", DATASET_TITLES[name], group)
-        errors += grid_cells("Errors of the grid", DATASET_TITLES[name], group)
+        laws += law_cells(ITEM, "", base.DATASET_TITLES[name], group)
+        errors += grid_cells(group)
     return laws + errors
 
 
-# --------------------------------------------------------------------------- figures
-
-
-def errors_frame(records: Sequence[Record]):
-    """Every measured error with what it cost; ``on_front`` tells whether the mean over seeds of its cell is
+def error_rows(records: Sequence[Record]) -> Iterator[dict]:
+    """Every measured error with its cost; ``on_front`` tells whether the mean over seeds of its cell is
     compute-optimal.
     """
-    import pandas as pd
-
-    rows = []
     for name, group in by_task(records).items():
-        optimal = measured(group).front()
-        cells = set(zip(optimal.compute, optimal.parameters, optimal.examples, optimal.epochs, strict=True))
+        optimal = set(sizes_in(measured(group).front()))
         for record in group:
             at = point(record)
-            rows.append(
-                {
-                    "data": DATASET_TITLES[name],
-                    "family": record.spec.upstream.model.family,
-                    "model": record.spec.upstream.model.name,
-                    "parameters": at.parameters,
-                    "examples": at.examples,
-                    "epochs": at.epochs,
-                    "seed": at.seed,
-                    "compute_macs": at.compute,
-                    "compute_flops": scaling.flops(at.compute),
-                    "error": at.error,
-                    "on_front": (at.compute, at.parameters, at.examples, at.epochs) in cells,
-                    "run": record.id,
-                }
-            )
-    return pd.DataFrame(rows)
+            yield {
+                "data": base.DATASET_TITLES[name],
+                "family": record.spec.upstream.model.family,
+                "model": record.spec.upstream.model.name,
+                "parameters": at.parameters,
+                "examples": at.examples,
+                "epochs": at.epochs,
+                "seed": at.seed,
+                "compute_macs": at.compute,
+                "compute_flops": scaling.flops(at.compute),
+                "error": at.error,
+                "on_front": size_of(at) in optimal,
+                "run": record.id,
+            }
 
 
-def draw_errors(frame, records, folder):
+errors_frame = base.dataframe(error_rows)
+
+
+def draw_errors(frame, records: Sequence[Record], folder):
     """Fig 1 and 6: error against compute with the front and its law."""
     from ..plots import scaling as draw
 
     laws = {
-        DATASET_TITLES[name]: {"": scaling.fit_front(measured(group)).fit}
+        base.DATASET_TITLES[name]: {"": scaling.fit_front(measured(group)).fit}
         for name, group in by_task(records).items()
     }
     return draw.error_against_compute(frame, laws)
 
 
-def forecast_frame(records: Sequence[Record]):
-    """The front of every data set, each of its runs a row: what the law of its cheaper part says of it.
+@base.dataframe
+def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
+    """The front of every data set, one row per run, with the forecast by the law of its cheaper part.
 
     Where the front is too short for that, its points are there with ``predicted`` equal to ``error`` and an
     interval without ends.
     """
-    import pandas as pd
-
-    rows = []
     for name, group in by_task(records).items():
-        grid = measured(group)
+        grid, runs_of = measured(group), base.group_by(group, size_of)
         found, optimal = scaling.forecast(grid), grid.front()
-        runs_of = {}
-        for record in group:
-            at = point(record)
-            runs_of.setdefault((at.compute, at.parameters, at.examples, at.epochs), []).append(record.id)
-        for i in range(len(optimal)):
-            cell = tuple(getattr(optimal, k)[i] for k in ("compute", "parameters", "examples", "epochs"))
+        for i, size in enumerate(sizes_in(optimal)):
             row = {
-                "data": DATASET_TITLES[name],
-                "compute_macs": cell[0],
+                "data": base.DATASET_TITLES[name],
+                "compute_macs": optimal.compute[i],
                 "error": optimal.error[i],
                 "forecast": found is not None,
                 "held_out": bool(found is not None and found.held_out[i]),
@@ -308,34 +288,22 @@ def forecast_frame(records: Sequence[Record]):
                 "low": float("-inf") if found is None else found.low[i],
                 "high": float("inf") if found is None else found.high[i],
             }
-            rows += [row | {"run": run} for run in runs_of[cell]]
-    return pd.DataFrame(rows)
+            yield from (row | {"run": record.id} for record in runs_of[size])
 
 
-def draw_forecast(frame, records, folder):
-    """The front, the law of its cheaper part, and what came of the rest."""
-    from ..plots import scaling as draw
-
-    return draw.forecast(frame)
-
-
-def coefficients_frame(records: Sequence[Record]):
+@base.dataframe
+def coefficients_frame(records: Sequence[Record]) -> Iterator[dict]:
     """Every coefficient of both laws of every front, unrounded, with its interval.
 
-    ``doubt`` says why not to rely on a law, if there is a reason; where nothing could be fitted, value and
+    ``doubt`` is a reason not to rely on a law, if there is one; where nothing could be fitted, value and
     interval are ``unknown``. ``run`` lists the ids of all runs, since all take part in finding the front.
     """
-    import pandas as pd
-
-    rows = []
     for name, group in by_task(records).items():
-        rows += coefficient_rows(DATASET_TITLES[name], group)
-    return pd.DataFrame(rows)
+        yield from coefficient_rows(base.DATASET_TITLES[name], group)
 
 
-def coefficient_rows(title: str, records: Sequence[Record]) -> list[dict]:
+def coefficient_rows(title: str, records: Sequence[Record]) -> Iterator[dict]:
     """The rows of :func:`coefficients_frame` for the probes on one data set."""
-    rows = []
     for form in (SATURATING, POWER_LAW):
         fitted = scaling.fit_front(measured(records), form)
         row = {
@@ -344,88 +312,81 @@ def coefficient_rows(title: str, records: Sequence[Record]) -> list[dict]:
             "points": fitted.fit.points,
             "decades": fitted.fit.decades,
             "doubt": fitted.fit.why or "none",
-            "run": " ".join(run_ids(records)),
+            "run": " ".join(base.run_ids(records)),
         }
-        for name, e in fitted.coefficients.items():
-            rows.append(row | {"coefficient": name, "value": e.mean} | ends(e))
-        if not fitted.coefficients:
-            rows.append(row | {"coefficient": "none"} | dict.fromkeys(("value", "low", "high"), "unknown"))
-    return rows
+        for name, estimate in (fitted.coefficients or {"none": None}).items():
+            yield row | {"coefficient": name} | number_columns(estimate)
 
 
-def ends(estimate: Estimate) -> dict[str, float | str]:
-    """An interval as columns ``low`` and ``high``, ``unknown`` without one."""
-    if estimate.low is None:
-        return {"low": "unknown", "high": "unknown"}
-    return {"low": estimate.low, "high": estimate.high}
+def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
+    """An estimate as columns ``value, low, high``, each ``unknown`` where there is none."""
+    numbers = (estimate.mean, estimate.low, estimate.high) if estimate else (None, None, None)
+    values = ("unknown" if number is None else number for number in numbers)
+    return dict(zip(("value", "low", "high"), values, strict=True))
 
 
-def draw_exponents(frame, records, folder):
+def exponents_of(frame, item: str = ITEM):
+    """The exponents in a :func:`coefficients_frame` with the paper's values, to be drawn."""
+    if frame.empty:
+        return frame
+    frame = frame[frame["coefficient"].isin(("alpha", "none"))]
+
+    def paper_value(data: str, law: str) -> float:
+        prefix, colon, column = data.rpartition(": ")
+        known = paper.value(item, f"{prefix}{colon}exponent with a floor", column)
+        return known.value if known and law == SATURATING else math.nan
+
+    known = [paper_value(data, law) for data, law in zip(frame["data"], frame["law"], strict=True)]
+    return frame.assign(name=frame["data"], paper=known)
+
+
+def draw_exponents(frame, records: Sequence[Record], folder, item: str = ITEM):
     """The exponents of both laws, with their intervals and the paper's values."""
     from ..plots import scaling as draw
 
-    return draw.exponents(exponent_rows(frame), "exponent alpha of compute")
-
-
-def exponent_rows(frame, item: str = ITEM) -> list[dict]:
-    """What :func:`mlpstudy.plots.scaling.exponents` draws, from a :func:`coefficients_frame`."""
-    rows = []
-    if frame.empty:
-        return rows
-    for (data, law), group in frame.groupby(["data", "law"], sort=False):
-        prefix, colon, column = data.rpartition(": ")
-        known = paper.value(item, f"{prefix}{colon}exponent with a floor", column)
-        row = {"name": data, "law": law, "doubt": group["doubt"].iloc[0]}
-        row["paper"] = known.value if known and law == SATURATING else None
-        for alpha in group[group["coefficient"] == "alpha"].itertuples():
-            row |= {"value": alpha.value, "low": alpha.low, "high": alpha.high}
-        rows.append(row)
-    return rows
+    return draw.exponents(exponents_of(frame, item), "exponent alpha of compute")
 
 
 FIGURES = {
-    "error-against-compute": Figure(
+    "error-against-compute": base.Figure(
         data=errors_frame,
         draw=draw_errors,
         caption=(
             "Linear-probe error against pre-training compute, both on logarithmic scales, mean over seeds. "
-            "Color tells the model and size the number of pre-training examples; a line is one "
-            "training, measured at growing lengths. Rings mark the front, the points that no training of at "
-            "most the same compute beats; the dashed line is the law fitted to it. The axis below "
-            "counts multiply-adds, as the paper does, the one above floating-point operations."
+            "Color shows the model and size the number of pre-training examples; each line is one training, "
+            "measured at growing lengths. Rings mark the front, the points that no training of at most the "
+            "same compute beats; the dashed line is the law fitted to it. The lower axis counts "
+            "multiply-adds, as the paper does, the upper one floating-point operations."
         ),
         alt=(
             "Scatter chart of linear-probe error against compute for models of growing size on growing "
             "numbers of examples, with a dashed power-law line along its lower left edge."
         ),
     ),
-    "forecast": Figure(
+    "forecast": base.Figure(
         data=forecast_frame,
-        draw=draw_forecast,
+        draw=base.plot("scaling.forecast"),
         caption=(
-            "The front alone. A law is fitted to the filled points only; the open ones, the most expensive "
-            "third, are held out. The band is where the law expects measured errors, all of the open points "
-            "at once: from resampled trainings and the scatter around the law."
+            "The front only. A law is fitted to the filled points; the open ones, the most expensive third, "
+            "are held out. The band is where the law expects measured errors, all of the open points at "
+            "once: from resampled trainings and the scatter around the law."
         ),
         alt=(
             "Line chart of compute-optimal error against compute: filled points with a fitted line that "
             "continues, inside a widening band, to open points that were held out."
         ),
     ),
-    "exponents": Figure(
+    "exponents": base.Figure(
         data=coefficients_frame,
         draw=draw_exponents,
         caption=(
-            "The exponent of each law with its bootstrap interval; a cross is the paper's value, where it is "
-            "known. A pale dot is a coefficient that the front does not determine. All coefficients, "
-            "unrounded, are in the file."
+            "The exponent of each law with its bootstrap interval; crosses are the paper's values, where "
+            "they are known. Pale dots are coefficients that the front does not determine. All coefficients, "
+            "unrounded, are in the data file."
         ),
         alt="Dot plot of fitted exponents with intervals, one row for each data set and form of the law.",
     ),
 }
-
-
-# --------------------------------------------------------------------------- claim
 
 
 def span_problem(fit: Fit) -> str:
@@ -437,8 +398,16 @@ def span_problem(fit: Fit) -> str:
     return ""
 
 
-def judge_front(grid: Grid) -> tuple[str, Estimate | None, str]:
-    """Verdict, exponent and reason for one data set; the verdict is empty where the grid decides nothing."""
+def judge_law(records: Sequence[Record]) -> tuple[str, Estimate | None, str]:
+    """Verdict on a power law, exponent and reason for one data set; an empty verdict if it decides nothing.
+
+    Args:
+        records: probes on one data set, including diverged ones.
+    """
+    lacking = holes(records)
+    if lacking:
+        return "", None, lacking
+    grid = measured(base.completed(records))
     fitted, found = scaling.fit_front(grid), scaling.forecast(grid)
     problem = span_problem(fitted.fit)
     if problem:
@@ -456,22 +425,6 @@ def judge_front(grid: Grid) -> tuple[str, Estimate | None, str]:
     return sign, alpha, note
 
 
-def judge_c10(records: Sequence[Record]) -> Judgement:
-    """The law of the front must foretell its expensive end, better than what else might."""
-    verdicts, effects, notes = [], [], []
-    for name, group in by_task(records).items():
-        lacking = holes([r for r in records if r.spec.data.name == name])
-        verdict, alpha, note = ("", None, lacking) if lacking else judge_front(measured(group))
-        notes.append(f"{DATASET_TITLES[name]}: {note}")
-        if verdict:
-            verdicts.append(verdict)
-            effects.append(alpha)
-    if not verdicts:
-        return not_tested("; ".join(notes) or "needs probes of a grid of pre-trainings")
-    effect = min(effects, key=lambda e: e.mean)
-    return Judgement(worst(verdicts), effect, "exponent alpha", "; ".join(notes), run_ids(records))
-
-
 AFTERTHOUGHT = (
     " The offset b was always fitted at first. That it is 0 unless it pays was decided on simulated fronts "
     "of few points, when runs of profile laptop existed, without a look at them; it changed the law of "
@@ -479,19 +432,29 @@ AFTERTHOUGHT = (
 )
 """Told with the criterion, since criteria are otherwise settled before there are any results."""
 
-CLAIMS = (
-    Claim(
-        "C10",
-        "Compute-optimal error follows a power law in compute.",
-        ITEM,
-        "For each downstream data set: the front of mean error against compute must have at least six "
-        f"points over at least {LEAST_DECADES:g} decades, else it decides nothing. A power law (with a floor "
-        "where the points determine it) is fitted to all but the most expensive third. Not reproduced unless "
-        "the whole 95 % interval of the whole front's exponent, over resampled trainings and seeds, is above "
-        "0. Reproduced if, besides, every point held out lies in the forecast's 95 % band and the power law "
-        "predicts them better than a straight line in log compute and than no change; else partly. "
-        "Reproduced on all data sets that decide: reproduced; on none: not reproduced; otherwise partly. "
-        "The effect shown is the smallest exponent." + AFTERTHOUGHT,
-        judge_c10,
-    ),
-)
+
+@base.claim("C10", ITEM, "Compute-optimal error follows a power law in compute.", AFTERTHOUGHT)
+def c10(records: Sequence[Record]) -> Judgement:
+    """For each downstream data set: the front of mean error against compute must have at least six points
+    over at least 2 decades, else it decides nothing. A power law (with a floor where the points determine it)
+    is fitted to all but the most expensive third. Not reproduced unless the whole 95 % interval of the whole
+    front's exponent, over resampled trainings and seeds, is above 0. Reproduced if, besides, every point held
+    out lies in the forecast's 95 % band and the power law predicts them better than a straight line in log
+    compute and than no change; else partly. Reproduced on all data sets that decide: reproduced; on none: not
+    reproduced; otherwise partly. The effect shown is the smallest exponent.
+    """
+    verdicts, exponents, notes = [], [], []
+    for name in by_task(records):
+        verdict, alpha, note = judge_law(base.by_dataset(records)[name])
+        notes.append(f"{base.DATASET_TITLES[name]}: {note}")
+        if verdict:
+            verdicts.append(verdict)
+            exponents.append(alpha)
+    if not verdicts:
+        return not_tested("; ".join(notes) or "needs probes of a grid of pre-trainings")
+    return Judgement(
+        worst(verdicts), base.weakest(exponents), "exponent alpha", "; ".join(notes), base.run_ids(records)
+    )
+
+
+CLAIMS = (c10,)

@@ -20,7 +20,7 @@ ACTIVATION_NAMES = {"gelu": "GELU", "relu": "ReLU"}
 
 @styled
 def patches_and_pixels(image: np.ndarray, patch: int = 4) -> Figure:
-    """One image as networks get it: cut into patches, and as the flat list of pixels that an MLP sees.
+    """One image as networks get it: cut into patches, and as the flat list of pixels that an MLP reads.
 
     Args:
         image: uint8 (H, W, 3). patch: side of a patch in pixels; it divides H and W.
@@ -64,8 +64,8 @@ def _as_strips(image: np.ndarray, lines: int = 4) -> np.ndarray:
 def wiring(patches: int = 5, channels: int = 4, seed: int = 0) -> Figure:
     """The matrices by which a Mixer and an MLP map all inputs to all outputs, for a small network.
 
-    Inputs and outputs are ordered by patch, then by channel. One color is one trained number: a Mixer uses
-    its few numbers again and again and leaves the white places out; an MLP has one of its own at every place.
+    Inputs and outputs are ordered by patch, then by channel. Each color is one trained number: a Mixer
+    repeats its few numbers and is zero at the white places; an MLP has its own number at every place.
     """
     rng = np.random.default_rng(seed)
     tokens, mixing = rng.uniform(0.1, 1, (patches, patches)), rng.uniform(0.1, 1, (channels, channels))
@@ -96,7 +96,7 @@ def wiring(patches: int = 5, channels: int = 4, seed: int = 0) -> Figure:
 
 @styled
 def blocks(*specs: ModelSpec) -> Figure:
-    """One block of each MLP, bottom to top as data flows. A box is as wide as what it gives out."""
+    """One block of each MLP, bottom to top as data flows. The width of a box is that of its output."""
     most = max(len(steps(spec)) for spec in specs)
     widest = max(width for spec in specs for _, width in steps(spec))
     figure, (row,) = new_figure(1, len(specs), height=1.1 + 0.62 * most, width=WIDTH / 2 * len(specs))
@@ -106,7 +106,7 @@ def blocks(*specs: ModelSpec) -> Figure:
 
 
 def steps(spec: ModelSpec) -> list[tuple[str, int]]:
-    """The layers of one block in order: what it is, and its output's width in units of the model's width.
+    """The layers of one block in order: name, and the output's width in units of the model's width.
 
     Raises:
         MlplibError: the model has no such blocks.

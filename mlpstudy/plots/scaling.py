@@ -12,9 +12,22 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from mlplib.powerlaw import POWER_LAW, SATURATING, Fit
 
-from .look import BLUE, INK, KNOWN_COLORS, MUTED, ORANGE, name_rows, new_figure, nothing_to_draw, styled
+from ..experiments.base import MLP_TITLES
+from .look import (
+    BLUE,
+    INK,
+    KNOWN_COLORS,
+    MUTED,
+    ORANGE,
+    dataset_panels,
+    key,
+    legend_below,
+    name_rows,
+    new_figure,
+    styled,
+    unique,
+)
 
-FAMILIES = {"b-mlp": "B-MLP", "s-mlp": "S-MLP"}
 SMALLEST, LARGEST = 14, 110
 """Areas of the markers of the fewest and the most examples, in square points."""
 
@@ -22,7 +35,7 @@ RING = 140
 """Area of the ring around a point of the front."""
 
 SIZES_LABELED = 4
-"""How many sizes an axis or a legend names of those in a figure."""
+"""The most sizes that an axis or a legend labels."""
 
 
 # --------------------------------------------------------------------------- errors against compute
@@ -30,24 +43,20 @@ SIZES_LABELED = 4
 
 @styled
 def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str = "model") -> Figure:
-    """Fig 1, 6 and 10: error against compute, a panel a data set; color tells ``hue``, size the examples.
+    """Fig 1, 6 and 10: error against compute, one panel per data set; color is ``hue``, size the examples.
 
     Args:
         frame: columns ``data, model, family, parameters, examples, epochs, compute_macs, error, on_front``,
-            one row a run.
+            one row per run.
         laws: for each data set the fits to draw; one named after a value of ``hue`` gets its color.
         hue: ``model`` or ``family``.
     """
-    if frame.empty:
-        return nothing_to_draw()
-    tasks = list(dict.fromkeys(frame["data"]))
-    figure, grid = new_figure(len(tasks), 1, height=1.3 + 3.4 * len(tasks), sharex=True)
-    colors = _hue_colors(frame, hue)
-    areas = _areas(frame["examples"])
+    figure, panels = dataset_panels(frame, height=3.4, extra=1.3)
+    colors, areas = _hue_colors(frame, hue), _areas(frame["examples"])
     keys = ["data", "family", "model", "parameters", "examples", "epochs", "compute_macs"]
     cells = frame.groupby(keys, sort=False).agg(error=("error", "mean"), on_front=("on_front", "all"))
     cells = cells.reset_index()
-    for axes, task in zip(grid[:, 0], tasks, strict=True):
+    for task, axes in panels.items():
         part = cells[cells["data"] == task].sort_values("compute_macs")
         for (_, examples), line in part.groupby(["model", "examples"], sort=False):
             style = dict(color=colors[line[hue].iloc[0]], zorder=2)
@@ -57,26 +66,19 @@ def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str
         axes.scatter(front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=INK, lw=0.9)
         for name, fit in laws.get(task, {}).items():
             _draw_law(axes, fit, part["compute_macs"], colors.get(name, INK))
-        axes.set_title(task)
         axes.set_ylabel("error")
         _log_axes(axes)
         _flops_above(axes)
-    grid[-1, 0].set_xlabel("compute (multiply-adds)")
-    figure.legend(
-        handles=_legend(colors, areas),
-        loc="outside lower center",
-        ncols=3,
-        columnspacing=1.2,
-        handletextpad=0.4,
-    )
+    axes.set_xlabel("compute (multiply-adds)")
+    legend_below(figure, _legend(colors, areas), 3, columnspacing=1.2, handletextpad=0.4)
     return figure
 
 
 def _hue_colors(frame, hue: str) -> dict[str, str]:
-    """By name; models get darker as they grow, families their usual colors."""
+    """By name: models are darker the larger they are, families have their usual colors."""
     if hue == "family":
-        return {name: KNOWN_COLORS[FAMILIES[name]] for name in dict.fromkeys(frame["family"])}
-    names = list(dict.fromkeys(frame.sort_values("parameters")["model"]))
+        return {name: KNOWN_COLORS[MLP_TITLES[name]] for name in unique(frame["family"])}
+    names = unique(frame.sort_values("parameters")["model"])
     shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, len(names)))
     return {name: matplotlib.colors.to_hex(shade) for name, shade in zip(names, shades, strict=True)}
 
@@ -96,30 +98,12 @@ def _draw_law(axes, fit: Fit, compute, color: str = INK) -> None:
 
 
 def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2D]:
-    handles = [
-        Line2D([], [], color=color, marker="o", linestyle="", label=FAMILIES.get(name, name))
-        for name, color in colors.items()
-    ]
+    dots = dict(marker="o", linestyle="")
+    handles = [key(MLP_TITLES.get(name, name), color, **dots) for name, color in colors.items()]
     for examples in _spread(sorted(areas), SIZES_LABELED):
-        size = areas[examples] ** 0.5
-        handles.append(
-            Line2D(
-                [], [], color=MUTED, marker="o", ms=size, mew=0, linestyle="", label=f"{examples:,} images"
-            )
-        )
-    handles.append(
-        Line2D(
-            [],
-            [],
-            marker="o",
-            mfc="none",
-            mec=INK,
-            ms=RING**0.5,
-            linestyle="",
-            label="front",
-        )
-    )
-    return [*handles, Line2D([], [], color=INK, linestyle="--", label="fitted law")]
+        handles.append(key(f"{examples:,} images", ms=areas[examples] ** 0.5, mew=0, **dots))
+    handles.append(key("front", mfc="none", mec=INK, ms=RING**0.5, **dots))
+    return [*handles, key("fitted law", INK, linestyle="--")]
 
 
 def _spread(values: Sequence, most: int) -> list:
@@ -150,40 +134,33 @@ def _flops_above(axes) -> None:
 
 @styled
 def forecast(frame) -> Figure:
-    """The front of each data set: filled what a law was fitted to, open what it was held against.
+    """The front of each data set: filled points a law was fitted to, open ones it was tested on.
 
     Args:
         frame: columns ``data, compute_macs, error, held_out, forecast, predicted, low, high``; rows of equal
             compute of a data set are seeds of one point.
     """
-    if frame.empty:
-        return nothing_to_draw()
-    tasks = list(dict.fromkeys(frame["data"]))
-    figure, grid = new_figure(len(tasks), 1, height=0.5 + 3.0 * len(tasks), sharex=True)
-    for axes, task in zip(grid[:, 0], tasks, strict=True):
+    figure, panels = dataset_panels(frame, height=3.0, extra=0.5)
+    for task, axes in panels.items():
         points = frame[frame["data"] == task].drop_duplicates(["compute_macs", "error"])
         points = points.sort_values("compute_macs")
-        if points["forecast"].all():
-            axes.plot(
-                points["compute_macs"], points["predicted"], color=BLUE, label="law of the filled points"
-            )
+        compute, forecast = points["compute_macs"], points["forecast"].all()
+        if forecast:
+            axes.plot(compute, points["predicted"], color=BLUE, label="law of the filled points")
             if np.isfinite(points["high"]).all():
-                band = points["low"], points["high"]
-                axes.fill_between(
-                    points["compute_macs"], *band, color=BLUE, alpha=0.15, lw=0, label="its band"
-                )
+                band = dict(color=BLUE, alpha=0.15, lw=0, label="its band")
+                axes.fill_between(compute, points["low"], points["high"], **band)
+        else:
+            axes.set_title(f"{task}: too short a front for a forecast")
         for held, face, label in ((False, INK, "fitted"), (True, "white", "held out")):
             part = points[points["held_out"] == held]
             if len(part):
-                axes.plot(
-                    part["compute_macs"], part["error"], "o", color=INK, mfc=face, ms=6, label=label, zorder=3
-                )
-        short = "" if points["forecast"].all() else ": too short a front for a forecast"
-        axes.set_title(f"{task}{short}")
+                dots = dict(color=INK, mfc=face, ms=6, label=label, zorder=3)
+                axes.plot(part["compute_macs"], part["error"], "o", **dots)
         axes.set_ylabel("error")
         _log_axes(axes)
-    grid[-1, 0].set_xlabel("compute (multiply-adds)")
-    grid[0, 0].legend(loc="lower left")
+    axes.set_xlabel("compute (multiply-adds)")
+    next(iter(panels.values())).legend(loc="lower left")
     return figure
 
 
@@ -191,33 +168,30 @@ def forecast(frame) -> Figure:
 
 
 @styled
-def exponents(rows: Sequence[Mapping], label: str) -> Figure:
-    """Fitted exponents with their intervals, a row each, and the paper's values as crosses.
+def exponents(frame, label: str) -> Figure:
+    """Fitted exponents with their intervals, one row each, and the paper's values as crosses.
 
     Args:
-        rows: mappings with ``name, law, doubt, paper`` (None: unknown) and, where something was fitted,
-            ``value, low, high``; ends that are no numbers are not drawn.
+        frame: columns ``name, law, doubt, paper`` (not a number: unknown) and ``value, low, high``, each
+            ``unknown`` where there is none.
         label: what the exponents are.
     """
-    if not rows:
-        return nothing_to_draw()
-    figure, ((axes,),) = new_figure(1, 1, height=1.3 + 0.55 * len(rows))
-    for place, row in enumerate(rows):
-        if row["paper"] is not None:
-            axes.plot(row["paper"], place, "x", color=ORANGE, markersize=8, markeredgewidth=2, zorder=3)
-        if "value" not in row:
-            continue
+    figure, ((axes,),) = new_figure(1, 1, height=1.3 + 0.55 * len(frame))
+    for place, row in enumerate(frame.to_dict("records")):
+        cross = dict(color=ORANGE, markersize=8, markeredgewidth=2, zorder=3)
+        axes.plot(row["paper"], place, "x", **cross)
         alpha = 1.0 if row["doubt"] == "none" else 0.35
-        if not isinstance(row["low"], str):
+        if row["low"] != "unknown":
             axes.hlines(place, row["low"], row["high"], color=BLUE, alpha=alpha * 0.6, linewidth=3)
-        axes.plot(row["value"], place, "o", color=BLUE, alpha=alpha, markersize=6)
+        if row["value"] != "unknown":
+            axes.plot(row["value"], place, "o", color=BLUE, alpha=alpha, markersize=6)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(label)
-    name_rows(axes, [_row_label(row) for row in rows])
-    handles = [Line2D([], [], color=BLUE, marker="o", label="measured")]
-    if any(row["paper"] is not None for row in rows):
-        handles.append(Line2D([], [], color=ORANGE, marker="x", mew=2, ms=8, linestyle="", label="the paper"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    name_rows(axes, [_row_label(row) for row in frame.to_dict("records")])
+    handles = [key("measured", BLUE, marker="o")]
+    if frame["paper"].notna().any():
+        handles.append(key("the paper", ORANGE, marker="x", mew=2, ms=8, linestyle=""))
+    legend_below(figure, handles, 2)
     return figure
 
 
@@ -232,15 +206,13 @@ def _row_label(row: Mapping) -> str:
 
 @styled
 def bottlenecks(frame, fits: Mapping[str, Fit]) -> Figure:
-    """Fig 7: error where parameters alone bind, and where examples alone do.
+    """Fig 7: error limited by parameters only, and by examples only.
 
     Args:
         frame: columns ``binds`` (``parameters`` or ``examples``), ``size, seed, error``.
         fits: the law of each series.
     """
-    if frame.empty:
-        return nothing_to_draw()
-    names = list(dict.fromkeys(frame["binds"]))
+    names = unique(frame["binds"])
     figure, (row,) = new_figure(1, len(names), height=3.2, sharey=True)
     for axes, name in zip(row, names, strict=True):
         part = frame[frame["binds"] == name]
@@ -278,22 +250,19 @@ def allocation(frame) -> Figure:
         frame: columns ``of`` (``parameters`` or ``examples``), ``compute_macs, size, line, paper``:
             ``line`` is the fitted power law, ``paper`` one with the paper's exponent through the same middle.
     """
-    if frame.empty:
-        return nothing_to_draw()
-    names = list(dict.fromkeys(frame["of"]))
+    names = unique(frame["of"])
     figure, (row,) = new_figure(1, len(names), height=3.6)
     for axes, name in zip(row, names, strict=True):
         part = frame[frame["of"] == name].sort_values("compute_macs")
         axes.plot(part["compute_macs"], part["size"], "o", color=BLUE, markersize=6)
         axes.plot(part["compute_macs"], part["line"], "--", color=INK, label="fitted")
-        axes.plot(
-            part["compute_macs"], part["paper"], "-", color=ORANGE, linewidth=1.2, label="the paper's slope"
-        )
+        slope = dict(color=ORANGE, linewidth=1.2, label="the paper's slope")
+        axes.plot(part["compute_macs"], part["paper"], "-", **slope)
         axes.set_title(name)
         axes.set_xlabel("compute (multiply-adds)")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
         _ticks_at(axes.yaxis, part["size"])
-    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend_below(figure, row[0].get_legend_handles_labels()[0], 2)
     return figure

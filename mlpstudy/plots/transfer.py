@@ -1,12 +1,12 @@
-"""Figures on transfer: networks that learned in different ways, views of test images, and probes."""
+"""Figures on transfer: networks trained in different ways, views of test images, and probes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import seaborn
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from .look import (
     BLUE,
@@ -15,12 +15,16 @@ from .look import (
     INK,
     MUTED,
     ORANGE,
-    PALETTE,
     PINK,
+    colors_of,
+    dataset_panels,
+    key,
+    legend_below,
     name_rows,
     new_figure,
-    nothing_to_draw,
+    offsets,
     styled,
+    unique,
 )
 
 ARM_COLORS = (GREEN, ORANGE, BLUE)
@@ -29,43 +33,25 @@ ARM_COLORS = (GREEN, ORANGE, BLUE)
 METHOD_COLORS = {"linear": BLUE, "ridge": GOLD}
 
 
-def _panels(frame, height: float, **options):
-    """One panel a data set, below each other, with its title; and the data sets in their order."""
-    datasets = list(dict.fromkeys(frame["data"]))
-    figure, grid = new_figure(len(datasets), 1, height=0.6 + height * len(datasets), **options)
-    for (axes,), dataset in zip(grid, datasets, strict=True):
-        axes.set_title(dataset)
-    return figure, {dataset: axes for (axes,), dataset in zip(grid, datasets, strict=True)}
-
-
-def _offsets(count: int, step: float = 0.1) -> np.ndarray:
-    """Small distances that keep ``count`` marks of one row apart."""
-    return step * (np.arange(count) - (count - 1) / 2)
-
-
 @styled
 def paired_dots(frame, first: Sequence[str]) -> Figure:
-    """A panel a data set, a row a way to get a network: a dot a seed, a thin line through the dots of a seed.
+    """One panel per data set, one row per network: one dot per seed, a thin line through the dots of a seed.
 
     Args:
         frame: columns ``data, network, seed, accuracy`` (percent).
         first: the networks that lines join, on top and in this order; others follow in that of the frame.
     """
-    if frame.empty:
-        return nothing_to_draw()
-    names = [name for name in first if name in set(frame["network"])]
-    joined = list(names)
-    names += [name for name in dict.fromkeys(frame["network"]) if name not in names]
+    joined = [name for name in first if name in set(frame["network"])]
+    names = unique([*joined, *frame["network"]])
     colors = dict(zip(first, ARM_COLORS, strict=False))
-    figure, panels = _panels(frame, height=0.75 + 0.36 * len(names), sharex=True)
+    figure, panels = dataset_panels(frame, height=0.75 + 0.36 * len(names))
     for dataset, axes in panels.items():
-        part = frame[frame["data"] == dataset]
-        seeds = sorted(set(part["seed"]))
-        for seed, offset in zip(seeds, _offsets(len(seeds)), strict=True):
-            values = part[part["seed"] == seed].set_index("network")["accuracy"].reindex(names)
+        values = frame[frame["data"] == dataset].pivot(index="network", columns="seed", values="accuracy")
+        values = values.reindex(names)
+        for seed, offset in zip(values, offsets(values.shape[1]), strict=True):
             places = np.arange(len(names)) + offset
-            axes.plot(values[joined], places[: len(joined)], color=MUTED, linewidth=0.8, alpha=0.7)
-            for name, value, place in zip(names, values, places, strict=True):
+            axes.plot(values.loc[joined, seed], places[: len(joined)], color=MUTED, linewidth=0.8, alpha=0.7)
+            for name, value, place in zip(names, values[seed], places, strict=True):
                 axes.plot(value, place, "o", color=colors.get(name, PINK), markersize=7)
         name_rows(axes, names)
     axes.set_xlabel("test accuracy (%)")
@@ -74,89 +60,119 @@ def paired_dots(frame, first: Sequence[str]) -> Figure:
 
 @styled
 def gains(frame, known: Sequence[str]) -> Figure:
-    """A panel a data set: gain against the number of views, a color a network, a line style an average.
+    """One panel per data set: gain against the number of views; color is the network, line style the average.
 
     Args:
         frame: columns ``data, network, average, seed, views, gain`` (points).
         known: networks with a color of their own in :func:`paired_dots`.
     """
-    if frame.empty:
-        return nothing_to_draw()
-    names = list(dict.fromkeys(frame["network"]))
-    colors = dict(zip(known, ARM_COLORS, strict=False))
-    free = [color for color in PALETTE if color not in ARM_COLORS]
-    others = [name for name in names if name not in colors]
-    colors |= {name: free[i % len(free)] for i, name in enumerate(others)}
-    styles = dict(zip(dict.fromkeys(frame["average"]), ("-", "--"), strict=False))
-    figure, panels = _panels(frame, height=2.4, sharex=True)
+    arms = dict(zip(known, ARM_COLORS, strict=False))
+    colors = colors_of([*known, *frame["network"]], arms)
+    dashes = dict(zip(unique(frame["average"]), ("", (4, 1.6)), strict=False))
+    views = sorted(set(frame["views"]))
+    figure, panels = dataset_panels(frame, height=2.4)
     for dataset, axes in panels.items():
         axes.axhline(0, color=INK, linewidth=0.8)
-        for (name, average), part in frame[frame["data"] == dataset].groupby(["network", "average"]):
-            means = part.groupby("views")["gain"].mean()
-            axes.plot(means.index, means, styles[average], color=colors[name], marker="o", markersize=4)
+        lines = dict(hue="network", palette=colors, style="average", dashes=dashes, errorbar=None)
+        dots = dict(marker="o", markersize=4, mew=0)
+        part = frame[frame["data"] == dataset]
+        seaborn.lineplot(part, x="views", y="gain", **lines, **dots, ax=axes, legend=False)
         axes.set_xscale("log", base=2)
-        views = sorted(set(frame["views"]))
         axes.set_xticks(views, [str(n) for n in views])
         axes.minorticks_off()
         axes.set_ylabel("gain (points)")
     axes.set_xlabel("views of each test image")
-    lines = [Line2D([], [], color=colors[name], marker="o", markersize=4, label=name) for name in names]
-    lines += [Line2D([], [], color=MUTED, linestyle=line, label=name) for name, line in styles.items()]
-    figure.legend(handles=lines, loc="outside lower center", ncols=2, columnspacing=1.2)
+    lines = [key(name, colors[name], marker="o", markersize=4) for name in unique(frame["network"])]
+    lines += [key(name, linestyle="--" if dashes[name] else "-") for name in dashes]
+    legend_below(figure, lines, 2, columnspacing=1.2)
     return figure
 
 
 @styled
-def probes(frame, references) -> Figure:
-    """A panel a data set, a row whose features are read: a dot a seed and probe; lines to compare with.
+def probes(frame) -> Figure:
+    """One panel per data set, one row per kind of features, a color per probe; lines for whole networks.
 
     Args:
-        frame: columns ``data, features, method, seed, accuracy`` (percent), in the order to be drawn.
-        references: columns ``data, network, accuracy``: dotted and dashed lines at the mean of each network.
+        frame: columns ``data, features, method, seed, accuracy`` (percent), in the order to be drawn. Where
+            ``method`` is ``whole network``, the mean over seeds is a vertical line.
     """
-    if frame.empty:
-        return nothing_to_draw()
-    names = list(dict.fromkeys(frame["features"]))
+    is_whole = frame["method"] == "whole network"
+    frame, whole = frame[~is_whole], frame[is_whole]
+    names = unique(frame["features"])
     methods = [method for method in METHOD_COLORS if method in set(frame["method"])]
-    known = list(dict.fromkeys(references["network"]))
-    styles = dict(zip(known, (":", "--"), strict=False))
-    figure, panels = _panels(frame, height=0.75 + 0.42 * len(names), sharex=True)
+    styles = dict(zip(unique(whole["features"]), (":", "--"), strict=False))
+    figure, panels = dataset_panels(frame, height=0.75 + 0.42 * len(names))
     for dataset, axes in panels.items():
-        for name, part in references[references["data"] == dataset].groupby("network"):
+        for name, part in whole[whole["data"] == dataset].groupby("features"):
             axes.axvline(part["accuracy"].mean(), color=INK, linestyle=styles[name], linewidth=1.2)
         part = frame[frame["data"] == dataset]
-        for place, name in enumerate(names):
-            for method, side in zip(methods, _offsets(len(methods), 0.26), strict=True):
-                values = part[(part["features"] == name) & (part["method"] == method)].sort_values("seed")
-                places = place + side + _offsets(len(values), 0.06)
-                axes.plot(values["accuracy"], places, "o", color=METHOD_COLORS[method], markersize=6)
-        name_rows(axes, names)
+        for method, side in zip(methods, offsets(len(methods), 0.26), strict=True):
+            _row_dots(
+                axes, part[part["method"] == method], names, "accuracy", METHOD_COLORS[method], side, 0.06
+            )
     axes.set_xlabel("test accuracy (%)")
-    lines = [
-        Line2D([], [], color=METHOD_COLORS[m], marker="o", linestyle="", label=f"{m} probe") for m in methods
-    ]
-    lines += [Line2D([], [], color=INK, linestyle=styles[name], label=name) for name in known]
-    figure.legend(handles=lines, loc="outside lower center", ncols=2, columnspacing=1.2)
+    lines = [key(f"{m} probe", METHOD_COLORS[m], marker="o", linestyle="") for m in methods]
+    lines += [key(name, INK, linestyle=style) for name, style in styles.items()]
+    legend_below(figure, lines, 2, columnspacing=1.2)
     return figure
 
 
 @styled
 def directions(frame) -> Figure:
-    """A panel a data set, a row whose features, a dot a seed.
+    """One panel per data set, one row per kind of features, one dot per seed.
 
     Args:
         frame: columns ``data, features, seed, directions`` (from 1 on), in the order to be drawn.
     """
-    if frame.empty:
-        return nothing_to_draw()
-    names = list(dict.fromkeys(frame["features"]))
-    figure, panels = _panels(frame, height=0.75 + 0.34 * len(names), sharex=True)
+    names = unique(frame["features"])
+    figure, panels = dataset_panels(frame, height=0.75 + 0.34 * len(names))
     for dataset, axes in panels.items():
-        part = frame[frame["data"] == dataset]
-        for place, name in enumerate(names):
-            values = part[part["features"] == name].sort_values("seed")
-            axes.plot(values["directions"], place + _offsets(len(values)), "o", color=INK, markersize=6)
-        name_rows(axes, names)
+        _row_dots(axes, frame[frame["data"] == dataset], names, "directions", INK)
         axes.set_xlim(left=0)
     axes.set_xlabel("directions in which the features vary")
     return figure
+
+
+def _row_dots(axes, frame, names: Sequence[str], x: str, color: str, side: float = 0, step: float = 0.1):
+    """One row per kind of features, ``side`` off its middle: a dot per seed, ``step`` apart."""
+    for place, name in enumerate(names):
+        values = frame[frame["features"] == name].sort_values("seed")[x]
+        axes.plot(values, place + side + offsets(len(values), step), "o", color=color, markersize=6)
+    name_rows(axes, names)
+
+
+@styled
+def before_and_after(frame, x: str, hue: str, label: str) -> Figure:
+    """What a change does to accuracy: one line per seed from situation to situation, a color per group.
+
+    Args:
+        frame: columns ``seed, accuracy``, ``x`` (the situations) and ``hue`` (the groups).
+        label: what the values are, with their unit.
+    """
+    situations, colors = unique(frame[x]), colors_of(frame[hue])
+    figure, ((axes,),) = new_figure(1, 1, height=3.4, width=4.6)
+    lines = dict(units="seed", estimator=None, hue=hue, palette=colors, marker="o", markersize=5, mew=0)
+    placed = frame.assign(**{x: frame[x].map(situations.index)})
+    seaborn.lineplot(placed, x=x, y="accuracy", **lines, alpha=0.8, ax=axes, legend=False)
+    means = frame.groupby([x, hue])["accuracy"].mean().unstack().reindex(situations)
+    place = _where_apart(means)
+    for name, height in means.iloc[place].dropna().items():
+        side, aside = ("left", 9) if place else ("right", -9)
+        where = dict(xytext=(aside, 0), textcoords="offset points", va="center", ha=side)
+        axes.annotate(name, (place, height), **where, color=colors[name])
+    reach = (0.35, 0.6) if place else (0.6, 0.35)
+    axes.set_xlim(-reach[0], len(situations) - 1 + reach[1])
+    axes.set_xticks(range(len(situations)), situations)
+    axes.set_ylabel(label)
+    axes.grid(visible=False, axis="x")
+    return figure
+
+
+def _where_apart(means) -> int:
+    """The first or the last row of ``means``: the one with more values, then with more room between them."""
+
+    def room(place: int) -> tuple[int, float]:
+        values = np.sort(means.iloc[place].dropna())
+        return len(values), float(np.diff(values).min()) if len(values) > 1 else 0.0
+
+    return max((len(means) - 1, 0), key=room)

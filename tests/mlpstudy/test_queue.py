@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from mlpstudy.evidence.published import seed_of
+from mlpstudy.evidence.records import seed_of
 from queues import (
     SMOKE,
     Killer,
@@ -31,7 +31,7 @@ from mlplib import data, workers
 from mlplib.errors import MlplibError
 from mlplib.planning import Estimator, Planner
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
-from mlplib.store import RunStore
+from mlplib.store import RunStore, run_id
 from mlpstudy import cli, queue
 from mlpstudy.experiments import EXPERIMENTS
 from mlpstudy.experiments import experiment as experiment_named
@@ -136,7 +136,7 @@ def test_missing_runs_are_done_and_the_next_time_none(use, tmp_path):
     assert len(first.done) == 3 and not (first.left or first.failed or first.trouble or first.stopped)
     assert sum("done in" in line for line in lines) == 3
     kept = results(tmp_path)
-    assert set(kept) == {spec.id for spec in looks(0)}
+    assert set(kept) == {run_id(spec) for spec in looks(0)}
     assert all(values["status"] == "completed" for values in kept.values())
     again = run_queue(tmp_path, ["looks"])
     assert again.run().done == [] and results(tmp_path) == kept and not again.crew
@@ -144,7 +144,7 @@ def test_missing_runs_are_done_and_the_next_time_none(use, tmp_path):
 
 def test_published_runs_are_left_out_unless_another_run_reads_their_weights(use, tmp_path):
     use(looks=experiment(looks))
-    trained, look, probe = (spec.id for spec in looks(0))
+    trained, look, probe = (run_id(spec) for spec in looks(0))
     report = run_queue(tmp_path, ["looks"], published={trained, look}).run()
     assert report.done == [trained, probe] and report.left == []
     report = run_queue(tmp_path / "all", ["looks"], published={trained, look, probe}).run()
@@ -331,7 +331,7 @@ def test_a_signal_stops_all_workers_with_checkpoints(use, tmp_path, how):
     threading.Thread(target=send).start()
     report = work.run()
     assert report.stopped and not report.failed and report.left[0].runs == 2 and not work.crew
-    assert all((tmp_path / "runs" / spec.id / "checkpoint.pt").exists() for spec in runs)
+    assert all((tmp_path / "runs" / run_id(spec) / "checkpoint.pt").exists() for spec in runs)
 
 
 # --------------------------------------------------------------------------- the command

@@ -46,7 +46,7 @@ def test_runs_are_valid_different_and_repeatable(name, budget):
     specs = specs_of(name, budget)
     assert specs and len({run_id(spec) for spec in specs}) == len(specs)
     assert specs == specs_of(name, budget)
-    for spec in specs:
+    for spec in specs[: len(specs) // len(SEEDS)]:  # the others differ in their seeds
         assert spec_from_json(spec.to_json()) == spec
     assert {seed_of(spec) for spec in specs} == set(SEEDS)
     assert len(specs_of(name, budget, seeds=(5,))) * len(SEEDS) == len(specs)
@@ -87,7 +87,7 @@ def test_an_initialization_needs_no_training(budget):
 def test_table_1_is_trained_as_the_paper_says(budget):
     chosen = profile(budget)
     specs = specs_of("from-scratch", budget)
-    for spec in (spec for spec in specs if spec.model.family in from_scratch.MODELS.values()):
+    for spec in (spec for spec in specs if spec.model.family in from_scratch.FAMILIES):
         assert spec.label_smoothing == 0.3 and spec.optimizer.name == "lion"
         assert spec.optimizer.weight_decay == 0.0 and spec.optimizer.schedule == "constant"
         assert spec.augment in (FULL_DA, NO_DA)

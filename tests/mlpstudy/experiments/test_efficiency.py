@@ -237,6 +237,12 @@ def test_c18_on_a_cpu_is_partly_at_best_and_says_why(changes, expected):
     assert found.verdict == expected and "the transfer needs a GPU" in found.note
 
 
+def test_the_criterion_names_the_constants_of_the_code():
+    numbers = efficiency.FAR_FEWER, efficiency.BOUND, efficiency.PAPER_TRANSFER
+    assert numbers == (2, 2, 6) and "at least twice as many" in C18.criterion
+    assert "above 2, where the copy" in C18.criterion and "the paper's 6" in C18.criterion
+
+
 def test_c18_shows_the_closest_network():
     found = C18.judge(made(slower={"vit-b/8": 3.0}))
     assert found.effect.mean == pytest.approx(3.0) and found.effect.n == 3

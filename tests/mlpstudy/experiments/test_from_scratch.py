@@ -8,7 +8,7 @@ from small_runs import record
 from mlplib.specs import FULL_DA
 from mlplib.store import run_id
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
-from mlpstudy.experiments import architectures, from_scratch
+from mlpstudy.experiments import architectures, base, from_scratch
 from mlpstudy.profiles import PROFILES, profile
 
 SEEDS = (0, 1, 2)
@@ -18,7 +18,7 @@ C04 = next(claim for claim in from_scratch.CLAIMS if claim.id == "C04")
 
 
 def convnets(specs):
-    return [spec for spec in specs if spec.model.family in from_scratch.CONVNETS]
+    return [spec for spec in specs if spec.model.family in base.CONVNET_TITLES]
 
 
 def made(budget, gap, seeds=SEEDS, best="b-mlp", only=None):
@@ -33,7 +33,7 @@ def made(budget, gap, seeds=SEEDS, best="b-mlp", only=None):
             continue
         ahead = gap[name] if isinstance(gap, dict) else gap
         top1 = 0.6 if (spec.model.family, spec.augment.any) == (best, True) else 0.5
-        if spec.model.family in from_scratch.CONVNETS:
+        if spec.model.family in base.CONVNET_TITLES:
             # The gap itself differs between seeds, so that its interval is not a point.
             top1 = 0.6 + ahead + WIGGLE[spec.seed]
         found.append(record(spec, test_top1=top1))
@@ -75,7 +75,6 @@ def test_its_row_says_what_it_holds(budget):
 
 
 def test_its_curve_is_drawn_under_its_name():
-    pytest.importorskip("pandas")
     for budget, name in (("laptop", "small CNN"), ("gpu", "ResNet18")):
         frame = from_scratch.curves(made(budget, gap=0.1))
         assert set(frame["model"]) == {"S-MLP", "B-MLP", name}
@@ -127,8 +126,8 @@ def test_c04_from_one_seed_says_so():
 
 def test_c04_needs_both_sides():
     records = made("gpu", 0.1)
-    mlps = [r for r in records if r.spec.model.family not in from_scratch.CONVNETS]
-    others = [r for r in records if r.spec.model.family in from_scratch.CONVNETS]
+    mlps = [r for r in records if r.spec.model.family not in base.CONVNET_TITLES]
+    others = [r for r in records if r.spec.model.family in base.CONVNET_TITLES]
     assert C04.judge(mlps).verdict == C04.judge(others).verdict == NOT_TESTED
     other_seed = [r for r in others if r.spec.seed == 2] + [r for r in mlps if r.spec.seed == 0]
     assert C04.judge(other_seed).verdict == NOT_TESTED
@@ -136,7 +135,7 @@ def test_c04_needs_both_sides():
 
 def test_the_other_claims_rest_on_the_mlps_alone():
     records = made("gpu", 0.1)
-    mlps = {r.id for r in records if r.spec.model.family not in from_scratch.CONVNETS}
+    mlps = {r.id for r in records if r.spec.model.family not in base.CONVNET_TITLES}
     for claim in from_scratch.CLAIMS:
         ids = set(claim.judge(records).run_ids)
         assert ids == ({r.id for r in records} if claim.id == "C04" else mlps), claim.id

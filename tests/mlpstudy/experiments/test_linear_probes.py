@@ -24,7 +24,7 @@ def made(budget="laptop", seeds=SEEDS, **accuracy):
     accuracy = USUAL | accuracy.pop("given", {})
     records = []
     for spec in linear_probes.runs(profile(budget), seeds):
-        name = linear_probes.features(spec) or linear_probes._reference(spec)
+        name = linear_probes.features(spec) or linear_probes.reference(spec)
         top1 = accuracy.get((name, getattr(spec, "method", None)), accuracy[name])
         records.append(record(spec, test_top1=top1 + 0.001 * spec.seed))
     return records
@@ -52,7 +52,7 @@ def test_every_kind_of_features_is_probed_on_every_downstream_set(budget):
         here = [s for s in specs if s.data.name == name]
         read = [(linear_probes.features(s), s.method) for s in here if isinstance(s, ProbeSpec)]
         assert read == [(features, method) for features in linear_probes.FEATURES for method in PROBES]
-        assert [linear_probes._reference(s) for s in here[-2:]] == [SCRATCH, TUNED]
+        assert [linear_probes.reference(s) for s in here[-2:]] == [SCRATCH, TUNED]
 
 
 @pytest.mark.parametrize("budget", PROFILES)
@@ -93,7 +93,6 @@ def test_rows_hold_both_probes_and_the_networks_trained_whole():
 
 
 def test_two_files_of_one_network_have_rows_of_their_own():
-    pytest.importorskip("pandas")
     where = profile("laptop")
     same = [CheckpointSpec("B-12/Wi-1024", digit * 64) for digit in "ab"]
     probes = [
@@ -119,11 +118,10 @@ def test_directions_are_shown_of_those_records_that_tell():
 
 
 def test_the_figure_draws_probes_and_lines():
-    pytest.importorskip("pandas")
     frame = linear_probes.accuracies(made())
     assert set(frame["features"]) == {*linear_probes.FEATURES, SCRATCH, TUNED}
     assert set(frame["method"]) == {*PROBES, "whole network"}
-    assert linear_probes.draw_accuracies(frame, [], None).axes
+    assert linear_probes.FIGURES["probes"].draw(frame).axes
 
 
 # --------------------------------------------------------------------------- claim
@@ -173,7 +171,7 @@ def test_without_a_control_or_a_seed_in_common_nothing_is_judged():
         rest = [
             r
             for r in records
-            if left_out not in (linear_probes.features(r.spec), linear_probes._reference(r.spec))
+            if left_out not in (linear_probes.features(r.spec), linear_probes.reference(r.spec))
         ]
         assert C17.judge(rest).verdict == NOT_TESTED
     apart = [r for r in records if (r.spec.seed == 0) == isinstance(r.spec, TrainSpec)]
@@ -183,7 +181,7 @@ def test_without_a_control_or_a_seed_in_common_nothing_is_judged():
 
 
 def test_without_fine_tuning_the_claim_is_still_judged():
-    rest = [r for r in made() if linear_probes._reference(r.spec) != TUNED]
+    rest = [r for r in made() if linear_probes.reference(r.spec) != TUNED]
     found = C17.judge(rest)
     assert found.verdict == REPRODUCED and "fine-tuning" not in found.note
 

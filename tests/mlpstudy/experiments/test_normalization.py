@@ -9,7 +9,8 @@ from small_runs import record
 
 from mlplib.stats import Estimate
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
-from mlpstudy.experiments import normalization
+from mlpstudy.experiments import base, normalization
+from mlpstudy.experiments.normalization import by_network_and_norm
 from mlpstudy.profiles import PROFILES, profile
 
 LAPTOP = profile("laptop")
@@ -35,7 +36,7 @@ def records(b=(0.60, 0.60, 0.5), s=(0.50, 0.50, 0.3), seeds=(0, 1, 2), common=SC
 def test_the_networks_of_a_family_differ_in_the_norm_alone(name):
     specs = normalization.runs(profile(name), (0, 1))
     assert len(specs) == 2 * 3 * 2
-    for family in normalization.FAMILIES:
+    for family in base.MLP_TITLES:
         trained = [s.upstream for s in specs if s.upstream.model.family == family]
         assert {s.model.norm for s in trained} == {"layer", "batch", "none"}
         alike = {replace(s, model=replace(s.model, norm="layer")) for s in trained}
@@ -60,19 +61,19 @@ def test_the_table_names_both_networks():
 def test_the_margin_is_what_another_seed_does():
     """Of two groups with the same spread, of one, and of none."""
     made = records(own={0: 0, 1: 0, 2: 0})
-    groups = [normalization._group(made, "b-mlp", norm) for norm in ("layer", "batch")]
+    groups = [by_network_and_norm(made)["b-mlp", norm] for norm in ("layer", "batch")]
     assert normalization.seed_margin(*groups) == pytest.approx(t.ppf(0.975, 4) * 2.0 * math.sqrt(2))
     one, two = normalization.seed_margin(groups[0]), normalization.seed_margin(*groups)
     assert one > two, "two groups know the spread better than one"
     assert normalization.seed_margin([groups[0][0]]) is None
     same = records(common=dict.fromkeys(range(3), 0.0), own=dict.fromkeys(range(3), 0.0))
-    assert normalization.seed_margin(normalization._group(same, "b-mlp", "layer")) is None
+    assert normalization.seed_margin(by_network_and_norm(same)["b-mlp", "layer"]) is None
 
 
 def test_the_margin_covers_nineteen_of_twenty_pairs():
     np = pytest.importorskip("numpy")
     made = records()
-    group = normalization._group(made, "b-mlp", "layer")
+    group = by_network_and_norm(made)["b-mlp", "layer"]
     draws = np.random.default_rng(0)
     inside, trials = 0, 600
     for _ in range(trials):
@@ -146,11 +147,8 @@ def test_c13_needs_both_networks():
 
 
 def test_the_figure_has_every_probe():
-    pytest.importorskip("pandas")
     made = records()
     frame = normalization.values(made)
     assert sorted(frame["run"]) == sorted(r.id for r in made)
-    assert [a.get_title(loc="left") for a in normalization.draw_values(frame, made, None).axes] == [
-        "B-MLP",
-        "S-MLP",
-    ]
+    drawn = normalization.FIGURES["normalization"].draw(frame)
+    assert [axes.get_title(loc="left") for axes in drawn.axes] == ["B-MLP", "S-MLP"]

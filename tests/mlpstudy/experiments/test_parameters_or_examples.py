@@ -132,6 +132,13 @@ def test_small_pieces_of_the_criteria():
     assert (gap.mean, gap.half_width, gap.n) == pytest.approx((0.6, 0.5, 2))
 
 
+def test_the_criteria_name_the_constants_of_the_code():
+    assert f"at least {parameters_or_examples.LEAST_SIZES} sizes over a decade" in C11.criterion
+    assert f"at least {parameters_or_examples.LEAST_SIZES} points" in C12.criterion
+    assert f"at {parameters_or_examples.PAPER_LENGTH} epochs" in C12.criterion
+    assert parameters_or_examples.LEAST_DECADES == 1
+
+
 def test_c11_needs_more_sizes_than_a_laptop_has():
     found = C11.judge(law_records(LAPTOP, power_law(0.2)))
     assert (

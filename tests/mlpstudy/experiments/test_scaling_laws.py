@@ -163,6 +163,11 @@ def test_what_cannot_be_fitted_has_no_numbers_in_the_file():
 # --------------------------------------------------------------------------- C10
 
 
+def test_the_criterion_names_the_constants_of_the_code():
+    criterion = scaling_laws.CLAIMS[0].criterion
+    assert f"at least {scaling_laws.LEAST_DECADES:g} decades" in criterion
+
+
 def test_a_power_law_is_found():
     found = judge(law_records(LAPTOP, power_law(0.2)))
     assert found.verdict == REPRODUCED and found.effect.mean == pytest.approx(0.2, abs=0.01)
@@ -232,7 +237,7 @@ def test_one_task_of_several_makes_it_partly(monkeypatch):
     verdicts = iter(
         [(REPRODUCED, Estimate(0.2, 0.1, 0.3, 1), "a law"), (NOT_REPRODUCED, Estimate(0.1, 0, 1, 1), "")]
     )
-    monkeypatch.setattr(scaling_laws, "judge_front", lambda grid: next(verdicts))
+    monkeypatch.setattr(scaling_laws, "judge_law", lambda records: next(verdicts))
     found = judge(law_records(GPU, power_law(0.2, 0.5, 1e13), (0,)))
     assert found.verdict == PARTLY and found.effect.mean == 0.1, "the smallest exponent is shown"
     assert "CIFAR-100: a law" in found.note
@@ -240,7 +245,7 @@ def test_one_task_of_several_makes_it_partly(monkeypatch):
 
 def test_a_task_that_decides_nothing_is_left_out(monkeypatch):
     verdicts = iter([(REPRODUCED, Estimate(0.2, 0.1, 0.3, 1), "a law"), ("", None, "too short")])
-    monkeypatch.setattr(scaling_laws, "judge_front", lambda grid: next(verdicts))
+    monkeypatch.setattr(scaling_laws, "judge_law", lambda records: next(verdicts))
     found = judge(law_records(GPU, power_law(0.2, 0.5, 1e13), (0,)))
     assert found.verdict == REPRODUCED and "CIFAR-10: too short" in found.note
 

@@ -125,9 +125,9 @@ def test_the_papers_exponents_are_shown_where_they_belong():
     frame = pd.DataFrame(
         [row | {"data": f"{f}-MLP: CIFAR-100", "value": 0.2, "low": 0.1, "high": 0.3} for f in "SB"]
     )
-    assert [r["paper"] for r in scaling_laws.exponent_rows(frame, "Fig 10")] == [0.22, 0.25]
+    assert scaling_laws.exponents_of(frame, "Fig 10")["paper"].tolist() == [0.22, 0.25]
     frame["law"] = "power law"
-    assert [r["paper"] for r in scaling_laws.exponent_rows(frame, "Fig 10")] == [None, None]
+    assert scaling_laws.exponents_of(frame, "Fig 10")["paper"].isna().all()
 
 
 # --------------------------------------------------------------------------- C19

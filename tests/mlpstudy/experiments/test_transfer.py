@@ -27,7 +27,7 @@ def made(budget="paper", seeds=SEEDS, accuracy=None, tta=0.05, real=0.06):
     accuracy = accuracy or {transfer.SCRATCH: 0.3, transfer.WITHOUT_DA: 0.4, transfer.WITH_DA: 0.75}
     records = []
     for spec in transfer.runs(profile(budget), seeds):
-        arm, name = transfer._arm(spec), spec.data_name()
+        arm, name = transfer.arm(spec), spec.data_name()
         top1 = accuracy.get((arm, name), accuracy.get(arm)) + 0.001 * spec.seed
         metrics = {"test_top1": top1}
         if isinstance(spec, EvaluateSpec):
@@ -65,7 +65,7 @@ def test_arms_differ_in_one_thing_only(budget):
             for field in ("data", "epochs", "batch_size", "augment", "label_smoothing", "seed"):
                 assert getattr(control, field) == getattr(tuned, field), field
             assert control.model == tuned.upstream.model
-            assert [transfer._arm(s) for s in (control, without, tuned)] == list(transfer.ARMS)
+            assert [transfer.arm(s) for s in (control, without, tuned)] == list(transfer.ARMS)
 
 
 @pytest.mark.parametrize("budget", ["gpu", "paper"])
@@ -129,7 +129,6 @@ def test_at_laptop_rows_say_what_ran():
 
 
 def test_gains_are_over_one_look_at_the_same_network():
-    pytest.importorskip("pandas")
     frame = transfer.gains_by_views(made("laptop", seeds=(0,)))
     assert frame["gain"].to_list() == pytest.approx([5.0] * len(frame))
     assert set(frame["views"]) == {1, 32} and set(frame["average"]) == set(transfer.AVERAGES.values())

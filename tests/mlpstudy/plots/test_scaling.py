@@ -4,6 +4,7 @@ import dataclasses
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from scaling_records import law_records, power_law
 from small_runs import record
@@ -57,8 +58,6 @@ def test_the_second_axis_counts_two_operations_for_each(records):
 def test_families_have_their_usual_colors(records):
     frame = scaling_laws.errors_frame(records)
     second = frame.assign(family="s-mlp", error=1.1 * frame["error"])
-    import pandas as pd
-
     figure = draw.error_against_compute(pd.concat([frame, second]), {}, hue="family")
     colors = {line.get_color() for line in figure.axes[0].lines}
     assert colors == {"#0072B2", "#D55E00"} and {"B-MLP", "S-MLP"} <= set(texts(figure))
@@ -87,16 +86,20 @@ def test_a_front_too_short_is_drawn_without_a_forecast(records):
 
 def test_exponents_have_intervals_and_crosses_where_known():
     row = dict(name="CIFAR-100", law=POWER_LAW, doubt="none", paper=0.25, value=0.2, low=0.1, high=0.3)
-    rows = [row, row | {"low": "unknown", "high": "unknown", "paper": None}, row | {"doubt": "no floor"}]
-    del rows[2]["value"]
-    figure = draw.exponents(rows, "exponent")
+    no_interval = dict(low="unknown", high="unknown")
+    rows = [
+        row,
+        row | no_interval | {"paper": np.nan},
+        row | no_interval | {"doubt": "x", "value": "unknown"},
+    ]
+    figure = draw.exponents(pd.DataFrame(rows), "exponent")
     axes = figure.axes[0]
-    marks = [line.get_marker() for line in axes.lines]
+    marks = [line.get_marker() for line in axes.lines if np.isfinite(line.get_xdata()).all()]
     assert marks.count("x") == 2 and marks.count("o") == 2
     assert sum(len(c.get_segments()) for c in axes.collections) == 1
     assert "the paper" in texts(figure)
     assert any(text.endswith("not determined") for text in texts(figure))
-    unknown = draw.exponents([row | {"paper": None}], "exponent")
+    unknown = draw.exponents(pd.DataFrame([row | {"paper": np.nan}]), "exponent")
     assert "the paper" not in texts(unknown)
 
 

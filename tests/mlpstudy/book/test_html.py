@@ -1,0 +1,52 @@
+"""HTML of a chapter's page: figures, tables and files, for every reader."""
+
+import base64
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pandas as pd
+from plot_frames import curve_frame
+
+from mlpstudy.book import html
+from mlpstudy.plots import curves
+
+
+def test_a_figure_becomes_the_same_svg_every_time_with_words_for_who_cannot_see_it():
+    first, second = (
+        html.svg_image(curves.accuracy_curves(curve_frame((0, 1))), 'curves of "accuracy" & more')
+        for _ in range(2)
+    )
+    assert first == second
+    assert 'alt="curves of &quot;accuracy&quot; &amp; more"' in first
+    data = re.search(r"base64,([^\"]+)", first)[1]
+    root = ElementTree.fromstring(base64.b64decode(data))
+    assert root.tag.endswith("svg")
+    assert not list(root.iter("{http://www.w3.org/2000/svg}text"))  # letters are paths: no font is needed
+
+
+def test_a_table_has_headers_with_scope_a_caption_and_merged_names():
+    rows = [
+        {"": "one", " ": "a", "value": "<b>1</b>"},
+        {"": "one", " ": "b", "value": "2"},
+        {"": "two", " ": "a", "value": "3"},
+    ]
+    text = html.table(rows, "<b>Table</b> of values", row_headers=("", " "))
+    assert text.count('scope="col"') == 3
+    assert text.count('scope="row"') == 5 and text.count('rowspan="2"') == 1
+    assert "<caption><b>Table</b> of values</caption>" in text
+    assert 'aria-label="Table of values"' in text and 'tabindex="0"' in text
+    body = re.search(r"<table.*</table>", text, flags=re.DOTALL)[0]
+    ElementTree.fromstring(body)  # well-formed
+
+
+def test_a_csv_link_holds_the_whole_frame():
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x,y", "é"]})
+    link = html.csv_link(frame, "frame.csv")
+    data = base64.b64decode(re.search(r"base64,([^\"]+)", link)[1]).decode()
+    assert data == frame.to_csv(index=False)
+    assert 'download="frame.csv"' in link
+
+
+def test_printed_html_is_plain_text():
+    printed = repr(html.Html("<style>p {}</style><p>A &amp; B</p><p>C</p>"))
+    assert [line.strip() for line in printed.splitlines()] == ["A & B", "C"]
