@@ -10,7 +10,6 @@ import time
 from contextlib import suppress
 
 import pytest
-from mlpstudy.evidence.records import seed_of
 from queues import (
     SMOKE,
     Killer,
@@ -33,6 +32,7 @@ from mlplib.planning import Estimator, Planner
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
 from mlplib.store import RunStore, run_id
 from mlpstudy import cli, queue
+from mlpstudy.evidence.records import seed_of
 from mlpstudy.experiments import EXPERIMENTS
 from mlpstudy.experiments import experiment as experiment_named
 from mlpstudy.queue import Unit, in_order, units
@@ -176,7 +176,7 @@ def test_a_run_that_another_process_holds_is_looked_at_again(use, tmp_path):
     def hold():
         with RunStore(tmp_path / "runs").claim(small()):
             held.set()
-            while small(seed=1).id not in work.report.done:
+            while run_id(small(seed=1)) not in work.report.done:
                 time.sleep(0.05)
 
     thread = threading.Thread(target=hold)
@@ -184,7 +184,7 @@ def test_a_run_that_another_process_holds_is_looked_at_again(use, tmp_path):
     held.wait()
     report = work.run()
     thread.join()
-    assert report.done == [small(seed=1).id, small().id, FilterSpec(small()).id]
+    assert report.done == [run_id(small(seed=1)), run_id(small()), run_id(FilterSpec(small()))]
 
 
 def test_the_deadline_is_kept_and_what_is_left_is_reported(use, tmp_path):
@@ -194,8 +194,10 @@ def test_the_deadline_is_kept_and_what_is_left_is_reported(use, tmp_path):
     report = run_queue(tmp_path, ["long"], minutes=6 / 60, jobs=2).run()
     assert time.monotonic() - begin < 6 and not report.stopped and report.trouble is None
     (left,) = report.left
-    assert report.done == [small().id] and (left.experiment, left.runs) == ("long", 2) and left.seconds > 0
-    assert (tmp_path / "runs" / long.id / "checkpoint.pt").exists()
+    assert (
+        report.done == [run_id(small())] and (left.experiment, left.runs) == ("long", 2) and left.seconds > 0
+    )
+    assert (tmp_path / "runs" / run_id(long) / "checkpoint.pt").exists()
 
 
 def test_the_minutes_count_from_when_the_command_was_typed(use, tmp_path):
@@ -209,8 +211,10 @@ def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(use, tmp_pat
     use(both=experiment(lambda seed: [long, small(), small(seed=9)]))
     monkeypatch.setattr(Estimator, "seconds", lambda self, spec: 600.0 if spec.epochs > 9 else 0.1)
     report = run_queue(tmp_path, ["both"], minutes=6 / 60, as_named=True).run()
-    assert sorted(report.done) == sorted([small().id, small(seed=9).id]) and report.left[0].runs == 1
-    assert (tmp_path / "runs" / long.id / "checkpoint.pt").exists()
+    assert (
+        sorted(report.done) == sorted([run_id(small()), run_id(small(seed=9))]) and report.left[0].runs == 1
+    )
+    assert (tmp_path / "runs" / run_id(long) / "checkpoint.pt").exists()
 
 
 def test_a_killed_worker_is_named_and_another_takes_the_run_over(use, tmp_path, alone):
@@ -230,16 +234,18 @@ def test_a_run_that_kills_its_workers_is_left_out_and_the_others_are_done(use, t
     work = run_queue(tmp_path, ["both"], as_named=True)
     Killer(work, 2)
     report = work.run()
-    assert report.done == [small().id] and report.left[0].runs == 2
-    assert report.failed[deadly.id] == "its process was killed by SIGKILL, again"
-    assert report.failed[FilterSpec(deadly).id] == f"needs {deadly.id}, which failed"
+    assert report.done == [run_id(small())] and report.left[0].runs == 2
+    assert report.failed[run_id(deadly)] == "its process was killed by SIGKILL, again"
+    assert report.failed[run_id(FilterSpec(deadly))] == f"needs {run_id(deadly)}, which failed"
 
 
 def test_a_run_that_cannot_be_done_is_named_and_three_end_the_work(use, tmp_path):
     bad = [small(batch_size=300 + i) for i in range(4)]
     use(bad=experiment(lambda seed: [bad[0], small()]), worse=experiment(lambda seed: bad))
     report = run_queue(tmp_path, ["bad"]).run()
-    assert report.done == [small().id] and "a batch of 300 is larger than" in report.failed[bad[0].id]
+    assert (
+        report.done == [run_id(small())] and "a batch of 300 is larger than" in report.failed[run_id(bad[0])]
+    )
     report = run_queue(tmp_path, ["worse"]).run()
     assert len(report.failed) == 3
     assert "3 runs failed one after the other, the last one because: a batch" in report.trouble
