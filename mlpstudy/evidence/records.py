@@ -30,7 +30,6 @@ from mlplib.specs import RunSpec
 from mlplib.store import Record
 
 from ..experiments import experiment
-from ..experiments.pretraining import OPTIONAL
 from ..profiles import PROFILES, Profile
 
 BEST_FIRST = ("paper", "gpu", "laptop")
@@ -139,11 +138,8 @@ def complete(name: str, found: ExperimentRecords) -> bool:
 
 
 def expected(name: str, chosen: Profile, seeds: Sequence[int]) -> list[RunSpec]:
-    """The runs of an experiment, without those on data sets that a profile uses only where somebody has
-    prepared them, so that the list is the same on every machine.
-    """
-    specs = dict.fromkeys(experiment(name).runs(chosen, seeds))
-    return [spec for spec in specs if spec.data_name() not in OPTIONAL]
+    """The different runs of an experiment."""
+    return list(dict.fromkeys(experiment(name).runs(chosen, seeds)))
 
 
 def seed_of(spec: RunSpec) -> int | None:

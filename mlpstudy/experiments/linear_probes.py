@@ -13,7 +13,7 @@ from mlplib.store import Record
 from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, VERDICTS, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
 from . import base
-from .pretraining import downstream, fine_tune, from_scratch, pretraining_run, probe
+from .pretraining import fine_tune, from_scratch, pretraining_run, probe
 from .transfer import checkpoint_labels, checkpoint_of
 
 TITLE = "Linear probes"
@@ -40,7 +40,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     for seed in seeds:
         with_da = pretraining_run(profile, seed)
         without_da = pretraining_run(profile, seed, da=False)
-        for name in downstream(profile):
+        for name in profile.downstream:
             for upstream, epoch in ((None, None), (with_da, 0), (without_da, None), (with_da, None)):
                 specs += [probe(profile, upstream, seed, name, epoch=epoch, method=m) for m in PROBES]
             tuned = fine_tune(profile, with_da, seed, name)
@@ -54,7 +54,7 @@ def checkpoint_runs(profile: Profile, seeds: Sequence[int], found: Iterable[Chec
         replace(probe(profile, checkpoint.spec, seed, name, method=method), data=checkpoint.data(name))
         for seed in seeds
         for checkpoint in found
-        for name in downstream(profile)
+        for name in profile.downstream
         for method in PROBES
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mlplib.data import catalog
-from mlplib.data.get import cache
 from mlplib.specs import (
     FULL_DA,
     NO_DA,
@@ -22,20 +21,11 @@ from ..profiles import Profile
 FINE_TUNE_DA = AugmentSpec(flip=True, crop_scale=(0.4, 1.0), crop_ratio=(1.0, 1.0))
 """The augmentation of the official fine-tuning recipe (its README)."""
 
-OPTIONAL = ("stl10",)
-"""Data sets that profile ``gpu`` uses only where they have been prepared: their official host is slow."""
-
 
 def data(profile: Profile, name: str, **changes) -> DataSpec:
     """A data set at the resolution of the profile's transfer."""
     native = catalog.find(name).image_size
     return DataSpec(name, resolution=None if native == profile.resolution else profile.resolution, **changes)
-
-
-def downstream(profile: Profile) -> list[str]:
-    """The names of the data sets to transfer to, the main one first."""
-    optional = OPTIONAL if profile.name == "gpu" else ()
-    return [name for name in profile.downstream if name not in optional or cache.manifest(name)]
 
 
 def pretraining_run(
@@ -88,7 +78,7 @@ def probe(
             batch_size=profile.probe_batch_size,
             optimizer=OptimizerSpec(lr=profile.probe_lr),
         )
-    where = data(profile, name or downstream(profile)[0])
+    where = data(profile, name or profile.downstream[0])
     return ProbeSpec(where, upstream, epoch=epoch, method=method, seed=seed, **settings)
 
 
@@ -102,7 +92,7 @@ def fine_tune(
     """
     settings = dict(
         upstream=upstream,
-        data=data(profile, name or downstream(profile)[0]),
+        data=data(profile, name or profile.downstream[0]),
         epochs=profile.fine_tune_epochs,
         batch_size=profile.fine_tune_batch_size,
         augment=FINE_TUNE_DA,

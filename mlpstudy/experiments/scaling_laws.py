@@ -17,7 +17,7 @@ from .. import paper
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
 from . import base
-from .pretraining import downstream, pretraining_run, probe
+from .pretraining import pretraining_run, probe
 
 TITLE = "Scaling laws"
 ITEMS = ("Fig 1", "Fig 6")
@@ -68,7 +68,7 @@ WEIGHT_DECAY = 1e-3
 
 def tasks(profile: Profile) -> list[str]:
     """The data sets to probe on, the profile's main one first."""
-    found = downstream(profile)
+    found = profile.downstream
     return [name for name in found if name in TASKS] or found[:1]
 
 

@@ -16,7 +16,7 @@ from mlplib.store import Record
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
 from . import base, scaling_laws
-from .pretraining import downstream, fine_tune, from_scratch, pretraining_run
+from .pretraining import fine_tune, from_scratch, pretraining_run
 from .scaling_laws import by_task, measured
 
 TITLE = "The standard MLP in transfer"
@@ -81,9 +81,9 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     """Both MLPs fine-tuned on every downstream data set, the S-MLP's control from scratch, and both laws."""
     budget, found = BUDGETS[profile.name], []
     for seed in seeds:
-        tuned = transfer_runs(profile, profile.s_pretrain_model, seed, downstream(profile))
+        tuned = transfer_runs(profile, profile.s_pretrain_model, seed, profile.downstream)
         found += [*tuned, *(from_scratch(profile, spec) for spec in tuned)]
-        found += transfer_runs(profile, budget.b_model, seed, downstream(profile))
+        found += transfer_runs(profile, budget.b_model, seed, profile.downstream)
         found += law_runs(profile, budget.models, seed) + law_runs(profile, budget.b_models, seed)
     return found
 

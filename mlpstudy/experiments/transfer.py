@@ -15,7 +15,7 @@ from .. import paper
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
 from . import base
-from .pretraining import downstream, fine_tune, from_scratch, pretraining_run
+from .pretraining import fine_tune, from_scratch, pretraining_run
 
 TITLE = "Transfer"
 ITEMS = ("Table 2",)
@@ -42,7 +42,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     """
     specs: list[RunSpec] = []
     for seed in seeds:
-        for name in downstream(profile):
+        for name in profile.downstream:
             without, tuned = (
                 fine_tune(profile, pretraining_run(profile, seed, da=da), seed, name) for da in (False, True)
             )
@@ -67,7 +67,7 @@ def checkpoint_runs(profile: Profile, seeds: Sequence[int], found: Iterable[Chec
     specs: list[RunSpec] = []
     for seed in seeds:
         for checkpoint in found:
-            for name in downstream(profile):
+            for name in profile.downstream:
                 where = checkpoint.data(name)
                 tuned = fine_tune(profile, checkpoint.spec, seed, data=where)
                 specs += [tuned, evaluation(profile, tuned, seed)]

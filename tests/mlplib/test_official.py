@@ -220,10 +220,9 @@ def test_every_checkpoint_is_run_on_every_downstream_set_at_its_own_size(name, b
     specs = experiment(name).checkpoint_runs(chosen, (0, 1), found)
     assert len({run_id(spec) for spec in specs}) == len(specs)
     from mlplib.data import catalog
-    from mlpstudy.experiments.pretraining import downstream
 
     for checkpoint in found:
-        for dataset in downstream(chosen):
+        for dataset in chosen.downstream:
             mine = [
                 s
                 for s in specs

@@ -23,9 +23,6 @@ CONDA_NAMES = {
 }
 IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "ipython": "IPython"}
 
-CORE = {"torch", "numpy", "filelock"}
-"""All that the library may need to train: it runs from its sources where nothing can be installed."""
-
 
 def declared(*extras: str) -> dict[str, str]:
     """The requirements of pyproject.toml with those of ``extras``: name to bounds."""
@@ -74,41 +71,6 @@ def test_everything_imported_is_declared():
                 if top not in known and top not in sys.stdlib_module_names:
                     unknown.setdefault(top, []).append(module)
     assert not unknown, f"imported but not in pyproject.toml: {unknown}"
-
-
-BARE_MACHINE = """
-import sys
-from importlib.machinery import PathFinder
-refused, runs = set(sys.argv[1].split(",")), sys.argv[2]
-
-class Bare(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] in refused else super().find_spec(name, path, target)
-
-sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
-
-import mlpstudy.bench, mlpstudy.claims, mlpstudy.evidence.merge, mlpstudy.queue, mlplib.planning
-import mlpstudy.evidence.check
-from mlplib.executor import Executor
-from mlpstudy.experiments import EXPERIMENTS, experiment
-from mlpstudy.profiles import profile
-from mlplib.store import RunStore
-
-smoke = profile("smoke")
-planned = {name: experiment(name).runs(smoke, smoke.seeds) for name in EXPERIMENTS}
-record, = Executor(RunStore(runs)).records(planned["from-scratch"][:1])
-print(record.id)
-"""
-
-
-def test_the_core_trains_on_a_machine_with_torch_and_numpy_only(tmp_path):
-    names = declared("study", "test", "ffcv")
-    refused = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names} - CORE
-    command = [sys.executable, "-c", BARE_MACHINE, ",".join(sorted(refused)), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / done.stdout.strip()).is_dir()
 
 
 def test_the_command_answers_at_once_because_torch_is_imported_late():

@@ -10,7 +10,6 @@ from mlplib.specs import EvaluateSpec, FineTuneSpec, TrainSpec
 from mlpstudy import paper
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, decide
 from mlpstudy.experiments import transfer
-from mlpstudy.experiments.pretraining import downstream
 from mlpstudy.profiles import PROFILES, profile
 
 SEEDS = (0, 1, 2)
@@ -51,7 +50,7 @@ def verdict(id, records):
 def test_arms_differ_in_one_thing_only(budget):
     chosen = profile(budget)
     specs = transfer.runs(chosen, SEEDS)
-    for name in downstream(chosen):
+    for name in chosen.downstream:
         for seed in SEEDS:
             mine = [s for s in specs if s.data_name() == name and s.seed == seed]
             scratch = [s for s in mine if isinstance(s, TrainSpec)]
