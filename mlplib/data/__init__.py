@@ -6,7 +6,7 @@ import logging
 
 from ..errors import MlplibError
 from ..progress import Progress, quiet
-from .catalog import CATALOG, OWN, ClassSubset, Drawn, Entry, ImageFiles, Kept, OwnFolder, content_hash, find
+from .catalog import CATALOG, ClassSubset, Drawn, ImageFiles, Kept, OwnFolder, content_hash, find
 from .dataset import ImageDataset, Split, class_subset, ordered_hash, statistics, subset_indices
 from .get import cache
 from .get.real import real_labels
@@ -44,7 +44,7 @@ def load(
         MlplibError: unknown name; no source has the data; images are unreadable; the cache cannot be written;
             ``skip_unreadable`` for a data set whose content is known exactly.
     """
-    entry = _find(name)
+    entry = find(name)
     if skip_unreadable and not (isinstance(entry, ImageFiles) and entry.skippable):
         raise MlplibError(
             f"no image of {name} may be left out, its content is known exactly: "
@@ -56,16 +56,6 @@ def load(
     if isinstance(entry, Drawn):
         return _drawn(entry)
     return _kept(entry, progress or quiet, verify, skip_unreadable)
-
-
-def _find(name: str) -> Entry:
-    """As :func:`~mlplib.data.catalog.find`, but a reader's own folder may lie here as a packed copy only."""
-    if name.startswith(OWN) and cache.manifest(name) is None:
-        from .get import sources
-
-        if found := sources.packed_own(name):
-            return found
-    return find(name)
 
 
 def _drawn(entry: Drawn) -> ImageDataset:
@@ -87,8 +77,7 @@ def _kept(entry: Kept, progress: Progress, verify: bool, skip_unreadable: bool) 
     if not is_good():
         from .get import sources
 
-        # Unless it was packed, only its folder's reader knows where the images are.
-        if isinstance(entry, OwnFolder) and not sources.packed_copies(entry.name):
+        if isinstance(entry, OwnFolder):  # only its folder's reader knows where the images are
             raise MlplibError(f"{entry.name} in the cache is damaged: run {entry.prepared_by}")
         if cache.folder(entry.name).exists():
             wrong = cache.damage(entry.name, full=verify) or "another version of its content"

@@ -1,8 +1,7 @@
-"""mlplib data: get, list, check and pack the data sets."""
+"""mlplib data: get, list and check the data sets."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from mlplib.errors import MlplibError
 
 from .options import out
 
-app = typer.Typer(help="Get, list, check and pack the data sets.", no_args_is_help=True)
+app = typer.Typer(help="Get, list and check the data sets.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -35,7 +34,7 @@ def list_():
         found = describe(name)
         size = f"{found['image_size']} px" if found["image_size"] else ""
         counts = (number(found[key]) for key in ("train", "test"))
-        here = "yes" if found["ready"] else "packed" if found["packed"] else "no"
+        here = "yes" if found["ready"] else "no"
         if found["skipped"]:
             here += f", without {found['skipped']} unreadable images"
         table.add_row(name, found["title"], *counts, size, here)
@@ -92,41 +91,6 @@ def beton(
         dataset = own.by_name_or_folder(name, resolution, bars(), skip_unreadable)
         folder = beton.write(dataset, workers=workers, progress=bars())
         out.print(f"{dataset.name} is ready to be streamed: {folder}", soft_wrap=True)
-
-
-@app.command("pack")
-def pack(
-    names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
-    out_folder: Annotated[
-        Path, typer.Option("--out", help="A folder; each data set gets one of its name in there.")
-    ],
-    part_size: Annotated[
-        str | None,
-        typer.Option(
-            help="Cut the arrays into files of at most this size, e.g. 500K, 64M, 1G (1M is 2**20 bytes).",
-            show_default=False,
-        ),
-    ] = None,
-):
-    """Write prepared data sets as plain arrays with their hashes, for machines without a network.
-
-    Copy the folder there and set MLPLIB_DATA to it. Stopped, the same command goes on.
-    """
-    from mlplib.data.get import packed
-    from mlplib.progress import bars
-
-    part_bytes = None if part_size is None else packed.parse_size(part_size)
-    wanted = {name: packed.travels(name) for name in names}
-    for name, source in wanted.items():
-        if source is None:
-            out.print(f"{name} is drawn wherever it is needed: nothing to pack")
-        elif source != name:
-            out.print(f"{name} consists of classes of {source}, which is packed")
-    for source in dict.fromkeys(source for source in wanted.values() if source):
-        done = packed.pack(source, out_folder, part_bytes, bars())
-        files = "1 file" if done.parts == 1 else f"{done.parts} files"
-        kept = f", {done.kept} of them from before" if done.kept else ""
-        out.print(f"{source}: {files}, {done.bytes / 1e6:.0f} MB{kept}, in {done.folder}", soft_wrap=True)
 
 
 @app.command("verify")

@@ -1,7 +1,6 @@
-"""Where a data set comes from: packed copies and other copies in local folders, official download, npm.
+"""Where a data set comes from: copies in local folders, official download, npm.
 
-They are tried in this order, and each is verified. A packed copy (:mod:`mlplib.data.get.packed`) was put
-there on purpose, perhaps where there is no network: if it is not whole, nothing is downloaded in its place.
+They are tried in this order, and each is verified.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from ...errors import MlplibError
 from ...progress import Progress
-from ..catalog import ImageFiles, Kept, OwnFolder, Published
+from ..catalog import ImageFiles, Kept, Published
 from ..dataset import Split, ordered_hash, unordered_hash
-from . import layouts, packed, readers
+from . import layouts, readers
 from .cache import Found
 from .downloads import npm_tarball, official_archive
 from .layouts import Copy
@@ -26,10 +24,8 @@ from .readers import Unusable
 
 _log = logging.getLogger("mlplib")
 
-Read = Callable[[], tuple[Split, Split] | Copy | Found]
-"""What a source gives: the splits of a :class:`Published` data set, a copy of :class:`ImageFiles`, or, of a
-packed copy, the verified content.
-"""
+Read = Callable[[], tuple[Split, Split] | Copy]
+"""What a source gives: the splits of a :class:`Published` data set, or a copy of :class:`ImageFiles`."""
 
 
 # --------------------------------------------------------------------------- verification
@@ -66,40 +62,6 @@ def local_folders() -> list[Path]:
     named = os.environ.get("MLPLIB_DATA")
     folders = ([Path(named).expanduser()] if named else []) + [Path("data")]
     return list(dict.fromkeys(folder.absolute() for folder in folders))
-
-
-def packed_copies(name: str) -> list[Path]:
-    """The folders that hold a packed copy of ``name``, or a piece of one."""
-    return [folder / name for folder in local_folders() if packed.lies_in(folder / name)]
-
-
-def packed_own(name: str) -> OwnFolder | None:
-    """A reader's own folder that was packed elsewhere, if there is a packed copy of that name.
-
-    Raises:
-        MlplibError: what describes it is missing or damaged.
-    """
-    for at in packed_copies(name):
-        try:
-            return OwnFolder.described(name, packed.about(at, name)["manifest"])
-        except Unusable as error:
-            raise MlplibError(f"cannot get {name}: packed copy in {at}: {error}") from None
-    return None
-
-
-def _unpacked(entry: Kept, at: Path, staging: Path, progress: Progress) -> Found:
-    """The verified content of the packed copy in ``at``."""
-    found = packed.unpack(entry, at, staging / "unpacked", progress)
-    if isinstance(entry, Published):
-        return replace(verified(entry, found.train, found.test, found.source), folder=found.folder)
-    with progress(None, f"checking {entry.name}"):
-        packed.check(entry, found, packed.about(at, entry.name)["manifest"])
-    return found
-
-
-def _packed(entry: Kept, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
-    for at in packed_copies(entry.name):
-        yield f"packed copy in {at}", lambda at=at: _unpacked(entry, at, staging, progress)
 
 
 def _local_copies(entry: Kept, folder: Path, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
@@ -213,7 +175,7 @@ def by_hand(entry: Kept) -> str:
             "(train/<class>/*.png, test/<class>/*.png)"
         ) + (" or the official archive" if entry.torchvision else "")
     return (
-        f"to supply it by hand, put {forms} or what `mlplib data pack` wrote elsewhere into "
+        f"to supply it by hand, put {forms}, into "
         f"data/{entry.name}, or into <folder>/{entry.name} and set MLPLIB_DATA=<folder>"
     )
 
@@ -240,7 +202,7 @@ def fetch(entry: Kept, staging: Path, progress: Progress, skip_unreadable: bool 
 
     Raises:
         MlplibError: no source has; one line names each with its reason and says how to supply it by hand.
-            A packed copy is not whole, and no other copy is at hand. Or the cache cannot be written.
+            Or the cache cannot be written.
     """
     failures = []
 
@@ -248,9 +210,7 @@ def fetch(entry: Kept, staging: Path, progress: Progress, skip_unreadable: bool 
         found = None
         try:
             given = read()
-            if isinstance(given, Found):
-                found = given
-            elif isinstance(entry, Published):
+            if isinstance(entry, Published):
                 found = verified(entry, *given, source=label)
             else:
                 found = prepare(entry, given, skip_unreadable, progress)
@@ -271,21 +231,13 @@ def fetch(entry: Kept, staging: Path, progress: Progress, skip_unreadable: bool 
             _log.warning("passing over %s", failures[-1])
         return None
 
-    if found := local(_packed(entry, staging, progress)):
-        return found
-    broken = list(failures)
-    # What lies about as class folders need not be the reader's own folder that was packed.
-    for folder in [] if isinstance(entry, OwnFolder) else local_folders():
+    for folder in local_folders():
         copies = list(_local_copies(entry, folder, staging, progress))
         if found := local(copies):
             return found
         if not copies:
             why = f"nothing for {entry.name} there" if folder.is_dir() else "no such folder"
             failures.append(f"folder {folder}: {why}")
-    if broken:
-        raise MlplibError(
-            f"cannot get {entry.name}: {'; '.join(broken)}; or move it away, and other sources are tried"
-        )
     for label, read in _downloads(entry, staging, progress):
         if found := attempt(label, read):
             return found

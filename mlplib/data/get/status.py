@@ -39,8 +39,7 @@ def describe(name: str) -> dict:
 
     Keys: ``name``, ``title``, ``classes`` (names; none before some sets are prepared), ``class_count``,
     ``image_size`` (pixels), ``train`` and ``test`` (images), ``parent`` (of a class subset),
-    ``content_hash``, ``ready`` (no download needed), ``packed`` (the folder of a packed copy, or of a piece
-    of one, that the next use would take), ``by_hand`` (how to supply it), and of the cached copy
+    ``content_hash``, ``ready`` (no download needed), ``by_hand`` (how to supply it), and of the cached copy
     ``folder``, ``source``, ``bytes``, ``pinned_order`` (whether it has the catalog's order), ``content``
     (what it was found to be), ``test_from`` (where its test split comes from) and ``skipped`` (unreadable
     images left out). Values that do not apply are ``None``.
@@ -50,13 +49,12 @@ def describe(name: str) -> dict:
     """
     if name == real.NAME:
         return _describe_real()
-    from .sources import by_hand, packed_copies
+    from .sources import by_hand
 
     entry = find(name)
     kept = _kept(entry)
     manifest = kept.cached if kept else None
     preparation = (manifest or {}).get("preparation", {})
-    copies = packed_copies(kept.name) if kept and not manifest else []
     known = getattr(kept, "content_hash", None) or getattr(getattr(kept, "pins", None), "content_hash", None)
     return {
         "name": name,
@@ -69,7 +67,6 @@ def describe(name: str) -> dict:
         "parent": entry.parent if isinstance(entry, ClassSubset) else None,
         "content_hash": content_hash(name),
         "ready": kept is None or manifest is not None,
-        "packed": str(copies[0]) if copies else None,
         "folder": str(cache.folder(kept.name)) if kept else None,
         "source": manifest["source"] if manifest else None,
         "bytes": sum(file["bytes"] for file in manifest["files"].values()) if manifest else None,
