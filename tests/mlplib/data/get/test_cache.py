@@ -66,9 +66,10 @@ def test_cached_copy_needs_only_numpy(tiny_at_hand):
         "import sys; "
         "absent = 'PIL', 'pyarrow', 'torchvision', 'torch', 'rich', 'filelock'; "
         "sys.modules.update(dict.fromkeys(absent)); "
-        "from mlplib import data; from mlplib.data.catalog import CATALOG, Published; "
-        "fields = dict(name='tiny', title='Tiny', classes=('a', 'b', 'c'), image_size=32, train=9, test=6); "
-        "CATALOG['tiny'] = Published(**fields, content_hash='', unordered_hash=sys.argv[1], mean=(0, 0, 0)); "
+        "from mlplib import data; from mlplib.data.catalog import CATALOG, PinnedPixels; "
+        "about = dict(name='tiny', title='', classes=('ant', 'bee', 'cow'), image_size=32, train=9, test=6); "
+        "pins = dict(content_hash='', unordered_hash=sys.argv[1], mean=(0, 0, 0)); "
+        "CATALOG['tiny'] = PinnedPixels(**about, **pins); "
         "print(data.load('tiny').train.images.sum())"
     )
     process = tiny_data.start_python(script, tiny_data.ENTRY.unordered_hash)
@@ -87,8 +88,8 @@ def test_truncated_file_is_noticed_and_the_copy_built_anew(tiny_at_hand, caplog,
     path.write_bytes(path.read_bytes()[:-40])
     loaded = data.load("tiny")
     np.testing.assert_array_equal(loaded.train.images, TRAIN.images)
-    assert "getting tiny anew" in caplog.text and file in caplog.text
-    assert cache.damage("tiny", full=True) is None
+    assert "getting tiny again" in caplog.text and file in caplog.text
+    assert cache.damage("tiny", "all") is None
     assert sorted(p.name for p in cache.folder("tiny").parent.iterdir()) == [".tiny.lock", "tiny"]
 
 
@@ -125,7 +126,7 @@ def test_damaged_copy_stays_until_there_is_a_better_one(tiny_at_hand, caplog):
     with pytest.raises(MlplibError, match="cannot get tiny"):
         data.load("tiny", verify=True)
     assert "test_images.npy has changed" in caplog.text
-    assert len(data.load("tiny").test) == len(TEST)
+    assert (cache.folder("tiny") / "test_images.npy").exists()
 
 
 def test_copy_with_other_content_is_not_used(tiny_at_hand, monkeypatch):
@@ -160,7 +161,7 @@ folder = pathlib.Path(sys.argv[1])
 def progress(total, label):
     with open(folder / "steps", "a") as steps:
         steps.write(label + chr(10))
-    while label == "reading tiny train" and "waiting" not in (folder / "steps").read_text():
+    while label == "preparing tiny" and "waiting" not in (folder / "steps").read_text():
         time.sleep(0.01)
     class Bar:
         def advance(self, n=1): pass
@@ -180,9 +181,9 @@ def test_two_processes_build_it_once(tiny_at_hand):
         assert out.strip() == tiny_data.ENTRY.content_hash, errors
     steps = (tiny_at_hand / "steps").read_text().splitlines()
     assert sorted(steps) == [
+        "checking tiny",
         "hashing tiny",
-        "reading tiny test",
-        "reading tiny train",
+        "preparing tiny",
         "waiting for another process that prepares tiny",
     ]
 
@@ -207,7 +208,8 @@ def test_full_disk_is_named_and_nothing_half_written_stays(tiny_at_hand):
             data.load("tiny")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert [p.name for p in cache.folder("tiny").parent.iterdir()] == [".tiny.lock"]
+    left = sorted(p.name.split("-")[0] for p in cache.folder("tiny").parent.iterdir())
+    assert left == [".tiny.lock", ".tiny.unfinished"]
     assert len(data.load("tiny").train) == len(TRAIN)
 
 
