@@ -1,7 +1,8 @@
-"""mlplib data: get, list and check the data sets."""
+"""mlplib data: get, list, check and export the data sets."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from mlplib.errors import MlplibError
 
 from .options import out
 
-app = typer.Typer(help="Get, list and check the data sets.", no_args_is_help=True)
+app = typer.Typer(help="Get, list, check and export the data sets.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -91,6 +92,40 @@ def beton(
         dataset = own.by_name_or_folder(name, resolution, bars(), skip_unreadable)
         folder = beton.write(dataset, workers=workers, progress=bars())
         out.print(f"{dataset.name} is ready to be streamed: {folder}", soft_wrap=True)
+
+
+@app.command("export")
+def export(
+    names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="A folder; each data set gets a subfolder of its name.")
+    ],
+    shard_size: Annotated[
+        str, typer.Option(help="The most bytes per file, e.g. 500K, 50M or 1G (1M is 2**20 bytes).")
+    ] = "500M",
+):
+    """Write data sets as parquet files in the Hugging Face layout, for other machines and programs.
+
+    Copy the folder there and set MLPLIB_DATA to it. After a stop, the same command continues.
+    """
+    from mlplib.data.get import export
+    from mlplib.progress import bars
+
+    shard_bytes = export.parse_size(shard_size)
+    wanted = {name: export.exported_name(name) for name in names}
+    for name, source in wanted.items():
+        if source is None:
+            out.print(f"{name} is drawn wherever it is needed: nothing to export")
+        elif source != name:
+            out.print(f"{name} consists of classes of {source}, which is exported")
+    for source in dict.fromkeys(source for source in wanted.values() if source):
+        done = export.export(source, out_folder, shard_bytes, bars())
+        content = "original files" if done.original else "prepared images"
+        kept = f" ({done.kept} from before)" if done.kept else ""
+        size = f"{done.bytes / 1e6:.1f} MB"
+        out.print(
+            f"{source}: {size} in {done.folder}: {done.shards} shards{kept} with {content}", soft_wrap=True
+        )
 
 
 @app.command("verify")
