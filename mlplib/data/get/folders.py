@@ -179,8 +179,11 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
     collected = CopyBuilder("class folders", str(at), *([] if test else ["held out"]))
     load = partial(_load_below, at)
     with progress(len(names) + len(tests), f"listing {entry.name}") as bar:
-        trained = _list_classes(train, names, at, bar)
-        tested = _list_classes(test, tests, at, bar) if test else {}
+        # No link leads from one split into the other.
+        apart = [] if test is None or test.samefile(train) else [train, test]
+        apart += [split / name for split in apart for name in class_names(split)]
+        trained = _list_classes(train, names, at, apart, bar)
+        tested = _list_classes(test, tests, at, apart, bar) if test else {}
     classes = [name for name in names if name in trained]
     classes = next((list(known) for known in entry.known_names if set(known) == set(classes)), classes)
     _check_classes(train.name, test.name if test else "", classes, tested)
@@ -195,13 +198,15 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
     return collected.copy(f"class folders in {at}", tuple(classes), where, held_out=test is None)
 
 
-def _list_classes(split: Path, names: list[str], at: Path, bar) -> dict[str, list[tuple[str, str]]]:
-    """The image files by class.
+def _list_classes(
+    split: Path, names: list[str], at: Path, apart: list[Path], bar
+) -> dict[str, list[tuple[str, str]]]:
+    """The image files by class; no link is followed into the folders ``apart``, except for the classes.
 
     Raises:
         Unusable: a class folder has files, but no image.
     """
-    walk = Walk(at, split)
+    walk = Walk(at, split, *(path for path in apart if path.parent != split))
     paths = [str(split / name) for name in names]
     entered = {path for path in sorted(paths, key=os.path.islink) if walk.enter(path)}
     found = {}

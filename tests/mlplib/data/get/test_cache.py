@@ -289,3 +289,89 @@ def test_verify_lists_its_checks(monkeypatch, caplog):
     tiny_data.with_entry(monkeypatch, mean=(0.1, 0.2, 0.3))
     report = status.verify("tiny")
     assert not report["ok"] and [c["check"] for c in report["checks"] if not c["ok"]] == ["training mean"]
+
+
+# --------------------------------------------------------------------------- damage is never used
+
+
+def damage_manifest(change) -> None:
+    path = cache.folder("tiny") / "manifest.json"
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("mean", [float("nan")] * 3, "has a mean or standard deviation that no image has"),
+        ("std", [0.1, 0.2], "has a mean or standard deviation that no image has"),
+        ("classes", ["bee", "ant", "cow"], "another version of its content"),
+        ("files", {}, "is not complete"),
+    ],
+)
+def test_a_changed_manifest_is_noticed(tiny_at_hand, caplog, sealed, key, value, reason):
+    """Those of earlier versions have no seal; what they can get wrong is checked by itself."""
+    data.load("tiny")
+
+    def change(said: dict) -> None:
+        said[key] = value
+        if not sealed:
+            del said["seal"]
+
+    damage_manifest(change)
+    assert data.load("tiny").classes == tiny_data.CLASSES
+    assert ("has changed since it was written" if sealed else reason) in caplog.text
+    assert status.verify("tiny")["ok"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b"{}", b"null"])
+def test_what_is_no_manifest_is_noticed(tiny_at_hand, content):
+    data.load("tiny")
+    (cache.folder("tiny") / "manifest.json").write_bytes(content)
+    assert "manifest" in cache.damage("tiny")
+    assert len(data.load("tiny").train) == len(TRAIN)
+
+
+def test_changed_content_is_noticed_on_the_next_use(tiny_at_hand, caplog):
+    data.load("tiny")
+    flip_a_bit("train_labels.npy")
+    np.testing.assert_array_equal(data.load("tiny").train.labels, TRAIN.labels)
+    assert "train_labels.npy has changed since it was written" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy"])
+def test_changed_content_of_the_same_time_is_noticed(tiny_at_hand, caplog, file):
+    data.load("tiny")
+    path = cache.folder("tiny") / file
+    before = path.stat()
+    flip_a_bit(file)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    data.load("tiny")
+    assert f"{file} has changed" in caplog.text
+
+
+def test_files_are_hashed_once_after_a_change(tiny_at_hand, monkeypatch):
+    data.load("tiny")
+    hashed = []
+    original = cache._sha256
+    monkeypatch.setattr(cache, "_sha256", lambda path: hashed.append(path.name) or original(path))
+    data.load("tiny")
+    assert hashed == []
+    (cache.folder("tiny") / "train_images.npy").touch()
+    data.load("tiny")
+    data.load("tiny")
+    assert hashed == ["train_images.npy"]
+
+
+@pytest.mark.parametrize("variable", ["HOME", "MLPLIB_CACHE"])
+def test_without_a_home_folder_the_way_out_is_named(monkeypatch, variable):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MLPLIB_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(MlplibError, match=variable):
+        data.load("tiny")

@@ -107,3 +107,22 @@ def test_a_damaged_copy_says_how_to_mend_it(folder):
         match=r"own-my-flowers-8 in the cache is damaged \(.* has changed.*\): run mlplib data beton",
     ):
         data.load("own-my-flowers-8", verify=True)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "train_images.npy", "test_labels.npy"])
+def test_a_truncated_copy_is_called_damaged_and_not_unknown(folder, file):
+    own.load_folder(folder, 8)
+    path = cache.folder("own-my-flowers-8") / file
+    path.write_bytes(path.read_bytes()[:-40])
+    for use in (data.load, find, content_hash, status.describe):
+        with pytest.raises(
+            MlplibError, match=r"own-my-flowers-8 in the cache is damaged .*: run mlplib data"
+        ):
+            use("own-my-flowers-8")
+    assert len(own.load_folder(folder, 8).train) == 8
+
+
+def test_images_are_upright_and_on_white(folder):
+    for path in folder.rglob("*.png"):
+        Image.new("RGBA", (24, 16), (0, 0, 0, 0)).save(path)
+    assert (own.load_folder(folder, 8).train.images == 255).all()

@@ -15,9 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_data
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 from tiny_data import CLASSES
 from typer.testing import CliRunner
 
@@ -76,44 +73,6 @@ def refusal(**options) -> str:
         data.load("tinyfiles", **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-# --------------------------------------------------------------------------- one image
-
-
-@settings(max_examples=60)
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.tuples(*[st.integers(0, 255)] * 3))
-def test_any_size_becomes_the_wanted_one_and_one_color_stays(width, height, size, color):
-    out = decode.fit(np.full((height, width, 3), color, np.uint8), size)
-    assert out.shape == (size, size, 3) and out.dtype == np.uint8
-    assert (out == color).all()
-
-
-def test_an_image_of_the_wanted_size_stays_as_it_is():
-    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(decode.fit(image, 16), image)
-    np.testing.assert_array_equal(decode.fit(tiny_data.encode(image), 16), image)
-
-
-@pytest.mark.parametrize("wide", [True, False])
-def test_only_the_center_square_stays(wide):
-    image = np.zeros((40, 80, 3), np.uint8)
-    image[:, 20:60] = 200  # the center square; what lies beside it is black
-    out = decode.fit(image if wide else image.transpose(1, 0, 2), 8)
-    assert (out == 200).all()
-
-
-def test_shrinking_averages():
-    checkers = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    out = decode.fit(np.repeat(checkers[..., None], 3, axis=2), 8)
-    assert abs(out.astype(int) - 127.5).max() < 3  # without a low-pass filter it would be 0 and 255
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
-def test_every_kind_of_image_becomes_rgb(mode, tmp_path):
-    picture = Image.fromarray(tiny_data.photograph(1, 0)).convert(mode)
-    picture.save(tmp_path / "x", "TIFF")
-    assert decode.fit((tmp_path / "x").read_bytes(), 16).shape == (16, 16, 3)
 
 
 def test_cores_are_those_that_the_process_has():
