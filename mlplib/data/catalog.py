@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from importlib import resources
 
@@ -307,7 +308,8 @@ class OwnFolder(ImageFiles):
         Raises:
             MlplibError: there is one, and it is damaged.
         """
-        if not name.startswith(OWN) or not cache.folder(name).exists():
+        # The pattern also keeps names within the cache's folder.
+        if not re.fullmatch(r"own-[a-z0-9-]{1,120}-\d{1,9}", name) or not cache.folder(name).exists():
             return None
         if why := cache.damage(name):
             raise MlplibError(f"{name} in the cache is damaged ({why}): {cls.how_to_repair(name)}")

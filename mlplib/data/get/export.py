@@ -175,7 +175,7 @@ def _read_parts(parts: list, start: int, stop: int) -> Iterator[File]:
         if part.start < stop and start < part.start + part.count:
             for row, example in enumerate(part.read(), part.start):
                 if start <= row < stop:
-                    yield example.load(), example.name
+                    yield example.load(), example.name.encode("utf-8", "replace").decode()
 
 
 def _same(entry: Stored, content: bytes, image: np.ndarray) -> bool:

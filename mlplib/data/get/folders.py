@@ -228,6 +228,9 @@ def _list_classes(
 
 
 def _check_classes(train: str, test: str, classes: list[str], tested: dict) -> None:
+    for name in classes:
+        if not name.isprintable() and name.encode("utf-8", "replace").decode() != name:
+            raise Unusable(f"the name of the class folder {name!r} is not valid UTF-8: rename it")
     if unknown := set(tested) - set(classes):
         first = min(unknown)
         raise Unusable(

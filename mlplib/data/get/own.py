@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 from dataclasses import replace
@@ -25,7 +26,7 @@ _LAYOUT = "class folders (train/<class>/*, and val/<class>/* or test/<class>/*)"
 
 def name_of(folder: Path, side: int) -> str:
     """What the data set of a folder is called, e.g. ``own-flowers-64``."""
-    slug = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower())[:100].strip("-")
     return f"{OWN}{slug or 'folder'}-{side}"
 
 
@@ -93,7 +94,7 @@ def by_name_or_folder(
         MlplibError: as :func:`mlplib.data.load` and :func:`load_folder`; ``side`` for a data set that has its
             own, or none for a folder.
     """
-    if text in CATALOG or not Path(text).is_dir():
+    if text in CATALOG or not os.path.isdir(text):  # unlike Path.is_dir, false for names that are too long
         if len(Path(text).parts) > 1:
             raise MlplibError(f"there is no folder {text}")
         if side is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from ...errors import MlplibError
 from ...progress import Progress, quiet
-from ..catalog import OWN, OwnFolder, PinnedPixels, Stored
+from ..catalog import OwnFolder, PinnedPixels, Stored
 from . import archives, folders, parquet
 from .cache import Found
 from .copies import Copy, Unusable, test_names
@@ -112,9 +113,10 @@ def exported_own(name: str) -> OwnFolder | None:
     Raises:
         MlplibError: the files cannot be read.
     """
-    slug, _, side = name.rpartition("-")
-    if not (name.startswith(OWN) and slug and side.isdigit()):
+    found = re.fullmatch(r"own-[a-z0-9-]{1,120}-(\d{1,9})", name)
+    if found is None:
         return None
+    side = found[1]
     for folder in local_folders():
         title, command = f"the exported folder {folder / name}", f"mlplib data prepare {name}"
         empty = {"train": 0, "test": 0}

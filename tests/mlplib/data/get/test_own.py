@@ -126,3 +126,13 @@ def test_images_are_upright_and_on_white(folder):
     for path in folder.rglob("*.png"):
         Image.new("RGBA", (24, 16), (0, 0, 0, 0)).save(path)
     assert (own.load_folder(folder, 8).train.images == 255).all()
+
+
+def test_names_that_no_file_system_takes_are_one_line(folder):
+    assert "there is no folder a/xx" in refusal("a/" + "x" * 5000, 8)
+    assert "choose one of shapes-16" in refusal("own-" + "x" * 5000 + "-8", None)
+    long = folder.rename(folder.with_name("y" * 250))
+    assert data.load(own.load_folder(long, 8).name).name == f"own-{'y' * 100}-8"
+    for split in ("train", "val"):
+        (long / split / "rose").rename(long / split / "ros\udcff")
+    assert "'ros\\udcff' is not valid UTF-8: rename it" in refusal(str(long), 8)
