@@ -76,7 +76,7 @@ def _parquet_copies(entry: Stored, places: tuple[Path, ...]) -> Iterator[Source]
 def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> Iterator[Source]:
     found = []
     train = folders.train_folder(entry, at)
-    if train is not None and (_has_class_folders(train) or not parquet.shards(at, "train")):
+    if train is not None and (folders.class_names(train) or not parquet.shards(at, "train")):
         found.append((f"class folders in {at}", partial(folders.class_folders, entry, at, progress)))
     if (at / folders.ANNOTATIONS).is_file():
         # Usual scripts sort the images into class folders and leave the annotations behind.
@@ -86,10 +86,6 @@ def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> Iterator[Sou
         path = at / entry.archive_name
         found.append((f"{path}", partial(folders.annotated_zip, entry, path)))
     yield from found
-
-
-def _has_class_folders(train: Path) -> bool:
-    return bool(folders.class_names(train))
 
 
 def _official_copies(entry: Stored, places: tuple[Path, ...], staging: Path) -> Iterator[Source]:
@@ -134,7 +130,7 @@ def original_copy(entry: Stored, signature: str, progress: Progress) -> Copy | N
     """The local copy that the cached one was prepared from, if it is still there and unchanged."""
     for folder in local_folders():
         for _, read in local_copies(entry, folder, folder, progress):
-            if not isinstance(read, partial) or read.func is archives.archive:
+            if read.func is archives.archive:  # it would have to be extracted
                 continue
             try:
                 found = read()
