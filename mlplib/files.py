@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,6 +61,20 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> None:
+    """Refuse to begin what does not fit on the disk of ``folder``, which exists; ``needed`` is in bytes.
+
+    Raises:
+        MlplibError: the line says how much is free, and that ``variable`` sets another folder.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise MlplibError(
+            f"{folder} needs room for {needed / 1e6:.0f} MB, where {free / 1e6:.0f} MB are free: free some "
+            f"space there or choose another folder ({variable})"
+        )
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,9 +1,9 @@
 """Data sets as FFCV files ("betons"), written once; :mod:`mlplib.data.streaming` reads them.
 
-The file is, to the last byte, the one that FFCV's ``DatasetWriter`` makes with a single worker, described
-by FFCV's own types. It is written here because that writer keeps Python objects and shared memory for every
-image of the data set, and waits for ever when the disk is full and its workers have died. Raw images of one
-size lie at places that can be computed, so whole pages are copied, by several threads.
+The files are byte-identical to those of FFCV's ``DatasetWriter`` with a single worker, and use FFCV's own
+types. They are written here because that writer keeps Python objects and shared memory for every image, and
+waits forever when the disk is full and its workers have died. The offsets of raw images of one size can be
+computed, so several threads copy whole pages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MlplibError
-from ..files import locked
+from ..files import locked, require_room
 from ..progress import Progress, quiet
 from .dataset import ImageDataset, Split
 from .get import cache
@@ -45,7 +45,7 @@ def installed() -> bool:
 
 
 def require() -> None:
-    """Import FFCV, and keep it from meddling with torch's threads and the GPU, which are a training's.
+    """Import FFCV, and keep it from changing torch's threads and using the GPU during a training.
 
     Raises:
         MlplibError: it is not there or cannot be imported; the line says how to install it.
@@ -70,7 +70,7 @@ def require() -> None:
 
 
 def _set_num_threads(compiler: type, count: int) -> None:
-    """FFCV's own without its last line, which sets torch's threads, too: of a training that is under way."""
+    """FFCV's own without its last line, which sets torch's threads, too, during a training."""
     import numba
 
     compiler.num_threads = count
@@ -81,8 +81,8 @@ def _set_num_threads(compiler: type, count: int) -> None:
 
 
 class _Layout:
-    """Where everything lies in the beton of ``count`` images uint8 (H, W, 3): header, table of fields, a row
-    of metadata for each image, pages of pixels, a row of allocation for each image.
+    """The offsets in the beton of ``count`` images uint8 (H, W, 3): header, field table, one row of metadata
+    per image, pages of pixels, one row of allocation per image.
     """
 
     def __init__(self, count: int, shape: tuple[int, int, int]):
@@ -118,7 +118,7 @@ class _Layout:
         return header.tobytes() + fields.tobytes()
 
     def blocks(self, page: int, split: Split) -> Iterator[tuple[int, np.ndarray]]:
-        """What is to be written for a page, each with its place: pixels, metadata, allocations."""
+        """What to write for a page, each with its offset: pixels, metadata, allocations."""
         first = page * self.per_page
         part = slice(first, min(first + self.per_page, self.count))
         pixels = np.ascontiguousarray(split.images[part])
@@ -146,11 +146,11 @@ def write_beton(
 ) -> Path:
     """Write images and labels as an FFCV file with the fields ``image`` (raw RGB) and ``label`` (integer).
 
-    The file gets its name when it is whole, in the place of one that was there. Whoever else writes the same
-    file waits. What a killed writer left is written over the next time.
+    The finished file replaces an existing one. Other processes that write the same file wait. What a killed
+    writer left is overwritten the next time.
 
     Args:
-        images: uint8 (N, H, W, 3), may be a memory map: only a few pages of it are looked at at a time.
+        images: uint8 (N, H, W, 3), may be a memory map: only a few pages of it are read at a time.
         labels: integers (N,).
         workers: threads; None takes as many as this process has cores.
         progress: see :mod:`mlplib.progress`; counts images.
@@ -202,12 +202,7 @@ def _is_whole(path: Path, layout: _Layout) -> bool:
 
 def _write(layout: _Layout, split: Split, path: Path, workers: int, progress: Progress, name: str) -> None:
     path.unlink(missing_ok=True)  # what a killed writer left takes room that is counted below
-    free = shutil.disk_usage(path.parent).free
-    if layout.bytes > free:
-        raise MlplibError(
-            f"{path.parent} needs room for {layout.bytes / 1e6:.0f} MB, where {free / 1e6:.0f} MB are free: "
-            "free some space there or set MLPLIB_CACHE to another folder"
-        )
+    require_room(path.parent, layout.bytes)
     with open(path, "wb") as file, progress(layout.count, f"writing {name}") as bar:
         # Gaps between pages are zeros without being written.
         file.truncate(layout.bytes)

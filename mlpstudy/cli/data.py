@@ -1,4 +1,4 @@
-"""mlplib data: get, list, check and pack the data sets."""
+"""mlplib data: get, list, check and export the data sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlplib.errors import MlplibError
 
 from .options import out
 
-app = typer.Typer(help="Get, list, check and pack the data sets.", no_args_is_help=True)
+app = typer.Typer(help="Get, list, check and export the data sets.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -35,7 +35,7 @@ def list_():
         found = describe(name)
         size = f"{found['image_size']} px" if found["image_size"] else ""
         counts = (number(found[key]) for key in ("train", "test"))
-        here = "yes" if found["ready"] else "packed" if found["packed"] else "no"
+        here = "yes" if found["ready"] else "no"
         if found["skipped"]:
             here += f", without {found['skipped']} unreadable images"
         table.add_row(name, found["title"], *counts, size, here)
@@ -94,39 +94,38 @@ def beton(
         out.print(f"{dataset.name} is ready to be streamed: {folder}", soft_wrap=True)
 
 
-@app.command("pack")
-def pack(
+@app.command("export")
+def export(
     names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
     out_folder: Annotated[
-        Path, typer.Option("--out", help="A folder; each data set gets one of its name in there.")
+        Path, typer.Option("--out", help="A folder; each data set gets a subfolder of its name.")
     ],
-    part_size: Annotated[
-        str | None,
-        typer.Option(
-            help="Cut the arrays into files of at most this size, e.g. 500K, 64M, 1G (1M is 2**20 bytes).",
-            show_default=False,
-        ),
-    ] = None,
+    shard_size: Annotated[
+        str, typer.Option(help="The most bytes per file, e.g. 500K, 50M or 1G (1M is 2**20 bytes).")
+    ] = "500M",
 ):
-    """Write prepared data sets as plain arrays with their hashes, for machines without a network.
+    """Write data sets as parquet files in the Hugging Face layout, for other machines and programs.
 
-    Copy the folder there and set MLPLIB_DATA to it. Stopped, the same command goes on.
+    Copy the folder there and set MLPLIB_DATA to it. After a stop, the same command continues.
     """
-    from mlplib.data.get import packed
+    from mlplib.data.get import export
     from mlplib.progress import bars
 
-    part_bytes = None if part_size is None else packed.parse_size(part_size)
-    wanted = {name: packed.travels(name) for name in names}
+    shard_bytes = export.parse_size(shard_size)
+    wanted = {name: export.exported_name(name) for name in names}
     for name, source in wanted.items():
         if source is None:
-            out.print(f"{name} is drawn wherever it is needed: nothing to pack")
+            out.print(f"{name} is drawn wherever it is needed: nothing to export")
         elif source != name:
-            out.print(f"{name} consists of classes of {source}, which is packed")
+            out.print(f"{name} consists of classes of {source}, which is exported")
     for source in dict.fromkeys(source for source in wanted.values() if source):
-        done = packed.pack(source, out_folder, part_bytes, bars())
-        files = "1 file" if done.parts == 1 else f"{done.parts} files"
-        kept = f", {done.kept} of them from before" if done.kept else ""
-        out.print(f"{source}: {files}, {done.bytes / 1e6:.0f} MB{kept}, in {done.folder}", soft_wrap=True)
+        done = export.export(source, out_folder, shard_bytes, bars())
+        content = "original files" if done.original else "prepared images"
+        kept = f" ({done.kept} from before)" if done.kept else ""
+        size = f"{done.bytes / 1e6:.1f} MB"
+        out.print(
+            f"{source}: {size} in {done.folder}: {done.shards} shards{kept} with {content}", soft_wrap=True
+        )
 
 
 @app.command("verify")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlplib.data.catalog import Edition, ImageFiles, NpmMosaics, Published
+from mlplib.data.catalog import Edition, ImageFiles, NpmMosaics, PinnedPixels
 from mlplib.data.dataset import Split, ordered_hash, statistics, unordered_hash
 
 CLASSES = ("ant", "bee", "cow")
@@ -33,7 +33,7 @@ def _split(seed: int, count: int) -> Split:
 
 TRAIN, TEST = _split(1, 9), _split(2, 6)
 
-ENTRY = Published(
+ENTRY = PinnedPixels(
     name="tiny",
     title="Tiny",
     classes=CLASSES,
@@ -46,7 +46,7 @@ ENTRY = Published(
 )
 
 
-def with_entry(monkeypatch, **changes) -> Published:
+def with_entry(monkeypatch, **changes) -> PinnedPixels:
     """Put the entry, possibly changed, into the catalog for the time of a test."""
     from mlplib.data import catalog
 

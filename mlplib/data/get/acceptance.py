@@ -1,4 +1,4 @@
-"""Whether a copy of image files is the data set that it should be: classes, numbers, files, mean colors."""
+"""Whether a copy is the data set that it should be: classes, numbers, hashes, mean colors."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import hashlib
 
 import numpy as np
 
-from ..catalog import MEAN_TOLERANCE, Edition, ImageFiles
+from ..catalog import MEAN_TOLERANCE, Edition, ImageFiles, PinnedPixels, Stored
 from ..dataset import Split, class_means
-from .layouts import Copy
-from .readers import Unusable
+from .copies import Copy, Unusable
 
 
 def _count(sizes: dict[str, int]) -> str:
     return f"{sizes['train']:,} training and {sizes['test']:,} test images"
 
 
-def edition_of(entry: ImageFiles, copy: Copy) -> Edition:
+def edition_of(entry: Stored, copy: Copy) -> Edition:
     """The edition that a copy is, by its classes and its numbers of images.
 
     Raises:
         Unusable: it is none: other classes, images missing.
     """
     classes_hash = hashlib.sha256("\n".join(sorted(copy.classes)).encode()).hexdigest()
-    if entry.classes and copy.classes != entry.classes:
-        other = set(copy.classes) ^ set(entry.classes)
+    if entry.known_names and copy.classes and copy.classes not in entry.known_names:
+        other = set(copy.classes) ^ set(entry.known_names[0])
         wrong = f": {min(other)} is in one of the two only" if other else ", in another order"
         raise Unusable(f"{len(copy.classes)} classes which are not those of {entry.title}{wrong}")
-    alike = [e for e in entry.editions if not copy.classes or e.classes == len(copy.classes)]
+    alike = [e for e in entry.accepted_editions if not copy.classes or e.classes == len(copy.classes)]
     if not alike:
-        known = " or ".join(f"{edition.classes:,}" for edition in entry.editions)
+        known = " or ".join(f"{edition.classes:,}" for edition in entry.accepted_editions)
         raise Unusable(f"{len(copy.classes):,} classes instead of {known}")
     named = bool(copy.classes) and not copy.classes[0].strip("n0123456789")  # synset ids, not words
     for edition in alike:
@@ -46,7 +45,7 @@ def edition_of(entry: ImageFiles, copy: Copy) -> Edition:
     raise Unusable(f"{_count(copy.sizes)} instead of {expected}")
 
 
-def check_balance(entry: ImageFiles, split: str, labels: np.ndarray, classes: int) -> None:
+def check_balance(entry: Stored, split: str, labels: np.ndarray, classes: int) -> None:
     """Refuse a split of equally large classes that are not.
 
     Raises:
@@ -61,6 +60,16 @@ def check_balance(entry: ImageFiles, split: str, labels: np.ndarray, classes: in
             f"{len(wrong)} classes do not have {share} {split} images each, such as class {wrong[0]} with "
             f"{counts[wrong[0]]}"
         )
+
+
+def check_pinned_pixels(entry: PinnedPixels, ordered: str, unordered: str) -> None:
+    """Refuse pixels and labels with other hashes than the known ones.
+
+    Raises:
+        Unusable: they are not this data set, in any order.
+    """
+    if unordered != entry.unordered_hash:
+        raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
 
 
 def class_sums(labels: np.ndarray, digests: np.ndarray, classes: int) -> tuple[str, ...]:

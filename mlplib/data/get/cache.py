@@ -1,9 +1,8 @@
 """The data cache: plain ``.npy`` arrays, written once, opened as memory maps that processes share.
 
 ``<cache>/data/<name>/`` holds ``{train,test}_{images,labels}.npy``, ``manifest.json``, and for some data sets
-``test_index.npy``, the official numbers of the test images. ``<cache>`` is
-``$MLPLIB_CACHE``, else ``$XDG_CACHE_HOME/mlplib``, else ``~/.cache/mlplib``. Reading takes no lock and writes
-nothing, so a cache on a read-only disk serves.
+``test_index.npy``, the official numbers of the test images. ``<cache>`` is ``$MLPLIB_CACHE``, else
+``$XDG_CACHE_HOME/mlplib``, else ``~/.cache/mlplib``. Reading takes no lock and needs no write access.
 """
 
 from __future__ import annotations
@@ -12,34 +11,41 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ...errors import MlplibError
+from ...files import locked
 from ...progress import Progress, quiet
 from ..dataset import ImageDataset, Split, statistics
 
 FORMAT = 1
-"""Raise this when the layout changes: copies in an older format are then built anew."""
+"""Raise this when the layout changes: copies in an older format are then built again."""
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 TEST_INDEX = "test_index"
-_KEYS = {"source", "content_hash", "unordered_hash", "classes", "mean", "std", "files"}
+MANIFEST = "manifest.json"
+
+VERIFIED = "verified.json"
+"""Which files matched their sha-256, with the size, times and inode that they had then."""
+
+_KEYS = {"source", "content_hash", "unordered_hash", "classes", "train", "test", "mean", "std", "files"}
 
 
 @dataclass(frozen=True)
 class Found:
-    """Verified content on its way into the cache, and where it came from.
+    """Verified content on its way into the cache.
 
-    ``classes``: where the catalog does not know them. ``folder``: where the arrays lie already, as files with
-    their names in the cache; the folder then moves there, nothing is copied. ``preparation``: what else the
-    manifest tells.
+    ``folder``: where the arrays lie, under their names in the cache; the folder moves there. ``source``:
+    where the content came from. ``preparation``: what else the manifest states.
     """
 
     train: Split
@@ -47,17 +53,26 @@ class Found:
     content_hash: str
     unordered_hash: str
     source: str
-    classes: tuple[str, ...] = ()
-    folder: Path | None = None
+    classes: tuple[str, ...]
+    folder: Path
     preparation: dict = field(default_factory=dict)
 
 
 def root() -> Path:
-    """The cache folder that the environment asks for; it need not exist."""
-    if os.environ.get("MLPLIB_CACHE"):
-        return Path(os.environ["MLPLIB_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).expanduser() / "mlplib"
+    """The cache folder that the environment asks for; it need not exist.
+
+    Raises:
+        MlplibError: the environment names none and there is no home folder.
+    """
+    try:
+        if os.environ.get("MLPLIB_CACHE"):
+            return Path(os.environ["MLPLIB_CACHE"]).expanduser()
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base).expanduser() / "mlplib"
+    except RuntimeError:  # no HOME, and no entry for this user
+        raise MlplibError(
+            "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
+        ) from None
 
 
 def folder(name: str) -> Path:
@@ -66,7 +81,7 @@ def folder(name: str) -> Path:
 
 
 def unfinished(name: str, key: str) -> Path:
-    """The folder, which need not exist, for work on ``name`` that may be gone on with another time.
+    """The folder, which need not exist, for work on ``name`` that can be resumed later.
 
     ``key`` tells work from different sources apart.
     """
@@ -81,49 +96,112 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _seal(manifest: dict) -> str:
+    """The sha-256 of everything else in a manifest."""
+    rest = {key: value for key, value in manifest.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _fault(manifest: dict) -> str | None:
+    """What is wrong with the content of a manifest, in words."""
+    if manifest["format"] != FORMAT:
+        return f"has format {manifest['format']} instead of {FORMAT}"
+    if "seal" in manifest and manifest["seal"] != _seal(manifest):  # older ones have none
+        return "has changed since it was written"
+    files = {f"{array}.npy" for array in ARRAYS}
+    if not (_KEYS <= set(manifest) and files <= set(manifest["files"]) <= files | {f"{TEST_INDEX}.npy"}):
+        return "is not complete"
+    values = (*manifest["mean"], *manifest["std"])
+    if len(values) != 6 or not all(math.isfinite(v) and 0 <= v <= 1 for v in values):
+        return "has a mean or standard deviation that no image has"
+    manifest.setdefault("preparation", {})
+    return None
+
+
 @functools.lru_cache(maxsize=64)
-def _parsed(path: Path, stamp: tuple) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _parsed(path: Path, stamp: tuple) -> tuple[dict, str | None]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found, _fault(found)
 
 
-def _manifest_at(at: Path) -> dict:
-    """The manifest, parsed again only when its file has changed: planning asks for it thousands of times."""
-    path = at / "manifest.json"
+def _read_manifest(at: Path) -> tuple[dict, str | None]:
+    """The manifest and its fault, parsed again only when its file has changed: planning asks very often."""
+    path = at / MANIFEST
     found = path.stat()
     return _parsed(path, (found.st_mtime_ns, found.st_size, found.st_ino))
 
 
-def damage(name: str, full: bool = False) -> str | None:
+def stated(name: str, *keys: str) -> str | None:
+    """What the manifest states below ``keys``, even if the copy is damaged; ``None`` if it does not."""
+    try:
+        value = json.loads((folder(name) / MANIFEST).read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+        return value
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def damage(name: str, hashes: Literal["none", "changed", "all"] = "none") -> str | None:
     """What is wrong with the cached copy, in words, or ``None`` if nothing is.
 
-    The sizes of all files are always compared with the manifest; ``full`` also reads and hashes them.
+    The sizes of all files are always compared with the manifest. ``hashes`` selects the files that are also
+    read and hashed: those that changed since they were last verified, or all.
     """
     at = folder(name)
     try:
-        found = _manifest_at(at)
-        if found["format"] != FORMAT:
-            return f"{at} has format {found['format']} instead of {FORMAT}"
-        files = {f"{array}.npy" for array in ARRAYS}
-        if not (_KEYS <= set(found) and files <= set(found["files"]) <= files | {f"{TEST_INDEX}.npy"}):
-            return f"{at / 'manifest.json'} is not complete"
-        for file, expected in found["files"].items():
+        manifest, fault = _read_manifest(at)
+        if fault:
+            return f"{at / MANIFEST} {fault}"
+        for file, expected in manifest["files"].items():
             size = (at / file).stat().st_size
             if size != expected["bytes"]:
                 return f"{at / file} has {size} bytes instead of {expected['bytes']}"
-            if full and _sha256(at / file) != expected["sha256"]:
-                return f"{at / file} has changed since it was written (its sha-256 differs)"
+        return None if hashes == "none" else _changed_content(at, manifest["files"], hashes == "changed")
     except OSError as error:
         return f"{error.filename or at}: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{at / 'manifest.json'} is not a manifest"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{at / MANIFEST} is not a manifest"
+
+
+_verified: dict[Path, dict] = {}  # in case the cache cannot be written
+
+
+def _verified_at(at: Path) -> dict:
+    try:
+        found = json.loads((at / VERIFIED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    return {**(found if isinstance(found, dict) else {}), **_verified.get(at, {})}
+
+
+def _stamp(path: Path, sha256: str) -> list:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, sha256]
+
+
+def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
+    known = _verified_at(at) if trust_stamps else {}
+    stamps = {file: _stamp(at / file, expected["sha256"]) for file, expected in files.items()}
+    for file, expected in files.items():
+        if known.get(file) != stamps[file] and _sha256(at / file) != expected["sha256"]:
+            return f"{at / file} has changed since it was written (its sha-256 differs)"
+    if known != stamps:
+        _remember(at, stamps)
     return None
+
+
+def _remember(at: Path, stamps: dict) -> None:
+    _verified[at] = stamps
+    temporary = at / f".{VERIFIED}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps(stamps), encoding="utf-8")
+        os.replace(temporary, at / VERIFIED)
 
 
 def manifest(name: str) -> dict | None:
     """The manifest of a complete cached copy (sizes checked), else ``None``."""
-    if damage(name):
-        return None
-    return _manifest_at(folder(name))
+    return None if damage(name) else _read_manifest(folder(name))[0]
 
 
 def read(name: str) -> ImageDataset:
@@ -135,81 +213,54 @@ def read(name: str) -> ImageDataset:
     at, kept = folder(name), manifest(name)
     if kept is None:
         raise ValueError(damage(name))
-    arrays = {array: np.load(at / f"{array}.npy", mmap_mode="r") for array in ARRAYS}
-    # Labels are small and get indexed a lot: plain memory is better there.
-    train = Split(arrays["train_images"], np.array(arrays["train_labels"]))
-    test = Split(arrays["test_images"], np.array(arrays["test_labels"]))
+    train, test = open_splits(at)
     classes, mean, std = (tuple(kept[key]) for key in ("classes", "mean", "std"))
     index = at / f"{TEST_INDEX}.npy"
     test_index = np.load(index) if index.name in kept["files"] else None
     return ImageDataset(name, train, test, classes, mean, std, kept["content_hash"], test_index)
 
 
-# --------------------------------------------------------------------------- writing
-
-
-def cannot_write(error: OSError, at: Path) -> MlplibError:
-    """The error for a person whose cache cannot be written."""
-    return MlplibError(
-        f"cannot write the data cache {at}: {error.strerror or error}; free some space there or set "
-        "MLPLIB_CACHE to a folder that can be written and has room"
+def open_splits(at: Path) -> tuple[Split, Split]:
+    """The training and test split of the arrays in a folder."""
+    arrays = {array: np.load(at / f"{array}.npy", mmap_mode="r") for array in ARRAYS}
+    # Labels are small and get indexed a lot: plain memory is better there.
+    return (
+        Split(arrays["train_images"], np.array(arrays["train_labels"])),
+        Split(arrays["test_images"], np.array(arrays["test_labels"])),
     )
 
 
-@contextlib.contextmanager
-def _locked(name: str, progress: Progress) -> Iterator[None]:
-    from filelock import FileLock, Timeout
+# --------------------------------------------------------------------------- writing
 
-    at = folder(name)
-    lock = FileLock(at.parent / f".{name}.lock")
-    try:
-        at.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        with progress(None, f"waiting for another process that prepares {name}"):
-            lock.acquire()
-    except OSError as error:
-        raise cannot_write(error, root()) from error
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Turn errors of the file system into a line for a person whose cache cannot be written."""
     try:
         yield
-    finally:
-        lock.release()
+    except OSError as error:
+        raise MlplibError(
+            f"cannot write the data cache {root()}: {error.strerror or error}; free some space there or set "
+            "MLPLIB_CACHE to a folder that can be written and has room"
+        ) from error
 
 
 @contextlib.contextmanager
 def _staging(name: str) -> Iterator[Path]:
-    """A folder beside the final one that is gone afterwards, whatever happens. Needs the lock."""
+    """A folder next to the final one that is removed afterwards, whatever happens. Needs the lock."""
     parent = folder(name).parent
-    for left_over in parent.glob(f".{name}-*"):  # of a process that was killed: nobody else can hold the lock
+    for left_over in parent.glob(f".{name}-*"):  # of a process that was killed: nobody else holds the lock
         shutil.rmtree(left_over, ignore_errors=True)
-    try:
+    with writing():
         staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
-    except OSError as error:
-        raise cannot_write(error, root()) from error
     try:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _save(array: np.ndarray, path: Path) -> None:
-    with open(path, "wb") as file:
-        np.save(file, np.ascontiguousarray(array))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write(at: Path, name: str, classes: tuple[str, ...], found: Found) -> None:
-    """Complete the folder ``at``: the arrays, unless they are there already, and the manifest."""
-    if found.folder is None:
-        at.mkdir()
-        arrays = (found.train.images, found.train.labels, found.test.images, found.test.labels)
-        for array, values in zip(ARRAYS, arrays, strict=True):
-            _save(values, at / f"{array}.npy")
+def _write_manifest(at: Path, name: str, found: Found) -> None:
     paths = [at / f"{array}.npy" for array in (*ARRAYS, TEST_INDEX)]
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths if path.exists()
-    }
     mean, std = statistics(found.train.images)
     kept = {
         "format": FORMAT,
@@ -217,62 +268,59 @@ def _write(at: Path, name: str, classes: tuple[str, ...], found: Found) -> None:
         "source": found.source,
         "content_hash": found.content_hash,
         "unordered_hash": found.unordered_hash,
-        "classes": list(found.classes or classes),
+        "classes": list(found.classes),
         "train": len(found.train),
         "test": len(found.test),
         "mean": mean,
         "std": std,
         "preparation": found.preparation,
-        "files": files,
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in paths
+            if path.exists()
+        },
     }
-    (at / "manifest.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    kept["seal"] = _seal(json.loads(json.dumps(kept)))
+    (at / MANIFEST).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
-def _install(new: Path, staging: Path, at: Path) -> None:
-    if at.exists():
-        os.replace(at, staging / "old")
-    os.replace(new, at)
-
-
-def _tidy(name: str) -> None:
+def _tidy(at: Path, name: str) -> None:
     """Remove what only the preparation needed, and unfinished work from other sources."""
-    known = {*_manifest_at(folder(name))["files"], "manifest.json"}
+    files = _read_manifest(at)[0]["files"]
+    _remember(at, {file: _stamp(at / file, about["sha256"]) for file, about in files.items()})
     with contextlib.suppress(OSError):
-        for path in folder(name).iterdir():
-            if path.name not in known:
+        for path in at.iterdir():
+            if path.name not in {*files, MANIFEST, VERIFIED}:
                 path.unlink()
-    for left_over in folder(name).parent.glob(unfinished(name, "*").name):
+    for left_over in at.parent.glob(unfinished(name, "*").name):
         shutil.rmtree(left_over, ignore_errors=True)
 
 
 def build(
-    name: str,
-    classes: tuple[str, ...],
-    is_good: Callable[[], bool],
-    fetch: Callable[[Path], Found],
-    progress: Progress = quiet,
+    name: str, is_good: Callable[[], bool], fetch: Callable[[Path], Found], progress: Progress = quiet
 ) -> None:
-    """Make the cached copy of ``name``, once, however many processes ask for it.
+    """Make the cached copy of ``name`` once, however many processes ask for it.
 
     Args:
-        is_good: whether the copy that is there serves; asked again once the lock is held.
-        fetch: gets the content; it may use the folder it is given, which is removed afterwards. It may also
-            leave unfinished work beside that folder, to go on with another time (:func:`unfinished`).
+        is_good: whether the copy that is there serves; called again once the lock is held.
+        fetch: gets the content. It may use the folder it is given, which is removed afterwards, and leave
+            unfinished work next to it (:func:`unfinished`).
 
     Raises:
         MlplibError: the cache cannot be written, or what ``fetch`` raises. Nothing half-written is left, and
             a damaged copy stays until a good one takes its place.
     """
-    with _locked(name, progress):
+    at = folder(name)
+    with contextlib.ExitStack() as stack:
+        with writing():
+            stack.enter_context(locked(at.parent / f".{name}.lock", progress, f"prepares {name}"))
         if is_good():
             return
         with _staging(name) as staging:
             found = fetch(staging)
-            new = found.folder or staging / "new"
-            try:
-                with progress(None, f"hashing {name}"):
-                    _write(new, name, classes, found)
-                _install(new, staging, folder(name))
-            except OSError as error:
-                raise cannot_write(error, root()) from error
-            _tidy(name)
+            with writing(), progress(None, f"hashing {name}"):
+                _write_manifest(found.folder, name, found)
+                if at.exists():
+                    os.replace(at, staging / "old")
+                os.replace(found.folder, at)
+                _tidy(at, name)

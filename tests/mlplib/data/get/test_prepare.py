@@ -15,16 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_data
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 from tiny_data import CLASSES
 from typer.testing import CliRunner
 
 from mlplib import data
 from mlplib.data import catalog
 from mlplib.data.catalog import CATALOG, Edition, Pins, content_hash, find
-from mlplib.data.get import acceptance, cache, layouts, prepare, status, unfinished
+from mlplib.data.get import acceptance, cache, copies, decode, folders, prepare, status, unfinished
 from mlplib.errors import MlplibError
 from mlplib.progress import quiet
 
@@ -56,7 +53,7 @@ def expected(split: str, without: tuple[str, ...] = ()) -> list[tuple[bytes, int
     """(pixels, label) of each photograph of a split, in the order of class folders."""
     folder = "train" if split == "train" else "val"
     return [
-        (prepare.fit(PHOTOGRAPHS[name], 16).tobytes(), CLASSES.index(name.split("/")[1]))
+        (decode.fit(PHOTOGRAPHS[name], 16).tobytes(), CLASSES.index(name.split("/")[1]))
         for name in sorted(PHOTOGRAPHS)
         if name.startswith(folder) and name not in without
     ]
@@ -78,44 +75,6 @@ def refusal(**options) -> str:
     return str(caught.value)
 
 
-# --------------------------------------------------------------------------- one image
-
-
-@settings(max_examples=60)
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.tuples(*[st.integers(0, 255)] * 3))
-def test_any_size_becomes_the_wanted_one_and_one_color_stays(width, height, size, color):
-    out = prepare.fit(np.full((height, width, 3), color, np.uint8), size)
-    assert out.shape == (size, size, 3) and out.dtype == np.uint8
-    assert (out == color).all()
-
-
-def test_an_image_of_the_wanted_size_stays_as_it_is():
-    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(prepare.fit(image, 16), image)
-    np.testing.assert_array_equal(prepare.fit(tiny_data.encode(image), 16), image)
-
-
-@pytest.mark.parametrize("wide", [True, False])
-def test_only_the_center_square_stays(wide):
-    image = np.zeros((40, 80, 3), np.uint8)
-    image[:, 20:60] = 200  # the center square; what lies beside it is black
-    out = prepare.fit(image if wide else image.transpose(1, 0, 2), 8)
-    assert (out == 200).all()
-
-
-def test_shrinking_averages():
-    checkers = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    out = prepare.fit(np.repeat(checkers[..., None], 3, axis=2), 8)
-    assert abs(out.astype(int) - 127.5).max() < 3  # without a low-pass filter it would be 0 and 255
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
-def test_every_kind_of_image_becomes_rgb(mode, tmp_path):
-    picture = Image.fromarray(tiny_data.photograph(1, 0)).convert(mode)
-    picture.save(tmp_path / "x", "TIFF")
-    assert prepare.fit((tmp_path / "x").read_bytes(), 16).shape == (16, 16, 3)
-
-
 def test_cores_are_those_that_the_process_has():
     everything = os.sched_getaffinity(0)
     assert 1 <= prepare.cores() <= len(everything)
@@ -130,7 +89,7 @@ def test_cores_are_those_that_the_process_has():
 
 
 def test_class_folders(files, monkeypatch):
-    monkeypatch.setattr(layouts, "PART", 7)
+    monkeypatch.setattr(copies, "PART", 7)
     placeholder = content_hash("tinyfiles")
     loaded = data.load("tinyfiles")
     assert examples(loaded.train) == expected("train") and examples(loaded.test) == expected("test")
@@ -146,6 +105,7 @@ def test_class_folders(files, monkeypatch):
         "test_labels.npy",
         "train_images.npy",
         "train_labels.npy",
+        "verified.json",
     ]
     pixels = loaded.train.images.reshape(-1, 3) / 255
     np.testing.assert_allclose(loaded.mean, pixels.mean(axis=0))
@@ -198,7 +158,7 @@ def test_a_copy_prepared_in_another_way_is_prepared_anew(files, monkeypatch, cap
     with pytest.raises(MlplibError, match="prepared in another way: run `mlplib data prepare tinyfiles`"):
         status.verify("tinyfiles")
     assert data.load("tinyfiles").train.images.shape[1:] == (8, 8, 3)
-    assert "getting tinyfiles anew" in caplog.text
+    assert "getting tinyfiles again" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -272,7 +232,7 @@ def test_the_training_part_alone_serves_too_and_slack_is_small(files, monkeypatc
     for train, fits in ((150, True), (151, True), (154, False)):
         edition = Edition("divided", 3, train, 30, slack=0.01)
         entry = tiny_data.with_files(monkeypatch, held_out=10, editions=(edition,))
-        copy = layouts.class_folders(entry, files, quiet)
+        copy = folders.class_folders(entry, files, quiet)
         if fits:
             assert acceptance.edition_of(entry, copy) == edition
         else:
@@ -305,7 +265,7 @@ def test_unreadable_images_are_named_counted_and_refused(files, damaged, monkeyp
 
 
 def test_after_repair_only_the_parts_with_damage_are_read_again(files, damaged, monkeypatch):
-    monkeypatch.setattr(layouts, "PART", 5)
+    monkeypatch.setattr(copies, "PART", 5)
     refusal()
     tiny_data.write_files(files, {name: PHOTOGRAPHS[name] for name in damaged})
     decoded = count_decoded(monkeypatch)
@@ -323,7 +283,7 @@ def test_unreadable_images_are_skipped_on_request_and_counted(files, damaged, mo
     assert Counter(examples(loaded.test)) == Counter(expected("test", damaged))
     by_number = {int(name[-13:-5]) - 1: name for name in PHOTOGRAPHS if name.startswith("val")}
     for image, number in zip(loaded.test.images, loaded.test_index.tolist(), strict=True):
-        np.testing.assert_array_equal(image, prepare.fit(PHOTOGRAPHS[by_number[number]], 16))
+        np.testing.assert_array_equal(image, decode.fit(PHOTOGRAPHS[by_number[number]], 16))
     about = status.describe("tinyfiles")
     assert (about["skipped"], about["train"], about["test"]) == (2, 149, 29)
     assert cache.manifest("tinyfiles")["preparation"]["skipped_first"] == list(damaged)
@@ -360,7 +320,9 @@ def test_a_stop_while_holes_are_filled_costs_nothing(files, damaged, monkeypatch
 def test_skipping_once_does_not_skip_the_next_time(files, damaged, monkeypatch):
     monkeypatch.setattr(prepare, "MOST_SKIPPED", 0.02)
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_write", lambda *args: 1 / 0)  # the work is finished, but not in its place
+        patch.setattr(
+            cache, "_write_manifest", lambda *args: 1 / 0
+        )  # the work is finished, but not in its place
         with pytest.raises(ZeroDivisionError):
             data.load("tinyfiles", skip_unreadable=True)
     assert "2 unreadable images" in refusal()
@@ -373,9 +335,9 @@ def test_too_many_unreadable_images_are_not_skipped(files, damaged):
 
 
 def test_a_lost_disk_ends_the_work_early(files, monkeypatch):
-    monkeypatch.setattr(layouts, "PART", 5)
+    monkeypatch.setattr(copies, "PART", 5)
     monkeypatch.setattr(prepare, "MANY", 10)
-    monkeypatch.setattr(layouts, "_load_below", lambda root, name: 1 / 0)
+    monkeypatch.setattr(folders, "_load_below", lambda root, name: 1 / 0)
     decoded = count_decoded(monkeypatch)
     # Parts are decoded side by side, so which ones were looked at before the end differs.
     assert re.search(r"\d unreadable images: train/\w+/\d+\.JPEG \(division by zero\), ", refusal())
@@ -419,10 +381,10 @@ PREPARE_IN_PART = """
 import itertools, time
 import tiny_data
 from mlplib import data
-from mlplib.data import layouts, prepare, unfinished
+from mlplib.data.get import copies, prepare, unfinished
 from mlplib.data.catalog import CATALOG
 CATALOG["tinyfiles"] = tiny_data.FILES
-layouts.PART, unfinished.FLUSH_S = 5, 0.0
+copies.PART, unfinished.FLUSH_S = 5, 0.0
 original, counter = prepare._decode, itertools.count()
 def stuck_in_the_middle(*args):
     if next(counter) >= 10:
@@ -452,7 +414,7 @@ def test_after_sigkill_it_goes_on_where_it_was(files, monkeypatch):
     (journal,) = at.glob(".tinyfiles.unfinished-*/journal.jsonl")
     with open(journal, "a") as file:
         file.write('{"part": 3')  # as a kill in the middle of a line leaves it
-    monkeypatch.setattr(layouts, "PART", 5)
+    monkeypatch.setattr(copies, "PART", 5)
     decoded = count_decoded(monkeypatch)
     loaded = data.load("tinyfiles")
     assert len(decoded) == 36 - 10
@@ -461,9 +423,9 @@ def test_after_sigkill_it_goes_on_where_it_was(files, monkeypatch):
 
 
 def test_work_on_other_files_is_not_gone_on_with(files, monkeypatch):
-    monkeypatch.setattr(layouts, "PART", 5)
+    monkeypatch.setattr(copies, "PART", 5)
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_write", lambda *args: 1 / 0)
+        patch.setattr(cache, "_write_manifest", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             data.load("tinyfiles")
     (files / "train/ant/0000.JPEG").rename(files / "train/ant/zzzz.JPEG")
@@ -475,7 +437,7 @@ def test_work_on_other_files_is_not_gone_on_with(files, monkeypatch):
 
 def test_damaged_unfinished_work_is_begun_anew(files, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_write", lambda *args: 1 / 0)
+        patch.setattr(cache, "_write_manifest", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             data.load("tinyfiles")
     (folder,) = cache.folder("x").parent.glob(".tinyfiles.unfinished-*")
@@ -498,7 +460,7 @@ def test_full_disk_is_named_and_the_work_stays(files, monkeypatch):
 def test_what_does_not_fit_is_not_begun(files, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(0, 0, 1000))
-    assert "needs 0 MB in the cache, where 0 MB are free (MLPLIB_CACHE can name another folder)" in refusal()
+    assert "needs room for 0 MB, where 0 MB are free: free some space there or choose" in refusal()
 
 
 # --------------------------------------------------------------------------- parquet
@@ -538,7 +500,7 @@ def test_parquet_in_its_own_order(local, monkeypatch):
     write_parquet(local / "tinyfiles" / "data", rows)
     loaded = data.load("tinyfiles")
     for split, name in ((loaded.train, "train"), (loaded.test, "validation")):
-        assert examples(split) == [(prepare.fit(c, 16).tobytes(), label) for _, c, label in rows[name]]
+        assert examples(split) == [(decode.fit(c, 16).tobytes(), label) for _, c, label in rows[name]]
     assert loaded.test_index.tolist() == [int(name[9:17]) - 1 for name, _, _ in rows["validation"]]
     assert loaded.classes == CLASSES
     assert status.describe("tinyfiles")["test_from"] == "the files validation-*"
@@ -596,7 +558,7 @@ def pinned(local, monkeypatch, tmp_path):
     ordered = {s: sorted(n for n in SMALL if n.startswith(s)) for s in ("train", "val")}
     splits, sums, means = {}, {}, {}
     for split, names in (("train", ordered["train"]), ("test", ordered["val"])):
-        images = np.stack([np.asarray(prepare.fit(SMALL[name], 16)) for name in names])
+        images = np.stack([np.asarray(decode.fit(SMALL[name], 16)) for name in names])
         labels = np.array([CLASSES.index(name.split("/")[1]) for name in names])
         splits[split] = data.Split(images, labels)
         digests = [int.from_bytes(hashlib.sha256(SMALL[name]).digest()[:8], "little") for name in names]
@@ -688,10 +650,10 @@ def test_damaged_zip_names_the_image(pinned, local, monkeypatch):
 
 def test_another_decoder_is_accepted_with_a_hash_of_its_own(pinned, local, monkeypatch):
     tiny_data.write_files(local / "tinyfiles", SMALL)
-    original = prepare.fit
+    original = decode.fit
 
-    def slightly_other(content, size):
-        image = original(content, size).copy()
+    def slightly_other(content, size, **options):
+        image = original(content, size, **options).copy()
         image[::3, ::5, 1] ^= 1
         return image
 
@@ -704,7 +666,7 @@ def test_another_decoder_is_accepted_with_a_hash_of_its_own(pinned, local, monke
 
 
 def encoded_anew(content: bytes) -> bytes:
-    return tiny_data.encode(prepare.fit(content, 16), "JPEG")
+    return tiny_data.encode(decode.fit(content, 16), "JPEG")
 
 
 def test_another_encoding_is_accepted_and_called_so(pinned, local):
@@ -796,7 +758,7 @@ def test_stl10_is_downscaled_once(local, monkeypatch, packed, tmp_path):
     loaded = data.load("tinyfiles")
     for name, split in splits.items():
         found = getattr(loaded, name)
-        np.testing.assert_array_equal(found.images, [prepare.fit(image, 64) for image in split.images])
+        np.testing.assert_array_equal(found.images, [decode.fit(image, 64) for image in split.images])
         np.testing.assert_array_equal(found.labels, split.labels)
     assert loaded.train.images.shape == (6, 64, 64, 3) and loaded.test_index is None
     assert left_behind() == ["tinyfiles"]

@@ -1,0 +1,103 @@
+"""One image file becomes uint8 RGB pixels of the wanted size."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from pathlib import PurePosixPath
+
+import numpy as np
+
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that git-lfs has not downloaded."""
+
+LFS_ADVICE = "an LFS pointer, not the file itself: run git lfs pull"
+
+# Pillow only recognizes these formats; decoding them needs programs that are not part of it.
+_STUBS = {"BUFR", "GRIB", "HDF5", "MPEG"}
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    from PIL import Image
+
+    formats = Image.registered_extensions()  # imports all of Pillow's plugins
+    return frozenset(s for s, kind in formats.items() if kind in Image.OPEN and kind not in _STUBS)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name should be an image that Pillow reads."""
+    return PurePosixPath(name).suffix.lower() in _suffixes()
+
+
+def fit(data: bytes | np.ndarray, size: int, *, resized: bool = True, upright: bool = False) -> np.ndarray:
+    """An image, encoded or as uint8 pixels (H, W, 3), as uint8 ``(size, size, 3)``.
+
+    The center square, whose side is the image's shorter one, is resized; an image of the wanted size stays as
+    it is, and a smaller one grows. Of Pillow's filters, which all average over what becomes one pixel, the
+    Hamming filter comes closest to OpenCV's area filter, with which FFCV shrinks in the official code. (There
+    the longer side becomes 64, and the center square is taken afterwards.)
+
+    Args:
+        resized: if not, an image of another size is an error.
+        upright: turn the image as its EXIF data say, and put transparent ones on white.
+
+    Raises:
+        ValueError, OSError: it is damaged, or its pixels have no defined range.
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(data, bytes) and data.startswith(LFS_POINTER):
+        raise ValueError(LFS_ADVICE)
+    opened = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else Image.fromarray(data)
+    with opened as image:
+        rgb = _to_rgb(image, on_white=upright)
+        if upright:
+            # From the original: a converted image has lost its metadata.
+            rgb.getexif().update(image.getexif())
+            rgb = ImageOps.exif_transpose(rgb)
+    width, height = rgb.size
+    if (width, height) != (size, size):
+        if not resized:
+            raise ValueError(f"it has {width} x {height} pixels instead of {size} x {size}")
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        # Cropped first: with resize's own `box`, pixels outside the box would enter.
+        square = rgb.crop((left, top, left + side, top + side))
+        rgb = square.resize((size, size), Image.Resampling.HAMMING)
+    return np.asarray(rgb)
+
+
+def _to_rgb(image, on_white: bool):
+    """A Pillow image of any mode as RGB. Pillow itself would clip gray values above 255."""
+    from PIL import Image
+
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        kind = "floating-point numbers" if image.mode == "F" else "32-bit integers"
+        raise ValueError(
+            f"its pixels are {kind} (mode {image.mode}), whose black and white are not defined: "
+            "convert it to 8 or 16 bits"
+        )
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        gray = np.asarray(image).astype(np.float64) * (255 / (2 ** _bits(image) - 1))
+        return Image.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).convert("RGB")
+    if on_white and image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _bits(image) -> int:
+    """Bits per value of a gray image in a mode of more than 8 bits."""
+    bits_per_sample = 258  # the TIFF tag
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(bits_per_sample, (16,))[0] if image.format == "TIFF" else 16
+
+
+def reason(error: Exception) -> str:
+    """Why an image could not be decoded, in one line."""
+    text = " ".join(str(error).split())
+    # Pillow names the memory that it read from.
+    return re.sub(r" <_io\.BytesIO.*?>", "", text) or type(error).__name__

@@ -1,0 +1,311 @@
+"""Image files in folders: class folders, and the official Tiny ImageNet as a folder or a zip file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from ...progress import Progress
+from ..catalog import Stored
+from .copies import TEST_NAMES, Copy, CopyBuilder, Unusable, test_names
+from .decode import LFS_ADVICE, LFS_POINTER, is_image_name
+
+_log = logging.getLogger("mlplib")
+
+# Folders that tools and systems leave among data. Hidden ones (.ipynb_checkpoints) are left out as well.
+_JUNK = {"@eaDir", "@tmp", "#recycle", "$RECYCLE.BIN", "__MACOSX", "__pycache__", "lost+found"}
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is no data, at any depth."""
+    return name.startswith(".") or name in _JUNK or name in ("Thumbs.db", "desktop.ini")
+
+
+def stamp(path: Path | os.DirEntry) -> str:
+    """What changes when a file is replaced or rewritten: size, times, inode."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
+def require_downloaded(path: Path) -> None:
+    """Refuse a file that git-lfs has not downloaded yet.
+
+    Raises:
+        Unusable: it is an LFS pointer.
+    """
+    with open(path, "rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise Unusable(f"{path.name} is {LFS_ADVICE}")
+
+
+# --------------------------------------------------------------------------- walking
+
+
+class Walk:
+    """Walks below folders, enters each real folder once, and counts the files that are not images."""
+
+    def __init__(self, *entered: Path):
+        """``entered``: folders that no link may lead back to."""
+        self.seen = {self._identity(path) for path in entered}
+        self.skipped: Counter[str] = Counter()
+        self.first_skipped = ""
+
+    @staticmethod
+    def _identity(path: str | Path) -> tuple[int, int]:
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+
+    def folders(self, at: Path, depth: int) -> Iterator[Path]:
+        """``at`` and the folders below it, sorted, at most ``depth`` levels down."""
+        yield at
+        if depth:
+            for name in class_names(at):
+                if self.enter(str(at / name)):
+                    yield from self.folders(at / name, depth - 1)
+
+    def enter(self, path: str) -> bool:
+        """Whether this folder is entered for the first time, and not from below."""
+        try:
+            identity = self._identity(path)
+        except OSError:  # a link that leads nowhere
+            return False
+        # A link to a folder above would lead round in a circle, or into the other split.
+        inside, target = (os.path.join(os.path.realpath(p), "") for p in (os.path.dirname(path), path))
+        above = os.path.islink(path) and inside.startswith(target)
+        if above or identity in self.seen:
+            return False
+        self.seen.add(identity)
+        return True
+
+    def images(self, folder: Path) -> list[tuple[str, str]]:
+        """Image files below ``folder``, sorted: (relative name, stamp)."""
+        return sorted(self._images(str(folder), ""))
+
+    def _images(self, folder: str, below: str) -> Iterator[tuple[str, str]]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_junk(entry.name):
+                    continue
+                name = below + entry.name
+                if entry.is_dir():
+                    if self.enter(entry.path):
+                        yield from self._images(entry.path, f"{name}/")
+                elif is_image_name(name) and not _is_special(entry):
+                    yield name, _stamp_or_missing(entry)
+                else:
+                    self.first_skipped = self.first_skipped or entry.path
+                    self.skipped[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
+
+    def report(self, at: Path) -> None:
+        """Log how many files were left out, and of what kinds."""
+        if self.skipped:
+            kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.skipped.most_common(5))
+            _log.warning(
+                "left out %d files in %s that Pillow does not read as images (%s), first %s",
+                self.skipped.total(),
+                at,
+                kinds,
+                os.path.relpath(self.first_skipped, at),
+            )
+
+
+def _is_special(entry: os.DirEntry) -> bool:
+    """Whether it is a device or pipe, which must not be opened. A broken link is a file that is missing."""
+    try:
+        return not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _stamp_or_missing(entry: os.DirEntry) -> str:
+    try:
+        return stamp(entry)
+    except OSError:  # reported as an unreadable image later
+        return "missing"
+
+
+def class_names(folder: Path) -> list[str]:
+    """The names of the folders in ``folder`` that are not junk, sorted."""
+    with os.scandir(folder) as found:
+        return sorted(item.name for item in found if item.is_dir() and not is_junk(item.name))
+
+
+def _load_below(root: Path, name: str) -> bytes:
+    return (root / name).read_bytes()
+
+
+# --------------------------------------------------------------------------- class folders
+
+
+def train_folder(entry: Stored, at: Path) -> Path | None:
+    """The folder of the training split in ``at``, if there is one."""
+    names = (at / f"{prefix}train" for prefix in ("", f"{entry.name}_"))
+    return next((path for path in names if path.is_dir()), None)
+
+
+def _test_folder(entry: Stored, train: Path) -> Path | None:
+    prefix = train.name.removesuffix("train")
+    tests = (train.with_name(f"{prefix}{name}") for name in test_names(entry))
+    return next((path for path in tests if path.is_dir()), None)
+
+
+def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
+    """``train/<class>/`` and ``val/<class>/`` (or ``test``) with image files at any depth.
+
+    Classes are sorted (those of the catalog keep its order), and the images of a class too, as in
+    torchvision's ``ImageFolder``. Class folders without any file do not count. Without a folder for the test
+    split, the first ``entry.held_out`` images of each class become it.
+
+    Raises:
+        Unusable: no test split; no class folders; a class without training images.
+    """
+    train = train_folder(entry, at)
+    if train is None:
+        raise Unusable("no folder train")
+    test = _test_folder(entry, train)
+    if test is None and not entry.held_out:
+        raise Unusable(f"no folder {' or '.join(TEST_NAMES)} beside {train.name}")
+    names = class_names(train)
+    tests = class_names(test) if test else []
+    if test and not tests:
+        raise Unusable(f"{test.name} has no class folders: its images must be sorted into them first")
+    collected = CopyBuilder("class folders", str(at), *([] if test else ["held out"]))
+    load = partial(_load_below, at)
+    with progress(len(names) + len(tests), f"listing {entry.name}") as bar:
+        # No link leads from one split into the other.
+        apart = [] if test is None or test.samefile(train) else [train, test]
+        apart += [split / name for split in apart for name in class_names(split)]
+        trained = _list_classes(train, names, at, apart, bar)
+        tested = _list_classes(test, tests, at, apart, bar) if test else {}
+    classes = [name for name in names if name in trained]
+    classes = next((list(known) for known in entry.known_names if set(known) == set(classes)), classes)
+    _check_classes(train.name, test.name if test else "", classes, tested)
+    for label, name in enumerate(classes):
+        held_out = 0 if test else entry.held_out
+        files, where = trained.pop(name), f"{train.name}/{name}"
+        collected.add_files("test", label, where, files[:held_out], load)
+        collected.add_files("train", label, where, files[held_out:], load)
+        if test:
+            collected.add_files("test", label, f"{test.name}/{name}", tested.pop(name, []), load)
+    where = f"the folder {test.name}" if test else f"the first {entry.held_out} images of each class"
+    return collected.copy(f"class folders in {at}", tuple(classes), where, held_out=test is None)
+
+
+def _list_classes(
+    split: Path, names: list[str], at: Path, apart: list[Path], bar
+) -> dict[str, list[tuple[str, str]]]:
+    """The image files by class; no link is followed into the folders ``apart``, except for the classes.
+
+    Raises:
+        Unusable: a class folder has files, but no image.
+    """
+    walk = Walk(at, split, *(path for path in apart if path.parent != split))
+    paths = [str(split / name) for name in names]
+    entered = {path for path in sorted(paths, key=os.path.islink) if walk.enter(path)}
+    found = {}
+    for name, path in zip(names, paths, strict=True):
+        if path not in entered:
+            continue
+        before = walk.skipped.copy()
+        images = walk.images(split / name)
+        if images:
+            found[name] = images
+        elif others := walk.skipped - before:
+            kinds = ", ".join(others)
+            raise Unusable(f"{split.name}/{name} has no image, only {others.total()} other files ({kinds})")
+        bar.advance(1)
+    walk.report(at)
+    if not found:
+        raise Unusable(f"{split.name} has no class folders with images")
+    return found
+
+
+def _check_classes(train: str, test: str, classes: list[str], tested: dict) -> None:
+    for name in classes:
+        if not name.isprintable() and name.encode("utf-8", "replace").decode() != name:
+            raise Unusable(f"the name of the class folder {name!r} is not valid UTF-8: rename it")
+    if unknown := set(tested) - set(classes):
+        first = min(unknown)
+        raise Unusable(
+            f"{test}/{first} is not a class of {len(classes)} in the training split: {train}/{first} has no "
+            "image"
+        )
+
+
+# --------------------------------------------------------------------------- the official Tiny ImageNet
+
+ANNOTATIONS = "val/val_annotations.txt"
+
+
+def _annotated(
+    entry: Stored,
+    collected: CopyBuilder,
+    files: dict[str, str],
+    load: Callable[[str], bytes],
+    label: str,
+) -> Copy:
+    """``train/<class>/images/*``, and ``val/images/*`` with the labels of ``val/val_annotations.txt``.
+
+    ``files``: the key of each image by its name.
+    """
+    by_class: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for name, key in files.items():
+        split, _, rest = name.partition("/")
+        wnid, _, below = rest.partition("/")
+        if split == "train" and below.startswith("images/"):
+            by_class.setdefault(("train", wnid), []).append((below, key))
+    for line in load(ANNOTATIONS).decode(errors="replace").splitlines():
+        image, wnid = [*line.split("\t"), ""][:2]
+        if f"val/images/{image}" not in files:
+            raise Unusable(f"{ANNOTATIONS} names {image}, which is not in val/images")
+        by_class.setdefault(("test", wnid), []).append((image, files[f"val/images/{image}"]))
+    if unknown := {wnid for _, wnid in by_class} - set(entry.classes):
+        raise Unusable(f"{min(unknown)} is not a class of {entry.name}")
+    for (split, wnid), images in sorted(by_class.items()):
+        at = f"train/{wnid}" if split == "train" else "val/images"
+        collected.add_files(split, entry.classes.index(wnid), at, sorted(images), load)
+    return collected.copy(label, entry.classes, "the official validation images")
+
+
+def annotated_folder(entry: Stored, at: Path) -> Copy:
+    """The official folder of Tiny ImageNet; images in the order of class folders."""
+    walk = Walk(at)
+    files = {}
+    for below in (*(f"train/{name}" for name in class_names(at / "train")), "val/images"):
+        if (at / below).is_dir():
+            files |= {f"{below}/{name}": key for name, key in walk.images(at / below)}
+    collected = CopyBuilder("annotated", str(at), stamp(at / ANNOTATIONS))
+    return _annotated(entry, collected, files, partial(_load_below, at), f"{at}")
+
+
+class _Zip:
+    """A zip file that threads may read from: zipfile's count of readers is not safe among them."""
+
+    def __init__(self, path: Path):
+        self.file, self.lock = zipfile.ZipFile(path), threading.Lock()
+
+    def read(self, name: str) -> bytes:
+        with self.lock:
+            return self.file.read(name)
+
+
+def annotated_zip(entry: Stored, path: Path) -> Copy:
+    """The official zip file of Tiny ImageNet, which is not unpacked."""
+    require_downloaded(path)
+    opened = _Zip(path)
+    top = f"{entry.folders[0]}/"
+    members = {
+        info.filename.removeprefix(top): f"{info.CRC} {info.file_size}"
+        for info in opened.file.infolist()
+        if info.filename.startswith(top) and not info.is_dir()
+    }
+    files = {name: key for name, key in members.items() if is_image_name(name)}
+    collected = CopyBuilder("zip", path.name, members.get(ANNOTATIONS, ""))
+    return _annotated(entry, collected, files, lambda name: opened.read(top + name), f"{path}")

@@ -1,0 +1,251 @@
+"""Hugging Face style parquet: a column of image files, a column of labels, shards by split.
+
+Published copies have several forms: ``train-*.parquet`` in some folder, or ``train/0000.parquet`` as on the
+branch ``refs/convert/parquet``; labels as numbers, whose names the metadata state, or as text.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..catalog import Stored
+from .copies import PART, Copy, CopyBuilder, Example, Unusable
+from .folders import Walk, is_junk, require_downloaded, stamp
+
+_log = logging.getLogger("mlplib")
+
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "fine_label", "labels")
+
+DEPTH = 5
+"""How far below a data set's own folder shards are looked for."""
+
+
+def shards(at: Path, split: str) -> list[Path]:
+    """A split's shards in ``at``, in order: ``train-*.parquet``, ``train.parquet`` or ``train/*.parquet``."""
+    named = re.compile(rf"{split}([-._0-9].*)?\.parquet", flags=re.ASCII)
+    inside = at / split
+
+    def files(folder: Path) -> list[Path]:
+        return sorted(path for path in folder.glob("*.parquet") if not is_junk(path.name))
+
+    return [path for path in files(at) if named.fullmatch(path.name)] or files(inside)
+
+
+def places(at: Path, deep: bool) -> list[Path]:
+    """The folders that hold shards of a training split: ``at``, ``at/data``, or any below it if ``deep``."""
+    if not at.is_dir():
+        return []
+    folders = Walk(at).folders(at, DEPTH) if deep else (at, at / "data")
+    return [folder for folder in folders if shards(folder, "train")]
+
+
+# --------------------------------------------------------------------------- one shard
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """What the schema of a shard tells. ``names``: the stated class names, if any."""
+
+    path: Path
+    image: str
+    label: str
+    text_labels: bool
+    names: tuple[str, ...]
+    groups: tuple[int, ...]
+
+    def read_labels(self) -> list:
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.path, columns=[self.label]).column(0).unique().to_pylist()
+
+
+def _open(path: Path) -> _Shard:
+    """Read a shard's schema and metadata.
+
+    Raises:
+        Unusable: it is no parquet file with images and labels; the text says why.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    require_downloaded(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, about = file.schema_arrow, file.metadata
+            groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
+            image, label = (_column(schema.names, known, path) for known in (IMAGE_COLUMNS, LABEL_COLUMNS))
+            _check_images(path, image, schema.field(image).type, file)
+    except pa.ArrowException as error:
+        raise Unusable(f"{path.name} cannot be read as parquet ({' '.join(str(error).split())})") from None
+    kind = schema.field(label).type
+    text = any(
+        check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
+    )
+    if not text and not pa.types.is_integer(kind):
+        raise Unusable(f"column {label} of {path.name} has labels of type {kind}, not integers or text")
+    return _Shard(path, image, label, text, _stated_names(schema.metadata or {}, label), groups)
+
+
+def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:
+    for name in known:
+        if name in names:
+            return name
+    raise Unusable(f"{path.name} has no column {' or '.join(known)}, only {', '.join(names)}")
+
+
+def _check_images(path: Path, column: str, kind, file) -> None:
+    """Refuse a column without the bytes of image files."""
+    import pyarrow as pa
+
+    is_struct = pa.types.is_struct(kind)
+    only_paths = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if is_struct:
+        fields = [kind.field(i).name for i in range(kind.num_fields)]
+        only_paths = "bytes" not in fields
+        if not only_paths and file.metadata.num_rows:
+            first = next(file.iter_batches(batch_size=1, columns=[column])).column(0).to_pylist()[0]
+            only_paths = first is None or first["bytes"] is None
+    if only_paths:
+        raise Unusable(
+            f"column {column} of {path.name} has the paths of images and not the images: export it with the "
+            "images embedded"
+        )
+    if not is_struct and not pa.types.is_binary(kind) and not pa.types.is_large_binary(kind):
+        raise Unusable(f"column {column} of {path.name} has the type {kind}, not the bytes of image files")
+
+
+def _stated_names(metadata: dict, label: str) -> tuple[str, ...]:
+    """The class names that Hugging Face's metadata state; empty if they state none."""
+    try:
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
+        return tuple(str(name) for name in feature["names"])
+    except (KeyError, ValueError, TypeError):
+        return ()
+
+
+def _row_group(shard: _Shard, number: int, to_label: dict | None) -> Iterator[Example]:
+    import pyarrow.parquet as pq
+
+    row = 0
+    with pq.ParquetFile(shard.path) as file:
+        columns = [shard.image, shard.label]
+        for batch in file.iter_batches(batch_size=PART, row_groups=[number], columns=columns):
+            images, labels = (batch.column(name).to_pylist() for name in columns)
+            for image, label in zip(images, labels, strict=True):
+                name = f"{shard.path.name}, group {number}, row {row}"
+                content = image
+                if isinstance(image, dict):
+                    name, content = image.get("path") or name, image.get("bytes")
+                if to_label is not None:
+                    label = to_label.get(label, -1 if label is None else label)
+                yield Example(name, -1 if label is None else label, partial(_content, content))
+                row += 1
+
+
+def _content(content: bytes | None) -> bytes:
+    if content is None:
+        raise ValueError("its bytes are missing")
+    return content
+
+
+# --------------------------------------------------------------------------- all shards
+
+
+def copy(entry: Stored, at: Path, test: str) -> Copy:
+    """The shards in ``at``, row group by row group, in stored order; ``test`` names the test split.
+
+    Raises:
+        Unusable: a shard cannot be read; the stated class names do not fit together or to the catalog.
+    """
+    splits = {"train": shards(at, "train"), "test": shards(at, test)}
+    opened = {split: [_open(path) for path in paths] for split, paths in splits.items()}
+    everything = [shard for some in opened.values() for shard in some]
+    classes = _classes(entry, everything)
+    collected = CopyBuilder("parquet", str(at), *classes)
+    for split, some in opened.items():
+        for shard in some:
+            to_label = _to_label(entry, shard, classes)
+            for number, count in enumerate(shard.groups):
+                key = f"{shard.path.relative_to(at)}\0{stamp(shard.path)}\0{number}"
+                collected.add(split, count, key, partial(_row_group, shard, number, to_label))
+    return collected.copy(f"parquet in {at}", classes, f"the files {test}-*")
+
+
+def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
+    """The class names in the order of our labels; empty if nothing states them."""
+    if entry.classes:
+        return entry.classes
+    stated = next((shard.names for shard in everything if shard.names), ())
+    if entry.known_names:
+        return entry.known_names[0] if stated or any(s.text_labels for s in everything) else ()
+    if not stated and all(shard.text_labels for shard in everything):
+        found = {label for shard in everything for label in shard.read_labels() if label is not None}
+        return tuple(sorted(found))
+    return stated
+
+
+def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | None:
+    """Our label for each label of a shard; ``None`` where they are the same."""
+    lists = entry.known_names or ((classes,) if classes else ())
+    if shard.text_labels:
+        labels = {text: i for names in reversed(lists) for i, text in enumerate(names)}
+        stated = [label for label in shard.read_labels() if label is not None]
+        if unknown := [label for label in stated if label not in labels]:
+            raise Unusable(
+                f"{shard.path.name} has the label {unknown[0]!r}, which is no class of {entry.name}"
+            )
+        return labels
+    if not shard.names or all(name.isdigit() for name in shard.names):
+        return None
+    order = max((_order(shard.names, names) for names in lists), key=lambda order: order.count(None) * -1)
+    if order == list(range(len(order))):
+        return None
+    return dict(enumerate(_completed(order, shard, entry)))
+
+
+def _plain(name: str) -> str:
+    """A class name as it is compared: case, separators and further synonyms do not count."""
+    return re.sub(r"[\W_]+", " ", name.split(",")[0]).strip().lower()
+
+
+def _order(stated: tuple[str, ...], names: tuple[str, ...]) -> list[int | None]:
+    """The position in ``names`` of every stated name; ``None`` for those that are not there."""
+    ours = [_plain(name) for name in names]
+    position = {name: i for i, name in reversed(list(enumerate(ours)))}
+    order = []
+    for i, name in enumerate(map(_plain, stated)):
+        # Two classes of ImageNet share a name: the same place in both lists comes first.
+        order.append(i if i < len(ours) and ours[i] == name else position.get(name))
+    return order
+
+
+def _completed(order: list[int | None], shard: _Shard, entry: Stored) -> list[int]:
+    """The order with the names that are unknown in their place.
+
+    Raises:
+        Unusable: it is not clear which class a label means.
+    """
+    known = [i for i in order if i is not None]
+    in_place = all(found in (None, i) for i, found in enumerate(order))
+    if not known and entry.pins is None and entry.resized:
+        raise Unusable(
+            f"{shard.path.name} names its classes {', '.join(shard.names[:3])} and so on, which are not "
+            f"those of {entry.title}"
+        )
+    if in_place:  # a spelling differs here and there, or names tell nothing: the content decides
+        return list(range(len(order)))
+    if len(known) != len(order) or len(set(known)) != len(known):
+        unknown = next((shard.names[i] for i, found in enumerate(order) if found is None), "")
+        raise Unusable(
+            f"{shard.path.name} numbers its classes in another order, with names that are not clear: "
+            f"{unknown or 'some names occur twice'}"
+        )
+    _log.warning("%s numbers its classes in another order: its labels are renumbered", shard.path)
+    return known

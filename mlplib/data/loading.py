@@ -1,0 +1,98 @@
+"""Load a data set by name, preparing and caching it first where needed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ..errors import MlplibError
+from ..progress import Progress, quiet
+from .catalog import CATALOG, ClassSubset, Drawn, Entry, OwnFolder, Stored, content_hash, find
+from .dataset import ImageDataset, class_subset, ordered_hash, statistics
+from .get import cache, shapes
+
+_log = logging.getLogger("mlplib")
+
+
+def load(
+    name: str, progress: Progress | None = None, verify: bool = False, skip_unreadable: bool = False
+) -> ImageDataset:
+    """Load a data set, getting and caching it first where that has not happened yet.
+
+    Cached files are hashed when they are used for the first time after a change.
+
+    Args:
+        name: a name in :data:`mlplib.data.catalog.CATALOG`, or of an own folder that has been prepared.
+        progress: shows the long steps (:mod:`mlplib.progress`); silent when ``None``.
+        verify: hash the whole cached copy in any case, and build it again if it is damaged.
+        skip_unreadable: when image files are prepared, leave out those that cannot be read; the cache's
+            manifest says how many.
+
+    Returns:
+        uint8 images ``(N, H, W, 3)`` (read-only memory maps of the cache, except for drawn shapes and class
+        subsets), int64 labels ``(N,)``, names and statistics.
+
+    Raises:
+        MlplibError: unknown name; no source has the data; images are unreadable; the cache cannot be written;
+            ``skip_unreadable`` for a data set whose content is known exactly.
+    """
+    entry = _find(name)
+    if skip_unreadable and not (isinstance(entry, Stored) and entry.skippable):
+        raise MlplibError(
+            f"no image of {name} may be left out, its content is known exactly: "
+            "prepare it without --skip-unreadable"
+        )
+    if isinstance(entry, ClassSubset):
+        parent = load(entry.parent, progress, verify)
+        return class_subset(parent, name, entry.classes, content_hash(name))
+    if isinstance(entry, Drawn):
+        return _drawn(entry)
+    return _stored(entry, progress or quiet, verify, skip_unreadable)
+
+
+def _find(name: str) -> Entry:
+    """As :func:`~mlplib.data.catalog.find`, but an own folder may have come here as an export."""
+    try:
+        return find(name)
+    except MlplibError:
+        from .get import sources
+
+        if found := sources.exported_own(name):
+            return found
+        raise
+
+
+def _drawn(entry: Drawn) -> ImageDataset:
+    train, test = shapes.draw(entry.train, entry.test, entry.image_size)
+    if ordered_hash(train, test) != entry.content_hash:
+        raise MlplibError(
+            f"{entry.name} came out different on this machine: please report its numpy version and CPU"
+        )
+    return ImageDataset(entry.name, train, test, entry.classes, *statistics(train.images), entry.content_hash)
+
+
+def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bool) -> ImageDataset:
+    hashes = "all" if verify else "changed"
+
+    def is_good() -> bool:
+        return cache.damage(entry.name, hashes) is None and entry.cached is not None
+
+    if not is_good():
+        from .get import sources
+
+        known: Stored = CATALOG.get(entry.name, entry)  # not the numbers of a copy that is to be replaced
+        wrong = cache.damage(entry.name, hashes)
+        if isinstance(entry, OwnFolder):
+            # Only its folder's reader knows where the images are, unless an export is at hand.
+            known = sources.exported_own(entry.name)
+            if known is None:
+                repair = OwnFolder.how_to_repair(entry.name)
+                raise MlplibError(f"{entry.name} in the cache is damaged ({wrong}): {repair}")
+        if cache.folder(entry.name).exists():
+            _log.warning("getting %s again: %s", entry.name, wrong or "another version of its content")
+
+        def fetch(staging: Path) -> cache.Found:
+            return sources.fetch(known, staging, progress, skip_unreadable)
+
+        cache.build(entry.name, is_good, fetch, progress)
+    return cache.read(entry.name)

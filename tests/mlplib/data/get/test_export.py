@@ -1,0 +1,289 @@
+"""Exported data sets: lossless shards of a limited size, read back to the same content hash."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny_data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_data import TEST, TRAIN
+from typer.testing import CliRunner
+
+from mlplib import data
+from mlplib.data.catalog import content_hash
+from mlplib.data.get import cache, copies, decode, export, own, real
+from mlplib.errors import MlplibError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty cache; the tiny data set and the tiny image files in a local folder."""
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    tiny_data.with_entry(monkeypatch)
+    tiny_data.write_parquet(tmp_path / "local" / "tiny", TRAIN, TEST)
+    tiny_data.with_files(monkeypatch)
+    tiny_data.write_files(tmp_path / "local" / "tinyfiles", tiny_data.photographs())
+    return tmp_path
+
+
+@pytest.fixture
+def elsewhere(home, monkeypatch):
+    """Go to a machine that has nothing but what was exported to ``home/"out"``."""
+
+    def move() -> None:
+        monkeypatch.setenv("MLPLIB_CACHE", str(home / "other cache"))
+        monkeypatch.setenv("MLPLIB_DATA", str(home / "out"))
+
+    return move
+
+
+def shards(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.parquet"))
+
+
+def rows(folder: Path, split: str) -> list[dict]:
+    return [row for path in sorted(folder.glob(f"{split}-*")) for row in pq.read_table(path).to_pylist()]
+
+
+def assert_same(found: data.ImageDataset, expected: data.ImageDataset) -> None:
+    assert found.content_hash == expected.content_hash == content_hash(found.name)
+    np.testing.assert_array_equal(found.train.images, expected.train.images)
+    np.testing.assert_array_equal(found.test.labels, expected.test.labels)
+    assert (found.classes, found.mean, found.std) == (expected.classes, expected.mean, expected.std)
+
+
+@pytest.mark.parametrize("originals", [True, False])
+@pytest.mark.parametrize("size", [20_000, 10**9])
+def test_known_pixels_come_back_with_their_hash(home, elsewhere, originals, size):
+    before = data.load("tiny")
+    if not originals:
+        (home / "local").rename(home / "gone")
+    done = export.export("tiny", home / "out", size)
+    assert done.original == originals and done.bytes == sum(p.stat().st_size for p in done.folder.iterdir())
+    assert all(path.stat().st_size <= size for path in done.folder.iterdir())
+    assert (done.shards > 2) == (size == 20_000)
+    elsewhere()
+    assert_same(data.load("tiny"), before)
+
+
+def test_the_layout_is_that_of_hugging_face(home):
+    done = export.export("tiny", home / "out", 10**9)
+    assert shards(done.folder) == ["test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]
+    schema = pq.read_schema(done.folder / "train-00000-of-00001.parquet")
+    assert str(schema.field("image").type) == "struct<bytes: binary, path: string>"
+    assert str(schema.field("label").type) == "int64"
+    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    assert features == {
+        "image": {"_type": "Image"},
+        "label": {"names": list(tiny_data.CLASSES), "_type": "ClassLabel"},
+    }
+
+
+def test_image_files_come_back_as_pixels_with_their_official_numbers(home, elsewhere):
+    before = data.load("tinyfiles")
+    done = export.export("tinyfiles", home / "out", 50_000)
+    assert not done.original and done.shards > 2
+    assert rows(done.folder, "test")[0]["image"]["path"].startswith("TINY_val_")
+    elsewhere()
+    after = data.load("tinyfiles")
+    assert_same(after, before)
+    np.testing.assert_array_equal(after.test_index, before.test_index)
+
+
+def folder_of(home: Path, side: int) -> Path:
+    """Two classes of photographs, one of them turned by its EXIF data, one transparent."""
+    at = home / "flowers"
+    for split, count in (("train", 5), ("val", 3)):
+        for label, name in enumerate(("rose", "tulip")):
+            (at / split / name).mkdir(parents=True)
+            for number in range(count):
+                image = Image.fromarray(tiny_data.photograph(10 * label + number, label, side, 2 * side))
+                exif = Image.Exif()
+                exif[0x0112] = 6 if number == 1 else 1
+                image.save(at / split / name / f"{number}.jpg", exif=exif)
+    image.putalpha(100)
+    image.save(at / "train" / "rose" / "clear.png")
+    return at
+
+
+def test_own_folders_come_back_with_their_files(home, elsewhere):
+    folder = folder_of(home, 20)
+    before = own.load_folder(folder, 16)
+    done = export.export("own-flowers-16", home / "out", 10**9)
+    assert done.original
+    exported = sorted(row["image"]["bytes"] for row in rows(done.folder, "train"))
+    assert exported == sorted(path.read_bytes() for path in (folder / "train").rglob("*.*"))
+    elsewhere()
+    assert_same(data.load("own-flowers-16"), before)
+    assert data.load("own-flowers-16").classes == ("rose", "tulip")
+
+
+def test_files_that_have_changed_are_not_exported(home, elsewhere):
+    folder = folder_of(home, 20)
+    before = own.load_folder(folder, 16)
+    (folder / "train" / "rose" / "0.jpg").write_bytes((folder / "train" / "tulip" / "0.jpg").read_bytes())
+    assert not export.export("own-flowers-16", home / "out", 10**9).original
+    elsewhere()
+    assert_same(data.load("own-flowers-16"), before)
+
+
+# --------------------------------------------------------------------------- again, after a kill
+
+
+def test_right_shards_stay_and_damaged_ones_are_written_again(home):
+    first = export.export("tiny", home / "out", 20_000)
+    paths = sorted(first.folder.glob("*.parquet"))
+    stamps = {path: path.stat().st_mtime_ns for path in paths}
+    content = bytearray(paths[1].read_bytes())
+    content[len(content) // 3] ^= 1
+    paths[1].write_bytes(content)
+    paths[3].unlink()
+    again = export.export("tiny", home / "out", 20_000)
+    assert (again.shards, again.kept) == (first.shards, first.shards - 2)
+    assert [p for p in paths if p.stat().st_mtime_ns != stamps[p]] == [paths[1], paths[3]]
+
+
+def test_another_cut_replaces_the_shards_and_others_files_stay(home):
+    few = export.export("tiny", home / "out", 10**9)
+    many = export.export("tiny", home / "out", 20_000)
+    assert len(shards(many.folder)) == many.shards > few.shards
+    (many.folder / "train.parquet").write_bytes(b"mine")
+    with pytest.raises(MlplibError, match=r"has another file, train\.parquet: choose another folder"):
+        export.export("tiny", home / "out", 10**9)
+    assert len(shards(many.folder)) == many.shards + 1
+
+
+EXPORT_IN_PART = """
+import itertools, pathlib, sys, time
+import tiny_data
+from mlplib.data.catalog import CATALOG
+from mlplib.data.get import export
+CATALOG["tiny"] = tiny_data.ENTRY
+original, counter = export._write_shard, itertools.count()
+def stuck(*args):
+    if next(counter) >= 2:
+        time.sleep(600)
+    original(*args)
+export._write_shard = stuck
+export.export("tiny", pathlib.Path(sys.argv[1]), 20_000)
+"""
+
+
+def test_after_sigkill_it_continues(home, elsewhere):
+    process = tiny_data.start_python(EXPORT_IN_PART, str(home / "out"))
+    deadline = time.monotonic() + 60
+    while len(shards(home / "out" / "tiny")) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGKILL, errors
+    before = data.load("tiny")
+    assert export.export("tiny", home / "out", 20_000).kept == 2
+    elsewhere()
+    assert_same(data.load("tiny"), before)
+
+
+# --------------------------------------------------------------------------- sizes, refusals
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.booleans())
+def test_encoding_is_lossless_and_within_its_limit(height, width, seed, smooth):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = np.full_like(image, image[0, 0]) if smooth else image
+    content, suffix = export.encode(image)
+    assert len(content) <= export._most_bytes(image.nbytes) and suffix in ("webp", "png")
+    side = min(height, width)
+    if height == width:
+        np.testing.assert_array_equal(decode.fit(content, side, resized=False), image)
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=50), st.integers(100, 300))
+def test_cuts_cover_all_rows_within_the_limit(sizes, most):
+    cuts = export._cuts(np.array(sizes), most)
+    assert [row for start, stop in cuts for row in range(start, stop)] == list(range(len(sizes)))
+    assert all(sum(sizes[start:stop]) <= most and stop > start for start, stop in cuts)
+
+
+@pytest.mark.parametrize(("text", "size"), [("500K", 512_000), ("50m", 50 * 2**20), ("1G", 2**30), ("7", 7)])
+def test_sizes(text, size):
+    assert export.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "0K", "-1M", "1.5G", "M", "50X", "5 0", "1e9", "٣", "9" * 99])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(MlplibError, match="a size is a number of bytes such as 500K, 50M or 1G, not "):
+        export.parse_size(text)
+
+
+def call(*words: str):
+    from mlpstudy import cli
+
+    return CliRunner().invoke(cli.app, ["data", *words])
+
+
+def test_the_command_line(home, monkeypatch):
+    from mlplib.data import catalog
+
+    part = catalog._subset(tiny_data.ENTRY, "tiny-insects", "Insects", "ant", "bee")
+    monkeypatch.setitem(catalog.CATALOG, part.name, part)
+    done = call("export", "tiny-insects", "shapes-16", "--out", str(home / "out"), "--shard-size", "20K")
+    assert done.exit_code == 0, done.output
+    assert "tiny-insects consists of classes of tiny, which is exported" in done.stdout
+    assert "shapes-16 is drawn wherever it is needed: nothing to export" in done.stdout
+    assert f"MB in {home / 'out' / 'tiny'}: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("tiny", "--shard-size", "64X"), "a size is a number of bytes"),
+        (("tiny", "--shard-size", "1K"), "may take .* bytes: choose a larger --shard-size"),
+        (("nothing",), "unknown data set 'nothing'"),
+        ((real.NAME,), "is one file, real.json: copy it"),
+    ],
+)
+def test_bad_input_writes_nothing(home, words, reason):
+    done = call("export", *words, "--out", str(home / "out"))
+    assert done.exit_code != 0
+    with pytest.raises(MlplibError, match=reason):
+        raise done.exception
+    assert not shards(home / "out" / "tiny")
+
+
+def test_an_export_that_cannot_be_written_is_one_line(home, monkeypatch):
+    (home / "file").write_text("")
+    with pytest.raises(MlplibError, match=r"cannot write .*file/tiny: "):
+        export.export("tiny", home / "file", 10**9)
+    monkeypatch.setattr("mlplib.files.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    with pytest.raises(MlplibError, match=r"needs room for .* choose another folder \(--out\)"):
+        export.export("tiny", home / "out", 10**9)
+
+
+def test_a_damaged_cache_is_not_exported(home):
+    data.load("tiny")
+    (home / "local").rename(home / "gone")
+    path = cache.folder("tiny") / "train_images.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(MlplibError, match="cannot get tiny"):
+        export.export("tiny", home / "out", 10**9)
+    assert not (home / "out").exists()
+
+
+def test_parts_smaller_than_shards_and_larger(home, elsewhere, monkeypatch):
+    monkeypatch.setattr(copies, "PART", 2)
+    monkeypatch.setattr(export, "_GROUP_ROWS", 3)
+    folder = folder_of(home, 20)
+    before = own.load_folder(folder, 16)
+    export.export("own-flowers-16", home / "out", 10_000)
+    elsewhere()
+    assert_same(data.load("own-flowers-16"), before)

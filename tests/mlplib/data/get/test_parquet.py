@@ -1,0 +1,292 @@
+"""Parquet in the forms that are really published: trees, columns, label names, pointers."""
+
+import json
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny_data
+from tiny_data import CLASSES, TEST, TRAIN
+
+from mlplib import data
+from mlplib.data import catalog
+from mlplib.data.catalog import Edition, ImageFiles
+from mlplib.data.get import parquet
+from mlplib.errors import MlplibError
+
+
+@pytest.fixture(autouse=True)
+def local(tmp_path, monkeypatch):
+    """An empty cache, and the folder that ``MLPLIB_DATA`` names; ``tiny`` is known by its pixels."""
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    tiny_data.with_entry(monkeypatch)
+    return tmp_path / "local"
+
+
+def table(
+    split: data.Split, form="struct", labels=None, names=None, image="image", label="label"
+) -> pa.Table:
+    """A split as a table; ``names`` are stated as those of the classes, in the order of ``labels``."""
+    files = [tiny_data.encode(one) for one in split.images]
+    labels = split.labels.tolist() if labels is None else labels
+    column = {
+        "struct": [{"bytes": one, "path": f"{i}.png"} for i, one in enumerate(files)],
+        "bytes": files,
+        "paths": [{"bytes": None, "path": f"{i}.png"} for i in range(len(files))],
+        "strings": [f"{i}.png" for i in range(len(files))],
+        "pixels": [one.ravel().tolist() for one in split.images],
+    }[form]
+    if form == "paths":
+        column = pa.array(column, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    made = pa.table({image: column, label: labels})
+    about = {"info": {"features": {label: {"names": list(names), "_type": "ClassLabel"}}}} if names else {}
+    return made.replace_schema_metadata({"huggingface": json.dumps(about)} if names else {})
+
+
+def write(path, made: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(made, path)
+
+
+def refusal(name="tiny") -> str:
+    with pytest.raises(MlplibError) as caught:
+        data.load(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --------------------------------------------------------------------------- trees
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet"),
+        ("data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"),
+        ("tiny/train-00000-of-00001.parquet", "tiny/test-00000-of-00001.parquet"),
+        ("default/train/0000.parquet", "default/test/0000.parquet"),
+        ("refs/convert/parquet/tiny/train/0000.parquet", "refs/convert/parquet/tiny/test/0000.parquet"),
+        ("train/0000.parquet", "test/0000.parquet"),
+        ("train.parquet", "test.parquet"),
+        ("train_0.parquet", "test_0.parquet"),
+    ],
+)
+def test_published_trees_are_found(local, train, test):
+    write(local / "tiny" / train, table(TRAIN))
+    write(local / "tiny" / test, table(TEST))
+    write(local / "tiny" / ".cache" / train, table(TEST))
+    loaded = data.load("tiny")
+    assert loaded.content_hash == tiny_data.ENTRY.content_hash
+    np.testing.assert_array_equal(loaded.train.images, TRAIN.images)
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "valid", "test"])
+def test_every_name_of_the_test_split_is_tried(local, monkeypatch, name):
+    tiny_data.with_files(monkeypatch, editions=(Edition("it", 3, 9, 6),), balanced=(), test_number=None)
+    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, names=CLASSES))
+    write(local / "tinyfiles" / f"{name}-0.parquet", table(TEST, names=CLASSES))
+    other = "validation" if name == "test" else "test"
+    write(local / "tinyfiles" / f"{other}-0.parquet", table(TEST, labels=[-1] * 6))
+    assert data.load("tinyfiles").test.labels.tolist() == TEST.labels.tolist()
+
+
+# --------------------------------------------------------------------------- columns
+
+
+@pytest.mark.parametrize("form", ["struct", "bytes"])
+@pytest.mark.parametrize(("image", "label"), [("image", "label"), ("img", "fine_label"), ("image", "labels")])
+def test_columns(local, form, image, label):
+    for split, name in ((TRAIN, "train"), (TEST, "test")):
+        write(local / "tiny" / f"{name}-0.parquet", table(split, form, image=image, label=label))
+    assert data.load("tiny").content_hash == tiny_data.ENTRY.content_hash
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ("paths", "column image of train-0.parquet has the paths of images and not the images: export it"),
+        ("strings", "column image of train-0.parquet has the paths of images and not the images: export it"),
+        ("pixels", "column image of train-0.parquet has the type list<element: int64>, not the bytes"),
+    ],
+)
+def test_columns_without_image_files_are_refused(local, form, reason):
+    for split, name in ((TRAIN, "train"), (TEST, "test")):
+        write(local / "tiny" / f"{name}-0.parquet", table(split, form))
+    assert reason in refusal()
+
+
+def test_other_columns_are_named(local):
+    for split, name in ((TRAIN, "train"), (TEST, "test")):
+        write(local / "tiny" / f"{name}-0.parquet", table(split, label="target"))
+    assert "train-0.parquet has no column label or fine_label or labels, only image, target" in refusal()
+
+
+def test_lfs_pointers_say_what_to_do(local):
+    for name in ("train", "test"):
+        path = local / "tiny" / f"{name}-0.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "train-0.parquet is an LFS pointer, not the file itself: run git lfs pull" in refusal()
+
+
+def test_what_is_no_parquet_file_is_refused(local):
+    write(local / "tiny" / "test-0.parquet", table(TEST))
+    (local / "tiny" / "train-0.parquet").write_text("hello" * 100)
+    assert "train-0.parquet cannot be read as parquet (" in refusal()
+
+
+# --------------------------------------------------------------------------- label names
+
+
+def renumbered(split: data.Split, order: list[str]) -> list[int]:
+    return [order.index(CLASSES[label]) for label in split.labels]
+
+
+@pytest.mark.parametrize("where", ["train", "test", "second shard", "all"])
+def test_shards_that_number_their_classes_otherwise_are_renumbered(local, caplog, where):
+    order = ["cow", "ant", "bee"]
+    halves = data.Split(TRAIN.images[:5], TRAIN.labels[:5]), data.Split(TRAIN.images[5:], TRAIN.labels[5:])
+    shards = {
+        "train-0": (halves[0], "train"),
+        "train-1": (halves[1], "second shard"),
+        "test-0": (TEST, "test"),
+    }
+    for name, (split, kind) in shards.items():
+        other = where in (kind, "all") or (where == "train" and kind == "second shard")
+        names = order if other else CLASSES
+        write(local / "tiny" / f"{name}.parquet", table(split, labels=renumbered(split, names), names=names))
+    assert data.load("tiny").content_hash == tiny_data.ENTRY.content_hash
+    assert "in another order: its labels are renumbered" in caplog.text
+
+
+@pytest.fixture
+def unknown_content(monkeypatch):
+    """A data set with class names of its own that is known by its numbers alone, as STL-10."""
+    about = {"editions": (Edition("it", 3, 9, 6),), "balanced": (), "test_number": None}
+    return tiny_data.with_files(monkeypatch, classes=CLASSES, **about)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (
+            ("car", "dog", "sky"),
+            "names its classes car, dog, sky and so on, which are not those of Tiny files",
+        ),
+        (("bee", "ant", "sky"), "in another order, with names that are not clear: sky"),
+        (("bee", "bee", "ant"), "in another order, with names that are not clear: some names occur twice"),
+    ],
+)
+def test_names_that_are_not_clear_are_refused(local, unknown_content, names, reason):
+    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, names=CLASSES))
+    write(local / "tinyfiles" / "test-0.parquet", table(TEST, names=names))
+    assert reason in refusal("tinyfiles")
+
+
+@pytest.mark.parametrize("names", [("Ant", "bee ", "COW"), ("0", "1", "2"), ("ant", "bee", "kow"), None])
+def test_small_differences_and_numbers_are_accepted(local, unknown_content, names):
+    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, names=names))
+    write(local / "tinyfiles" / "test-0.parquet", table(TEST, names=names))
+    assert data.load("tinyfiles").train.labels.tolist() == TRAIN.labels.tolist()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_text_labels(local, monkeypatch, known):
+    about = {"editions": (Edition("it", 3, 9, 6),), "balanced": (), "test_number": None}
+    tiny_data.with_files(monkeypatch, classes=CLASSES if known else (), **about)
+    for split, name in ((TRAIN, "train"), (TEST, "test")):
+        words = [CLASSES[label] for label in split.labels]
+        write(local / "tinyfiles" / f"{name}-0.parquet", table(split, labels=words))
+    loaded = data.load("tinyfiles")
+    assert loaded.classes == CLASSES and loaded.test.labels.tolist() == TEST.labels.tolist()
+
+
+def test_an_unknown_text_label_is_refused(local, unknown_content):
+    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, labels=["ant"] * 8 + ["yak"]))
+    write(local / "tinyfiles" / "test-0.parquet", table(TEST))
+    assert "train-0.parquet has the label 'yak', which is no class of tinyfiles" in refusal("tinyfiles")
+
+
+def test_where_the_catalog_has_no_names_shards_are_compared_with_each_other(local, monkeypatch, caplog):
+    about = {"editions": (Edition("it", 3, 9, 6),), "balanced": (), "test_number": None}
+    tiny_data.with_files(monkeypatch, classes=(), **about)
+    order = ["cow", "ant", "bee"]
+    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, names=CLASSES))
+    write(local / "tinyfiles" / "test-0.parquet", table(TEST, labels=renumbered(TEST, order), names=order))
+    assert data.load("tinyfiles").test.labels.tolist() == TEST.labels.tolist()
+
+
+# --------------------------------------------------------------------------- ImageNet's order
+
+
+@pytest.fixture
+def imagenet(monkeypatch) -> ImageFiles:
+    """ImageNet with 1,000 training and test images of one pixel."""
+    known = catalog.CATALOG["imagenet"]
+    fields = {name: getattr(known, name) for name in known.__dataclass_fields__}
+    numbers = {
+        "train": 1000,
+        "test": 1000,
+        "image_size": 1,
+        "editions": (Edition("small", 1000, 1000, 1000),),
+    }
+    entry = ImageFiles(**{**fields, **numbers})
+    monkeypatch.setitem(catalog.CATALOG, "imagenet", entry)
+    return entry
+
+
+def write_imagenet(local, names, wnid_of=None) -> None:
+    image = tiny_data.encode(np.zeros((1, 1, 3), np.uint8))
+    for split in ("train", "validation"):
+        paths = [f"{i}_{wnid_of(i)}.JPEG" if wnid_of else f"{i}.JPEG" for i in range(1000)]
+        rows = {"image": [{"bytes": image, "path": path} for path in paths], "label": list(range(1000))}
+        about = {"info": {"features": {"label": {"names": list(names)}}}} if names else {}
+        made = pa.table(rows).replace_schema_metadata({"huggingface": json.dumps(about)})
+        write(local / "imagenet" / "data" / f"{split}-0.parquet", made)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_imagenets_own_order_is_accepted_by_ids_and_by_words(local, imagenet, kind):
+    write_imagenet(local, imagenet.known_names[kind], lambda i: imagenet.known_names[0][i])
+    assert data.load("imagenet").classes == imagenet.known_names[0]
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_another_order_of_imagenets_classes_is_renumbered(local, imagenet, kind, caplog):
+    caplog.set_level(logging.WARNING)
+    names = list(imagenet.known_names[kind])
+    write_imagenet(local, [names[1], names[0], *names[2:]])
+    assert data.load("imagenet").train.labels[:3].tolist() == [1, 0, 2]
+
+
+def test_labels_that_contradict_the_files_names_are_refused(local, imagenet):
+    ids = imagenet.known_names[0]
+    write_imagenet(local, None, lambda i: ids[999 - i])
+    assert "0_n15075141.JPEG has the label 0, which means n01440764: the classes are in" in refusal(
+        "imagenet"
+    )
+
+
+def test_real_labels_need_an_order_that_is_known(local, imagenet):
+    write_imagenet(local, None)
+    loaded = data.load("imagenet")
+    object.__setattr__(loaded, "test_index", np.arange(1000))
+    with pytest.raises(MlplibError, match="ReaL labels need ImageNet's order of classes"):
+        data.real_labels(loaded)
+
+
+def test_imagenet_list_is_that_of_timm():
+    from timm.data import ImageNetInfo
+
+    assert list(catalog.CATALOG["imagenet"].known_names[0]) == ImageNetInfo("imagenet-1k").label_names()
+
+
+def test_shards_are_in_order_and_of_the_split(tmp_path):
+    for name in ("train-1", "train-0", "training-0", "test-0", "partial-train-0"):
+        (tmp_path / f"{name}.parquet").touch()
+    assert [path.stem for path in parquet.shards(tmp_path, "train")] == ["train-0", "train-1"]
