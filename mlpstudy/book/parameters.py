@@ -6,7 +6,7 @@ papermill itself only warns of a parameter it does not know, and hands on whatev
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -126,13 +126,45 @@ def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters
         raise MlplibError(f"unknown parameter {name!r}: choose from {', '.join(accepted.model_fields)}")
 
 
+def check_cells(cells: Iterable[str], accepted: type[Parameters] = Parameters) -> None:
+    """Check the parameter cells among ``cells``, the sources of those executed so far.
+
+    papermill injects its values after the cell tagged ``parameters``. Where an editor dropped that tag,
+    papermill puts them first, and the notebook's defaults replace them.
+
+    Raises:
+        MlplibError: a name is no parameter, or defaults replaced an injected value.
+    """
+    injected: dict[str, object] = {}
+    for source, values in _parameter_cells(cells):
+        refuse_unknown(values, accepted)
+        if _is_injected(source):
+            injected |= values
+            continue
+        for name in injected.keys() & values.keys():
+            if injected[name] != values[name]:
+                raise MlplibError(
+                    f"{name} is {injected[name]} in the injected cell, but a later cell sets it to "
+                    f"{values[name]}: give the notebook's first code cell its tag `parameters` back, or "
+                    "delete the injected cell"
+                )
+
+
 def names_set_by(cells: Iterable[str]) -> list[str]:
-    """The names that parameter cells assign, among the sources of cells executed so far.
+    """The names that the parameter cells among ``cells`` assign."""
+    return [name for _, values in _parameter_cells(cells) for name in values]
+
+
+def _is_injected(source: str) -> bool:
+    return source.lstrip().startswith("# Parameters")
+
+
+def _parameter_cells(cells: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The parameter cells among ``cells``, each with the names that it assigns and their values as source.
 
     A parameter cell is one that papermill injected (it starts with ``# Parameters``), or one that does
     nothing but assign constants and sets at least one parameter, like a notebook's own.
     """
-    found: list[str] = []
     for source in cells:
         try:
             statements = ast.parse(source).body
@@ -140,12 +172,16 @@ def names_set_by(cells: Iterable[str]) -> list[str]:
             continue
         if not statements or not all(isinstance(statement, ast.Assign) for statement in statements):
             continue
-        names = [t.id for statement in statements for t in statement.targets if isinstance(t, ast.Name)]
+        values = {
+            target.id: ast.unparse(statement.value)
+            for statement in statements
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
         constants = all(_is_constant(statement.value) for statement in statements)
-        own = constants and any(name in Parameters.model_fields for name in names)
-        if own or source.lstrip().startswith("# Parameters"):
-            found += names
-    return found
+        own = constants and any(name in Parameters.model_fields for name in values)
+        if own or _is_injected(source):
+            yield source, values
 
 
 def _is_constant(node: ast.expr) -> bool:
