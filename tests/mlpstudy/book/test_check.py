@@ -311,7 +311,7 @@ def test_a_chapter_that_fails_says_why_and_keeps_what_was_executed(tmp_path):
     done = snakemake(tmp_path, root=tmp_path, profile="smoke")
     assert done.returncode != 0
     assert not (tmp_path / "book" / "chapters" / f"{name}.ipynb").exists()
-    (line,) = checks.failures(tmp_path / "book")
     executed = tmp_path / "book" / "_build" / "executed" / f"{name}.ipynb"
-    assert line == f"chapter {name} failed: ValueError: a fuse blew and more (see {executed})"
-    assert checks.main(["--failed", str(tmp_path / "book")]) == 1
+    assert f"book: chapter {name} failed: ValueError: a fuse blew and more (see {executed})" in [
+        line.replace("(see book", f"(see {tmp_path}/book") for line in done.stderr.splitlines()
+    ]
