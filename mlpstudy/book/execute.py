@@ -190,6 +190,7 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
             parameters=parameters,
             engine_name=ENGINE,
             kernel_name=KERNEL,
+            language="python",
             cwd=ROOT,
             progress_bar=False,
             stdout_file=_Narrator(log),
@@ -203,6 +204,9 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
         # The library's own errors say what to do; of others the reader needs the kind and the place.
         what = error.evalue if error.ename == MlplibError.__name__ else f"{error.ename}: {error.evalue}"
         raise MlplibError(f"notebook {source.stem} stopped at cell {error.exec_count}: {what}") from None
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise MlplibError(f"notebook {source} cannot be executed: {reason}") from None
 
 
 def _finish(name: str, temporary: Path, target: Path) -> None:

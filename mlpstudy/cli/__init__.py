@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" in its place
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-written stays behind
     try:
         code = app(arguments, prog_name="mlplib", standalone_mode=False)
         if sys.stdout is not None:
