@@ -365,11 +365,12 @@ def started_by(process: subprocess.Popen) -> set[int]:
 @pytest.mark.parametrize("receiver", ["make", "snakemake", "all"])
 def test_a_signal_stops_make_within_seconds_and_leaves_nothing(receiver, number, slow_tree):
     command = ["make", "book", "PROFILE=smoke", f"VENV={sys.prefix}"]
-    runtime = slow_tree / "runtime"
+    kernel_files = slow_tree / "kernel files"
+    kernel_files.mkdir()
     with subprocess.Popen(
         command,
         cwd=slow_tree,
-        env={**os.environ, "JUPYTER_RUNTIME_DIR": str(runtime)},
+        env={**os.environ, "TMPDIR": str(kernel_files)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -389,6 +390,6 @@ def test_a_signal_stops_make_within_seconds_and_leaves_nothing(receiver, number,
     assert "passed over: Untitled.ipynb (not notebooks of the study)" in output
     assert "stopped in notebook filters: start it again" in output and "Traceback" not in output
     assert (slow_tree / "checkpoint").exists()
-    assert not list((slow_tree / "book").rglob(".*.ipynb")) and not list(runtime.iterdir())
+    assert not list((slow_tree / "book").rglob(".*.ipynb")) and not list(kernel_files.glob("*.json"))
     assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
     assert not list(slow_tree.parent.rglob("folder"))
