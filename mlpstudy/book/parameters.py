@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from mlplib.errors import MlplibError
 
@@ -44,9 +45,9 @@ class Parameters(BaseModel):
 
     @field_validator("runs_dir", "results_dir")
     @classmethod
-    def _not_empty(cls, folder: str | None) -> str | None:
-        if folder is not None and not folder.strip():
-            raise MlplibError("runs_dir and results_dir name folders: leave them out for the usual ones")
+    def _folder(cls, folder: str | None, info: ValidationInfo) -> str | None:
+        if folder is not None:
+            _check_folder(info.field_name, folder)
         return folder
 
     @field_validator("device")
@@ -69,10 +70,24 @@ class CheckpointParameters(Parameters):
 
     @field_validator("official_checkpoints")
     @classmethod
-    def _names_a_folder(cls, folder: str | None) -> str | None:
-        if folder is not None and not folder.strip():
-            raise MlplibError("official_checkpoints names a folder: leave it out to go without")
+    def _checkpoints(cls, folder: str | None) -> str | None:
+        if folder is not None:
+            _check_folder("official_checkpoints", folder)
         return folder
+
+
+def _check_folder(name: str, folder: str) -> None:
+    """Refuse what cannot be the path of a folder; it may be missing."""
+    if not folder.strip():
+        raise MlplibError(f"{name} names a folder: leave it out to go without")
+    try:
+        if not Path(folder).expanduser().is_dir() and Path(folder).expanduser().stat():
+            raise MlplibError(f"{name} must be the path of a folder, but {folder} is a file")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
+        reason = getattr(error, "strerror", None) or error
+        raise MlplibError(f"{name} must be the path of a folder, not {folder!r}: {reason}") from None
 
 
 def of_notebook(name: str) -> type[Parameters]:

@@ -59,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"mlplib: {error}")
     except OSError as error:
         _fail(f"mlplib: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        # The user has no entry in /etc/passwd, as in a container that was started under another id.
+        _fail("mlplib: there is no home folder: set HOME (for data alone, MLPLIB_CACHE is enough)")
     except MemoryError as error:
         _fail(f"mlplib: out of memory: {error}")
     except KeyboardInterrupt:

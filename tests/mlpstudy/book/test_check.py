@@ -360,6 +360,13 @@ def started_by(process: subprocess.Popen) -> set[int]:
     return found - {process.pid}
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("receiver", ["make", "snakemake", "all"])
@@ -391,5 +398,8 @@ def test_a_signal_stops_make_within_seconds_and_leaves_nothing(receiver, number,
     assert "stopped in notebook filters: start it again" in output and "Traceback" not in output
     assert (slow_tree / "checkpoint").exists()
     assert not list((slow_tree / "book").rglob(".*.ipynb")) and not list(kernel_files.glob("*.json"))
-    assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in below if is_running(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
     assert not list(slow_tree.parent.rglob("folder"))
