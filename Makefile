@@ -7,16 +7,19 @@ PYTHON  ?= python3
 VENV    ?= .venv
 PROFILE ?= laptop
 
-export PYTHON VENV
+# Recipes read these from the environment, so that any characters in them reach the shell as they are.
+override PYTHON := $(value PYTHON)
+override VENV := $(value VENV)
+override PROFILE := $(value PROFILE)
+export PYTHON VENV PROFILE
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-python = "$(VENV)/bin/python"
+python = "$$VENV/bin/python"
 # Content decides what is out of date: a checkout that only touches files starts nothing. No lock of Snakemake's: it
 # would outlive a killed `make`; runs have their own.
 engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
 	--quiet host reason rules progress --config quiet=true
-explain = $(python) -m mlpstudy.book.check --failed
 
 .PHONY: help setup book smoke test clean
 help: ## list these targets
@@ -26,11 +29,11 @@ setup: ## install the package and what it needs into .venv (the others do it, to
 	@bin/set-up
 
 book: setup ## run the notebooks, then render the book: book/_build/html/index.html
-	@$(engine) profile="$(PROFILE)" out=book || $(explain) book
+	@exec $(engine) profile="$$PROFILE" out=book
 	@echo "read the book: book/_build/html/index.html"
 
 smoke: setup ## the same in profile smoke, in minutes: build/smoke/_build/html/index.html
-	@$(engine) profile=smoke out=build/smoke || $(explain) build/smoke
+	@exec $(engine) profile=smoke out=build/smoke
 	@echo "read the book: build/smoke/_build/html/index.html"
 
 test: setup ## run every test

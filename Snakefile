@@ -24,6 +24,8 @@ sys.path.insert(0, str(ROOT))
 from mlpstudy.book import check as checks
 from mlplib.errors import MlplibError
 from mlplib.official import candidates
+from mlpstudy.book.execute import OVERVIEWS, names, unlisted
+from mlpstudy.book.jobs import forward_signals
 from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
 from mlpstudy.evidence.records import fingerprint
 
@@ -33,7 +35,6 @@ OUT = Path(config.get("out", "book"))
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date
 
-NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 PAGES = checks.pages_of(ROOT / "book")
 
 try:
@@ -43,6 +44,7 @@ except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter
 
 CHECKPOINTS = []
 try:
+    NOTEBOOKS = sorted(names())
     checked = parse(PARAMETERS, CheckpointParameters)
     if checked.official_checkpoints is not None:
         # Chapters are executed in the folder of the sources.
@@ -50,6 +52,10 @@ try:
         CHECKPOINTS = [str(path) for path in candidates(PARAMETERS["official_checkpoints"])]
 except MlplibError as error:
     sys.exit(f"make: {error}")  # one line, before the first notebook starts
+
+forward_signals()
+if unlisted():
+    print(f"passed over: {', '.join(unlisted())} (not notebooks of the study)", file=sys.stderr)
 
 if config.get("quiet"):
     # Every rule below says itself what it does and why it failed. The rest goes to Snakemake's log file.
@@ -65,11 +71,11 @@ def sources(paths):
 
 
 LIBRARY = sources(
-    path for name in ("mlplib", "mlpstudy") for path in (ROOT / name).rglob("*") if "__pycache__" not in path.parts
+    path
+    for name in ("mlplib", "mlpstudy")
+    for path in (ROOT / name).rglob("*")
+    if not any(part.startswith((".", "__pycache__")) for part in path.relative_to(ROOT).parts)
 )
-
-
-OVERVIEWS = ("scoreboard", "compute", "how-fast")  # notebooks about all experiments at once; the others have one each
 
 
 def records(wildcards):
@@ -106,6 +112,11 @@ def earlier_chapters(wildcards):
     """The overviews tell of what the other chapters left behind, so they come last."""
     others = [name for name in NOTEBOOKS if name not in OVERVIEWS]
     return [OUT / "chapters" / f"{name}.ipynb" for name in others] if wildcards.name in OVERVIEWS else []
+
+
+onerror:
+    for line in checks.failures(OUT):
+        print(f"book: {line}", file=sys.stderr)
 
 
 wildcard_constraints:
@@ -159,7 +170,7 @@ if OUT.resolve() != ROOT / "book":
             source=str(SOURCE / "book"),
             out=str(OUT),
         shell:
-            "for page in {PAGES:q}; do cp {params.source:q}/$page {params.out:q}/$page; done"
+            "for page in {PAGES:q}; do cp {params.source:q}/\"$page\" {params.out:q}/\"$page\"; done"
 
 
 rule book:

@@ -188,15 +188,13 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
     """Seeds from ``"0,1,2"``, from a list of whole numbers, or from one number, which is one seed.
 
     Raises:
-        MlplibError: these are not seeds, one is negative, or one is given twice.
+        MlplibError: not seeds, negative, 2**63 or more, or one twice.
     """
     wrong = MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
     if isinstance(seeds, str):
-        written = seeds.strip()
-        if written[:1] + written[-1:] in ("[]", "()"):
-            written = written[1:-1]
-        parts = written.split(",")
-        if not all(re.fullmatch(r"\s*[+-]?[0-9]+\s*", part) for part in parts):
+        listed = re.fullmatch(r"\[(.*)\]|\((.*)\)|([^][()]*)", seeds.strip())
+        parts = [] if listed is None else listed[listed.lastindex].split(",")
+        if not all(re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", part) for part in parts):
             raise wrong
         seeds = [int(part) for part in parts]
     elif isinstance(seeds, int):
@@ -207,6 +205,8 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
         raise wrong
     if min(seeds) < 0:
         raise MlplibError(f"seeds must not be negative, but {min(seeds)} is: write 0 or more")
+    if max(seeds) >= 2**63:
+        raise MlplibError(f"seeds must be below 2**63, but {max(seeds)} is not")
     for seed in seeds:
         if seeds.count(seed) > 1:
             raise MlplibError(f"seed {seed} is given twice: name every seed once")

@@ -2,7 +2,6 @@
 
 ``python -m mlpstudy.book.check FOLDER`` checks the book that was rendered from the sources in FOLDER:
 a Jupyter Book that was built by the wrong program exits 0 and writes no page, so the pages are asked.
-``python -m mlpstudy.book.check --failed FOLDER`` says in a line each which chapters failed and why.
 """
 
 from __future__ import annotations
@@ -123,24 +122,26 @@ def failures(source: Path) -> list[str]:
             continue  # killed while it was written: there is nothing to quote
         outputs = [output for cell in cells for output in cell.get("outputs", ())]
         for error in (output for output in outputs if output.get("output_type") == "error"):
+            if error.get("ename") in ("Interrupted", "KeyboardInterrupt"):
+                lines.append(f"chapter {path.stem} was stopped: make again, and it goes on")
+                continue
             what = " ".join(str(error.get("evalue", "")).split()) or "no message"
             lines.append(f"chapter {path.stem} failed: {error.get('ename', 'Error')}: {what} (see {path})")
     return lines
 
 
 def main(arguments: list[str]) -> int:
-    """Check one book, or with ``--failed`` say why there is none; the exit status is 0 for a whole book."""
-    *options, folder = arguments or [""]
-    if not folder or options not in ([], ["--failed"]):
-        print("usage: python -m mlpstudy.book.check [--failed] FOLDER", file=sys.stderr)
+    """Check one book; the exit status is 0 for a whole one."""
+    if len(arguments) != 1:
+        print("usage: python -m mlpstudy.book.check FOLDER", file=sys.stderr)
         return 2
     try:
-        lines = failures(Path(folder)) if options else problems(Path(folder))
+        lines = problems(Path(arguments[0]))
     except MlplibError as error:
         lines = [str(error)]
     for line in lines:
         print(f"book: {line}", file=sys.stderr)
-    return 1 if lines or options else 0
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

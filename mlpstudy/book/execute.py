@@ -14,9 +14,12 @@ cell of their own: a chapter's cells are a few named calls, and everything that 
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mlplib.errors import Interrupted, MlplibError, require_choice
@@ -25,22 +28,32 @@ from .parameters import of_notebook, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "python3"
+OVERVIEWS = ("compute", "how-fast", "scoreboard")
+"""The notebooks about all experiments; they show what the others left behind, so they are executed last."""
+MARK = "mlpstudy"
+"""The metadata of an executed notebook that names its source."""
+ELSEWHERE = "choose another place with --out"
 
 
 def names() -> list[str]:
-    """Every notebook by name, those of experiments in the book's order first.
+    """Every notebook by name: one per experiment in the book's order, then the overviews.
 
     Raises:
-        MlplibError: there is no folder ``notebooks``, as when the package was installed without its source
-        tree.
+        MlplibError: there are none, as when the package was installed without its source tree.
     """
     from ..experiments import EXPERIMENTS
 
-    found = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    folder = ROOT / "notebooks"
+    found = [name for name in (*EXPERIMENTS, *OVERVIEWS) if (folder / f"{name}.ipynb").is_file()]
     if not found:
         raise MlplibError(f"there are no notebooks in {ROOT}: work in a clone of the study's repository")
-    first = [name for name in EXPERIMENTS if name in found]
-    return first + sorted(found - set(first))
+    return found
+
+
+def unlisted() -> list[str]:
+    """The files in ``notebooks`` that are no notebooks of the study, such as ``Untitled.ipynb``."""
+    found = (path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    return sorted(set(found) - {f"{name}.ipynb" for name in names()})
 
 
 def _say(text: str) -> None:
@@ -49,49 +62,71 @@ def _say(text: str) -> None:
 
 def execute(
     name: str,
-    parameters: Mapping[str, object] | None = None,
-    out: str | os.PathLike | None = None,
+    parameters: Mapping[str, object] | None,
+    out: str | os.PathLike,
     log: Callable[[str], None] = _say,
+    overwrite: bool = False,
 ) -> Path:
     """Execute ``notebooks/<name>.ipynb`` with papermill and give the path of the executed copy.
 
     Args:
         parameters: as in :class:`mlpstudy.book.parameters.Parameters`; what is left out keeps its default.
         out: where the executed notebook goes, whether it succeeded or stops at the cell that failed.
-            None: a success goes to ``book/chapters/<name>.ipynb``, a failure to
-            ``book/_build/executed/<name>.ipynb``.
-        say: called with each line that tells how far the work is.
+        log: called with each line that tells how far the work is.
+        overwrite: replace the file at ``out`` even if it is not a notebook that was executed here.
 
     Raises:
-        MlplibError: an unknown notebook or parameter, no usable kernel, a folder that cannot be written to
-        (nothing was
-            started then), or a cell failed.
-        Interrupted: Ctrl-C; finished and checkpointed runs are kept.
+        MlplibError: an unknown notebook or parameter, no usable kernel, or a place that cannot be written to
+            or has another file (nothing was started then); a cell failed; the disk is full.
+        Interrupted: Ctrl-C or SIGTERM; finished and checkpointed runs are kept.
     """
     require_choice("notebook", name, names())
     given = _given(name, parameters or {})
+    target = _free_place(out, overwrite)
     _check_kernel()
-    target = Path(out) if out is not None else ROOT / "book" / "chapters" / f"{name}.ipynb"
-    failed = target if out is not None else ROOT / "book" / "_build" / "executed" / f"{name}.ipynb"
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.ipynb")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text("", encoding="utf-8")
+        try:
+            _papermill(ROOT / "notebooks" / f"{name}.ipynb", temporary, given, log)
+        except BaseException:
+            with suppress(OSError, ValueError):  # nothing or half a notebook was written: nothing to keep
+                _finish(name, temporary, target)
+            raise
+        _finish(name, temporary, target)
     except OSError as error:
-        problem = f"{target} cannot be written ({error.strerror}): choose another place with --out"
-        raise MlplibError(problem) from None
-    try:
-        _papermill(ROOT / "notebooks" / f"{name}.ipynb", temporary, given, log)
-    except BaseException:
-        if temporary.stat().st_size:
-            _tidy(temporary)
-            failed.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(temporary, failed)
-        temporary.unlink(missing_ok=True)
-        raise
-    _tidy(temporary)
-    os.replace(temporary, target)
+        raise MlplibError(f"{target} cannot be written ({error.strerror}): {ELSEWHERE}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
     return target
+
+
+def _free_place(out: str | os.PathLike, overwrite: bool) -> Path:
+    """Where the executed notebook goes: the file that ``out`` is or links to, if that may be written."""
+    target = Path(os.path.realpath(Path(out).expanduser()))
+    try:
+        status = target.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return target
+    except OSError as error:
+        raise MlplibError(f"{target} cannot be written ({error.strerror}): {ELSEWHERE}") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
+        raise MlplibError(f"{target} is {kind}: {ELSEWHERE}")
+    if status.st_size and not overwrite and not _was_executed_here(target):
+        raise MlplibError(
+            f"{target} is not an executed notebook: {ELSEWHERE}, or replace it with --overwrite"
+        )
+    return target
+
+
+def _was_executed_here(path: Path) -> bool:
+    try:
+        return path.suffix == ".ipynb" and MARK in json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _given(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
@@ -144,35 +179,45 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from .kernel import ENGINE
+
+    again = "start it again and it goes on from its last checkpoint"
+    stopped = Interrupted(f"stopped in notebook {source.stem}: {again}")
     try:
         papermill.execute_notebook(
             source,
             target,
             parameters=parameters,
+            engine_name=ENGINE,
             kernel_name=KERNEL,
+            language="python",
             cwd=ROOT,
             progress_bar=False,
             stdout_file=_Narrator(log),
             extra_arguments=["--log-level=CRITICAL"],  # its talk of sockets and signals is not for a reader
         )
     except KeyboardInterrupt:
-        again = "start it again and it goes on from its last checkpoint"
-        raise Interrupted(f"stopped in notebook {source.stem}: {again}") from None
+        raise stopped from None
     except PapermillExecutionError as error:
-        kind = {"Interrupted": Interrupted, "KeyboardInterrupt": Interrupted}.get(error.ename, MlplibError)
+        if error.ename in (Interrupted.__name__, KeyboardInterrupt.__name__):
+            raise stopped from None
         # The library's own errors say what to do; of others the reader needs the kind and the place.
-        own = error.ename in (MlplibError.__name__, Interrupted.__name__)
-        what = error.evalue if own else f"{error.ename}: {error.evalue}"
-        raise kind(f"notebook {source.stem} stopped at cell {error.exec_count}: {what}") from None
+        what = error.evalue if error.ename == MlplibError.__name__ else f"{error.ename}: {error.evalue}"
+        raise MlplibError(f"notebook {source.stem} stopped at cell {error.exec_count}: {what}") from None
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise MlplibError(f"notebook {source} cannot be executed: {reason}") from None
 
 
-def _tidy(path: Path) -> None:
-    """Take out what only concerns the machine that executed it: folders and clock times."""
+def _finish(name: str, temporary: Path, target: Path) -> None:
+    """Take out what only concerns the machine that executed it, folders and clock times; move it in place."""
     import nbformat
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(temporary, as_version=4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-    nbformat.write(notebook, path)
+    notebook.metadata[MARK] = {"notebook": name}
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, target)

@@ -6,9 +6,10 @@ papermill itself only warns of a parameter it does not know, and hands on whatev
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from mlplib.errors import MlplibError
 
@@ -44,9 +45,9 @@ class Parameters(BaseModel):
 
     @field_validator("runs_dir", "results_dir")
     @classmethod
-    def _not_empty(cls, folder: str | None) -> str | None:
-        if folder is not None and not folder.strip():
-            raise MlplibError("runs_dir and results_dir name folders: leave them out for the usual ones")
+    def _folder(cls, folder: str | None, info: ValidationInfo) -> str | None:
+        if folder is not None:
+            _check_folder(info.field_name, folder)
         return folder
 
     @field_validator("device")
@@ -69,10 +70,24 @@ class CheckpointParameters(Parameters):
 
     @field_validator("official_checkpoints")
     @classmethod
-    def _names_a_folder(cls, folder: str | None) -> str | None:
-        if folder is not None and not folder.strip():
-            raise MlplibError("official_checkpoints names a folder: leave it out to go without")
+    def _checkpoints(cls, folder: str | None) -> str | None:
+        if folder is not None:
+            _check_folder("official_checkpoints", folder)
         return folder
+
+
+def _check_folder(name: str, folder: str) -> None:
+    """Refuse what cannot be the path of a folder; it may be missing."""
+    if not folder.strip():
+        raise MlplibError(f"{name} names a folder: leave it out to go without")
+    try:
+        if not Path(folder).expanduser().is_dir() and Path(folder).expanduser().stat():
+            raise MlplibError(f"{name} must be the path of a folder, but {folder} is a file")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
+        reason = getattr(error, "strerror", None) or error
+        raise MlplibError(f"{name} must be the path of a folder, not {folder!r}: {reason}") from None
 
 
 def of_notebook(name: str) -> type[Parameters]:
@@ -126,13 +141,45 @@ def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters
         raise MlplibError(f"unknown parameter {name!r}: choose from {', '.join(accepted.model_fields)}")
 
 
+def check_cells(cells: Iterable[str], accepted: type[Parameters] = Parameters) -> None:
+    """Check the parameter cells among ``cells``, the sources of those executed so far.
+
+    papermill injects its values after the cell tagged ``parameters``. Where an editor dropped that tag,
+    papermill puts them first, and the notebook's defaults replace them.
+
+    Raises:
+        MlplibError: a name is no parameter, or defaults replaced an injected value.
+    """
+    injected: dict[str, object] = {}
+    for source, values in _parameter_cells(cells):
+        refuse_unknown(values, accepted)
+        if _is_injected(source):
+            injected |= values
+            continue
+        for name in injected.keys() & values.keys():
+            if injected[name] != values[name]:
+                raise MlplibError(
+                    f"{name} is {injected[name]} in the injected cell, but a later cell sets it to "
+                    f"{values[name]}: give the notebook's first code cell its tag `parameters` back, or "
+                    "delete the injected cell"
+                )
+
+
 def names_set_by(cells: Iterable[str]) -> list[str]:
-    """The names that parameter cells assign, among the sources of cells executed so far.
+    """The names that the parameter cells among ``cells`` assign."""
+    return [name for _, values in _parameter_cells(cells) for name in values]
+
+
+def _is_injected(source: str) -> bool:
+    return source.lstrip().startswith("# Parameters")
+
+
+def _parameter_cells(cells: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The parameter cells among ``cells``, each with the names that it assigns and their values as source.
 
     A parameter cell is one that papermill injected (it starts with ``# Parameters``), or one that does
     nothing but assign constants and sets at least one parameter, like a notebook's own.
     """
-    found: list[str] = []
     for source in cells:
         try:
             statements = ast.parse(source).body
@@ -140,12 +187,16 @@ def names_set_by(cells: Iterable[str]) -> list[str]:
             continue
         if not statements or not all(isinstance(statement, ast.Assign) for statement in statements):
             continue
-        names = [t.id for statement in statements for t in statement.targets if isinstance(t, ast.Name)]
+        values = {
+            target.id: ast.unparse(statement.value)
+            for statement in statements
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
         constants = all(_is_constant(statement.value) for statement in statements)
-        own = constants and any(name in Parameters.model_fields for name in names)
-        if own or source.lstrip().startswith("# Parameters"):
-            found += names
-    return found
+        own = constants and any(name in Parameters.model_fields for name in values)
+        if own or _is_injected(source):
+            yield source, values
 
 
 def _is_constant(node: ast.expr) -> bool:

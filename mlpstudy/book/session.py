@@ -18,7 +18,7 @@ from mlplib.progress import Progress
 from mlplib.store import RunStore
 
 from ..profiles import PROFILES, Profile
-from .parameters import Parameters, names_set_by, parse, refuse_unknown
+from .parameters import Parameters, check_cells, parse
 from .tables import duration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
         shows this and every later one as a single line.
     """
     _errors_in_one_line()
-    refuse_unknown(names_set_by(_executed_cells()), accepted)
+    check_cells(_executed_cells(), accepted)
     checked = parse(parameters, accepted)
     folder = getattr(checked, "official_checkpoints", None)
     profile = PROFILES[checked.profile]

@@ -6,7 +6,12 @@ Torch and the like are imported inside the commands, so that ``mlplib --help`` a
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
@@ -30,16 +35,54 @@ app.add_typer(data.app, name="data")
 app.add_typer(results.app, name="results")
 
 
-def main() -> None:
-    """Entry point: errors that a person can act on end in one line, without a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: errors that a person can act on end in one line, without a traceback.
+
+    Args:
+        arguments: what was typed after ``mlplib``; by default the process's own arguments.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" in its place
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-written stays behind
     try:
-        app()
+        code = app(arguments, prog_name="mlplib", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader left, as `head` does. Python would try to flush once more at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(130)
+        _fail(str(stopped), 130)
     except MlplibError as error:
-        print(f"mlplib: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"mlplib: {error}")
+    except OSError as error:
+        _fail(f"mlplib: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        # The user has no entry in /etc/passwd, as in a container that was started under another id.
+        _fail("mlplib: there is no home folder: set HOME (for data alone, MLPLIB_CACHE is enough)")
+    except MemoryError as error:
+        _fail(f"mlplib: out of memory: {error}")
     except KeyboardInterrupt:
-        print("mlplib: stopped; start it again and it goes on from its last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        code = 130
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        if not hasattr(error, "format_message"):  # what typer raises for options that do not fit
+            raise
+        _fail(f"mlplib: {error.format_message()}")
+    if code == 130:
+        _fail("mlplib: stopped; start it again and it goes on from its last checkpoint", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(text: str, code: int = 2) -> NoReturn:
+    """Print one line, the middle of a very long one left out, and exit."""
+    line = " ".join(text.splitlines())
+    with contextlib.suppress(OSError):
+        print(line if len(line) <= 600 else f"{line[:300]} ... {line[-250:]}", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -270,6 +270,9 @@ def notebook(
             show_default=False,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file at --out, whatever it is.")
+    ] = False,
 ):
     """Execute one notebook with papermill. The book's own chapters are executed by make book."""
     from ..book.execute import execute
@@ -281,7 +284,7 @@ def notebook(
             raise MlplibError(f"write a parameter as name=value, not {entry!r}")
         given[key.strip()] = value.strip()
     target = out_file or Path("build") / f"{name}-{profile}.ipynb"
-    execute(name, {"profile": profile, **given}, target)
+    execute(name, {"profile": profile, **given}, target, overwrite=overwrite)
     out.print(f"executed {target}", soft_wrap=True)
 
 

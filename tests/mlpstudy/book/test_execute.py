@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import errno
 import html
 import json
 import os
@@ -17,8 +18,9 @@ import pytest
 from small_runs import ROOT, record
 
 from mlplib import planning
-from mlplib.errors import MlplibError
+from mlplib.errors import Interrupted, MlplibError
 from mlplib.store import Record, RunStore, by_id, run_id
+from mlpstudy.book import check as checks
 from mlpstudy.book import execute
 from mlpstudy.book.chapter import open_chapter
 from mlpstudy.book.page_scoreboard import open_scoreboard
@@ -481,6 +483,142 @@ def test_execute_refuses_a_kernel_of_another_python(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     with pytest.raises(MlplibError, match="runs /usr/bin/other-python, not this environment"):
         execute.execute("scoreboard", {}, tmp_path / "out.ipynb")
+
+
+def test_files_that_readers_leave_among_the_notebooks_are_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("Untitled.ipynb", "scoreboard.ipynb", "filters.ipynb", "filters-Copy1.ipynb"):
+        (tmp_path / "notebooks" / name).write_text("{}")
+    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    assert execute.names() == ["filters", "scoreboard"]
+    assert execute.unlisted() == ["Untitled.ipynb", "filters-Copy1.ipynb"]
+
+
+# --------------------------------------------------------------------------- cells that end a notebook
+
+
+@pytest.fixture
+def run_cells(tmp_path, monkeypatch):
+    """Execute a notebook "filters" made of these cells; the result goes to ``out.ipynb``."""
+
+    def run(*sources, log=lambda line: None, **options):
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in sources])
+        nbformat.write(notebook, tmp_path / "notebooks" / "filters.ipynb")
+        monkeypatch.setattr(execute, "ROOT", tmp_path)
+        return execute.execute("filters", {}, tmp_path / "out.ipynb", log=log, **options)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "cell, why",
+    [
+        (
+            "x = b'1' * 300_000_000; import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            r"killed by SIGKILL, it had used up to 0\.[3-9]\d GB of memory: memory ran out",
+        ),
+        ("import os; os._exit(0)", "the kernel ended with status 0 before the cell was done"),
+        ("import sys; sys.exit(0)", "SystemExit: the cell called sys.exit, so the cells after it were not"),
+        ("raise SystemExit", "SystemExit: the cell called sys.exit"),
+    ],
+)
+def test_a_notebook_is_finished_only_when_its_last_cell_ran(cell, why, run_cells, tmp_path, capfd):
+    with pytest.raises(MlplibError, match=f"^notebook filters stopped at cell 2: .*{why}") as error:
+        run_cells("1", cell, "'later'")
+    assert "\n" not in str(error.value)
+    assert "later'" not in str(outputs(tmp_path / "out.ipynb", "execute_result"))
+    assert capfd.readouterr().err == ""
+    (tmp_path / "_build" / "executed").mkdir(parents=True)
+    os.replace(tmp_path / "out.ipynb", tmp_path / "_build" / "executed" / "filters.ipynb")
+    (line,) = checks.failures(tmp_path)
+    assert line.startswith("chapter filters failed: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_build", "notebooks"]
+
+
+SLOW = """import time
+try:
+    print("slow", flush=True)
+    time.sleep(60)
+finally:
+    open("checkpoint", "w").close()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("cell", [SLOW, SLOW.replace("finally", "except BaseException")])
+def test_a_signal_interrupts_the_cell_and_ends_the_notebook(cell, number, run_cells, tmp_path):
+    def interrupt(line):
+        for _ in range(3):  # from the terminal, from make and from Snakemake
+            os.kill(os.getpid(), number)
+
+    start = time.monotonic()
+    with pytest.raises(Interrupted, match=r"^stopped in notebook filters: start it again"):
+        run_cells(cell, "open('later', 'w')", log=interrupt)
+    assert time.monotonic() - start < 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "notebooks", "out.ipynb"]
+
+
+def test_a_kernel_that_does_not_start_says_why(run_cells, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['ipykernel'] = None")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(MlplibError, match=r"^the Jupyter kernel did not start: .*ipykernel"):
+        run_cells("1")
+
+
+def test_a_full_disk_is_one_line(run_cells, tmp_path, monkeypatch):
+    import papermill.engines
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(papermill.engines, "write_ipynb", full)
+    with pytest.raises(MlplibError, match=r"out.ipynb cannot be written \(No space left on device\)"):
+        run_cells("1")
+    assert [path.name for path in tmp_path.iterdir()] == ["notebooks"]
+
+
+# --------------------------------------------------------------------------- where the notebook goes
+
+
+def test_only_an_executed_notebook_is_replaced_unasked(run_cells, tmp_path):
+    place = tmp_path / "out.ipynb"
+    place.touch()
+    run_cells("1")
+    run_cells("2")
+    assert outputs(place, "execute_result")[0].data["text/plain"] == "2"
+    notebook = nbformat.read(place, as_version=4)
+    for text in ("my notes", '{"metadata": []}', nbformat.writes(nbformat.v4.new_notebook())):
+        place.write_text(text)
+        with pytest.raises(MlplibError, match=r"out.ipynb is not an executed notebook: .*--overwrite"):
+            run_cells("3")
+        assert place.read_text() == text
+    run_cells("2", overwrite=True)
+    assert nbformat.read(place, as_version=4).metadata == notebook.metadata
+
+
+@pytest.mark.parametrize(
+    "place, why",
+    [
+        ("folder", "is a folder"),
+        ("pipe", "is a device, a pipe or a socket"),
+        ("link-to-pipe", "is a device, a pipe or a socket"),
+        ("loop", "cannot be written"),
+        ("folder/" + "x" * 5000, "File name too long"),
+        ("x" * 252 + ".ipynb", "File name too long"),
+    ],
+)
+def test_a_place_that_is_no_file_is_refused_before_a_kernel_starts(place, why, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link-to-pipe").symlink_to("pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setattr(execute, "_papermill", lambda *given: pytest.fail("started"))
+    before = sorted(tmp_path.rglob("*"))
+    for overwrite in (False, True):
+        with pytest.raises(MlplibError, match=why):
+            execute.execute("scoreboard", {}, tmp_path / place, overwrite=overwrite)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # --------------------------------------------------------------------------- the real thing

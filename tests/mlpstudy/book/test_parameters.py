@@ -6,6 +6,7 @@ from mlplib.errors import MlplibError
 from mlpstudy.book.parameters import (
     CheckpointParameters,
     Parameters,
+    check_cells,
     names_set_by,
     of_notebook,
     parse,
@@ -56,10 +57,18 @@ def test_seeds_as_papermill_the_command_line_and_people_write_them(given, seeds)
         ),
         ({"seeds": [0, "1"]}, "seeds must be a list"),
         ({"seeds": {0: 1}}, "seeds must be a list"),
+        ({"seeds": "[0"}, "seeds must be a list"),
+        ({"seeds": "0,,1"}, "seeds must be a list"),
+        ({"seeds": "0,1,"}, "seeds must be a list"),
+        ({"seeds": 2**63}, r"below 2\*\*63"),
+        ({"seeds": "9" * 5000}, "seeds must be a list"),
+        ({"runs_dir": "x" * 5000}, "runs_dir must be the path of a folder.*File name too long"),
+        ({"runs_dir": "a\0b"}, "runs_dir must be the path of a folder"),
+        ({"results_dir": __file__}, "is a file"),
         ({"seeds": "0,-1"}, "not be negative, but -1 is"),
         ({"seeds": [2, 1, 2]}, "seed 2 is given twice"),
         ({"runs_dir": 5}, "runs_dir must be the path of a folder, not 5"),
-        ({"results_dir": " "}, "name folders"),
+        ({"results_dir": " "}, "results_dir names a folder"),
         ({"device": "tpu"}, "unknown device 'tpu'|'tpu' is not"),
         ({"device": 0}, "device must be auto, cpu"),
     ],
@@ -124,3 +133,19 @@ def test_names_are_read_from_parameter_cells_only():
     assert names_set_by([injected]) == ["profile", "typo", "rate"]
     assert names_set_by(others) == []
     assert names_set_by(["typo = 1\nprofile = 'smoke'"]) == ["typo", "profile"]
+
+
+OWN = 'profile = "laptop"\nseeds = None\n'
+INJECTED = '# Parameters\nprofile = "smoke"\n'
+
+
+def test_defaults_that_replace_an_injected_value_are_refused():
+    check_cells(["", OWN, INJECTED])
+    check_cells([OWN, INJECTED, OWN.replace("laptop", "smoke")])
+    check_cells([INJECTED, "seeds = [1]"])
+    with pytest.raises(
+        MlplibError, match=r"profile is 'smoke' in the injected cell, but a later .* 'laptop'"
+    ):
+        check_cells(["", INJECTED, OWN])
+    with pytest.raises(MlplibError, match="unknown parameter 'typo'"):
+        check_cells([OWN, INJECTED + "typo = 1"])

@@ -1,0 +1,121 @@
+"""The kernel that executes a notebook: how it is stopped by a signal, and what is said when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+
+import nbformat
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+
+from mlplib.errors import MlplibError
+
+ENGINE = "mlplib"
+GRACE_S = 20
+"""How long an interrupted cell may take to write its checkpoint. Slurm kills 30 s after its first signal."""
+
+
+class _Client(PapermillNotebookClient):
+    """Gives every way in which a cell can end a notebook an error in that cell's outputs."""
+
+    running = False
+    stopped_at: float | None = None
+
+    def execute_cell(self, cell, cell_index, **options):
+        if self.stopped_at is not None:  # the interrupted cell caught the interrupt and went on
+            raise KeyboardInterrupt
+        self.running = cell.cell_type == "code"
+        try:
+            return super().execute_cell(cell, cell_index, **options)
+        except DeadKernelError:
+            problem = self._cause_of_death()
+            line = f"{MlplibError.__name__}: {problem}"
+            cell.outputs.append(nbformat.v4.new_output("error", ename="MlplibError", evalue=problem))
+            cell.execution_count = cell.execution_count or self.code_cells_executed
+            raise CellExecutionError(line, "MlplibError", problem) from None
+        except CellExecutionError:
+            for output in cell.outputs:
+                if output.output_type == "error" and output.ename == "SystemExit":
+                    # papermill takes exit status 0 for a notebook that ended well.
+                    output.evalue = "the cell called sys.exit, so the cells after it were not executed"
+            raise
+        finally:
+            self.running = False
+
+    def _cause_of_death(self) -> str:
+        process = self.km.provisioner.process
+        code = None if process is None else process.poll()
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
+        if code is None or code >= 0:
+            return f"the kernel ended with status {code} before the cell was done (exit, quit or a crash)"
+        name = signal.Signals(-code).name
+        advice = ": memory ran out, most likely; close other programs or choose a smaller profile"
+        used = f"it had used up to {peak / 1e9:.2f} GB of memory"
+        return f"the kernel was killed by {name}, {used}" + (advice if name == "SIGKILL" else "")
+
+    def interrupt(self, number, frame) -> None:
+        """Handle a signal: interrupt the running cell. Once more after a second, or without a cell: stop."""
+        now = time.monotonic()
+        process = self.km.provisioner.process if self.running and self.km else None
+        if self.stopped_at is None and process is not None:
+            self.stopped_at = now
+            process.send_signal(signal.SIGINT)
+            signal.alarm(GRACE_S)
+        elif self.stopped_at is None or now - self.stopped_at > 1:
+            # One Ctrl-C arrives several times: from the terminal, and from make and Snakemake.
+            raise KeyboardInterrupt
+
+
+class _Engine(NBClientEngine):
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, stdout_file=None, extra_arguments=(), **unused):
+        silent = logging.Logger("kernel", logging.CRITICAL + 1)  # every problem is an error of a cell
+        options = {"stdout_file": stdout_file, "extra_arguments": list(extra_arguments), "log": silent}
+        client = _Client(nb_man, kernel_name=kernel_name, timeout=None, **options)
+        # What a kernel prints besides its cells' output is about sockets, except where it does not start.
+        with tempfile.TemporaryFile("w+", errors="replace") as printed:
+            try:
+                with _handling_signals(client.interrupt):
+                    client.execute(stderr=printed)
+            except DeadKernelError:
+                pass  # the cell that did it has an error, or it was the last one
+            except RuntimeError as error:
+                printed.seek(0)
+                why = " ".join(printed.read().splitlines()[-1:]) or error
+                raise MlplibError(f"the Jupyter kernel did not start: {why}") from None
+
+
+papermill_engines.register(ENGINE, _Engine)
+
+
+@contextlib.contextmanager
+def _handling_signals(handler) -> Iterator[None]:
+    """Let ``handler`` have SIGINT, SIGTERM, SIGHUP and the alarm; what is ignored stays ignored.
+
+    Python hands signals to its main thread only, so elsewhere nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if previous[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        for number, earlier in previous.items():
+            signal.signal(number, earlier)

@@ -1,0 +1,162 @@
+"""Bad input to every command: one line, an exit status other than 0, nothing written, in seconds.
+
+The listed inputs are always tried; ``MLPLIB_BAD_INPUTS=800`` says how many drawn ones join them.
+"""
+
+import os
+import time
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from mlpstudy.cli import main
+from mlpstudy.experiments import EXPERIMENTS
+from mlpstudy.profiles import PROFILES
+
+DRAWN = int(os.environ.get("MLPLIB_BAD_INPUTS", "150"))
+LONG = "x" * 5000
+SECONDS = 10
+
+COMMANDS = (
+    ["plan", "filters"],
+    ["run", "filters", "--profile", "smoke"],
+    ["notebook", "filters", "--profile", "smoke"],
+    ["claims", "--profile", "smoke"],
+    ["bench", "--model", "B-1/Wi-8", "--data", "shapes-16", "--parts", "steps", "--rounds", "1"],
+    ["bench", "accuracy", "--model", "B-1/Wi-8", "--data", "shapes-16", "--epochs", "1"],
+    ["campaign", "filters", "--profile", "smoke"],
+    ["data", "prepare", "shapes-16"],
+    ["data", "verify", "shapes-16"],
+    ["data", "pack", "shapes-16", "--out", "packed"],
+    ["results", "publish", "filters", "--profile", "smoke"],
+    ["results", "merge", "campaign"],
+    ["results", "check"],
+)
+BAD_SEEDS = (
+    "x",
+    "",
+    "[0",
+    "0,,1",
+    "0,1,",
+    "-1",
+    "1.5",
+    "0,0",
+    str(2**63),
+    "9" * 5000,
+    "1e3",
+    "None",
+    "[[0]]",
+)
+BAD_NAMES = ("", " ", "nothing", "../filters", LONG, "Filters", "\udcff", "a\nb", "ä")
+BAD = {
+    "--seeds": BAD_SEEDS,
+    "--profile": BAD_NAMES,
+    "--device": ("", "tpu", "cuda:99", "cpu:x", "cuda:-1", LONG),
+    "--loader": BAD_NAMES,
+}
+TAKES = {
+    "--seeds": ("plan", "run", "claims", "campaign", "results publish", "bench accuracy"),
+    "--profile": ("plan", "run", "notebook", "claims", "campaign", "results publish"),
+    "--device": ("plan", "run", "campaign", "bench"),
+    "--loader": ("run", "campaign"),
+}
+LISTED = [
+    [*command, f"{option}={value}"]
+    for option, values in BAD.items()
+    for command in COMMANDS
+    if any(" ".join(command).startswith(name) for name in TAKES[option])
+    for value in values
+]
+LISTED += [[*command, "--no-such-option"] for command in COMMANDS]
+LISTED += [
+    [*command, name]
+    for command in (["plan"], ["run"], ["notebook"], ["data", "prepare"], ["data", "verify"], ["bench"])
+    for name in BAD_NAMES
+]
+LISTED += [
+    ["notebook", "filters", "--profile", "smoke", "-p", parameter]
+    for parameter in (
+        *(f"seeds={seeds}" for seeds in BAD_SEEDS),
+        *(f"profile={name}" for name in BAD_NAMES),
+        *(
+            f"{folder}={path}"
+            for folder in ("runs_dir", "results_dir")
+            for path in ("", " ", LONG, "/dev/null")
+        ),
+        "device=tpu",
+        "official_checkpoints=x",
+        "typo=1",
+        "=1",
+        "seeds",
+    )
+]
+LISTED += [
+    ["notebook", "filters", "--out", place]
+    for place in (".", "/dev/null", LONG, "/proc/out.ipynb", "file/out")
+]
+LISTED += [
+    ["bench", "--model", "C-3/Wi-4"],
+    ["bench", "--model", "B-1/Wi-8", "--data", "shapes-16", "--batch-size", "0"],
+    ["bench", "--rounds", "0"],
+    ["bench", "--parts", "stps"],
+    ["results", "merge", "nowhere"],
+    ["results", "merge", LONG],
+    ["nothing"],
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def empty_folder(tmp_path_factory):
+    """An empty folder to be in, with one file in it, and everything that could be written below it."""
+    folder = tmp_path_factory.mktemp("bad")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLPLIB_RUNS", str(folder / "runs"))
+        patch.setenv("MLPLIB_RESULTS", str(folder / "results"))
+        (folder / "file").write_text("mine")
+        yield folder
+
+
+def refuse(words, folder, capsys):
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as exit:
+        main(words)
+    seconds = time.monotonic() - start
+    error = capsys.readouterr().err
+    assert exit.value.code not in (0, None), words
+    assert len(error.splitlines()) == 1 and error.startswith("mlplib: ") and len(error) < 1000, error
+    assert seconds < SECONDS
+    assert [path.name for path in folder.rglob("*")] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "words", LISTED, ids=lambda words: " ".join(words)[:60].encode("unicode_escape").decode()
+)
+def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
+    refuse(words, empty_folder, capsys)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+
+
+@settings(max_examples=DRAWN, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["plan", "run", "claims"]), st.sampled_from(["--profile", "--device", "--seeds"]), TEXT
+)
+@example("plan", "--seeds", "[0")
+def test_drawn_input_is_refused_in_one_line(empty_folder, capsys, command, option, text):
+    valid = {*PROFILES, "auto", "cpu", "cuda"}
+    if text in valid or any(character.isdigit() for character in text):
+        return
+    refuse(
+        [command, *(["filters"] if command != "claims" else ["--profile", "smoke"]), f"{option}={text}"],
+        empty_folder,
+        capsys,
+    )
+
+
+def test_every_command_is_tried():
+    tried = {words[0] for words in LISTED}
+    assert tried >= {"plan", "run", "notebook", "claims", "bench", "campaign", "data", "results"}
+    assert "filters" in EXPERIMENTS
