@@ -37,7 +37,9 @@ smoke: setup ## the same in profile smoke, in minutes: build/smoke/_build/html/i
 	@echo "read the book: build/smoke/_build/html/index.html"
 
 test: setup ## run every test
-	@bin/set-up ffcv && $(python) -m pytest
+	@bin/set-up ffcv
+	@status=0; $(python) -m pytest -n 2 --dist loadfile -m "not alone" || status=1; \
+	 $(python) -m pytest -m alone || status=1; exit $$status
 
 clean: ## remove what was rendered; keep .venv, the data and the runs
 	@rm -rf build book/_build book/chapters .snakemake .pytest_cache .ruff_cache .hypothesis

@@ -3,9 +3,14 @@
 A test skips, by name, where something is not installed that the study works without (Chromium, FFCV). With
 ``CI=true`` or ``MLPLIB_NO_SKIPS=1`` everything is expected to be there, so every skip fails. A GPU is not
 expected anywhere: without one test_cuda.py is not collected at all.
+
+``make test`` runs two processes (pytest-xdist), a file in one of them, and then the tests marked ``alone``.
 """
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; torch reads this when it is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
