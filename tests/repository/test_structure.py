@@ -1,4 +1,4 @@
-"""Which module imports which: one arrow between the packages, no circles, and a core that can be read."""
+"""Which module imports which: one arrow between the packages, no circles, a readable core, a true map."""
 
 import ast
 import graphlib
@@ -150,3 +150,61 @@ def test_a_training_can_be_read_in_a_dozen_files():
     assert core[0] == "mlplib/models.py" and core[-1] == "mlplib/training.py"
     assert len(core) <= MOST_FILES
     assert sum(len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in core) <= MOST_LINES
+
+
+# --------------------------------------------------------------------------- the map in CONTRIBUTING
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading of CONTRIBUTING, without its head."""
+    section = CONTRIBUTING.split(f"### {heading}\n")[1].split("\n#")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def rows_of_mlplib() -> dict[str, int]:
+    """The row of the map in which each module or folder directly below mlplib is."""
+    rows = enumerate(
+        re.findall(r"`mlplib/([\w./]+)`", row[0]) for row in table("`mlplib`, from the bottom up")
+    )
+    return {name.removesuffix(".py").rstrip("/"): number for number, names in rows for name in names}
+
+
+def test_the_map_has_every_module_of_mlplib():
+    present = {path.stem for path in (ROOT / "mlplib").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert set(rows_of_mlplib()) == {name for name in present if not name.startswith("_")}
+
+
+def test_modules_of_mlplib_import_only_from_their_row_and_those_above():
+    rows, seen = rows_of_mlplib(), set()
+    for name in MODULES:
+        if not name.startswith("mlplib.") or (importer := name.split(".")[1]) not in rows:
+            continue
+        for other in imports_of(name) - {"mlplib"}:
+            part = other.split(".")[1]
+            assert rows[part] <= rows[importer], f"{name} imports {other}, which is further down in the map"
+            seen.add((importer, part))
+    assert {("executor", "training"), ("training", "step"), ("step", "optim")} <= seen
+
+
+def test_the_map_has_every_part_of_mlpstudy():
+    named = " ".join(row[0] for row in table("`mlpstudy`, and the rest"))
+    parts = {path.name for path in (ROOT / "mlpstudy").iterdir() if not path.name.startswith(("_", "."))}
+    assert {part for part in parts if f"`mlpstudy/{part}" not in named} == set()
+
+
+@pytest.mark.parametrize("row", table("For example"), ids=lambda row: row[0])
+def test_a_newcomer_finds_what_the_examples_name(row):
+    _, path, name = (cell.strip("`") for cell in row)
+    nodes = list(ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    claims = {
+        node.args[0].value
+        for node in nodes
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "claim" and node.args
+    }
+    for part in name.split("."):
+        assert part in defined | assigned | claims, f"{path} does not define {part}"
