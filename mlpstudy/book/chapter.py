@@ -370,6 +370,9 @@ def _with_callees(function: Callable) -> list[Callable]:
         codes = [current.__code__]
         for code in codes:
             codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-            called = filter(inspect.isfunction, map(current.__globals__.get, code.co_names))
+            named = [current.__globals__.get(name) for name in code.co_names]
+            modules = [thing for thing in named if inspect.ismodule(thing)]
+            named += [getattr(module, name, None) for module in modules for name in code.co_names]
+            called = filter(inspect.isfunction, named)
             todo += [f for f in called if f.__module__.startswith("mlpstudy.experiments")]
     return found

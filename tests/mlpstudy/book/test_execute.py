@@ -516,7 +516,7 @@ def run_cells(tmp_path, monkeypatch):
     [
         (
             "x = b'1' * 300_000_000; import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-            r"killed by SIGKILL, it had used up to 0\.[3-9]\d GB of memory: memory ran out",
+            r"killed by SIGKILL, it had used up to (0\.[3-9]|[1-9]\d*\.\d)\d GB of memory: memory ran out",
         ),
         ("import os; os._exit(0)", "the kernel ended with status 0 before the cell was done"),
         ("import sys; sys.exit(0)", "SystemExit: the cell called sys.exit, so the cells after it were not"),

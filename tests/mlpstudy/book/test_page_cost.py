@@ -349,7 +349,7 @@ def test_the_plan_says_what_is_shared_and_what_is_done(tmp_path):
     alone = sum(sums["runs"] for sums in found["experiments"].values())
     assert both > 0 and alone == found["all"]["runs"] + both
     assert f"{found['all']['runs']} different runs, {both} of them needed by several experiments" in text
-    assert f"if none were shared, it would be {alone}." in text
+    assert f"if none were shared, there would be {alone}." in text
     assert found["experiments"]["from-scratch"]["done"] == found["experiments"]["from-scratch"]["runs"]
     assert found["all"]["done"] == sum(not run["missing"] for run in found["runs"])
 
