@@ -39,7 +39,7 @@ def pick_device(name: str | None = None) -> torch.device:
             raise MlplibError(f"device {name!r} is not there: torch sees no CUDA GPU; use cpu")
         if (device.index or 0) >= count:
             raise MlplibError(f"device {name!r} is not there: torch sees {count} CUDA GPU(s), from cuda:0 on")
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
         raise MlplibError(f"device {name!r} is not supported: write auto, cpu, cuda or cuda:<number>")
     return device
 

@@ -63,7 +63,7 @@ def bench(
         chosen = speed.PARTS if parts is None else tuple(part.strip() for part in parts.split(","))
         found = speed.measure(cases=cases, rounds=rounds, parts=chosen, **common)
     else:
-        case = Case(model or "B-6/Wi-256", data, batch_size, resolution)
+        case = Case("B-6/Wi-256" if model is None else model, data, batch_size, resolution)
         found = accuracy.measure(case=case, seeds=parse_seeds(seeds), epochs=epochs, **common)
     for table in show.tables(found):
         _print(table)
