@@ -15,11 +15,11 @@ from mlplib.store import Record
 from ..evidence.records import BEST_FIRST, every_published, expected, read_folder, results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import profile
+from ..words import count, devices, duration
 from . import html
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
 from .session import Session, open_session
-from .tables import count, devices, duration
 
 KINDS = {
     "train": "training from a random start",

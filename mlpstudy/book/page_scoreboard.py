@@ -14,10 +14,11 @@ from ..claims import Claim
 from ..evidence import verdicts
 from ..evidence.records import ExperimentRecords, every_published, expected
 from ..experiments import EXPERIMENTS, experiment
+from ..words import count, duration
 from . import html
 from .html import Html, escape, small
 from .session import Session, open_session
-from .tables import NOT_PUBLISHED, count, duration, judgement_cells
+from .tables import NOT_PUBLISHED, judgement_cells
 
 
 def open_scoreboard(**parameters) -> Scoreboard:
@@ -48,7 +49,7 @@ def overview_banner(name: str, session: Session, covers: str | None = None) -> H
         "Software": f"Python {environment['python']}, torch {environment['torch']}",
         "Do it again": f"<code>mlplib notebook {name} --profile {session.profile.name}</code>",
     }
-    return Html(f"<style>{html.STYLE}</style>" + html.box(html.definitions(entries)))
+    return html.banner(entries)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
 from ..evidence.records import every_published, results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import speed as draw
+from ..words import duration
 from . import html
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
 from .session import Session, counted, open_session
-from .tables import duration
 
 FOLDER = "bench"
 """Where the published files are, inside the folder of results."""

@@ -18,8 +18,8 @@ from mlplib.progress import Progress
 from mlplib.store import RunStore
 
 from ..profiles import PROFILES, Profile
+from ..words import duration
 from .parameters import Parameters, check_cells, parse
-from .tables import duration
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE_INTERVAL_S = 10.0

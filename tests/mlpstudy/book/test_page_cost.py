@@ -22,12 +22,12 @@ from mlpstudy.book.page_cost import (
     training_rate,
     watt_hours,
 )
-from mlpstudy.book.tables import duration
 from mlpstudy.cli import app
 from mlpstudy.evidence.merge import publish
 from mlpstudy.evidence.records import every_published, expected
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import PROFILES
+from mlpstudy.words import duration
 
 
 def made(spec=None, seconds=3600.0, device="NVIDIA H200", macs=10**12, threads=16, **environment):
