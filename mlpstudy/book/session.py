@@ -11,12 +11,14 @@ from pathlib import Path
 
 import torch
 
-from mlplib import machine, official
+from mlplib import machine, official, planning
 from mlplib.errors import MlplibError
 from mlplib.official import Checkpoint
 from mlplib.progress import Progress
-from mlplib.store import RunStore
+from mlplib.store import Record, RunStore
 
+from ..evidence.records import every_published
+from ..experiments import experiment
 from ..profiles import PROFILES, Profile
 from ..words import duration
 from .parameters import Parameters, check_cells, parse
@@ -35,6 +37,23 @@ class Session:
     results_dir: str | None
     device: torch.device
     checkpoints: tuple[Checkpoint, ...] = ()
+
+    def finished(self, name: str) -> dict[str, list[Record]]:
+        """The finished runs of an experiment and of what they read from, by whose they are.
+
+        Keys are ``this study, <profile>`` and ``this execution, <profile>``; those without runs are left out.
+        """
+        found = {
+            f"this study, {each.profile.name}": [*each.upstream, *each.records]
+            for each in every_published(name, self.results_dir)
+        }
+        own = self.own(name)
+        return found | ({f"this execution, {self.profile.name}": own} if own else {})
+
+    def own(self, name: str) -> list[Record]:
+        """The finished runs of this execution of an experiment, with those that they read from."""
+        wanted = planning.with_upstream(experiment(name).runs(self.profile, self.seeds)).values()
+        return [record for record in map(self.store.find, wanted) if record is not None]
 
 
 def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Session:
