@@ -2,7 +2,7 @@
 
 Everything that a chapter shows of results is made here from records, so no number is typed into a notebook.
 "This execution" are the runs of the profile and seeds in the notebook's parameters; "this study" are the
-published records.
+published records. In profile ``published`` there is no execution: nothing is trained, no data set is read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..words import count, devices, duration
 from . import html
 from .html import Html, escape, small
 from .parameters import of_notebook
-from .session import Session, counted, open_session, replace_line
+from .session import Session, counted, open_session, reading_entries, replace_line
 from .tables import (
     NO_FACT,
     NO_STUDY,
@@ -55,7 +55,10 @@ def open_chapter(name: str, **parameters) -> Chapter:
         single line.
     """
     session = open_session(parameters, of_notebook(name))
-    return Chapter(name, experiment(name), session, shown(name, session.results_dir))
+    studies = shown(name, session.results_dir)
+    if session.reading and studies:
+        session = replace(session, profile=studies[0].profile)
+    return Chapter(name, experiment(name), session, studies)
 
 
 def source(*objects: Callable):
@@ -82,7 +85,7 @@ class Chapter:
 
     @property
     def profile(self) -> Profile:
-        """What this execution may spend."""
+        """The profile of this execution, or of the best published records where nothing is executed."""
         return self.session.profile
 
     @property
@@ -102,7 +105,11 @@ class Chapter:
     # ------------------------------------------------------------------ before the runs
 
     def banner(self) -> Html:
-        """What this execution is going to do, where, and how long it will take."""
+        """What this execution is going to do, where, and how long it will take; or what is published."""
+        if self.session.reading:
+            return html.banner(
+                {"Covers": escape(", ".join(self.experiment.ITEMS))} | reading_entries(self.name)
+            )
         plan = planning.plan(self.specs, self.store, self.session.device)
         total, missing = len(plan.runs), len(plan.missing)
         left = f"{total - missing} of them done already; the rest will take about {duration(plan.seconds)}"
@@ -129,11 +136,18 @@ class Chapter:
     def run(self) -> list[Record]:
         """Do every run that has no record yet, and give all records. Shows progress, then the cost.
 
+        In profile ``published``: give the best published records and say so.
+
         Raises:
             Interrupted: stopped on request; the same call continues from there.
         """
         from IPython.display import clear_output, display
 
+        if self.session.reading:
+            texts = [f"{_about(found)}: {_what_ran(found)}" for found in self.studies] or [NO_RECORDS]
+            display(Html(html.box("".join(f"<p>{text}</p>" for text in texts))))
+            self.records = list(self.studies[0].records) if self.studies else []
+            return self.records
         plan = planning.plan(self.specs, self.store, self.session.device)
         executor = Executor(
             self.store,
@@ -167,12 +181,14 @@ class Chapter:
 
     def _sides(self) -> dict[str, ExperimentRecords]:
         """The records to show: ``study`` (``study-gpu`` if there are several), then ``execution``."""
+        several = len(self.studies) > 1
+        studies = {f"study-{s.profile.name}" if several else "study": s for s in self.studies}
+        if self.session.reading:
+            return studies
         known = {record.id for record in self.records}
         runs = planning.with_upstream(record.spec for record in self.records)
         upstream = [self.store.find(spec) for id, spec in runs.items() if id not in known]
         own = ExperimentRecords(self.profile, self.records, self.store.root, list(filter(None, upstream)))
-        several = len(self.studies) > 1
-        studies = {f"study-{s.profile.name}" if several else "study": s for s in self.studies}
         return studies | {"execution": own}
 
     def _columns(self) -> dict[str, ExperimentRecords | None]:
@@ -197,11 +213,12 @@ class Chapter:
             else {}
             for heading, found in self._columns().items()
         }
-        *theirs, ours = cells.values()
+        *theirs, ours = cells.values()  # in reading mode, the last study takes the place of ours
         keys = list(dict.fromkeys(key for found in (ours, *theirs) for key in found))
         if not keys:
-            text = f"<p>No run of {escape(item or self.name)} ended with finite numbers.</p>"
-            return Html(html.box(text, warning=True))
+            text = f"No run of {escape(item or self.name)} ended with finite numbers."
+            text = text if self._sides() else NO_RECORDS
+            return Html(html.box(f"<p>{text}</p>", warning=True))
         measured = {(key[0], key[2]) for key in keys}
         keys += [key for key in paper.values() if (key[0], key[2]) in measured and key not in keys]
         columns = {column for _, column in measured}
@@ -245,7 +262,7 @@ class Chapter:
         """A figure of the experiment, from the published records and from this execution's."""
         parts, sides = [], self._sides()
         results = {side: {r.id: r.metrics for r in found.records} for side, found in sides.items()}
-        same = [side for side in sides if side != "execution" and results[side] == results["execution"]]
+        same = [side for side in sides if side != "execution" and results[side] == results.get("execution")]
         for side, found in sides.items():
             if side in same:
                 continue
@@ -256,7 +273,7 @@ class Chapter:
             )
             file = "-".join([self.name, name, *([] if side == "execution" else [side])])
             parts.append(self._draw(self.experiment.FIGURES[name], found, f"{whose} ({_about(found)})", file))
-        return Html(html.figures(parts))
+        return Html(html.figures(parts) if parts else html.box(f"<p>{NO_RECORDS}</p>"))
 
     def _draw(self, drawn: Figure, found: ExperimentRecords, label: str, file: str) -> str:
         frame = drawn.data(found.records)
@@ -321,7 +338,22 @@ class Chapter:
                 parts.append(numbers_table(title, numbers))
             if found.records:
                 parts.append(runs_table(title, [*found.records, *found.upstream]))
-        return Html(html.fold("Where every number comes from", "".join(parts)))
+        return Html(html.fold("Where every number comes from", "".join(parts) or f"<p>{NO_RECORDS}</p>"))
+
+
+NO_RECORDS = (
+    "No run of this chapter is published, so there are no results to show: execute it with another profile."
+)
+
+
+def _what_ran(found: ExperimentRecords) -> str:
+    records = [*found.records, *found.upstream]
+    seconds = sum(record.compute.get("seconds", 0) for record in records)
+    diverged = sum(record.status != "completed" for record in records)
+    return (
+        f"{count(len(records), 'published run')}{f', {diverged} diverged' if diverged else ''}. "
+        f"Their training took {duration(seconds)} in all; nothing is trained here."
+    )
 
 
 def _about(found: ExperimentRecords) -> str:
@@ -344,6 +376,12 @@ def _with_callees(function: Callable) -> list[Callable]:
         codes = [current.__code__]
         for code in codes:
             codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-            called = filter(inspect.isfunction, map(current.__globals__.get, code.co_names))
-            todo += [f for f in called if f.__module__.startswith("mlpstudy.experiments")]
+            known = [current.__globals__.get(name) for name in code.co_names]
+            for module in filter(inspect.ismodule, known):
+                known += [getattr(module, name, None) for name in code.co_names]
+            todo += [
+                f
+                for f in filter(inspect.isfunction, known)
+                if f.__module__.startswith("mlpstudy.experiments")
+            ]
     return found

@@ -17,7 +17,7 @@ from ..experiments import EXPERIMENTS, experiment
 from ..words import count, duration
 from . import html
 from .html import Html, escape, small
-from .session import Session, open_session
+from .session import Session, open_session, reading_entries
 from .tables import NOT_PUBLISHED, judgement_cells
 
 
@@ -40,6 +40,9 @@ def overview_banner(name: str, session: Session, covers: str | None = None) -> H
         name: the notebook's.
         covers: what it is about, HTML; None: all experiments, without training anything.
     """
+    if session.reading:
+        what = covers or f"{count(len(EXPERIMENTS), 'experiment')}"
+        return html.banner({"Covers": what} | reading_entries(name))
     environment = machine.environment(session.device, machine.pick_precision("auto", session.device))
     entries = {
         "Covers": covers or f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",
@@ -68,7 +71,8 @@ class Scoreboard:
         """
         sides = [("this study", profile, found, "no records") for profile, found in self._published.items()]
         sides = sides or [("this study", "", [], NOT_PUBLISHED)]
-        sides.append(("this execution", self.session.profile.name, self._own, "not run"))
+        if not self.session.reading:
+            sides.append(("this execution", self.session.profile.name, self._own, "not run"))
         columns, tallies = {}, []
         for whose, profile, evidence, absent in sides:
             entries = {entry.claim.id: entry for entry in verdicts.judged(evidence)}
@@ -101,6 +105,8 @@ class Scoreboard:
 
     @property
     def _own(self) -> list[verdicts.Evidence]:
+        if self.session.reading:
+            return []
         return verdicts.own_evidence(self.session.profile, self.session.seeds, self.session.store)
 
     def status(self) -> Html:
@@ -116,8 +122,9 @@ class Scoreboard:
                 )
                 for each in every_published(name, session.results_dir)
             ] or [("this study", NOT_PUBLISHED, [], [])]
-            own, wanted = session.own(name), experiment(name).runs(session.profile, session.seeds)
-            sides.append(("this execution", session.profile.name if own else "not run", own, wanted))
+            if not session.reading:
+                own, wanted = session.own(name), experiment(name).runs(session.profile, session.seeds)
+                sides.append(("this execution", session.profile.name if own else "not run", own, wanted))
             for side, profile, records, wanted in sides:
                 row = {"chapter": escape(experiment(name).TITLE), "side": side, "profile": profile}
                 rows.append(row | _status(records, wanted))

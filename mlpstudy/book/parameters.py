@@ -12,12 +12,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
-from mlplib.errors import MlplibError
+from mlplib.errors import MlplibError, require_choice
 from mlplib.machine import pick_device
 
 from ..experiments import EXPERIMENTS, experiment
-from ..profiles import SEEDS, parse_seeds
-from ..profiles import profile as find_profile
+from ..profiles import PROFILES, SEEDS, parse_seeds
+
+PUBLISHED = "published"
+"""In place of a profile: show published records, train nothing."""
 
 
 def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
@@ -39,6 +41,11 @@ def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
     return folder
 
 
+def _check_profile(name: str) -> str:
+    require_choice("profile", name, (*PROFILES, PUBLISHED))
+    return name
+
+
 def _check_device(name: str) -> str:
     if name != "auto":
         pick_device(name)
@@ -51,14 +58,14 @@ Folder = Annotated[str | None, AfterValidator(_check_folder)]
 class Parameters(BaseModel):
     """What a reader may set in a notebook's cell ``parameters``.
 
-    ``profile``: how much to spend; ``seeds``: None for the profile's own; ``runs_dir, results_dir``: folders
-    of the runs and of the published records, None for the usual places; ``device``: ``auto``, ``cpu``,
-    ``cuda`` or ``cuda:<number>``.
+    ``profile``: how much to spend, or ``published`` to train nothing and show published records; ``seeds``:
+    None for the profile's own; ``runs_dir, results_dir``: folders of the runs and of the published records,
+    None for the usual places; ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    profile: Annotated[str, AfterValidator(lambda name: find_profile(name).name)] = "laptop"
+    profile: Annotated[str, AfterValidator(_check_profile)] = "laptop"
     seeds: Annotated[
         tuple[int, ...] | None, BeforeValidator(lambda seeds: None if seeds is None else parse_seeds(seeds))
     ] = None
@@ -104,10 +111,17 @@ def parse(values: Mapping[str, object], accepted: type[Parameters] = Parameters)
     """
     refuse_unknown(values, accepted)
     try:
-        return accepted(**values)
+        checked = accepted(**values)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise MlplibError(f"{name} must be {WANTED[name]}, not {values[name]!r}") from None
+    if checked.profile == PUBLISHED:
+        for name, field in accepted.model_fields.items():
+            if name not in ("profile", "results_dir") and getattr(checked, name) != field.default:
+                raise MlplibError(
+                    f"{name} has no effect in profile {PUBLISHED}: leave it out, or choose a profile"
+                )
+    return checked
 
 
 def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters) -> None:
