@@ -1,5 +1,5 @@
 # What a reader types; `make help` lists it. Every target sets up what it needs, once, in .venv.
-#   make book PROFILE=gpu                what to spend: smoke, laptop (default), gpu or paper
+#   make book PROFILE=gpu                what to spend: smoke, laptop (default), gpu or paper; published trains nothing
 #   make book PYTHON=/path/to/python3.12 another Python, 3.11 or newer, to make the environment with
 #   make book VENV=/path/to/environment  another place for the environment
 SHELL   := /bin/bash
@@ -21,12 +21,16 @@ python = "$$VENV/bin/python"
 engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
 	--quiet host reason rules progress --config quiet=true
 
-.PHONY: help setup book smoke test clean
+.PHONY: help setup read book smoke test clean
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
 
 setup: ## install the package and what it needs into .venv (the others do it, too)
 	@bin/set-up
+
+read: setup ## render the book from the published records, train nothing: book/_build/html/index.html
+	@exec $(engine) profile=published out=book
+	@echo "read the book: book/_build/html/index.html"
 
 book: setup ## run the notebooks, then render the book: book/_build/html/index.html
 	@exec $(engine) profile="$$PROFILE" out=book

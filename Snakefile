@@ -1,6 +1,7 @@
 """The study as a graph: notebooks -> chapters -> book. `make book` calls this; so can you.
 
     snakemake --cores all                                   every chapter and the book, in profile laptop
+    snakemake --cores all --config profile=published        read the published records, train nothing
     snakemake --cores all --config profile=gpu seeds=0,1    another profile, other seeds than the profile's
     snakemake --cores all --config profile=smoke out=build/smoke    into another folder
     snakemake --cores all --config official_checkpoints=DIR the weights that the paper's authors published, too
@@ -150,8 +151,9 @@ rule chapter:
             if name != "profile" and takes(wildcards, name)
         ],
         executed=lambda wildcards: os.path.relpath(OUT / "_build/executed" / f"{wildcards.name}.ipynb", ROOT),
-    # A run uses all cores, so chapters take turns on one machine; those of smoke are too small to.
-    threads: 1 if PARAMETERS["profile"] == "smoke" else THREADS
+    # A run uses all cores, so chapters take turns on one machine; those of smoke are too small to, and in
+    # published there are no runs.
+    threads: 1 if PARAMETERS["profile"] in ("smoke", "published") else THREADS
     shell:
         "echo 'chapter {wildcards.name}: executing in profile {params.profile}';"
         " rm -f {log:q} && (cd {params.root:q} && {sys.executable:q} -m mlplib notebook {wildcards.name}"

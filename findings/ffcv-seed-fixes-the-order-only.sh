@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(mktemp -d)" && trap 'rm -rf "$PWD"' EXIT
 python3 -m venv env
 install() { env/bin/pip -q --disable-pip-version-check install "$@"; }
-install setuptools==84.2.1 wheel==0.48.0 torch==2.15.0 numpy==2.4.6 numba==0.68.1 opencv-python==5.0.0.93
+install setuptools==84.2.1 wheel==0.48.0 torch==2.15.0 numpy==2.4.6 numba==0.68.1 pillow==13.0.0 opencv-python==5.0.0.93
 install --no-build-isolation ffcv==1.0.2
 cat > load.py << 'PYTHON'
 import importlib.metadata

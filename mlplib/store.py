@@ -239,7 +239,7 @@ class RunStore:
                 lock.acquire(timeout=0.1 if self.wait else 0.0)
             except Timeout:
                 if not self.wait:
-                    raise RunClaimed(f"another process is doing {spec.id}") from None
+                    raise RunClaimed(f"another process is doing {run_id(spec)}") from None
                 if on_wait is not None:
                     on_wait()
                 lock.acquire()

@@ -92,7 +92,7 @@ def work(connection: Connection, settings: Settings) -> None:
 def _outcome(executor: Executor, spec: RunSpec) -> Message:
     begin = time.monotonic()
     try:
-        if executor.stop:
+        if executor.how.stop:
             return Message("stopped")
         record = executor.record(spec)
     except Interrupted:

@@ -2,16 +2,15 @@
 
 Everything that a chapter shows of results is made here from records, so no number is typed into a notebook.
 "This execution" are the runs of the profile and seeds in the notebook's parameters; "this study" are the
-published records.
+published records. In profile ``published`` there is no execution: nothing is trained, no data set is read.
 """
 
 from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from mlplib import machine, official, planning
 from mlplib.errors import MlplibError
@@ -25,17 +24,15 @@ from ..evidence.records import ExperimentRecords, shown
 from ..experiments import experiment
 from ..experiments.base import Cell, Figure
 from ..profiles import PROFILES, Profile
+from ..words import count, devices, duration
 from . import html
 from .html import Html, escape, small
 from .parameters import of_notebook
-from .session import Session, counted, open_session, replace_line
+from .session import Session, counted, open_session, reading_entries, replace_line
 from .tables import (
     NO_FACT,
-    NOT_PUBLISHED,
+    NO_STUDY,
     cells_frame,
-    count,
-    devices,
-    duration,
     facts,
     judgement_cells,
     measured_cell,
@@ -43,7 +40,6 @@ from .tables import (
     paper_cell,
     runs_table,
     slug,
-    what_is_left,
 )
 
 
@@ -59,7 +55,10 @@ def open_chapter(name: str, **parameters) -> Chapter:
         single line.
     """
     session = open_session(parameters, of_notebook(name))
-    return Chapter(name, experiment(name), session, shown(name, session.results_dir))
+    studies = shown(name, session.results_dir)
+    if session.reading and studies:
+        session = replace(session, profile=studies[0].profile)
+    return Chapter(name, experiment(name), session, studies)
 
 
 def source(*objects: Callable):
@@ -86,7 +85,7 @@ class Chapter:
 
     @property
     def profile(self) -> Profile:
-        """What this execution may spend."""
+        """The profile of this execution, or of the best published records where nothing is executed."""
         return self.session.profile
 
     @property
@@ -106,22 +105,27 @@ class Chapter:
     # ------------------------------------------------------------------ before the runs
 
     def banner(self) -> Html:
-        """What this execution is going to do, where, and how long it will take."""
-        rest, total = self._rest(), len(planning.with_upstream(self.specs))
+        """What this execution is going to do, where, and how long it will take; or what is published."""
+        if self.session.reading:
+            return html.banner(
+                {"Covers": escape(", ".join(self.experiment.ITEMS))} | reading_entries(self.name)
+            )
+        plan = planning.plan(self.specs, self.store, self.session.device)
+        total, missing = len(plan.runs), len(plan.missing)
+        left = f"{total - missing} of them done already; the rest will take about {duration(plan.seconds)}"
         precision = machine.pick_precision("auto", self.session.device)
-        command = f"mlplib notebook {self.name} --profile {self.profile.name}"
         entries = {
             "Covers": escape(", ".join(self.experiment.ITEMS)),
             "Profile": f"<code>{self.profile.name}</code>: {escape(self.profile.about)}",
             "Seeds": escape(", ".join(map(str, self.session.seeds))),
             "Device": f"{escape(machine.device_name(self.session.device))}, {precision}",
-            "Runs": f"{total}, {what_is_left(rest, total)}",
-            "Do it again": f"<code>{escape(command)}</code>",
+            "Runs": f"{total}, {left if missing else 'all of them done already'}",
+            "Do it again": f"<code>mlplib notebook {self.name} --profile {self.profile.name}</code>",
         }
         if self.session.checkpoints:
             names = [f"{c.spec.name} (SHA-256 {c.spec.sha256[:12]}…)" for c in self.session.checkpoints]
             entries["Official weights"] = escape("; ".join(names))
-        return Html(f"<style>{html.STYLE}</style>" + html.box(html.definitions(entries)))
+        return html.banner(entries)
 
     def definition(self):
         """The source of the experiment's ``runs`` and of what it calls beside it."""
@@ -130,98 +134,115 @@ class Chapter:
     # ------------------------------------------------------------------ the runs
 
     def run(self) -> list[Record]:
-        """Do every run that has no record yet, and give all records. Shows how far it is, then what it cost.
+        """Do every run that has no record yet, and give all records. Shows progress, then the cost.
+
+        In profile ``published``: give the best published records and say so.
 
         Raises:
-            Interrupted: stopped on request; the same call goes on from there.
+            Interrupted: stopped on request; the same call continues from there.
         """
         from IPython.display import clear_output, display
 
-        missing = self._rest().missing
+        if self.session.reading:
+            texts = [f"{_about(found)}: {_what_ran(found)}" for found in self.studies] or [NO_RECORDS]
+            display(Html(html.box("".join(f"<p>{text}</p>" for text in texts))))
+            self.records = list(self.studies[0].records) if self.studies else []
+            return self.records
+        plan = planning.plan(self.specs, self.store, self.session.device)
         executor = Executor(
             self.store,
             device=self.session.device,
             log=replace_line,
             official=official.files(self.session.checkpoints),
         )
-        for number, spec in enumerate(missing, start=1):
-            executor.how = replace(executor.how, progress=counted(number, len(missing)))
+        for number, spec in enumerate(plan.missing, start=1):
+            executor.how = replace(executor.how, progress=counted(number, len(plan.missing)))
             executor.record(spec)
         self.records = executor.records(self.specs)
-        if missing:
+        if plan.missing:
             clear_output()
-        display(Html(self._what_ran(len(missing))))
-        return self.records
-
-    def _rest(self) -> planning.Plan:
-        """The runs without a record, with what they in turn need."""
-        return planning.plan(self.specs, self.store, self.session.device)
-
-    def _what_ran(self, new: int) -> str:
-        runs = planning.with_upstream(self.specs)
-        records = [record for record in map(self.store.find, runs.values()) if record is not None]
+        records = [record for record in map(self.store.find, plan.runs) if record is not None]
         seconds = sum(record.compute.get("seconds", 0) for record in records)
         text = (
-            f"{count(len(records), 'run')}: {len(records) - new} found, {new} done now. "
-            f"Training took {duration(seconds)} in all, on {escape(devices(records))}."
+            f"<p>{count(len(records), 'run')}: {len(records) - len(plan.missing)} found, "
+            f"{len(plan.missing)} done now. "
+            f"Training took {duration(seconds)} in all, on {escape(devices(records))}.</p>"
         )
-        lost = [record for record in self.records if record.status != "completed"]
-        if not lost:
-            return html.box(f"<p>{text}</p>")
-        names = ", ".join(f"<code>{escape(record.id)}</code>" for record in lost)
-        warning = (
-            f"{count(len(lost), 'run')} diverged (a loss that is not finite) and is left out below: {names}."
-        )
-        return html.box(f"<p>{text}</p><p>{warning}</p>", warning=True)
+        lost = [f"<code>{escape(r.id)}</code>" for r in self.records if r.status != "completed"]
+        if lost:
+            text += (
+                f"<p>{count(len(lost), 'run')} diverged (a loss that is not finite) and is left out below: "
+                f"{', '.join(lost)}.</p>"
+            )
+        display(Html(html.box(text, warning=bool(lost))))
+        return self.records
+
+    # ------------------------------------------------------------------ whose records
+
+    def _sides(self) -> dict[str, ExperimentRecords]:
+        """The records to show: ``study`` (``study-gpu`` if there are several), then ``execution``."""
+        several = len(self.studies) > 1
+        studies = {f"study-{s.profile.name}" if several else "study": s for s in self.studies}
+        if self.session.reading:
+            return studies
+        known = {record.id for record in self.records}
+        runs = planning.with_upstream(record.spec for record in self.records)
+        upstream = [self.store.find(spec) for id, spec in runs.items() if id not in known]
+        own = ExperimentRecords(self.profile, self.records, self.store.root, list(filter(None, upstream)))
+        return studies | {"execution": own}
+
+    def _columns(self) -> dict[str, ExperimentRecords | None]:
+        """The same by column heading, HTML; the study has a column even if nothing is published."""
+        headings = {
+            f"this {side.partition('-')[0]}{small(_about(found))}": found
+            for side, found in self._sides().items()
+        }
+        return headings if self.studies else {NO_STUDY: None} | headings
+
+    def _cells(self, found: ExperimentRecords) -> list[Cell]:
+        """The cells of the experiment's tables that come from some of its records."""
+        return self.experiment.summary(found.records, found.profile)
 
     # ------------------------------------------------------------------ tables
 
-    def cells(self) -> list[Cell]:
-        """This execution's cells of the experiment's tables."""
-        return self.experiment.summary(self.records, self.profile)
-
-    def study_cells(self, study: ExperimentRecords) -> list[Cell]:
-        """The cells of published records."""
-        return self.experiment.summary(study.records, study.profile)
-
     def table(self, item: str | None = None) -> Html:
         """The paper's values, this study's and this execution's side by side, for one item or all of them."""
-        ours, *theirs = (
-            {(c.item, c.row, c.column): c for c in cells if item in (None, c.item)}
-            for cells in (self.cells(), *map(self.study_cells, self.studies))
-        )
-        keys = list(dict.fromkeys(key for cells in (ours, *theirs) for key in cells))
+        cells = {
+            heading: {(c.item, c.row, c.column): c for c in self._cells(found) if item in (None, c.item)}
+            if found
+            else {}
+            for heading, found in self._columns().items()
+        }
+        *theirs, ours = cells.values()  # in reading mode, the last study takes the place of ours
+        keys = list(dict.fromkeys(key for found in (ours, *theirs) for key in found))
         if not keys:
-            text = f"<p>No run of {escape(item or self.name)} ended with finite numbers.</p>"
-            return Html(html.box(text, warning=True))
+            text = f"No run of {escape(item or self.name)} ended with finite numbers."
+            text = text if self._sides() else NO_RECORDS
+            return Html(html.box(f"<p>{text}</p>", warning=True))
         measured = {(key[0], key[2]) for key in keys}
         keys += [key for key in paper.values() if (key[0], key[2]) in measured and key not in keys]
         columns = {column for _, column in measured}
-        counted = all(cell.estimate.n == 0 for cells in (ours, *theirs) for cell in cells.values())
-        headings = [self._study_heading(study) for study in self.studies] or [NO_STUDY]
+        if all(cell.estimate.n == 0 for found in cells.values() for cell in found.values()):
+            cells = {"counted by code": ours}
+            statistics = ""
+        else:
+            statistics = ". Means over seeds, with 95 % intervals in brackets"
         rows, notes = [], {}
         for key in keys:
             row = {"": escape(key[1])} | ({" ": escape(key[2])} if len(columns) > 1 else {})
             row["paper"] = paper_cell(key, notes)
-            if counted:
-                row["counted by code"] = measured_cell(ours.get(key))
-            else:
-                row |= {
-                    heading: measured_cell(cells.get(key))
-                    for heading, cells in zip(headings, theirs or [{}], strict=True)
-                }
-                row[self._heading()] = measured_cell(ours.get(key))
-            rows.append(row)
+            rows.append(row | {heading: measured_cell(found.get(key)) for heading, found in cells.items()})
         about = [item] if item else list(self.experiment.ITEMS)
         about += columns if len(columns) == 1 else ()
-        caption = f"<b>{escape(', '.join(about))}</b>"
-        if not counted:
-            caption += ". Means over seeds, with 95 % intervals in brackets"
-        text = html.table(rows, caption, row_headers=("", " ") if len(columns) > 1 else ("",))
-        text += "".join(f"<p>{small(note)}</p>" for note in notes.values())
-        frame = cells_frame(keys, ours, dict(zip(self._short_names("_"), theirs, strict=True)))
+        text = html.table(
+            rows,
+            f"<b>{escape(', '.join(about))}</b>{statistics}",
+            row_headers=("", " ") if len(columns) > 1 else ("",),
+        )
+        sides = [side.replace("-", "_") for side in self._sides()]
+        frame = cells_frame(keys, dict(zip(sides, (*theirs, ours)[-len(sides) :], strict=True)))
         link = html.csv_link(frame, f"{self.name}-{slug(item or 'table')}.csv")
-        return Html(f"{text}<p>{small(link)}</p>")
+        return Html(text + _footnotes(notes) + f"<p>{small(link)}</p>")
 
     def paper_table(self, item: str) -> Html:
         """The paper's own values of an item, rows by columns as in the paper; n/a where unknown."""
@@ -233,55 +254,41 @@ class Chapter:
         ]
         sources = dict.fromkeys(paper.SOURCES[paper.value(*key).source] for key in keys)
         caption = f"<b>{escape(item)}</b>, the paper's values. Source: {escape('; '.join(sources))}"
-        text = html.table(rows, caption, row_headers=("",))
-        return Html(text + "".join(f"<p>{small(note)}</p>" for note in notes.values()))
-
-    def _heading(self) -> str:
-        return f"this execution{small(self._label())}"
-
-    def _study_heading(self, study: ExperimentRecords) -> str:
-        return f"this study{small(_label_of(study))}"
-
-    def _label(self) -> str:
-        return f"{self.profile.name}, {escape(devices(self.records))}" if self.records else self.profile.name
-
-    def _short_names(self, joint: str) -> list[str]:
-        """A name for each study: ``study`` alone, or with its profile where there are several."""
-        if len(self.studies) == 1:
-            return ["study"]
-        return [f"study{joint}{study.profile.name}" for study in self.studies]
+        return Html(html.table(rows, caption, row_headers=("",)) + _footnotes(notes))
 
     # ------------------------------------------------------------------ figures
 
     def figure(self, name: str) -> Html:
-        """A figure of the experiment, from this execution's records and from the published ones."""
-        drawn = self.experiment.FIGURES[name]
-        where = f"{self.profile.name}, {count(len(self.session.seeds), 'seed')}"
-        parts, whose = [], "This execution"
-        for short, study in zip(self._short_names("-"), self.studies, strict=True):
-            if self._same_as(study):
-                whose = "This study and this execution"
+        """A figure of the experiment, from the published records and from this execution's."""
+        parts, sides = [], self._sides()
+        results = {side: {r.id: r.metrics for r in found.records} for side, found in sides.items()}
+        same = [side for side in sides if side != "execution" and results[side] == results.get("execution")]
+        for side, found in sides.items():
+            if side in same:
                 continue
-            label = f"This study ({_label_of(study)})"
-            parts.append(self._draw(f"{name}-{short}", drawn, study.records, study.artifacts, label))
-        parts.append(self._draw(name, drawn, self.records, self.store.root, f"{whose} ({where})"))
-        return Html(html.figures(parts))
+            whose = (
+                "This study and this execution"
+                if same and side == "execution"
+                else f"This {side.partition('-')[0]}"
+            )
+            file = "-".join([self.name, name, *([] if side == "execution" else [side])])
+            parts.append(self._draw(self.experiment.FIGURES[name], found, f"{whose} ({_about(found)})", file))
+        return Html(html.figures(parts) if parts else html.box(f"<p>{NO_RECORDS}</p>"))
 
-    def _draw(self, name: str, drawn: Figure, records: Sequence[Record], folder: Path, label: str) -> str:
-        frame = drawn.data(records)
-        if frame.empty and records is not self.records:  # an incomplete study may have none of its runs
+    def _draw(self, drawn: Figure, found: ExperimentRecords, label: str, file: str) -> str:
+        frame = drawn.data(found.records)
+        if frame.empty and found.records is not self.records:  # an incomplete study may have none of its runs
             return html.box(f"<p>{label}: no run that this figure shows is published.</p>")
         try:
-            image = html.svg_image(drawn.draw(frame, records, folder), f"{label}: {drawn.alt}")
+            image = html.svg_image(drawn.draw(frame, found.records, found.artifacts), f"{label}: {drawn.alt}")
         except MlplibError as error:  # a published artifact that is not there must not end the chapter
             return html.box(f"<p>{label}: {escape(error)}</p>", warning=True)
-        link = html.csv_link(frame, f"{self.name}-{name}.csv")
+        link = html.csv_link(frame, f"{file}.csv")
         return html.figure(image, f"<b>{label}.</b> {escape(drawn.caption)} {link}.")
 
-    def _same_as(self, study: ExperimentRecords) -> bool:
-        """Whether published records are this execution's: the same runs with the same results."""
-        ours, theirs = ({r.id: r.metrics for r in records} for records in (self.records, study.records))
-        return ours == theirs
+    def show(self, figure, caption: str, alt: str) -> Html:
+        """A matplotlib figure of one's own, with its caption and, in ``alt``, what it shows in words."""
+        return Html(html.figures([html.figure(html.svg_image(figure, alt), escape(caption))]))
 
     # ------------------------------------------------------------------ verdicts
 
@@ -291,12 +298,11 @@ class Chapter:
 
     def _verdict(self, claim: Claim) -> str:
         rows = []
-        for study in self.studies:
-            judged = decide(claim, study.records, study.profile.name)
-            rows.append({" ": self._study_heading(study)} | judgement_cells(judged))
-        rows = rows or [{" ": NO_STUDY, "verdict": "–", "effect": "–"}]
-        judged = decide(claim, self.records, self.profile.name)
-        rows.append({" ": self._heading()} | judgement_cells(judged))
+        for heading, found in self._columns().items():
+            cells = {"verdict": "–", "effect": "–"}
+            if found:
+                cells = judgement_cells(decide(claim, found.records, found.profile.name))
+            rows.append({" ": heading} | cells)
         text = f"<p><b>{claim.id}. {escape(claim.sentence)}</b> ({escape(claim.item)})</p>"
         text += f"<p>{small('Criterion: ' + escape(claim.criterion))}</p>"
         table = html.table(rows, f"Verdict on {claim.id}", row_headers=(" ",))
@@ -305,58 +311,58 @@ class Chapter:
     # ------------------------------------------------------------------ settings and provenance
 
     def settings(self) -> Html:
-        """This execution's and the study's settings beside those of profile ``paper``, bold if different."""
+        """The settings of every side's runs beside those of profile ``paper``, bold where they differ."""
         as_paper = self.experiment.runs(PROFILES["paper"], PROFILES["paper"].seeds)
         columns = {"profile paper": facts(as_paper)}
-        for study in self.studies:
-            columns[self._study_heading(study)] = facts([r.spec for r in study.records])
-        columns[f"this execution{small(self.profile.name)}"] = facts(self.specs)
+        for heading, found in self._columns().items():
+            if found:
+                columns[heading] = facts([record.spec for record in found.records])
         rows = []
         for name, wanted in columns["profile paper"].items():
-            if all(values[name] == NO_FACT for values in columns.values()):
-                continue
-            row = {" ": name}
-            for column, values in columns.items():
-                value = escape(values[name])
-                row[column] = value if values[name] == wanted else f"<b>{value}</b>"
-            rows.append(row)
+            values = {column: escape(found[name]) for column, found in columns.items()}
+            if set(values.values()) != {NO_FACT}:
+                bold = {
+                    c: value if value == escape(wanted) else f"<b>{value}</b>" for c, value in values.items()
+                }
+                rows.append({" ": name} | bold)
         caption = "<b>Settings</b>; bold where they are not those of profile <code>paper</code>"
         return Html(html.table(rows, caption, row_headers=(" ",)))
 
     def provenance(self) -> Html:
         """Which runs every number comes from, and how each run was made; folded."""
         parts = []
-        sides = [("This execution", self.cells(), [*self.records, *self._upstream()])]
-        for study in self.studies:
-            # With the profile only where there are several: it is part of the addresses of the runs.
-            side = "This study" if len(self.studies) == 1 else f"This study, {study.profile.name}"
-            sides.append((side, self.study_cells(study), [*study.records, *study.upstream]))
-        for side, cells, records in sides:
-            numbers = [cell for cell in cells if cell.run_ids]
+        for side, found in self._sides().items():
+            title = f"This {side.replace('-', ', ')}"
+            numbers = [cell for cell in self._cells(found) if cell.run_ids]
             if numbers:
-                parts.append(numbers_table(side, numbers))
-            if records:
-                parts.append(runs_table(side, records))
-        return Html(html.fold("Where every number comes from", "".join(parts)))
-
-    def _upstream(self) -> list[Record]:
-        """The runs that this execution's runs read from, as far as the store has them."""
-        known = {record.id for record in self.records}
-        runs = planning.with_upstream(record.spec for record in self.records)
-        found = (self.store.find(spec) for id, spec in runs.items() if id not in known)
-        return [record for record in found if record is not None]
-
-    def show(self, figure, caption: str, alt: str) -> Html:
-        """A matplotlib figure of one's own, with its caption and, in ``alt``, what it shows in words."""
-        return Html(html.figures([html.figure(html.svg_image(figure, alt), escape(caption))]))
+                parts.append(numbers_table(title, numbers))
+            if found.records:
+                parts.append(runs_table(title, [*found.records, *found.upstream]))
+        return Html(html.fold("Where every number comes from", "".join(parts) or f"<p>{NO_RECORDS}</p>"))
 
 
-NO_STUDY = f"this study{small(NOT_PUBLISHED)}"
-"""What stands over the study's column where nothing is published."""
+NO_RECORDS = (
+    "No run of this chapter is published, so there are no results to show: execute it with another profile."
+)
 
 
-def _label_of(study: ExperimentRecords) -> str:
-    return f"{study.profile.name}, {escape(study.devices)}"
+def _what_ran(found: ExperimentRecords) -> str:
+    records = [*found.records, *found.upstream]
+    seconds = sum(record.compute.get("seconds", 0) for record in records)
+    diverged = sum(record.status != "completed" for record in records)
+    return (
+        f"{count(len(records), 'published run')}{f', {diverged} diverged' if diverged else ''}. "
+        f"Their training took {duration(seconds)} in all; nothing is trained here."
+    )
+
+
+def _about(found: ExperimentRecords) -> str:
+    """Profile and devices, HTML."""
+    return ", ".join(filter(None, (found.profile.name, escape(found.devices))))
+
+
+def _footnotes(notes: dict[str, str]) -> str:
+    return "".join(f"<p>{small(note)}</p>" for note in notes.values())
 
 
 def _with_callees(function: Callable) -> list[Callable]:
@@ -370,6 +376,9 @@ def _with_callees(function: Callable) -> list[Callable]:
         codes = [current.__code__]
         for code in codes:
             codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-            called = filter(inspect.isfunction, map(current.__globals__.get, code.co_names))
+            named = [current.__globals__.get(name) for name in code.co_names]
+            modules = [thing for thing in named if inspect.ismodule(thing)]
+            named += [getattr(module, name, None) for module in modules for name in code.co_names]
+            called = filter(inspect.isfunction, named)
             todo += [f for f in called if f.__module__.startswith("mlpstudy.experiments")]
     return found

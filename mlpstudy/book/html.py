@@ -90,14 +90,15 @@ def table(rows: Sequence[Mapping[str, str]], caption: str, row_headers: Sequence
     return f'<div class="mlp-scroll" role="region" tabindex="0" aria-label="{label}">{head}{body}</div>'
 
 
-def definitions(entries: Mapping[str, str]) -> str:
-    """Names and what they mean; the values are HTML."""
-    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in entries.items()) + "</dl>"
-
-
 def box(content: str, warning: bool = False) -> str:
     """A framed box around ``content`` (HTML)."""
     return f'<div class="mlp-box{" mlp-warning" if warning else ""}">{content}</div>'
+
+
+def banner(entries: Mapping[str, str]) -> Html:
+    """What a page opens with: its style, and a box of names and their values (HTML)."""
+    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in entries.items())
+    return Html(f"<style>{STYLE}</style>" + box(f"<dl>{items}</dl>"))
 
 
 def fold(summary: str, content: str) -> str:

@@ -5,21 +5,22 @@ between chapters saved, and what is still to come.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlplib import planning
 from mlplib.specs import RunSpec
 from mlplib.store import Record
 
-from ..evidence.records import BEST_FIRST, every_published, expected, read_folder, results_folder
+from ..evidence.records import BEST_FIRST, expected, read_folder, results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import profile
+from ..words import count, devices, duration
 from . import html
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
 from .session import Session, open_session
-from .tables import count, devices, duration
 
 KINDS = {
     "train": "training from a random start",
@@ -30,17 +31,18 @@ KINDS = {
     "checkpoint": "official checkpoints",
     "timing": "timing",
 }
-"""What a reader calls the kinds of runs."""
+"""Readable names of the kinds of runs."""
+
+COMING = "gpu"
+"""The profile that the study publishes piece by piece. Profile ``paper`` is for others to run."""
 
 # --------------------------------------------------------------------------- energy
 
 
-@dataclass(frozen=True)
-class Power:
-    """The power that a device is taken to draw while it computes.
+class Power(NamedTuple):
+    """The assumed power of a device while it computes.
 
-    ``device``: how its name starts; ``watts``: of one GPU, or of one thread of a CPU; ``source``: where the
-    figure is from, with its address in ``url``.
+    ``device``: how its name starts; ``watts``: of one GPU or one CPU thread, as ``each`` says.
     """
 
     device: str
@@ -69,21 +71,19 @@ POWER = (
     ),
 )
 """The assumptions behind every energy on the page: thermal design power, as the makers state it. The first
-that fits counts; a device that none fits is not estimated."""
+match counts; a device without a match is not estimated."""
 
 
 def power(record: Record) -> Power | None:
-    """The assumption that fits the device of a run, None where none does: a slice of a GPU (MIG), say."""
+    """The assumption for the device of a run; None where there is none, as for a slice of a GPU (MIG)."""
     name = record.environment.get("device", "")
-    if "MIG" in name:
-        return None
-    return next((each for each in POWER if name.startswith(each.device)), None)
+    return next((each for each in POWER if name.startswith(each.device) and "MIG" not in name), None)
 
 
 def energy(record: Record) -> float | None:
-    """The estimated energy of a run in watt-hours, None where its device is unknown.
+    """The estimated energy of a run in watt-hours, power times time; None where its device is unknown.
 
-    Power times the time that the run took; what the rest of the machine and its cooling draw is left out.
+    The rest of the machine and its cooling are left out.
     """
     assumed = power(record)
     if assumed is None:
@@ -92,77 +92,19 @@ def energy(record: Record) -> float | None:
     return assumed.watts * threads * seconds(record) / 3600
 
 
+def total_energy(records: Iterable[Record]) -> float | None:
+    """The energy of some runs in watt-hours; None where the device of a run that took time is unknown."""
+    energies = [energy(record) for record in records if seconds(record)]
+    return None if None in energies else math.fsum(energies)
+
+
 def seconds(record: Record) -> float:
     """How long a run computed, 0 where its record does not say."""
     return record.compute.get("seconds", 0.0)
 
 
-# --------------------------------------------------------------------------- sums
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What some runs cost together.
-
-    ``macs``: multiply-adds of training, as the records count them; ``watt_hours``: None where the device of a
-    run that took time is unknown.
-    """
-
-    runs: int
-    seconds: float
-    macs: float
-    watt_hours: float | None
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations: two for each multiply-add."""
-        return 2 * self.macs
-
-
-def cost(records: Iterable[Record]) -> Cost:
-    """The sum over runs, each counted as often as it is there."""
-    records = list(records)
-    energies = [energy(record) for record in records if seconds(record)]
-    return Cost(
-        runs=len(records),
-        seconds=math.fsum(map(seconds, records)),
-        macs=math.fsum(record.compute.get("training_macs", 0) for record in records),
-        watt_hours=None if None in energies else math.fsum(energies),
-    )
-
-
-# --------------------------------------------------------------------------- what is left
-
-COMING = "gpu"
-"""The profile that the study publishes piece by piece. Profile ``paper`` is for others to run."""
-
-
-@dataclass(frozen=True)
-class Left:
-    """How much of some runs is published.
-
-    ``published, runs``: how many are, of how many; ``flops``: training of the others
-    (:func:`mlplib.planning.training_flops`).
-    """
-
-    published: int
-    runs: int
-    flops: float
-
-
-def left(wanted: Iterable[RunSpec], there: set[RunSpec]) -> Left:
-    """What is left of some runs, each counted once; compared by their settings, so that no data are needed.
-
-    Args:
-        there: the settings of what is published.
-    """
-    wanted = list(dict.fromkeys(wanted))
-    missing = [spec for spec in wanted if spec not in there]
-    return Left(len(wanted) - len(missing), len(wanted), math.fsum(map(planning.training_flops, missing)))
-
-
 def training_rate(records: Iterable[Record]) -> float | None:
-    """Floating-point operations a second of all training runs among ``records`` together, None without any.
+    """Floating-point operations per second of all training runs among ``records`` together, None without any.
 
     So a run counts as much as it computes: what is left is mostly the large ones.
     """
@@ -196,42 +138,53 @@ class Compute:
         """What is shown here, and on which machine."""
         return overview_banner("compute", self.session)
 
-    def _sides(self) -> dict[str, dict[str, dict[str, Record]]]:
-        """Whose runs, to experiment, to records by id, what the runs were made from included."""
-        found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
-        for name in EXPERIMENTS:
-            for each in every_published(name, self.session.results_dir):
-                records = {record.id: record for record in (*each.upstream, *each.records)}
-                found[f"this study, {each.profile.name}"][name] = records
-        ours = found.setdefault(f"this execution, {self.session.profile.name}", {})
-        for name in EXPERIMENTS:
-            specs = planning.with_upstream(experiment(name).runs(self.session.profile, self.session.seeds))
-            records = [self.session.store.find(spec) for spec in specs.values()]
-            if any(records):
-                ours[name] = {record.id: record for record in records if record is not None}
-        return {side: runs for side, runs in found.items() if runs}
-
     def chapters(self) -> Html:
         """Runs, time, arithmetic, energy, devices and versions of every chapter, and of all of them."""
-        return self._table("chapter", "by chapter", self._by_chapter)
+
+        def by_chapter(runs: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Record]]:
+            groups = {experiment(name).TITLE: list(found.values()) for name, found in runs.items()}
+            return groups | {"all, shared runs counted once": _different(runs)}
+
+        return self._table("chapter", "by chapter", by_chapter)
 
     def kinds(self) -> Html:
         """The same by kind of run, each run counted once."""
-        return self._table("kind of run", "by kind of run, each run once", _by_kind)
+
+        def by_kind(runs: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Record]]:
+            groups: dict[str, list[Record]] = {}
+            for record in _different(runs):
+                groups.setdefault(KINDS[record.spec.kind], []).append(record)
+            return groups
+
+        return self._table("kind of run", "by kind of run, each run once", by_kind)
+
+    def _table(self, heading: str, what: str, grouped: Callable) -> Html:
+        """One row for each group of each side's runs."""
+        rows = [
+            {"whose": escape(side), heading: escape(name)} | _cost_cells(records)
+            for side, runs in self._sides().items()
+            for name, records in grouped(runs).items()
+        ]
+        return Html(html.table(rows, f"<b>Cost</b> {what}", ("whose", heading)) if rows else _nothing())
+
+    def _sides(self) -> dict[str, dict[str, dict[str, Record]]]:
+        """Side to experiment to records by id, those that the runs read from included."""
+        found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
+        for name in EXPERIMENTS:
+            for side, records in self.session.finished(name).items():
+                found.setdefault(side, {})[name] = {record.id: record for record in records}
+        return {side: runs for side, runs in found.items() if runs}
 
     def shared(self) -> Html:
-        """What it saved that chapters share runs."""
+        """What sharing runs between chapters saved."""
         rows, groups = [], []
         for side, runs in self._sides().items():
-            alone = sum(map(len, runs.values()))
-            found = planning.sharing(
-                runs, {id: seconds(r) for each in runs.values() for id, r in each.items()}
-            )
+            found = planning.sharing(runs, {r.id: seconds(r) for r in _different(runs)})
             rows.append(
                 {
                     "whose": escape(side),
                     "different runs": f"{found.different:,}",
-                    "if no chapter shared": f"{alone:,}",
+                    "if no chapter shared": f"{sum(map(len, runs.values())):,}",
                     "needed by several chapters": f"{found.shared:,}",
                     "time saved": duration(found.saved),
                 }
@@ -241,46 +194,43 @@ class Compute:
                 row = {"whose": escape(side), "chapters": titles}
                 groups.append(row | {"runs": f"{number:,}", "time saved": duration(saved)})
         if not rows:
-            return _nothing()
+            return Html(_nothing())
         text = html.table(rows, "<b>Shared runs</b>, counted by their ids", row_headers=("whose",))
         if groups:
             text += html.table(groups, "<b>Who shares</b>", row_headers=("whose", "chapters"))
         return Html(text)
 
     def still_to_come(self) -> Html:
-        """How many runs of the study's large profile are published, and about how long the others take."""
+        """How many runs of the study's large profile are published, and about how long the others take.
+
+        Runs are compared by their settings, so that no data are needed.
+        """
         chosen, ids = profile(COMING), {}
-        records = self._published_at(COMING)
+        records = list(read_folder(results_folder(self.session.results_dir) / COMING).records.values())
         there, rate = {record.spec for record in records}, training_rate(records)
         wanted = {
             experiment(name).TITLE: planning.with_upstream(expected(name, chosen, chosen.seeds), ids).values()
             for name in EXPERIMENTS
         }
-        rows = [
-            {"chapter": escape(title)} | _left_cells(left(specs, there), rate)
-            for title, specs in wanted.items()
-        ]
-        everything = left((spec for specs in wanted.values() for spec in specs), there)
-        rows.append({"chapter": "all, shared runs counted once"} | _left_cells(everything, rate))
-        caption = f"<b>Still to come</b>, profile <code>{COMING}</code>, seeds {_list(chosen.seeds)}"
-        how = "Nothing of it is published yet, so there is no rate to tell the time by."
+        everything = dict.fromkeys(spec for specs in wanted.values() for spec in specs)
+        wanted["all, shared runs counted once"] = everything
+        rows = [{"chapter": escape(title)} | _left_cells(s, there, rate) for title, s in wanted.items()]
+        seeds = ", ".join(map(str, chosen.seeds))
+        caption = f"<b>Still to come</b>, profile <code>{COMING}</code>, seeds {seeds}"
+        how = "Nothing of it is published yet, so there is no rate to estimate times from."
         if rate is not None:
             how = (
-                f"Times are at the {arithmetic(rate)} FLOPs a second that the published training runs "
+                f"Times assume the {arithmetic(rate)} FLOPs per second that the published training runs "
                 f"reached, all together ({escape(devices(records))})."
             )
         return Html(html.table(rows, caption, row_headers=("chapter",)) + f"<p>{small(how)}</p>")
-
-    def _published_at(self, name: str) -> list[Record]:
-        """Everything published at a profile, each record once."""
-        return list(read_folder(results_folder(self.session.results_dir) / name).records.values())
 
     def power(self) -> Html:
         """What the estimates of energy assume."""
         rows = [
             {
                 "device": escape(each.device),
-                "power": f"{each.watts:g} W a {each.each}",
+                "power": f"{each.watts:g} W per {each.each}",
                 "from": f'<a href="{each.url}">{escape(each.source)}</a>',
             }
             for each in POWER
@@ -288,36 +238,14 @@ class Compute:
         caption = "<b>Assumed power</b>, the thermal design power that the maker states"
         return Html(html.table(rows, caption, row_headers=("device",)))
 
-    def _by_chapter(self, runs: Mapping[str, Mapping[str, Record]]) -> dict[str, Sequence[Record]]:
-        groups = {experiment(name).TITLE: list(found.values()) for name, found in runs.items()}
-        return groups | {"all, shared runs counted once": _different(runs)}
-
-    def _table(self, heading: str, what: str, grouped: Callable) -> Html:
-        """One row for each group of each side's runs."""
-        rows = [
-            {"whose": escape(side), heading: escape(name)} | _cost_cells(records)
-            for side, runs in self._sides().items()
-            for name, records in grouped(runs).items()
-        ]
-        if not rows:
-            return _nothing()
-        return Html(html.table(rows, f"<b>Cost</b> {what}", row_headers=("whose", heading)))
-
 
 def _different(runs: Mapping[str, Mapping[str, Record]]) -> list[Record]:
     """All experiments' records, each once."""
     return list({id: record for found in runs.values() for id, record in found.items()}.values())
 
 
-def _by_kind(runs: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = {}
-    for record in _different(runs):
-        groups.setdefault(KINDS.get(record.spec.kind, record.spec.kind), []).append(record)
-    return groups
-
-
 def _cost_cells(records: Sequence[Record]) -> dict[str, str]:
-    total = cost(records)
+    macs = math.fsum(record.compute.get("training_macs", 0) for record in records)
     diverged = sum(record.status != "completed" for record in records)
     versions = {
         f"Python {record.environment.get('python', 'unknown')}, "
@@ -325,46 +253,39 @@ def _cost_cells(records: Sequence[Record]) -> dict[str, str]:
         for record in records
     }
     return {
-        "runs": f"{total.runs:,}" + (small(f"{diverged} diverged") if diverged else ""),
-        "time": duration(total.seconds),
-        "training, MACs": arithmetic(total.macs),
-        "training, FLOPs": arithmetic(total.flops),
-        "energy, estimated": watt_hours(total.watt_hours),
+        "runs": f"{len(records):,}" + (small(f"{diverged} diverged") if diverged else ""),
+        "time": duration(math.fsum(map(seconds, records))),
+        "training, MACs": arithmetic(macs),
+        "training, FLOPs": arithmetic(2 * macs),
+        "energy, estimated": watt_hours(total_energy(records)),
         "device": escape(devices(records)),
         "software": "<br>".join(escape(version) for version in sorted(versions)),
     }
 
 
-def _left_cells(rest: Left, rate: float | None) -> dict[str, str]:
-    """The cells of a row of what is still to come; ``rate`` in operations a second, None if unknown."""
-    if not rest.flops:
-        hours = "–"
-    else:
-        hours = "no rate yet" if rate is None else duration(rest.flops / rate)
+def _left_cells(wanted: Collection[RunSpec], there: set[RunSpec], rate: float | None) -> dict[str, str]:
+    """How many of ``wanted`` are published, and the others' cost at ``rate`` operations per second."""
+    missing = [spec for spec in wanted if spec not in there]
+    flops, hours = math.fsum(map(planning.training_flops, missing)), "–"
+    if flops:
+        hours = "no rate yet" if rate is None else duration(flops / rate)
     return {
-        "published": f"{rest.published:,} of {rest.runs:,} runs",
-        "left, FLOPs": arithmetic(rest.flops),
+        "published": f"{len(wanted) - len(missing):,} of {len(wanted):,} runs",
+        "left, FLOPs": arithmetic(flops),
         "time left, estimated": hours,
     }
 
 
-def _list(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
-
-
 def arithmetic(operations: float) -> str:
-    """A number of operations as a person reads it, such as ``1.2 × 10^15``, as HTML; a dash for none."""
+    """A number of operations such as ``1.2 × 10^15``, as HTML; a dash for none."""
     if not operations:
         return "–"
-    exponent = math.floor(math.log10(operations))
-    mantissa = f"{operations / 10**exponent:.1f}"
-    if mantissa == "10.0":  # rounded up into the next power
-        mantissa, exponent = "1.0", exponent + 1
-    return f'<span class="mlp-number">{mantissa} × 10<sup>{exponent}</sup></span>'
+    mantissa, exponent = f"{operations:.1e}".split("e")
+    return f'<span class="mlp-number">{mantissa} × 10<sup>{int(exponent)}</sup></span>'
 
 
 def watt_hours(value: float | None) -> str:
-    """An energy as a person reads it; says so where it is not estimated."""
+    """An energy with its unit; says so where it is not estimated."""
     if value is None:
         return "not estimated"
     if value >= 1000:
@@ -372,6 +293,6 @@ def watt_hours(value: float | None) -> str:
     return f"{value:.0f} Wh" if value >= 10 else f"{value:.2g} Wh" if value else "–"
 
 
-def _nothing() -> Html:
+def _nothing() -> str:
     what = count(len(EXPERIMENTS), "experiment")
-    return Html(html.box(f"<p>No records of any of the {what}: nothing is published or finished.</p>"))
+    return html.box(f"<p>No records of any of the {what}: nothing is published or finished.</p>")

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mlplib import machine, planning
+from mlplib.specs import RunSpec
 from mlplib.stats import CONFIDENCE
 from mlplib.store import Record
 
-from ..claims import Claim
 from ..evidence import verdicts
-from ..evidence.records import ExperimentRecords, every_published, expected
+from ..evidence.records import every_published, expected
 from ..experiments import EXPERIMENTS, experiment
+from ..words import count, duration
 from . import html
 from .html import Html, escape, small
-from .session import Session, open_session
-from .tables import NOT_PUBLISHED, count, duration, judgement_cells
+from .session import Session, open_session, reading_entries
+from .tables import NOT_PUBLISHED, judgement_cells
 
 
 def open_scoreboard(**parameters) -> Scoreboard:
@@ -39,6 +40,9 @@ def overview_banner(name: str, session: Session, covers: str | None = None) -> H
         name: the notebook's.
         covers: what it is about, HTML; None: all experiments, without training anything.
     """
+    if session.reading:
+        what = covers or f"{count(len(EXPERIMENTS), 'experiment')}"
+        return html.banner({"Covers": what} | reading_entries(name))
     environment = machine.environment(session.device, machine.pick_precision("auto", session.device))
     entries = {
         "Covers": covers or f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",
@@ -48,7 +52,7 @@ def overview_banner(name: str, session: Session, covers: str | None = None) -> H
         "Software": f"Python {environment['python']}, torch {environment['torch']}",
         "Do it again": f"<code>mlplib notebook {name} --profile {session.profile.name}</code>",
     }
-    return Html(f"<style>{html.STYLE}</style>" + html.box(html.definitions(entries)))
+    return html.banner(entries)
 
 
 @dataclass(frozen=True)
@@ -65,21 +69,28 @@ class Scoreboard:
         """Every claim that has a chapter: criterion, and the verdicts of the study, at each profile that it
         has records of, and of this execution.
         """
-        sides = self._sides()
+        sides = [("this study", profile, found, "no records") for profile, found in self._published.items()]
+        sides = sides or [("this study", "", [], NOT_PUBLISHED)]
+        if not self.session.reading:
+            sides.append(("this execution", self.session.profile.name, self._own, "not run"))
+        columns, tallies = {}, []
+        for whose, profile, evidence, absent in sides:
+            entries = {entry.claim.id: entry for entry in verdicts.judged(evidence)}
+            columns[whose + small(profile)] = entries, absent
+            counts = Counter(entry.judgement.verdict for entry in entries.values())
+            tally = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) or "nothing yet"
+            tallies.append(f"{whose}, {profile}: {tally}" if profile else f"{whose}: {tally}")
         rows = []
-        for name, claim in _claims():
+        claims = [(name, claim) for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
+        for name, claim in sorted(claims, key=lambda pair: pair[1].id):
             criterion = html.fold("criterion", f"<p>{small(escape(claim.criterion))}</p>")
             link = f'<a href="{name}.html">{escape(experiment(name).TITLE)}</a>'
             where = small(f"{escape(claim.item)}; chapter {link}")
             row = {"claim": claim.id, "the paper says": escape(claim.sentence) + where + criterion}
-            rows.append(row | {side.heading: side.cell(claim) for side in sides})
-        tallies = "; ".join(f"{side.name}: {_tally(side.entries.values())}" for side in sides)
-        return Html(html.table(rows, f"<b>Claims</b>; {tallies}", row_headers=("claim",)))
-
-    def _sides(self) -> list[_Side]:
-        study = [_Side("this study", name, found) for name, found in self._published.items()]
-        ours = _Side("this execution", self.session.profile.name, self._own, "not run")
-        return [*(study or [_Side("this study", "", [], NOT_PUBLISHED)]), ours]
+            for heading, (entries, absent) in columns.items():
+                row[heading] = _verdict(entries.get(claim.id), absent)
+            rows.append(row)
+        return Html(html.table(rows, f"<b>Claims</b>; {escape('; '.join(tallies))}", row_headers=("claim",)))
 
     def sensitivity(self) -> Html:
         """How many claims get each verdict when all intervals of all criteria are made longer or shorter."""
@@ -94,55 +105,38 @@ class Scoreboard:
 
     @property
     def _own(self) -> list[verdicts.Evidence]:
+        if self.session.reading:
+            return []
         return verdicts.own_evidence(self.session.profile, self.session.seeds, self.session.store)
 
     def status(self) -> Html:
-        """Runs, training time, devices and versions of every experiment,
-        what its runs were made from included.
-        """
-        rows = []
+        """Runs, training time, devices and versions of every experiment, with the runs they read from."""
+        session, rows = self.session, []
         for name in EXPERIMENTS:
-            chapter = {"chapter": escape(experiment(name).TITLE)}
-            studies = [
-                _status([*found.records, *found.upstream], found.profile.name, _wanted(name, found))
-                for found in every_published(name, self.session.results_dir)
-            ]
-            for study in studies or [_nothing(NOT_PUBLISHED)]:
-                rows.append(chapter | {"side": "this study"} | study)
-            runs = experiment(name).runs(self.session.profile, self.session.seeds)
-            wanted = planning.with_upstream(runs).values()
-            found = [record for record in map(self.session.store.find, wanted) if record is not None]
-            execution = _nothing("not run")
-            if found:
-                execution = _status(found, self.session.profile.name, len(wanted))
-            rows.append(chapter | {"side": "this execution"} | execution)
+            sides = [
+                (
+                    "this study",
+                    each.profile.name,
+                    [*each.records, *each.upstream],
+                    expected(name, each.profile, each.seeds),
+                )
+                for each in every_published(name, session.results_dir)
+            ] or [("this study", NOT_PUBLISHED, [], [])]
+            if not session.reading:
+                own, wanted = session.own(name), experiment(name).runs(session.profile, session.seeds)
+                sides.append(("this execution", session.profile.name if own else "not run", own, wanted))
+            for side, profile, records, wanted in sides:
+                row = {"chapter": escape(experiment(name).TITLE), "side": side, "profile": profile}
+                rows.append(row | _status(records, wanted))
         return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
 
 
-def _claims() -> list[tuple[str, Claim]]:
-    """Every claim with the experiment that decides it, by id."""
-    found = [(name, claim) for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
-    return sorted(found, key=lambda pair: pair[1].id)
-
-
-class _Side:
-    """A column of verdicts: whose, at which profile, and what stands where there is no record."""
-
-    def __init__(
-        self, whose: str, profile: str, evidence: Iterable[verdicts.Evidence], absent: str = "no records"
-    ):
-        self.name = escape(f"{whose}, {profile}" if profile else whose)
-        self.heading = escape(whose) + small(escape(profile))
-        self.entries = {entry.claim.id: entry for entry in verdicts.judged(evidence)}
-        self.absent = absent
-
-    def cell(self, claim: Claim) -> str:
-        """The verdict on a claim with its effect and where it is from, as HTML."""
-        entry = self.entries.get(claim.id)
-        if entry is None:
-            return f'<span class="mlp-muted">{self.absent}</span>'
-        cells = judgement_cells(entry.judgement)
-        return f"{cells['verdict']}{cells['effect']}{small(escape(entry.origin))}"
+def _verdict(entry: verdicts.Entry | None, absent: str) -> str:
+    """The verdict on a claim with its effect and origin, or ``absent``, as HTML."""
+    if entry is None:
+        return f'<span class="mlp-muted">{absent}</span>'
+    cells = judgement_cells(entry.judgement)
+    return f"{cells['verdict']}{cells['effect']}{small(escape(entry.origin))}"
 
 
 def _sensitivity(side: str, evidence: Sequence[verdicts.Evidence]) -> str:
@@ -179,37 +173,21 @@ def percent(level: float) -> str:
     return f"{100 * level:g} %"
 
 
-def _tally(entries: Iterable[verdicts.Entry]) -> str:
-    counts = Counter(entry.judgement.verdict for entry in entries)
-    return ", ".join(f"{n} {escape(verdict)}" for verdict, n in counts.most_common()) or "nothing yet"
-
-
-def _nothing(why: str) -> dict[str, str]:
-    return {"profile": why} | dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
-
-
-def _wanted(name: str, found: ExperimentRecords) -> int:
-    """How many runs an experiment's published ones are a part of: all with their seeds, and those on data
-    sets that not everybody has, as far as they are there.
-    """
-    wanted = planning.with_upstream(expected(name, found.profile, found.seeds))
-    there = {record.id for record in (*found.records, *found.upstream)}
-    return len(wanted.keys() | there)
-
-
-def _status(records: Sequence[Record], profile: str, wanted: int) -> dict[str, str]:
-    seconds = sum(record.compute.get("seconds", 0) for record in records)
+def _status(records: Sequence[Record], wanted: Iterable[RunSpec]) -> dict[str, str]:
+    """Of ``wanted``, the experiment's runs, those on data sets that not everybody has count once recorded."""
+    if not records:
+        return dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
+    total = len(planning.with_upstream(wanted).keys() | {record.id for record in records})
     diverged = sum(record.status != "completed" for record in records)
 
-    def different(key: str) -> str:
-        found = {str(record.environment.get(key) or "unknown") for record in records}
+    def different(key: str, length: int | None = None) -> str:
+        found = {str(record.environment.get(key) or "unknown")[:length] for record in records}
         return escape(", ".join(sorted(found)))
 
     return {
-        "profile": escape(profile),
-        "runs": f"{len(records)} of {wanted}" + (f", {diverged} diverged" if diverged else ""),
-        "training": duration(seconds),
+        "runs": f"{len(records)} of {total}" + (f", {diverged} diverged" if diverged else ""),
+        "training": duration(sum(record.compute.get("seconds", 0) for record in records)),
         "device": different("device"),
         "torch": different("torch"),
-        "commit": ", ".join(commit[:10] for commit in different("commit").split(", ")),
+        "commit": different("commit", 10),
     }

@@ -10,21 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlplib import planning
 from mlplib.errors import MlplibError
 from mlplib.store import Record
 
 from ..bench import derived, show, speed, tried
 from ..bench.rounds import rate, summary
 from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
-from ..evidence.records import every_published, results_folder
-from ..experiments import EXPERIMENTS, experiment
+from ..evidence.records import results_folder
+from ..experiments import EXPERIMENTS
 from ..plots import speed as draw
+from ..words import duration
 from . import html
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
 from .session import Session, counted, open_session
-from .tables import duration
 
 FOLDER = "bench"
 """Where the published files are, inside the folder of results."""
@@ -98,15 +97,19 @@ class HowFast:
 
     def banner(self) -> Html:
         """What is timed here, and on which machine."""
-        case = speed.live_case(self.session.profile, self.session.device)
         files = ", ".join(f"<code>results/{FOLDER}/{escape(name)}.json</code>" for name in self.files)
-        covers = f"{escape(case.name)}, timed here; {files or 'no published file'}"
+        covers = files or "no published file"
+        if not self.session.reading:
+            case = speed.live_case(self.session.profile, self.session.device)
+            covers = f"{escape(case.name)}, timed here; {covers}"
         return overview_banner("how-fast", self.session, covers)
 
     def measure(self) -> Html:
         """Time a step, its parts, layers and other ways on this machine, and list them."""
         from IPython.display import clear_output
 
+        if self.session.reading:
+            return Html(html.box("<p>Nothing is timed here: the measurements below are published ones.</p>"))
         session, name = self.session, self.session.profile.name
         self.live = speed.measure(
             [speed.live_case(session.profile, session.device)],
@@ -237,14 +240,8 @@ class HowFast:
         """The finished runs that trained from a random start, each once, with whose they are."""
         found: dict[tuple[str, str], Record] = {}
         for name in EXPERIMENTS:
-            for each in every_published(name, self.session.results_dir):
-                for record in (*each.records, *each.upstream):
-                    found[f"this study, {each.profile.name}", record.id] = record
-            runs = experiment(name).runs(self.session.profile, self.session.seeds)
-            for spec in planning.with_upstream(runs).values():
-                record = self.session.store.find(spec)
-                if record is not None:
-                    found[f"{HERE}, {self.session.profile.name}", record.id] = record
+            for side, records in self.session.finished(name).items():
+                found |= {(side, record.id): record for record in records}
         for (side, _), record in found.items():
             if record.spec.kind == "train" and record.compute.get("matmul_fraction"):
                 yield side, record

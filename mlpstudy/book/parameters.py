@@ -6,58 +6,72 @@ papermill itself only warns of a parameter it does not know, and hands on whatev
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
-from mlplib.errors import MlplibError
+from mlplib.errors import MlplibError, require_choice
+from mlplib.machine import pick_device
 
-from ..profiles import SEEDS, parse_seeds
-from ..profiles import profile as find_profile
+from ..experiments import EXPERIMENTS, experiment
+from ..profiles import PROFILES, SEEDS, parse_seeds
+
+PUBLISHED = "published"
+"""In place of a profile: show published records, train nothing."""
+
+
+def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
+    """Refuse what cannot be the path of a folder; it may be missing."""
+    if folder is None:
+        return None
+    name = info.field_name
+    if not folder.strip():
+        raise MlplibError(f"{name} names a folder: leave it out to go without")
+    try:
+        path = Path(folder).expanduser()
+        if not path.is_dir() and path.stat():
+            raise MlplibError(f"{name} must be the path of a folder, but {folder} is a file")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
+        reason = getattr(error, "strerror", None) or error
+        raise MlplibError(f"{name} must be the path of a folder, not {folder!r}: {reason}") from None
+    return folder
+
+
+def _check_profile(name: str) -> str:
+    require_choice("profile", name, (*PROFILES, PUBLISHED))
+    return name
+
+
+def _check_device(name: str) -> str:
+    if name != "auto":
+        pick_device(name)
+    return name
+
+
+Folder = Annotated[str | None, AfterValidator(_check_folder)]
 
 
 class Parameters(BaseModel):
     """What a reader may set in a notebook's cell ``parameters``.
 
-    ``profile``: how much to spend; ``seeds``: None for the profile's own; ``runs_dir, results_dir``: folders
-    of the runs and of the published records, None for the usual places; ``device``: ``auto``, ``cpu``,
-    ``cuda`` or ``cuda:<number>``.
+    ``profile``: how much to spend, or ``published`` to train nothing and show published records; ``seeds``:
+    None for the profile's own; ``runs_dir, results_dir``: folders of the runs and of the published records,
+    None for the usual places; ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    profile: str = "laptop"
-    seeds: tuple[int, ...] | None = None
-    runs_dir: str | None = None
-    results_dir: str | None = None
-    device: str = "auto"
-
-    @field_validator("profile")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return find_profile(name).name
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _list_of_seeds(cls, seeds):
-        return None if seeds is None else parse_seeds(seeds)
-
-    @field_validator("runs_dir", "results_dir")
-    @classmethod
-    def _folder(cls, folder: str | None, info: ValidationInfo) -> str | None:
-        if folder is not None:
-            _check_folder(info.field_name, folder)
-        return folder
-
-    @field_validator("device")
-    @classmethod
-    def _there(cls, name: str) -> str:
-        if name != "auto":
-            from mlplib.machine import pick_device
-
-            pick_device(name)
-        return name
+    profile: Annotated[str, AfterValidator(_check_profile)] = "laptop"
+    seeds: Annotated[
+        tuple[int, ...] | None, BeforeValidator(lambda seeds: None if seeds is None else parse_seeds(seeds))
+    ] = None
+    runs_dir: Folder = None
+    results_dir: Folder = None
+    device: Annotated[str, AfterValidator(_check_device)] = "auto"
 
 
 class CheckpointParameters(Parameters):
@@ -66,39 +80,16 @@ class CheckpointParameters(Parameters):
     ``official_checkpoints``: a folder of such files (:mod:`mlplib.official`), None for none.
     """
 
-    official_checkpoints: str | None = None
-
-    @field_validator("official_checkpoints")
-    @classmethod
-    def _checkpoints(cls, folder: str | None) -> str | None:
-        if folder is not None:
-            _check_folder("official_checkpoints", folder)
-        return folder
+    official_checkpoints: Folder = None
 
 
-def _check_folder(name: str, folder: str) -> None:
-    """Refuse what cannot be the path of a folder; it may be missing."""
-    if not folder.strip():
-        raise MlplibError(f"{name} names a folder: leave it out to go without")
-    try:
-        if not Path(folder).expanduser().is_dir() and Path(folder).expanduser().stat():
-            raise MlplibError(f"{name} must be the path of a folder, but {folder} is a file")
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
-        reason = getattr(error, "strerror", None) or error
-        raise MlplibError(f"{name} must be the path of a folder, not {folder!r}: {reason}") from None
+def _take_checkpoints() -> list[str]:
+    return [name for name in EXPERIMENTS if hasattr(experiment(name), "checkpoint_runs")]
 
 
 def of_notebook(name: str) -> type[Parameters]:
     """What the notebook of that name takes; one without an experiment takes the common parameters."""
     return CheckpointParameters if name in _take_checkpoints() else Parameters
-
-
-def _take_checkpoints() -> list[str]:
-    from ..experiments import EXPERIMENTS, experiment
-
-    return [name for name in EXPERIMENTS if hasattr(experiment(name), "checkpoint_runs")]
 
 
 WANTED = {
@@ -120,10 +111,17 @@ def parse(values: Mapping[str, object], accepted: type[Parameters] = Parameters)
     """
     refuse_unknown(values, accepted)
     try:
-        return accepted(**values)
+        checked = accepted(**values)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise MlplibError(f"{name} must be {WANTED[name]}, not {values[name]!r}") from None
+    if checked.profile == PUBLISHED:
+        for name, field in accepted.model_fields.items():
+            if name not in ("profile", "results_dir") and getattr(checked, name) != field.default:
+                raise MlplibError(
+                    f"{name} has no effect in profile {PUBLISHED}: leave it out, or choose a profile"
+                )
+    return checked
 
 
 def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters) -> None:
@@ -144,64 +142,50 @@ def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters
 def check_cells(cells: Iterable[str], accepted: type[Parameters] = Parameters) -> None:
     """Check the parameter cells among ``cells``, the sources of those executed so far.
 
-    papermill injects its values after the cell tagged ``parameters``. Where an editor dropped that tag,
-    papermill puts them first, and the notebook's defaults replace them.
+    A parameter cell is one that papermill injected (it starts with ``# Parameters``), or one that does
+    nothing but assign constants and sets at least one parameter, like a notebook's own. papermill injects its
+    values after the cell tagged ``parameters``. Where an editor dropped that tag, papermill puts them first,
+    and the notebook's defaults replace them.
 
     Raises:
         MlplibError: a name is no parameter, or defaults replaced an injected value.
     """
-    injected: dict[str, object] = {}
-    for source, values in _parameter_cells(cells):
-        refuse_unknown(values, accepted)
-        if _is_injected(source):
-            injected |= values
-            continue
-        for name in injected.keys() & values.keys():
-            if injected[name] != values[name]:
-                raise MlplibError(
-                    f"{name} is {injected[name]} in the injected cell, but a later cell sets it to "
-                    f"{values[name]}: give the notebook's first code cell its tag `parameters` back, or "
-                    "delete the injected cell"
-                )
-
-
-def names_set_by(cells: Iterable[str]) -> list[str]:
-    """The names that the parameter cells among ``cells`` assign."""
-    return [name for _, values in _parameter_cells(cells) for name in values]
-
-
-def _is_injected(source: str) -> bool:
-    return source.lstrip().startswith("# Parameters")
-
-
-def _parameter_cells(cells: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The parameter cells among ``cells``, each with the names that it assigns and their values as source.
-
-    A parameter cell is one that papermill injected (it starts with ``# Parameters``), or one that does
-    nothing but assign constants and sets at least one parameter, like a notebook's own.
-    """
+    injected: dict[str, str] = {}
     for source in cells:
-        try:
-            statements = ast.parse(source).body
-        except SyntaxError:  # a cell with magics is no parameter cell
-            continue
-        if not statements or not all(isinstance(statement, ast.Assign) for statement in statements):
-            continue
-        values = {
-            target.id: ast.unparse(statement.value)
-            for statement in statements
-            for target in statement.targets
-            if isinstance(target, ast.Name)
-        }
-        constants = all(_is_constant(statement.value) for statement in statements)
-        own = constants and any(name in Parameters.model_fields for name in values)
-        if own or _is_injected(source):
-            yield source, values
+        values = _assignments(source)
+        if source.lstrip().startswith("# Parameters"):
+            refuse_unknown(values, accepted)
+            injected |= values
+        elif values.keys() & Parameters.model_fields.keys() and all(map(_is_constant, values.values())):
+            refuse_unknown(values, accepted)
+            for name in injected.keys() & values.keys():
+                if injected[name] != values[name]:
+                    raise MlplibError(
+                        f"{name} is {injected[name]} in the injected cell, but a later cell sets it to "
+                        f"{values[name]}: give the notebook's first code cell its tag `parameters` back, or "
+                        "delete the injected cell"
+                    )
 
 
-def _is_constant(node: ast.expr) -> bool:
+def _assignments(source: str) -> dict[str, str]:
+    """The names that a cell of nothing but assignments sets, with their values as source."""
     try:
-        ast.literal_eval(node)
+        statements = ast.parse(source).body
+    except SyntaxError:  # a cell with magics
+        return {}
+    if not all(isinstance(statement, ast.Assign) for statement in statements):
+        return {}
+    return {
+        target.id: ast.unparse(statement.value)
+        for statement in statements
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _is_constant(source: str) -> bool:
+    try:
+        ast.literal_eval(source)
     except ValueError:
         return False
     return True

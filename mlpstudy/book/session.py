@@ -11,15 +11,17 @@ from pathlib import Path
 
 import torch
 
-from mlplib import machine, official
+from mlplib import machine, official, planning
 from mlplib.errors import MlplibError
 from mlplib.official import Checkpoint
 from mlplib.progress import Progress
-from mlplib.store import RunStore
+from mlplib.store import Record, RunStore
 
+from ..evidence.records import every_published
+from ..experiments import experiment
 from ..profiles import PROFILES, Profile
-from .parameters import Parameters, check_cells, parse
-from .tables import duration
+from ..words import duration
+from .parameters import PUBLISHED, Parameters, check_cells, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE_INTERVAL_S = 10.0
@@ -27,7 +29,11 @@ LINE_INTERVAL_S = 10.0
 
 @dataclass(frozen=True)
 class Session:
-    """A notebook's parameters, as the things that they name."""
+    """A notebook's parameters, as the things that they name.
+
+    ``reading``: only published records are shown; nothing is trained or timed, and no data set is read.
+    ``profile`` then only stands in where a page needs one.
+    """
 
     profile: Profile
     seeds: tuple[int, ...]
@@ -35,6 +41,26 @@ class Session:
     results_dir: str | None
     device: torch.device
     checkpoints: tuple[Checkpoint, ...] = ()
+    reading: bool = False
+
+    def finished(self, name: str) -> dict[str, list[Record]]:
+        """The finished runs of an experiment and of what they read from, by whose they are.
+
+        Keys are ``this study, <profile>`` and ``this execution, <profile>``; those without runs are left out.
+        """
+        found = {
+            f"this study, {each.profile.name}": [*each.upstream, *each.records]
+            for each in every_published(name, self.results_dir)
+        }
+        own = self.own(name)
+        return found | ({f"this execution, {self.profile.name}": own} if own else {})
+
+    def own(self, name: str) -> list[Record]:
+        """The finished runs of this execution of an experiment, with those that they read from."""
+        if self.reading:
+            return []
+        wanted = planning.with_upstream(experiment(name).runs(self.profile, self.seeds)).values()
+        return [record for record in map(self.store.find, wanted) if record is not None]
 
 
 def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Session:
@@ -51,7 +77,8 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
     check_cells(_executed_cells(), accepted)
     checked = parse(parameters, accepted)
     folder = getattr(checked, "official_checkpoints", None)
-    profile = PROFILES[checked.profile]
+    reading = checked.profile == PUBLISHED
+    profile = PROFILES["laptop" if reading else checked.profile]
     return Session(
         profile=profile,
         seeds=checked.seeds or profile.seeds,
@@ -59,7 +86,17 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
         results_dir=checked.results_dir,
         device=machine.pick_device(checked.device),
         checkpoints=official.find(folder) if folder is not None else (),
+        reading=reading,
     )
+
+
+def reading_entries(name: str) -> dict[str, str]:
+    """What the banner of a notebook says in profile ``published``, HTML."""
+    return {
+        "Profile": f"<code>{PUBLISHED}</code>: the paper and the published records; nothing is trained",
+        "Do it again": f"<code>mlplib notebook {name} --profile {PUBLISHED}</code>",
+        "Train it": f"<code>mlplib notebook {name}</code>",
+    }
 
 
 def _usual_runs() -> str | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from mlplib import planning
 from mlplib.specs import (
     AugmentSpec,
     DataSpec,
@@ -25,43 +24,19 @@ from mlplib.store import Record, run_id
 from .. import paper
 from ..claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Judgement
 from ..experiments.base import DATASET_TITLES, Cell
+from ..words import duration
 from . import html
 from .html import escape, small
 
 NOT_PUBLISHED = "not yet published"
+NO_STUDY = f"this study{small(NOT_PUBLISHED)}"
+"""The heading of the study's column where nothing is published, HTML."""
 VERDICT_CLASSES = {REPRODUCED: "reproduced", PARTLY: "partly", NOT_REPRODUCED: "not", NOT_TESTED: "untested"}
-
-# --------------------------------------------------------------------------- words
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it: ``45 s``, ``12 min``, ``3.4 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def count(n: int, what: str) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def slug(text: str) -> str:
     """``text`` as a part of a file name."""
     return text.lower().replace(", ", "-").replace(" ", "-")
-
-
-def devices(records: Sequence[Record]) -> str:
-    """The devices that runs were made on, without the number of CPU threads."""
-    return ", ".join(sorted({record.environment["device"].split(" (")[0] for record in records}))
-
-
-def what_is_left(rest: planning.Plan, total: int) -> str:
-    """How many of ``total`` runs are done, and how long the others will take."""
-    if not rest.missing:
-        return "all of them done already"
-    done = total - len(rest.missing)
-    return f"{done} of them done already; the rest will take about {duration(rest.seconds)}"
 
 
 # --------------------------------------------------------------------------- cells of tables
@@ -102,13 +77,12 @@ def measured_cell(cell: Cell | None) -> str:
     return f'<span class="mlp-number">{f"{text} {cell.unit}".rstrip()}</span>' + small("; ".join(about))
 
 
-def cells_frame(keys, ours: dict, studies: Mapping[str, dict]):
-    """Everything a table shows, in full precision.
+def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mapping]):
+    """Everything that a table shows, in full precision, as a DataFrame.
 
     Args:
         keys: (item, row, column), one for each row.
-        ours: the cells of this execution by their keys.
-        studies: those of published records, by how their columns' names begin.
+        sides: cells by key, by the prefix of their columns' names.
     """
     import pandas as pd
 
@@ -117,11 +91,12 @@ def cells_frame(keys, ours: dict, studies: Mapping[str, dict]):
         known = paper.value(*key)
         row = dict(zip(("item", "row", "column"), key, strict=True))
         row |= {"paper": known.value if known else None, "paper_source": known.source if known else "unknown"}
-        for side, cells in (*studies.items(), ("execution", ours)):
-            cell = cells.get(key)
-            if cell is not None:
-                estimate = cell.estimate
-                row |= {f"{side}_{name}": getattr(estimate, name) for name in ("mean", "low", "high", "n")}
+        for side, cells in sides.items():
+            if key in cells:
+                cell = cells[key]
+                row |= {
+                    f"{side}_{name}": getattr(cell.estimate, name) for name in ("mean", "low", "high", "n")
+                }
                 row |= {f"{side}_setting": cell.setting, f"{side}_runs": " ".join(cell.run_ids)}
                 row["unit"] = cell.unit
         rows.append(row)

@@ -58,7 +58,7 @@ def plan(
 
         print(json.dumps(_plan_as_json(profile, device_name(where), plans, everything, users), indent=1))
         return
-    from ..book.tables import duration
+    from ..words import duration
 
     table = Table(title=f"Profile {profile} on {device_name(where)}", title_justify="left")
     for heading in ("experiment", "runs", "shared", "done", "to train (PFLOP)", "estimated time"):
@@ -207,7 +207,7 @@ def _show_report(report, profile: str, complete: bool) -> None:
     """Print what was done and what is left. Failures, and if everything was to be ``complete`` also data sets
     that are not available, are errors.
     """
-    from ..book.tables import count, duration
+    from ..words import count, duration
 
     for name, (why, number) in report.left_out.items():
         _log(f"left out {count(number, 'run')} on {name}: {why}")

@@ -146,6 +146,7 @@ def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
         from mlplib import machine, training
         from mlplib.data import ImageDataset, Split
         from mlplib.data.batches import open_data
+        from mlplib.execution import Execution
         from mlplib.specs import FULL_DA, DataSpec, ModelSpec, TrainSpec
 
         base = machine.peak_memory(torch.device("cpu"))

@@ -18,7 +18,7 @@ from small_runs import environment, record, small
 from mlplib.errors import MlplibError
 from mlplib.files import replacing, storage_errors
 from mlplib.specs import FilterSpec
-from mlplib.store import RECORD_FORMAT, Record, RunClaimed, RunStore, by_id
+from mlplib.store import RECORD_FORMAT, Record, RunClaimed, RunStore, by_id, run_id
 
 SPEC = small()
 
@@ -401,11 +401,11 @@ def test_a_second_process_waits_for_the_first_and_says_so(store, holder):
 
 def test_a_store_that_does_not_wait_says_that_the_run_is_claimed(store, holder):
     impatient = RunStore(store.root, wait=False)
-    with pytest.raises(RunClaimed, match=f"another process is doing {SPEC.id}"), impatient.claim(SPEC):
+    with pytest.raises(RunClaimed, match=f"another process is doing {run_id(SPEC)}"), impatient.claim(SPEC):
         pytest.fail("claimed")
     with impatient.claim(small(seed=1)):
         impatient.write(record(small(seed=1)))
-    assert impatient.written == {small(seed=1).id}
+    assert impatient.written == {run_id(small(seed=1))}
 
 
 def test_other_runs_need_not_wait(store, holder):

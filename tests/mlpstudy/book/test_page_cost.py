@@ -14,20 +14,19 @@ from mlplib.store import RunStore
 from mlpstudy.book.page_cost import (
     POWER,
     arithmetic,
-    cost,
     energy,
-    left,
     open_compute,
     power,
+    total_energy,
     training_rate,
     watt_hours,
 )
-from mlpstudy.book.tables import duration
 from mlpstudy.cli import app
 from mlpstudy.evidence.merge import publish
 from mlpstudy.evidence.records import every_published, expected
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import PROFILES
+from mlpstudy.words import duration
 
 
 def made(spec=None, seconds=3600.0, device="NVIDIA H200", macs=10**12, threads=16, **environment):
@@ -84,14 +83,11 @@ def test_energy_is_power_times_time_and_threads_of_a_cpu():
     assert energy(made(seconds=None)) == 0
 
 
-def test_costs_add_up_and_an_unknown_device_is_not_estimated():
-    total = cost([made(), made(seconds=1800, macs=10**11)])
-    assert (total.runs, total.seconds, total.macs) == (2, 5400, 1.1e12)
-    assert total.flops == 2.2e12 and total.watt_hours == pytest.approx(1050)
-    assert cost([made(), made(device="a test")]).watt_hours is None
-    assert cost([made(), made(device="a test", seconds=None)]).watt_hours == pytest.approx(700)
-    empty = cost([])
-    assert (empty.runs, empty.seconds, empty.flops, empty.watt_hours) == (0, 0, 0, 0)
+def test_energies_add_up_and_an_unknown_device_is_not_estimated():
+    assert total_energy([made(), made(seconds=1800)]) == pytest.approx(1050)
+    assert total_energy([made(), made(device="a test")]) is None
+    assert total_energy([made(), made(device="a test", seconds=None)]) == pytest.approx(700)
+    assert total_energy([]) == 0
 
 
 @pytest.mark.parametrize(
@@ -167,7 +163,7 @@ def test_without_any_record_the_page_says_so(tmp_path):
         empty = page(tmp_path, profile=profile)
         for text in (empty.chapters(), empty.kinds(), empty.shared()):
             assert "nothing is published or finished" in text
-        assert "700 W a GPU" in empty.power() and profile in empty.banner()
+        assert "700 W per GPU" in empty.power() and profile in empty.banner()
     assert not (tmp_path / "runs").exists()
 
 
@@ -247,14 +243,6 @@ def of_gpu(name):
     return with_upstream(expected(name, chosen, chosen.seeds)).values()
 
 
-def test_what_is_left_is_counted_once_by_settings():
-    specs = [small(seed=seed) for seed in (0, 1, 1, 2)]
-    found = left(specs, {small(seed=1), small(seed=9)})
-    assert (found.published, found.runs) == (1, 3)
-    assert found.flops == pytest.approx(2 * training_flops(small()))
-    assert left([], set()) == left([], {small()})
-
-
 def test_the_rate_is_that_of_all_runs_that_trained_together():
     records = [made(seconds=10, macs=100), made(seconds=None), made(FilterSpec(small(), at="final"), macs=0)]
     assert training_rate(records) == 20.0
@@ -290,7 +278,7 @@ def test_what_is_published_is_counted_in_every_chapter_that_needs_it_and_gives_t
         assert found[-1] == duration(seconds), name
     assert rows[experiment("label-smoothing").TITLE][0].startswith("6 of 18")
     assert rows["all, shared runs counted once"][0].startswith("6 of ")
-    assert "at the 2.0 × 1014 FLOPs a second" in line and "NVIDIA H200" in line
+    assert "the 2.0 × 1014 FLOPs per second" in line and "NVIDIA H200" in line
 
 
 def test_what_is_still_to_come_needs_no_data(tmp_path, monkeypatch):
@@ -349,7 +337,7 @@ def test_the_plan_says_what_is_shared_and_what_is_done(tmp_path):
     alone = sum(sums["runs"] for sums in found["experiments"].values())
     assert both > 0 and alone == found["all"]["runs"] + both
     assert f"{found['all']['runs']} different runs, {both} of them needed by several experiments" in text
-    assert f"if none were shared, it would be {alone}." in text
+    assert f"if none were shared, there would be {alone}." in text
     assert found["experiments"]["from-scratch"]["done"] == found["experiments"]["from-scratch"]["runs"]
     assert found["all"]["done"] == sum(not run["missing"] for run in found["runs"])
 

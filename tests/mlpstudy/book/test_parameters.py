@@ -7,7 +7,6 @@ from mlpstudy.book.parameters import (
     CheckpointParameters,
     Parameters,
     check_cells,
-    names_set_by,
     of_notebook,
     parse,
     refuse_unknown,
@@ -118,21 +117,25 @@ def test_the_folder_is_refused_where_it_would_be_ignored():
             refuse()
 
 
-def test_names_are_read_from_parameter_cells_only():
-    own = 'profile = "laptop"  # how much\nseeds = None\n'
-    injected = '# Parameters\nprofile = "smoke"\ntypo = 5e-05\nrate = float("nan")\n'
-    others = [
+@pytest.mark.parametrize("cell", ["# Parameters\ntypo = float('nan')", "typo = 1\nprofile = 'smoke'"])
+def test_an_unknown_name_in_a_parameter_cell_is_refused(cell):
+    with pytest.raises(MlplibError, match="unknown parameter 'typo'"):
+        check_cells([cell])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
         "",
         "%matplotlib inline",
         "import os",
         "n = 3",
-        "profile = best()",
+        "typo = profile = best()",
         "profile = 'x'\nprint(profile)",
-    ]
-    assert names_set_by([own]) == ["profile", "seeds"]
-    assert names_set_by([injected]) == ["profile", "typo", "rate"]
-    assert names_set_by(others) == []
-    assert names_set_by(["typo = 1\nprofile = 'smoke'"]) == ["typo", "profile"]
+    ],
+)
+def test_other_cells_may_set_any_name(cell):
+    check_cells([INJECTED, cell])
 
 
 OWN = 'profile = "laptop"\nseeds = None\n'

@@ -1,0 +1,24 @@
+"""Numbers and devices in words, for pages and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mlplib.store import Record
+
+
+def duration(seconds: float) -> str:
+    """A time in a readable unit: ``45 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def count(n: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def devices(records: Iterable[Record]) -> str:
+    """The devices that runs were made on, without the number of CPU threads."""
+    return ", ".join(sorted({record.environment["device"].split(" (")[0] for record in records}))
