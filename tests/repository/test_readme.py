@@ -26,7 +26,7 @@ from mlplib.specs import ModelSpec
 from mlpstudy.evidence import verdicts
 
 PAGES = ("README.md", "CONTRIBUTING.md", "book/index.md", "book/re-run.md", "book/teach.md")
-SLOW = ("make book", "make smoke")
+SLOW = ("make read", "make book", "make smoke")
 MINUTES = 60
 MAKE_BOOK_LIMIT = 45 * MINUTES
 """``make book`` trains for real, in profile laptop unless the environment variable PROFILE names another."""
