@@ -34,8 +34,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save wraps some failures in RuntimeError
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        shared = f" ({SHARED})" if isinstance(error, PermissionError) else ""
         raise MlplibError(
-            f"cannot write {path}: {reason}; check that the folder is writable and the disk not full"
+            f"cannot write {path}: {reason}; check that the folder is writable{shared} and the disk not full"
         ) from None
     finally:
         with suppress(OSError):  # mostly because it is not there, now or from the start
@@ -51,7 +52,7 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = FileLock(path, mode=LOCK_MODE)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -77,6 +78,11 @@ def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> N
         )
 
 
+SHARED = "users who share it need one group and umask 002"
+
+LOCK_MODE = 0o666
+"""Less the umask. With filelock's own 0o644 the umask could not let a group share a lock."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 
@@ -95,7 +101,8 @@ def storage_errors(root: Path, variable: str = "MLPLIB_RUNS") -> Iterator[None]:
                 "finished runs are kept"
             ) from error
         if error.errno in _NOT_WRITABLE:
+            shared = f"; {SHARED}" if error.errno == errno.EACCES else ""
             raise MlplibError(
-                f"{root} cannot be written to ({error.strerror}): choose another folder ({variable})"
+                f"{root} cannot be written to ({error.strerror}): choose another folder ({variable}){shared}"
             ) from error
         raise

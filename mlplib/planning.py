@@ -99,8 +99,8 @@ class Planner:
         id = self.id(spec)
         if id in self._finished:
             return True
-        # Most runs of a fresh store have no record: a look for the file is quicker than reading it.
-        if not (self.store.folder(id) / "record.json").exists() or self.store.find(spec) is None:
+        # Most runs of a fresh store have no folder: a look for it is quicker than for the record.
+        if not self.store.folder(id).exists() or self.store.find(spec) is None:
             return False
         self._finished.add(id)
         return True

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from .data.catalog import content_hash
 from .errors import MlplibError, require_choice
-from .files import replacing, storage_errors
+from .files import LOCK_MODE, replacing, storage_errors
 from .specs import RunSpec, spec_from_json
 from .specs.checks import finite
 
@@ -214,9 +214,14 @@ class RunStore:
             return Record.from_text(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError:
+            raise MlplibError(
+                f"{path} belongs to another user and may not be read: ask for chmod -R g+rwX {self.root} and "
+                "umask 002, or choose another folder (MLPLIB_RUNS)"
+            ) from None
         except OSError as error:
             raise MlplibError(
-                f"{path} cannot be read ({error.strerror}): mend that, or delete its folder"
+                f"{path} cannot be read ({error.strerror}): delete its folder and run again"
             ) from None
         except MlplibError as error:
             raise _damaged(path, error) from None
@@ -234,7 +239,7 @@ class RunStore:
         folder = self.folder(spec)
         with storage_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(str(folder / ".lock"))
+            lock = FileLock(str(folder / ".lock"), mode=LOCK_MODE)
             try:
                 lock.acquire(timeout=0.1 if self.wait else 0.0)
             except Timeout:

@@ -2,7 +2,8 @@
 
 A test skips, by name, where something is not installed that the study works without (Chromium, FFCV). With
 ``CI=true`` or ``MLPLIB_NO_SKIPS=1`` everything is expected to be there, so every skip fails. A GPU is not
-expected anywhere: without one test_cuda.py is not collected at all.
+expected anywhere: without one test_cuda.py is not collected at all. test_users.py
+acts as other users, so it is collected for root only.
 
 ``make test`` runs two processes (pytest-xdist), a file in one of them, and then the tests marked ``alone``.
 """
@@ -19,6 +20,7 @@ import torch
 STRICT = os.environ.get("MLPLIB_NO_SKIPS", "") not in ("", "0") or os.environ.get("CI", "").lower() == "true"
 
 collect_ignore = [] if torch.cuda.is_available() else ["mlplib/test_cuda.py"]
+collect_ignore += [] if os.geteuid() == 0 else ["mlplib/test_users.py"]
 
 hypothesis.settings.register_profile("study", deadline=None, derandomize=STRICT)
 hypothesis.settings.load_profile("study")

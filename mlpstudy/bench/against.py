@@ -106,9 +106,12 @@ def _take_turns(old: Side, new: Side, rounds: int, progress) -> list[dict]:
     calls = {id: max(side.works[id]["calls"] for side in (old, new)) for id in ids}
     seconds: dict[str, list[tuple[float, float]]] = {id: [] for id in ids}
     with progress(rounds * len(ids), "bench: two revisions") as bar:
-        for _ in range(rounds):
+        for turn in range(rounds):
+            # The sides take turns to go first: the second one finds warmer caches and a hotter processor.
+            order = (old, new) if turn % 2 == 0 else (new, old)
             for id in ids:
-                seconds[id].append((old.time(id, calls[id]), new.time(id, calls[id])))
+                found = {side: side.time(id, calls[id]) for side in order}
+                seconds[id].append((found[old], found[new]))
                 bar.advance(1)
     return [
         {
