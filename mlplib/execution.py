@@ -1,4 +1,4 @@
-"""How a run is executed: where, with which loader, how often it is saved, and who is told about it.
+"""How a run is executed: where, with which loader, how often it is saved, and where its messages go.
 
 None of this changes what a run computes, beyond rounding, so it is not part of a
 :class:`~mlplib.specs.RunSpec` and does not enter the run id.

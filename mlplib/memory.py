@@ -1,4 +1,4 @@
-"""How many images fit through a network at once, and how running out of memory is told."""
+"""How many images fit through a network at once, and how out-of-memory errors are recognized."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Lion(torch.optim.Optimizer):
         betas: (beta1, beta2), both in [0, 1).
         weight_decay: decoupled weight decay.
         copies: for some parameters a copy of lower precision that the network computes with. It is where the
-            gradient is taken from if the parameter itself has none, and is written anew in the same pass.
+            gradient is taken from if the parameter itself has none, and is updated in the same pass.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class Estimate:
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean and Student-t interval of independent values, one a seed."""
+    """Mean and Student-t interval of independent values, one per seed."""
     n = len(values)
     if n == 0:
         raise ValueError("no values")

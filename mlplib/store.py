@@ -48,7 +48,7 @@ RANGES = {"top1": 1.0, "top5": 1.0, "accuracy": 1.0, "loss": math.inf, "seconds"
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 RESULTS = ("status", "data", "metrics", "history")
-"""What of a record follows from the run's settings; the rest tells of one execution."""
+"""What of a record follows from the run's settings; the rest describes one execution."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Record:
     """What a run left.
 
     ``spec``, ``data``, ``history`` and ``metrics`` follow from the settings alone and are the same whenever
-    the run is repeated on the same device; ``compute`` and ``environment`` tell of this execution.
+    the run is repeated on the same device; ``compute`` and ``environment`` describe this execution.
 
     ``status``: ``completed``, or ``diverged`` where the loss stopped being finite. ``metrics``: name to
     number; accuracies are fractions in [0, 1], losses are in nats. ``history``: name to list.

@@ -1,6 +1,6 @@
 """How fast a network runs on this machine: latency, throughput, memory, and the machine's own rates.
 
-For the paper's Table 9. A timing tells of the machine that it was made on, and is never the same twice.
+For the paper's Table 9. A timing describes the machine that it was made on, and no two are equal.
 Networks run as PyTorch offers them (eager mode, nothing compiled), in evaluation mode, on random images, with
 all weights in the precision of the run. What is compared is measured in turns, so that a machine that slows
 down for a while slows all of it down.

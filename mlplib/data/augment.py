@@ -1,4 +1,4 @@
-"""Random flips, random resized crops and MixUp for a whole batch at once, drawn anew for every image.
+"""Random flips, random resized crops and MixUp for a whole batch at once, with random numbers per image.
 
 Everything random is drawn first, on the host and by NumPy, as :class:`Draws`: the same draws follow from a
 seed on every device, and a test can look at them. Applying them is then deterministic tensor arithmetic.
@@ -31,8 +31,8 @@ PART_NUMBERS = {"cpu": 3 * 2**18, "cuda": 2**27}
 """Numbers of a batch that are worked on at a time, by type of device."""
 
 LARGEST_TABLE = 96
-"""Pixels a side up to which all interpolation matrices are kept;
-in bf16 they take 2 MB in bf16 at 32, 34 MB at 64, 170 MB at 96."""
+"""Pixels per side up to which all interpolation matrices are kept:
+in bf16 they take 2 MB at 32, 34 MB at 64, 170 MB at 96."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def draw(spec: AugmentSpec, indices: np.ndarray, size: tuple[int, int], rng: np.
 
     Flips have probability 1/2. Crops: area uniform in ``crop_scale``, log aspect ratio uniform in
     ``crop_ratio``, place uniform among those that fit, all in whole pixels. MixUp: lambda from Beta(a, a),
-    one a batch. ``ffcv`` MixUp seeds lambda with the batch's last index and takes the previous image as
+    one per batch. ``ffcv`` MixUp seeds lambda with the batch's last index and takes the previous image as
     partner, as FFCV's operations do (whose sampler turns the same seed into another lambda of the same law).
     """
     count = len(indices)

@@ -83,7 +83,7 @@ class RunData:
         """The batches of one epoch from batch ``start`` on;
         each is a function of (seed, epoch, its number) alone.
 
-        Images are shuffled anew every epoch and the incomplete last batch is left
+        Images are reshuffled every epoch and the incomplete last batch is left
         out, as in the official loader.
         """
         order = np.random.default_rng([seed, SHUFFLE, epoch]).permutation(len(self.train))

@@ -74,7 +74,7 @@ class CheckpointSpec(RunSpec):
     """Weights that somebody else trained, in a file of the official code's form.
 
     ``name``: what to call it; ``sha256`` of the file, in hex: what it is. Where the file lies is not part of
-    the run: the executor is told (:class:`mlplib.executor.Executor`).
+    the run; the executor takes it (:class:`mlplib.executor.Executor`).
     """
 
     kind: ClassVar[str] = "checkpoint"
@@ -275,7 +275,7 @@ class TimingSpec(RunSpec):
     square images in pixels; ``classes``: ImageNet-21k's by default, as in the paper's Table 5. ``seed`` draws
     weights and images; a repetition with another seed is another measurement. It reads no data.
 
-    A timing depends on the machine, which is no setting: a record tells of the device that its
+    A timing depends on the machine, which is not a setting: a record describes the device that its
     ``environment`` names, and of no other.
     """
 

@@ -104,7 +104,7 @@ def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mappin
 
 
 def judgement_cells(judgement: Judgement) -> dict[str, str]:
-    """The cells ``verdict`` and ``effect``. A verdict is told by its word first and by its color second."""
+    """The cells ``verdict`` and ``effect``. A verdict shows by its word first and by its color second."""
     look = VERDICT_CLASSES[judgement.verdict]
     return {
         "verdict": f'<span class="mlp-verdict {look}">{escape(judgement.verdict)}</span>',
@@ -265,7 +265,7 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
 
 
 def _settings_line(spec: RunSpec) -> str:
-    """What a run did, in one line; what it read from is told at that run."""
+    """What a run did, in one line; what it read from has a line of its own."""
     if isinstance(spec, FilterSpec):
         return f"first layer, {spec.at}, of {run_id(spec.upstream)}"
     hidden = {"weight decay": "0", "gradient clipping": "none", "tested on": "test images"}

@@ -21,7 +21,7 @@ _CONTRAST = 56
 
 
 def _masks(dx, dy, r) -> list[np.ndarray]:
-    """Where each class draws, from offsets to the center and a radius, in half pixels; bool, one a class."""
+    """Where each class draws: bool, one per class, from offsets to the center and a radius in half pixels."""
     ax, ay = abs(dx), abs(dy)
     box = np.maximum(ax, ay) <= r
     round_ = dx * dx + dy * dy
