@@ -137,6 +137,7 @@ def test_other_errors_come_through():
         steps(loop, state)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
     """B-12/Wi-1024 on 64 x 64 images, 16,384 of them a batch, with a device that says it has 8 GB free."""

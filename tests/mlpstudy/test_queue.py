@@ -187,6 +187,7 @@ def test_a_run_that_another_process_holds_is_looked_at_again(use, tmp_path):
     assert report.done == [run_id(small(seed=1)), run_id(small()), run_id(FilterSpec(small()))]
 
 
+@pytest.mark.alone
 def test_the_deadline_is_kept_and_what_is_left_is_reported(use, tmp_path):
     long = small(epochs=6000, batch_size=16)
     use(long=experiment(lambda seed: [small(), FilterSpec(long)]))
@@ -322,6 +323,7 @@ def test_stopped_again_and_again_the_work_ends_as_if_left_alone(use, tmp_path, a
     assert results(tmp_path) == alone
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_workers_with_checkpoints(use, tmp_path, how):
     runs = [small(epochs=6000, batch_size=16, seed=seed) for seed in range(2)]

@@ -63,6 +63,7 @@ def compare(revision, root, case=TINY):
     return against.measure(revision, case, CPU, root=root, **options)
 
 
+@pytest.mark.alone
 def test_a_slower_revision_is_slower_and_its_checkout_is_removed(clone, tmp_path, monkeypatch):
     monkeypatch.setattr(against.tempfile, "tempdir", str(tmp_path))
     found = compare("slow", clone)
