@@ -9,6 +9,12 @@ acts as other users, so it is collected for root only.
 """
 
 import os
+import signal
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # inherited by a job in the background: Ctrl-C is tested here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; torch reads this when it is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
