@@ -11,9 +11,8 @@ acts as other users, so it is collected for root only.
 import os
 import signal
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # inherited by a job in the background: Ctrl-C is tested here
+# A job in the background inherits an ignored Ctrl-C, which the tests of Ctrl-C would hand on to their processes.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; torch reads this when it is imported
