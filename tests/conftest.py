@@ -11,7 +11,7 @@ acts as other users, so it is collected for root only.
 import os
 import signal
 
-# A job in the background inherits an ignored Ctrl-C, which the tests of Ctrl-C would hand on to their processes.
+# A background job ignores Ctrl-C, and so would the processes that the tests of Ctrl-C start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
