@@ -27,6 +27,7 @@ from mlpstudy.evidence import verdicts
 
 PAGES = ("README.md", "CONTRIBUTING.md", "book/index.md", "book/re-run.md", "book/teach.md")
 SLOW = ("make read", "make book", "make smoke")
+"""In the order in which they are run: another profile makes the chapters again."""
 MINUTES = 60
 MAKE_BOOK_LIMIT = 45 * MINUTES
 """``make book`` trains for real, in profile laptop unless the environment variable PROFILE names another."""
@@ -147,7 +148,13 @@ def cost(block: Block):
 def runnable() -> list[Block]:
     """The ``bash`` blocks without ``make test``; the same command on two pages is one."""
     found = {block.text: block for block in reversed(blocks("bash")) if block.text != "make test\n"}
-    return sorted(found.values(), key=lambda block: (PAGES.index(block.page), block.text.startswith("make")))
+
+    def order(block: Block) -> tuple[int, int]:
+        return PAGES.index(block.page), 1 + max(
+            i if block.text.startswith(m) else -1 for i, m in enumerate(SLOW)
+        )
+
+    return sorted(found.values(), key=order)
 
 
 @pytest.mark.parametrize("block", [cost(block) for block in runnable()])
