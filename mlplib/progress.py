@@ -53,31 +53,36 @@ def bars() -> Progress:
 # --------------------------------------------------------------------------- plain lines
 
 
-class _Lines:
-    def __init__(self, total: int | None, label: str):
-        self.total, self.label, self.done, self.printed = total, label, 0, False
+class Lines:
+    """A bar that gives ``show`` the share that is done and the seconds since its start, at intervals."""
+
+    def __init__(self, total: int | None, interval: float, show: Callable[[str, float], None]):
+        self.total, self.interval, self.show, self.done = total, interval, show, 0
         self.start = self.last = time.monotonic()
 
     def advance(self, n: int = 1) -> None:
         self.done += n
         now = time.monotonic()
-        if now - self.last >= PLAIN_INTERVAL_S:
+        if now - self.last >= self.interval:
             self.last = now
             share = f"{100 * self.done / self.total:.0f} %" if self.total else f"{self.done} done"
-            self.line(share)
-
-    def line(self, what: str) -> None:
-        self.printed = True
-        print(f"{self.label}: {what}, {time.monotonic() - self.start:.0f} s", file=sys.stderr, flush=True)
+            self.show(share, now - self.start)
 
 
 @contextmanager
 def plain(total: int | None, label: str) -> Iterator[Bar]:
     """A line on stderr every :data:`PLAIN_INTERVAL_S` seconds, and at the end of a step that printed any."""
-    lines = _Lines(total, label)
+    printed = False
+
+    def show(what: str, seconds: float) -> None:
+        nonlocal printed
+        printed = True
+        print(f"{label}: {what}, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+    lines = Lines(total, PLAIN_INTERVAL_S, show)
     yield lines
-    if lines.printed:
-        lines.line("done")
+    if printed:
+        show("done", time.monotonic() - lines.start)
 
 
 # --------------------------------------------------------------------------- Rich

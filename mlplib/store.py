@@ -197,9 +197,10 @@ class RunStore:
         Raises:
             MlplibError: there is something that cannot be read or is no record of this run.
         """
-        path = self.folder(spec) / "record.json"
+        id = run_id(spec)
+        path = self.folder(id) / "record.json"
         record = self._read(path)
-        if record is not None and (record.id, record.spec) != (run_id(spec), spec):
+        if record is not None and (record.id, record.spec) != (id, spec):
             raise _damaged(path, f"it is the record of another run, {record.id}")
         return record
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from mlplib import machine, official, planning
 from mlplib.errors import MlplibError
 from mlplib.official import Checkpoint
-from mlplib.progress import Progress
+from mlplib.progress import Bar, Lines, Progress
 from mlplib.store import Record, RunStore
 
 from ..evidence.records import every_published
@@ -144,24 +143,13 @@ def counted(number: int, total: int) -> Progress:
     """A progress factory that says which of the runs is under way."""
 
     @contextmanager
-    def progress(steps: int | None, label: str) -> Iterator[_Line]:
-        yield _Line(steps, f"{number} of {total}: {label}")
+    def progress(steps: int | None, label: str) -> Iterator[Bar]:
+        which = f"{number} of {total}: {label}"
+        replace_line(which)
+        yield Lines(
+            steps,
+            LINE_INTERVAL_S,
+            lambda share, seconds: replace_line(f"{which}: {share}, {duration(seconds)}"),
+        )
 
     return progress
-
-
-class _Line:
-    """A line every few seconds."""
-
-    def __init__(self, steps: int | None, label: str):
-        self.steps, self.label, self.done = steps, label, 0
-        self.start = self.last = time.monotonic()
-        replace_line(label)
-
-    def advance(self, n: int = 1) -> None:
-        self.done += n
-        now = time.monotonic()
-        if now - self.last >= LINE_INTERVAL_S:
-            self.last = now
-            share = f"{100 * self.done / self.steps:.0f} %" if self.steps else f"{self.done} done"
-            replace_line(f"{self.label}: {share}, {duration(now - self.start)}")

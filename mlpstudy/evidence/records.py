@@ -181,13 +181,13 @@ def read_folder(root: Path) -> ProfileFolder:
     for path in record_files(root):
         for number, (line, record) in enumerate(read_lines(path), start=1):
             where = f"{path.parent.name}/{path.name}, line {number}"
-            if hashes.get(record.id, sha256(line)) != sha256(line):
+            if record.id in hashes and hashes[record.id] != sha256(line):
                 raise MlplibError(f"{where}: the record of {record.id} is not the published one: {RESTORE}")
             if not records.setdefault(record.id, record).same_results(record):
                 raise MlplibError(f"{where}: another file differs on {record.id}: delete one of the lines")
     for path in sorted(path for name in ARTIFACTS for path in root.glob(f"artifacts/*/{name}")):
         key, content = f"{path.parent.name}/{path.name}", read_file(path, MAX_ARTIFACT_BYTES)
-        if hashes.get(key, sha256(content)) != sha256(content):
+        if key in hashes and hashes[key] != sha256(content):
             raise MlplibError(f"{path} is not the published file: {RESTORE}")
         artifacts[key] = content
     return ProfileFolder(records, artifacts, hashes)
