@@ -9,6 +9,7 @@ import functools
 import math
 import statistics
 from collections.abc import Collection, Hashable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -99,8 +100,12 @@ class Planner:
         id = self.id(spec)
         if id in self._finished:
             return True
-        # Most runs of a fresh store have no folder: a look for it is quicker than for the record.
-        if not self.store.folder(id).exists() or self.store.find(spec) is None:
+        # Most runs of a fresh store have no folder: a look for it is quicker than for the record. If that is
+        # not permitted, `find` says so.
+        with suppress(PermissionError):
+            if not self.store.folder(id).exists():
+                return False
+        if self.store.find(spec) is None:
             return False
         self._finished.add(id)
         return True

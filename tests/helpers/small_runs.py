@@ -170,6 +170,33 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
+class CountedBar:
+    """A progress factory: a bar that knows its total and label, and counts what is done."""
+
+    def __init__(self, total, label):
+        self.total, self.label, self.done = total, label, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+
+
+def counted_bars() -> tuple[list[CountedBar], object]:
+    """A progress factory and the list of the bars that it will have made."""
+    seen: list[CountedBar] = []
+
+    def progress(total, label):
+        seen.append(CountedBar(total, label))
+        return seen[-1]
+
+    return seen, progress
+
+
 class Watched:
     """A progress factory that logs that training began and sets ``event`` after ``batches`` more batches."""
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from small_runs import logged, small, start, workers
+from small_runs import counted_bars, logged, small, start, workers
 
 from mlplib import data, training
 from mlplib.errors import Interrupted, MlplibError
@@ -107,26 +107,11 @@ def test_micro_batches_are_kept_when_a_run_resumes(tmp_path):
 
 
 def test_progress_goes_on_from_the_checkpoint(tmp_path):
-    spec, seen = small(), []
-
-    class Bar:
-        def __init__(self, total, label):
-            self.done = 0
-            seen.append(self)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def advance(self, n=1):
-            self.done += n
-
+    spec, (seen, progress) = small(), counted_bars()
     for _ in range(3):
         with pytest.raises(Interrupted):
-            train(spec, tmp_path, stop=after_one_batch(), progress=Bar)
-    train(spec, tmp_path, progress=Bar)
+            train(spec, tmp_path, stop=after_one_batch(), progress=progress)
+    train(spec, tmp_path, progress=progress)
     assert [bar.done for bar in seen] == [1, 2, 3, 12]
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import dataset, noise, small
+from small_runs import counted_bars, dataset, noise, small
 
 from mlplib import data, machine, memory, training, weights
 from mlplib.data.batches import Batch, open_data
@@ -468,23 +468,8 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 
 
 def test_progress_counts_every_batch():
-    seen = []
-
-    class Bar:
-        def __init__(self, total, label):
-            self.total, self.label, self.done = total, label, 0
-            seen.append(self)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def advance(self, n=1):
-            self.done += n
-
-    train(small(batch_size=100), progress=Bar)
+    seen, progress = counted_bars()
+    train(small(batch_size=100), progress=progress)
     (bar,) = seen
     assert bar.total == bar.done == 3 * 2 and bar.label == small(batch_size=100).slug()
 

@@ -82,10 +82,11 @@ def test_with_the_umask_of_the_manual_users_share_runs(shared):
     assert as_user(1001, 0o002, missing, shared) == 0
 
 
+@pytest.mark.parametrize("mode", [0o2755, 0o2700], ids=["its runs are closed", "it is closed"])
 @pytest.mark.parametrize("action", [missing, take_over])
-def test_runs_that_others_may_not_read_are_one_line_that_says_what_to_set(action, shared):
+def test_runs_that_others_may_not_read_are_one_line_that_says_what_to_set(action, mode, shared):
     assert as_user(1001, 0o077, finish, shared) is None
-    os.chmod(shared, 0o2755)  # the folder itself is open, its runs are not
+    os.chmod(shared, mode)
     said = as_user(1002, 0o077, action, shared)
     assert said.startswith("MlplibError: ") and "\n" not in said
     assert "umask 002" in said or "MLPLIB_RUNS" in said
