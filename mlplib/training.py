@@ -139,14 +139,14 @@ def train(
         load_checkpoint(folder / CHECKPOINT, state, spec)
     if how.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(how.device)
-    with (
-        _threads(state, how),
-        how.stop.listening(),
-        machine.matmul_precision(loop.precision),
-        how.progress(spec.epochs * loop.steps, spec.slug()) as bar,
-    ):
-        bar.advance(state.epoch * loop.steps + state.batch)
-        _run(loop, state, folder, bar)
+    with _threads(state, how):
+        with (
+            how.stop.listening(),
+            machine.matmul_precision(loop.precision),
+            how.progress(spec.epochs * loop.steps, spec.slug()) as bar,
+        ):
+            bar.advance(state.epoch * loop.steps + state.batch)
+            _run(loop, state, folder, bar)
         return _finish(loop, state, dataset, folder)
 
 
