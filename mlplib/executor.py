@@ -99,7 +99,7 @@ class Executor:
         found = weights.load(path)
         record = self.store.find(upstream) if epoch is None else None
         expected = record.metrics.get("weights_sha256") if record is not None else None
-        if expected not in (None, weights.digest(found)):
+        if expected is not None and expected != weights.digest(found):
             raise MlplibError(
                 f"{path} is damaged or belongs to another run (its hash is not that of the record): "
                 "delete its folder and run again"
