@@ -158,3 +158,26 @@ def test_make_lists_its_targets():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = re.findall(r"^make (\w+)", done.stdout, flags=re.MULTILINE)
     assert {"book", "smoke", "test", "clean"} <= set(targets)
+
+
+# --------------------------------------------------------------------------- on GitHub
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.stem)
+def test_a_workflow_uses_known_keys_pinned_actions_and_commands_that_exist(path):
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(workflow) <= {
+        "name",
+        True,
+        "permissions",
+        "concurrency",
+        "jobs",
+    }  # YAML 1.1 reads "on" as true
+    for name, job in workflow["jobs"].items():
+        assert job["runs-on"] and set(job.get("needs", "").split()) <= set(workflow["jobs"]), name
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step), step
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step.get("uses", "a/b@v1")), step
+            if step.get("run", "").startswith((".", "make")):
+                program, *target = step["run"].split()
+                assert (ROOT / program).is_file() or f"\n{target[0]}:" in (ROOT / "Makefile").read_text()

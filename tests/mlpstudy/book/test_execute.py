@@ -7,6 +7,7 @@ import html
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from small_runs import ROOT, record
+from small_runs import PACKAGES, ROOT, record
 
 from mlplib import planning
 from mlplib.errors import Interrupted, MlplibError
@@ -662,13 +663,34 @@ def test_an_executed_notebook_is_whole_and_clean(name, executed):
     assert "papermill" not in json.loads(text)["metadata"]
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> dict[str, str]:
+    """Environment variables under which Python imports a copy that pip installed, without the source tree."""
+    folder = tmp_path_factory.mktemp("installed")
+    tree, site = folder / "tree", folder / "site"
+    for part in PACKAGES:
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / part, tree)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target"]
+    subprocess.run([*pip, site, tree], check=True, timeout=300)
+    shutil.rmtree(tree)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = [sys.executable, "-c", "import mlpstudy, mlplib; print(mlpstudy.__file__, mlplib.__file__)"]
+    found = subprocess.run(where, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.count(str(site)) == 2
+    return environment
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_plain_papermill_finds_every_run_done(name, executed, tmp_path):
+def test_plain_papermill_with_an_installed_package_finds_every_run_done(name, executed, installed, tmp_path):
+    """As on Binder or Colab: only the notebook is at hand, in a folder of its own."""
     before = snapshot(executed["runs"])
-    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), "out.ipynb"]
+    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path)
+    command = [sys.executable, "-m", "papermill", f"{name}.ipynb", "out.ipynb"]
     command += ["-p", "profile", "smoke", "-p", "seeds", "0", "-p", "runs_dir", str(executed["runs"])]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=installed, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert ", all of them done already" in (tmp_path / "out.ipynb").read_text()
     assert snapshot(executed["runs"]) == before

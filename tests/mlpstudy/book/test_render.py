@@ -57,7 +57,9 @@ def test_no_remote_gives_no_buttons_and_no_line(clone, tmp_path):
 def test_settings_have_buttons_with_a_repository_only():
     text = (ROOT / "book" / "_config.yml").read_text(encoding="utf-8")
     assert yaml.safe_load(render.settings(text, None)) == yaml.safe_load(text)
-    options = yaml.safe_load(render.settings(text, (ADDRESS, "trunk")))["sphinx"]["config"]["html_theme_options"]
+    options = yaml.safe_load(render.settings(text, (ADDRESS, "trunk")))["sphinx"]["config"][
+        "html_theme_options"
+    ]
     assert options["repository_url"] == ADDRESS and options["use_edit_page_button"]
     assert options["search_bar_text"] and set(options["launch_buttons"]) > {"colab_url", "binderhub_url"}
 
