@@ -99,11 +99,16 @@ class Part:
 
     @property
     def sought(self) -> float:
-        """The effect that runs should be able to show: the paper's size, else the smallest that is meant."""
+        """The effect that runs should be able to show: the paper's size, else the smallest that is meant. It
+        counts from where the direction is decided: zero for differences, one for ratios.
+        """
+        if math.isfinite(self.direction.high):
+            return self.direction.high
         low, high = self.size.low, self.size.high
+        start = max(self.direction.low, 0.0)
         if math.isfinite(low):
-            return low / (1 - MARGIN) if math.isinf(high) else (low + high) / 2
-        return self.meant.low if self.meant.low > 0 else min(map(abs, (self.meant.low, self.meant.high)))
+            return (low / (1 - MARGIN) if math.isinf(high) else (low + high) / 2) - start
+        return abs(self.meant.low) - start
 
     def text(self) -> str:
         """Name, mean and interval."""
