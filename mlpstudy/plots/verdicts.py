@@ -6,16 +6,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
-from .look import BLUE, GOLD, INK, ORANGE, SKY, name_rows, new_figure, styled, unique
+from .look import GOLD, GREEN, INK, ORANGE, PINK, name_rows, new_figure, styled, unique
 
 LOOKS = {
-    REPRODUCED: (BLUE, "R", "white"),
-    PARTLY: (SKY, "p", INK),
-    INCONCLUSIVE: (GOLD, "?", INK),
+    REPRODUCED: (GREEN, "R", "white"),
+    PARTLY: (GOLD, "p", INK),
+    INCONCLUSIVE: (PINK, "?", INK),
     CONTRADICTED: (ORANGE, "C", "white"),
     NOT_TESTED: ("#eeeeee", "", INK),
 }
-"""Color, letter and the letter's color of each verdict."""
+"""Color, as in the tables, letter and the letter's color of each verdict."""
 
 
 @styled
