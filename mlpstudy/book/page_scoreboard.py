@@ -156,10 +156,10 @@ def _sensitivity(side: str, evidence: Sequence[verdicts.Evidence]) -> str:
 
 def _what_it_comes_to(tallies: Sequence[verdicts.Tally], entries: Sequence[verdicts.Entry]) -> str:
     moved = sorted({id for tally in tallies for id in tally.changed})
-    effects = [entry.judgement.effect for entry in entries if entry.judgement.effect is not None]
-    without = sum(effect.low is None for effect in effects)
+    measured = [parts for entry in entries if (parts := entry.judgement.measured)]
+    without = sum(all(part.effect.low is None for part in parts) for parts in measured)
     text = (
-        f"Of {count(len(effects), 'claim')} with a measured effect, {len(moved)} would get another verdict "
+        f"Of {count(len(measured), 'claim')} with a measured effect, {len(moved)} would get another verdict "
         f"somewhere between {percent(tallies[0].level)} and {percent(tallies[-1].level)}"
     )
     text += f" ({', '.join(moved)})." if moved else "."
