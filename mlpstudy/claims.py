@@ -234,10 +234,12 @@ class Judgement:
         text = ", ".join("1 seed" if n == 1 else f"{n} seeds" for n in seeds)
         if any(e.source != "seeds" and e.n == 1 and e.low is not None for e in effects):
             text += f", interval from {effects[0].source} only"
-        units = dict.fromkeys(part.unit for part in parts)
+        units = {part.unit for part in parts}
         if len(units) == 1:
-            return f"{'; '.join(part.text() for part in parts)} {parts[0].unit} ({text})"
-        return f"{'; '.join(f'{part.text()} {part.unit}' for part in parts)} ({text})"
+            shown = f"{'; '.join(part.text() for part in parts)} {parts[0].unit}".rstrip()
+        else:
+            shown = "; ".join(f"{part.text()} {part.unit}" for part in parts)
+        return f"{shown} ({text})"
 
     def reason(self) -> str:
         """Why the verdict is what it is: the reasons of its parts, like ones together."""

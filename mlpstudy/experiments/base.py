@@ -195,8 +195,8 @@ def unpaired_effects(
         return list(by_seed(group, top1).values())
 
     values = [{name: top1s(group) for name, group in side.items()} for side in (first, second)]
-    every = [*values[0].values(), *values[1].values(), *map(top1s, others)]
-    shared, found = stats.shared_spread(filter(None, every)), {}
+    every = {run_ids(group): group for group in (*first.values(), *second.values(), *others)}  # each once
+    shared, found = stats.shared_spread(filter(None, map(top1s, every.values()))), {}
     for name in first:
         both = [side.get(name) for side in values]
         if all(both):

@@ -225,8 +225,8 @@ FIGURES = {
 
 
 def contains(estimate: Estimate, value: float) -> bool:
-    """Whether the interval holds ``value``."""
-    return estimate.low <= value <= estimate.high
+    """Whether the interval holds ``value``; not without an interval."""
+    return estimate.low is not None and estimate.low <= value <= estimate.high
 
 
 def minus(first: Estimate, second: Estimate) -> Estimate:

@@ -198,7 +198,7 @@ def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) ->
         for name, row in rows.items():
             estimate, unit = fitted.coefficients[name], ""
             if name == "E_inf":
-                estimate, unit = base.percent(estimate), "%"
+                estimate, unit = estimate.times(100), "%"
             setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
             found.append(base.Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
     return found
