@@ -21,6 +21,8 @@ DATASET_TITLES = {
     "cifar10": "CIFAR-10",
     "cifar10-animals": "CIFAR-10 animals",
     "cifar10-vehicles": "CIFAR-10 vehicles",
+    "cifar10-upstream": "CIFAR-10, 6 classes",
+    "cifar10-downstream": "CIFAR-10, other 4 classes",
     "cifar100": "CIFAR-100",
     "tinyimagenet": "TinyImageNet",
     "stl10": "STL-10",

@@ -16,7 +16,15 @@ from mlplib.store import Record
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..profiles import Profile
 from . import base, scaling_laws
-from .pretraining import fine_tune, from_scratch, pretraining_run
+from .pretraining import (
+    Task,
+    by_judged_task,
+    fine_tune,
+    from_scratch,
+    judged_data,
+    pretraining_run,
+    task_title,
+)
 from .scaling_laws import by_task, measured
 
 TITLE = "The standard MLP in transfer"
@@ -60,10 +68,10 @@ BUDGETS = {
 }
 
 
-def transfer_runs(profile: Profile, model: str, seed: int, names: Sequence[str]) -> list[RunSpec]:
-    """One pre-training of ``model``, fine-tuned on each of the data sets."""
+def transfer_runs(profile: Profile, model: str, seed: int) -> list[FineTuneSpec]:
+    """One pre-training of ``model``, fine-tuned on each of the tasks that claims are judged by."""
     upstream = pretraining_run(profile, seed, model=model)
-    return [fine_tune(profile, upstream, seed, name) for name in names]
+    return [fine_tune(profile, upstream, seed, where) for where in judged_data(profile, seed)]
 
 
 def law_runs(profile: Profile, models: Sequence[str], seed: int) -> list[ProbeSpec]:
@@ -81,9 +89,9 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     """Both MLPs fine-tuned on every downstream data set, the S-MLP's control from scratch, and both laws."""
     budget, found = BUDGETS[profile.name], []
     for seed in seeds:
-        tuned = transfer_runs(profile, profile.s_pretrain_model, seed, profile.downstream)
+        tuned = transfer_runs(profile, profile.s_pretrain_model, seed)
         found += [*tuned, *(from_scratch(profile, spec) for spec in tuned)]
-        found += transfer_runs(profile, budget.b_model, seed, profile.downstream)
+        found += transfer_runs(profile, budget.b_model, seed)
         found += law_runs(profile, budget.models, seed) + law_runs(profile, budget.b_models, seed)
     return found
 
@@ -97,14 +105,14 @@ def _of_kind(records: Sequence[Record], kind: type[RunSpec], family: str) -> lis
     return [r for r in records if isinstance(r.spec, kind) and _family(r.spec) == family]
 
 
-def tuned(records: Sequence[Record], family: str) -> dict[str, list[Record]]:
-    """The completed fine-tunings of a family by data set."""
-    return base.by_dataset(base.completed(_of_kind(records, FineTuneSpec, family)))
+def tuned(records: Sequence[Record], family: str) -> dict[Task, list[Record]]:
+    """The completed fine-tunings of a family by task."""
+    return by_judged_task(base.completed(_of_kind(records, FineTuneSpec, family)))
 
 
-def controls(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The S-MLPs trained from scratch to the end, by data set."""
-    return base.by_dataset(base.completed(_of_kind(records, TrainSpec, "s-mlp")))
+def controls(records: Sequence[Record]) -> dict[Task, list[Record]]:
+    """The S-MLPs trained from scratch to the end, by task."""
+    return by_judged_task(base.completed(_of_kind(records, TrainSpec, "s-mlp")))
 
 
 def probed(records: Sequence[Record], family: str) -> list[Record]:
@@ -112,8 +120,8 @@ def probed(records: Sequence[Record], family: str) -> list[Record]:
     return base.completed(_of_kind(records, ProbeSpec, family))
 
 
-def _ways(records: Sequence[Record]) -> dict[tuple[str, str], dict[str, list[Record]]]:
-    """The three ways to a classifier by network and treatment, each by data set."""
+def _ways(records: Sequence[Record]) -> dict[tuple[str, str], dict[Task, list[Record]]]:
+    """The three ways to a classifier by network and treatment, each by task."""
     ways = {("S-MLP", "from scratch"): controls(records)}
     return ways | {(base.MLP_TITLES[family], "fine-tuned"): tuned(records, family) for family in FAMILIES}
 
@@ -128,7 +136,7 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 10, the laws of Fig 10, and under an item of its own every error of the grids."""
     cells, errors = [], []
     for way, groups in _ways(records).items():
-        named = {(" ".join(way), base.DATASET_TITLES[name]): group for name, group in groups.items()}
+        named = {(" ".join(way), task_title(where)): group for where, group in groups.items()}
         cells += base.mean_cells("Table 10", named, _setting)
     for family in FAMILIES:
         for name, group in by_task(probed(records, family)).items():
@@ -142,11 +150,11 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
     """Accuracy in percent of the three ways to a classifier, one row per run."""
     for way, groups in _ways(records).items():
-        for name, group in groups.items():
+        for where, group in groups.items():
             for record in group:
                 yield {
                     "way": "\n".join(way),
-                    "data": base.DATASET_TITLES[name],
+                    "data": task_title(where),
                     "seed": record.spec.seed,
                     "accuracy": base.accuracy(record),
                     "run": record.id,
