@@ -298,9 +298,9 @@ def _titles(found: Iterable[Task]) -> str:
 
 AFTERTHOUGHT = (
     " Profile laptop's design is the second that was tried: at first animals were learned before all images "
-    "of vehicles, where nothing was gained. That mixed classes and few labels show an effect was seen on test "
-    "images, with 200 and 1,000 images. Those numbers and this criterion were then fixed, and the runs that "
-    "count made with other draws of images."
+    "of vehicles, where nothing was gained. That mixed classes and few labels show an effect was seen on "
+    "test images, with 200 and 1,000 images. Those numbers and this criterion were then fixed, and the runs "
+    "that count made with other draws of images."
 )
 """Told with the criteria, since designs are otherwise chosen without test images."""
 
