@@ -86,7 +86,7 @@ def law_runs(profile: Profile, models: Sequence[str], seed: int) -> list[ProbeSp
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
-    """Both MLPs fine-tuned on every downstream data set, the S-MLP's control from scratch, and both laws."""
+    """Both MLPs fine-tuned on the tasks that claims are judged by, the S-MLP from scratch, and both laws."""
     budget, found = BUDGETS[profile.name], []
     for seed in seeds:
         tuned = transfer_runs(profile, profile.s_pretrain_model, seed)
@@ -265,7 +265,7 @@ def slope_gap(records: Sequence[Record]) -> tuple[Estimate | None, str]:
 )
 def c19(records: Sequence[Record]) -> Judgement:
     """Four parts. Transfer: test accuracy of the fine-tuned S-MLP minus that of the same network trained from
-    scratch for as long, paired by seed, has its whole 95 % interval above 0 on every downstream data set.
+    scratch for as long, paired by seed, has its whole 95 % interval above 0 on every downstream task.
     Better: so has the fine-tuned B-MLP minus the S-MLP. Power law: as in C10, for the S-MLPs. Slope: the
     B-MLPs' exponent minus the S-MLPs', both with a floor if both fronts determine it and both without
     otherwise, has its whole 95 % interval over resampled trainings and seeds above 0. Reproduced if all four
