@@ -228,7 +228,8 @@ def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
 # --------------------------------------------------------------------------- provenance
 
 
-def _anchor(side: str, run_id: str) -> str:
+def run_anchor(side: str, run_id: str) -> str:
+    """The element of a page where :func:`runs_table` tells how a run was made."""
     return f"{slug(side)}-{run_id}"
 
 
@@ -237,7 +238,7 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     rows = []
     for cell in cells:
         value = number(cell.estimate.mean, cell.unit)
-        links = [f'<a href="#{_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids]
+        links = [f'<a href="#{run_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids]
         rows.append(
             {
                 "number": escape(f"{cell.row}, {cell.column}"),
@@ -257,7 +258,7 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
         rate, share = compute.get("images_per_second"), compute.get("matmul_fraction")
         rows.append(
             {
-                "run": f'<code id="{_anchor(side, record.id)}">{escape(record.id)}</code>',
+                "run": f'<code id="{run_anchor(side, record.id)}">{escape(record.id)}</code>',
                 "settings": f'<span class="mlp-wide">{escape(_settings_line(record.spec))}</span>',
                 "ended": escape(record.status),
                 "time": duration(compute["seconds"]) if "seconds" in compute else "–",

@@ -66,7 +66,7 @@ def test_a_page_shows_every_row_of_a_published_file(results, tmp_path, measured)
         assert html.escape(trial.name) in parts["tried"] and html.escape(trial.hope) in parts["tried"]
     assert "mlplib bench --a-test" in parts["provenance"] and torch.__version__ in parts["provenance"]
     assert "a-cpu.json" in parts["banner"]
-    assert parts["parts"].count("<img ") == parts["roofline"].count("<img ") == 1
+    assert parts["parts"].count("<svg ") == parts["roofline"].count("<svg ") == 1
     assert "matrix products" in re.search(r'alt="(.*?)"', parts["parts"])[1]
     assert "this execution" not in "".join(parts.values()).replace("this execution, smoke", "")
 

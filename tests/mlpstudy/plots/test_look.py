@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from plot_frames import DRAWINGS, every_figure
 
-from mlpstudy.book import html
+from mlpstudy.book import svg
 from mlpstudy.plots import look
 
 
@@ -37,5 +37,5 @@ def test_names_have_their_known_color_and_others_a_free_one():
 def test_the_readers_own_settings_stay_as_they_are():
     before = dict(matplotlib.rcParams)
     list(every_figure((0, 1)))
-    html.svg_image(look.nothing_to_draw(), "nothing")
+    svg.drawing(look.nothing_to_draw(), "nothing")
     assert dict(matplotlib.rcParams) == before
