@@ -31,8 +31,8 @@ Task = tuple[str, int | None]
 """What is learned downstream: a data set and the number of its training images, None for all."""
 
 PIXELS_LR, FEATURES_LR = 1e-5, 3e-5
-"""Learning rates of linear probes on few images: of four, the best for pixels and the best on average over three
-kinds of features, on held-out training images with one seed, which no chapter runs, and 200 and 1,000 others."""
+"""Learning rates of linear probes on few images: of four, the best for pixels and the best on average over
+three kinds of features, on held-out training images, with a seed and draws that no chapter has."""
 
 SCARCE = (200, 1000)
 """Numbers of images that claims are judged by, in profiles that fine-tune on few."""
