@@ -41,7 +41,7 @@ LARGE_RATES = (1e-5, 5e-5, 2.5e-4)
 
 BUDGETS = {
     "smoke": Budget((32, 64, 128), (1, 2, 4), (32, 128), (2e-3, 5e-3)),
-    "laptop": Budget((256, 512, 1024, 2048), (1, 2, 4, 8), (256, 2048), (5e-5, 2e-4, 8e-4)),
+    "laptop": Budget((512, 1024, 2048), (1, 2, 4), (512, 2048), (5e-5, 2e-4, 8e-4)),
     "gpu": Budget(LARGE_BATCHES, (5, 10, 20, 40, 80), LARGE_BATCHES, LARGE_RATES),
     "paper": Budget(LARGE_BATCHES, (50, 100, 200, 400, 800), LARGE_BATCHES, LARGE_RATES),
 }

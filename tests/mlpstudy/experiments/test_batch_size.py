@@ -132,8 +132,8 @@ def test_the_table_has_lines_and_rates():
     tested = "4 other CIFAR-10 classes, linear probe"
     line = cells["batch 2,048, 1 epoch", tested]
     assert line.estimate.mean == pytest.approx(53) and line.setting == "B-6/Wi-128, 14 updates"
-    assert cells["batch 256, 8 epochs", tested].setting == "B-6/Wi-128, 936 updates"
-    assert ("batch 256, 8 epochs, learning rate 0.0002", tested) in cells
+    assert cells["batch 512, 4 epochs", tested].setting == "B-6/Wi-128, 232 updates"
+    assert ("batch 512, 4 epochs, learning rate 0.0002", tested) in cells
     held_out = [row for row, column in cells if column == f"{tested}, held out"]
     assert len(held_out) == len(BUDGET.tuned) * len(BUDGET.rates)
 
@@ -141,7 +141,7 @@ def test_the_table_has_lines_and_rates():
 def test_figures_show_errors_on_logarithmic_axes():
     made = records(by_batch(0.01))
     lengths, comparisons = batch_size.length_lines(made), batch_size.comparison_lines(made)
-    assert list(dict.fromkeys(lengths["series"])) == ["1 epoch", "2 epochs", "4 epochs", "8 epochs"]
+    assert list(dict.fromkeys(lengths["series"])) == ["1 epoch", "2 epochs", "4 epochs"]
     assert len(lengths) == 4 * 4 * 3 and lengths["error"].max() == pytest.approx(55, abs=0.1)
     assert list(dict.fromkeys(comparisons["series"])) == list(batch_size.COMPARISONS)
     for frame, figure in ((lengths, "batch-size"), (comparisons, "batch-size-apart")):
@@ -159,7 +159,7 @@ def test_c09_in_all_its_outcomes(gain, expected):
     found = CLAIM.judge(records(by_batch(gain)))
     assert found.verdict == expected
     assert found.effect.mean == pytest.approx(300 * gain) and found.effect.n == 3
-    assert found.unit == "points, batch 2,048 over 256"
+    assert found.unit == "points, batch 2,048 over 512"
 
 
 def test_c09_is_decided_at_equal_epochs_alone():
@@ -173,7 +173,7 @@ def test_c09_is_decided_at_equal_epochs_alone():
     assert found.verdict == NOT_REPRODUCED and found.effect.mean == pytest.approx(-6)
     assert "at equal updates: +9.0" in found.note and "at equal epochs, tuned rates: +14.0" in found.note
     assert found.note.count("(reproduced)") == 2
-    assert "learning rates: 5e-05 for 256, 0.0008 for 2,048" in found.note
+    assert "learning rates: 5e-05 for 512, 0.0008 for 2,048" in found.note
 
 
 def test_c09_says_what_was_not_measured():
@@ -183,7 +183,7 @@ def test_c09_says_what_was_not_measured():
 
 
 def test_c09_needs_two_batch_sizes():
-    one = [r for r in records(by_batch(0.02)) if batch_size.batch(r) == 256]
+    one = [r for r in records(by_batch(0.02)) if batch_size.batch(r) == 512]
     assert CLAIM.judge(one).verdict == NOT_TESTED
 
 
