@@ -36,8 +36,11 @@ def records(error=None, scratch=0.5, s_tuned=0.6, b_tuned=0.7, seeds=(0, 1, 2), 
     for spec in specs:
         if not isinstance(spec, ProbeSpec):
             tuned = {"s-mlp": s_tuned, "b-mlp": b_tuned}[family(spec)]
-            top1 = tuned if isinstance(spec, FineTuneSpec) else scratch
-            made.append(record(spec, test_top1=top1 + WIGGLE[spec.seed]))
+            # Opposite, so that what pre-training adds has a spread.
+            top1 = (
+                tuned + WIGGLE[spec.seed] if isinstance(spec, FineTuneSpec) else scratch - WIGGLE[spec.seed]
+            )
+            made.append(record(spec, test_top1=top1))
     return made
 
 
@@ -153,10 +156,10 @@ def test_c19_reproduced_and_how_it_says_so():
         (dict(s_tuned=0.45), 0, CONTRADICTED),
         (dict(s_tuned=0.502), 0, INCONCLUSIVE),
         (dict(b_tuned=0.55), 1, CONTRADICTED),
-        (dict(error=slopes(0.2, 0.2), noise=0.01), 3, INCONCLUSIVE),
+        (dict(error=slopes(0.19, 0.2), noise=0.02), 3, INCONCLUSIVE),
         (dict(error=slopes(0.2, 0.15)), 3, CONTRADICTED),
     ],
-    ids=["no transfer", "perhaps transfer", "S-MLP better", "equal slopes", "S-MLP steeper"],
+    ids=["no transfer", "perhaps transfer", "S-MLP better", "like slopes", "S-MLP steeper"],
 )
 def test_c19_with_one_part_missing_is_partly(changes, place, verdict):
     found = CLAIM.judge(records(**changes))
