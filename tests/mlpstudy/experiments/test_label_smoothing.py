@@ -8,7 +8,7 @@ from small_runs import record
 from mlplib.planning import with_upstream
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlplib.store import run_id
-from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
+from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import ablations, label_smoothing, normalization
 from mlpstudy.profiles import PROFILES, profile
 
@@ -74,15 +74,17 @@ def test_the_table_has_what_transfers_and_pre_training_itself():
         (0.62, 0.63, REPRODUCED),
         (0.62, 0.58, PARTLY),
         (0.60, 0.62, PARTLY),
-        (0.60, 0.60, NOT_REPRODUCED),
-        (0.58, 0.57, NOT_REPRODUCED),
+        (0.60, 0.58, INCONCLUSIVE),
+        (0.60, 0.60, INCONCLUSIVE),
+        (0.58, 0.57, CONTRADICTED),
     ],
 )
 def test_c14_in_all_its_outcomes(little, much, expected):
     found = CLAIM.judge(records(0.60, little, much))
     assert found.verdict == expected
-    assert found.effect.mean == pytest.approx(100 * (much - 0.60))
-    assert f"smoothing 0.1 against none: {100 * (little - 0.60):+.1f}" in found.note
+    assert [part.name for part in found.parts] == ["smoothing 0.1", "smoothing 0.3"]
+    means = [part.effect.mean for part in found.parts]
+    assert means == pytest.approx([100 * (little - 0.60), 100 * (much - 0.60)])
 
 
 def test_c14_judges_probes_and_not_pre_training():
@@ -92,7 +94,7 @@ def test_c14_judges_probes_and_not_pre_training():
 def test_c14_pairs_by_seed():
     """The seeds differ by far more than smoothing does, and the interval does not show it."""
     found = CLAIM.judge(records())
-    assert found.effect.half_width < 1.0 and found.verdict == REPRODUCED
+    assert all(part.effect.half_width < 1.0 for part in found.parts) and found.verdict == REPRODUCED
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.1, 0.3])
@@ -103,8 +105,8 @@ def test_c14_needs_all_three_amounts(missing):
 
 def test_c14_from_one_seed_uses_the_test_images():
     found = CLAIM.judge(records(0.5, 0.8, 0.8, seeds=(0,)))
-    assert found.verdict == REPRODUCED and found.effect.source == "test images"
-    assert CLAIM.judge(records(seeds=(0,))).verdict == NOT_REPRODUCED, "two points are within the sampling"
+    assert found.verdict == REPRODUCED and found.parts[0].effect.source == "test images"
+    assert CLAIM.judge(records(seeds=(0,))).verdict == INCONCLUSIVE, "two points are within the sampling"
 
 
 def test_the_figure_has_both_columns_of_every_run():
