@@ -13,6 +13,7 @@ from ..claims import LITTLE, POINTS, Judgement, judge, not_tested, positive
 from ..profiles import Profile
 from . import base
 from .choices import (
+    AFTERTHOUGHT,
     OVERFIT,
     best_rate,
     is_tuning,
@@ -272,6 +273,7 @@ PARTS_OF_BLOCK = dict(zip(ARCHITECTURE, ("GELU", "skips", "bottleneck", "pre-LN"
     "Fig 9",
     "GELU over ReLU, skip connections, the inverted bottleneck and pre-LN each help.",
     "long pre-training",
+    AFTERTHOUGHT,
 )
 def c15(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, paired by seed: the base minus the network with
@@ -300,6 +302,7 @@ def _rates_note(records: Sequence[Record]) -> str:
     "Fig 9",
     "Clipping, weight decay and dropout help a little; Lion beats AdamW; no DA is worst.",
     "long pre-training",
+    AFTERTHOUGHT,
 )
 def c16(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, paired by seed, is above 0 in each of these:

@@ -148,12 +148,12 @@ COMPARISONS = {
 def compared(records: Sequence[Record]) -> tuple[tuple[int, int], int]:
     """The smallest and the largest batch size and the number of epochs that C09 compares.
 
-    They are those of the budget that the runs belong to, which their lengths tell: where records are
-    incomplete, the largest batch among them need not be the budget's. Zeros where no budget has such runs.
+    They are those of the budget that the runs belong to, which their lengths and batches tell: where records
+    are incomplete, the largest batch among them need not be the budget's. Zeros where no budget has such.
     """
-    lengths = {(*r.spec.upstream.keep_at, r.spec.upstream.epochs) for r in probes(records)}
+    runs = {((*r.spec.upstream.keep_at, r.spec.upstream.epochs), batch(r)) for r in probes(records)}
     for budget in BUDGETS.values():
-        if budget.lengths in lengths:
+        if any((budget.lengths, size) in runs for size in budget.batches):
             return (budget.batches[0], budget.batches[-1]), budget.lengths[-1]
     return (0, 0), 0
 

@@ -33,6 +33,13 @@ without augmentation."""
 OVERFIT = {"laptop": dict(da=False)}
 """How networks to which a regularizer is added are pre-trained, by profile; elsewhere as all others."""
 
+AFTERTHOUGHT = (
+    "Profile laptop's first design, 6 epochs of all upstream images, left every network underfit, so that "
+    "regularizers had nothing to do. It was replaced by many epochs of few images, without DA where "
+    "regularizers are compared, before any run of the new design."
+)
+"""Shown with the criteria that were judged by the first design, too."""
+
 TUNING_SHARE = 5
 """To choose a learning rate, one in this many downstream training images is held out."""
 

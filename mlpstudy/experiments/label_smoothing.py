@@ -10,7 +10,7 @@ from mlplib.store import Record
 from ..claims import LITTLE, Judgement, judge, not_tested, positive
 from ..profiles import Profile
 from . import base
-from .choices import probe_title, probes, regularized, setting
+from .choices import AFTERTHOUGHT, probe_title, probes, regularized, setting
 from .pretraining import probe
 
 TITLE = "Label smoothing"
@@ -85,7 +85,7 @@ FIGURES = {
 }
 
 
-@base.claim("C14", "Table 7", "Label smoothing helps, modestly.", "long pre-training")
+@base.claim("C14", "Table 7", "Label smoothing helps, modestly.", "long pre-training", AFTERTHOUGHT)
 def c14(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, networks pre-trained with label smoothing 0.1
     and 0.3 each minus those without, paired by seed, is above 0 for both. The effect tells how modest it is:
