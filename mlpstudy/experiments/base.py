@@ -23,6 +23,8 @@ DATASET_TITLES = {
     "cifar10": "CIFAR-10",
     "cifar10-animals": "CIFAR-10 animals",
     "cifar10-vehicles": "CIFAR-10 vehicles",
+    "cifar10-upstream": "6 CIFAR-10 classes",
+    "cifar10-downstream": "4 other CIFAR-10 classes",
     "cifar100": "CIFAR-100",
     "tinyimagenet": "TinyImageNet",
     "stl10": "STL-10",
