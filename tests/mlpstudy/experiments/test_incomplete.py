@@ -201,9 +201,9 @@ def reads(method):
     [
         # The best of the MLPs that are there need not be the best, and a weaker one flatters the gap.
         ("C04", "from-scratch", lambda s: s.model.family == "b-mlp" and s.augment.any, "both MLPs with"),
-        ("C09", "batch-size", lambda s: s.upstream.batch_size == 2048, "256 and 2,048, for 8 epochs"),
-        ("C09", "batch-size", lambda s: s.upstream.batch_size == 256, "256 and 2,048, for 8 epochs"),
-        ("C09", "batch-size", lambda s: s.epoch is None, "for 8 epochs"),
+        ("C09", "batch-size", lambda s: s.upstream.batch_size == 2048, "512 and 2,048, for 4 epochs"),
+        ("C09", "batch-size", lambda s: s.upstream.batch_size == 512, "512 and 2,048, for 4 epochs"),
+        ("C09", "batch-size", lambda s: s.epoch is None, "for 4 epochs"),
         ("C10", "scaling-laws", hole, "3 of 27 combinations of model, examples and length are missing"),
         ("C12", "parameters-or-examples", hole, "3 of 27 combinations"),
         ("C13", "normalization", lambda s: trained(s).model.family == "s-mlp", "the B-MLP and the S-MLP"),
