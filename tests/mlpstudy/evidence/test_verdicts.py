@@ -28,8 +28,8 @@ from mlpstudy.claims import (
     positive,
 )
 from mlpstudy.evidence import verdicts
-from mlpstudy.experiments.architectures import exact_difference
 from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.experiments.architectures import exact_difference
 from mlpstudy.experiments.architectures import runs as architecture_runs
 from mlpstudy.experiments.filters import INITIAL, condition
 from mlpstudy.experiments.filters import runs as filter_runs
