@@ -326,7 +326,6 @@ def test_conditions_are_in_the_order_of_the_figure():
     assert rows == [
         "at initialization",
         "1,000 images, with DA",
-        "10,000 images, with DA",
         "all images, with DA",
         "all images, without DA",
     ]
