@@ -232,8 +232,9 @@ class Judgement:
         effects = [part.effect for part in parts]
         seeds = sorted({effect.n for effect in effects})
         text = ", ".join("1 seed" if n == 1 else f"{n} seeds" for n in seeds)
-        if any(e.source != "seeds" and e.n == 1 and e.low is not None for e in effects):
-            text += f", interval from {effects[0].source} only"
+        others = [e.source for e in effects if e.source != "seeds" and e.n == 1 and e.low is not None]
+        if others:
+            text += f", interval from {others[0]} only"
         units = {part.unit for part in parts}
         if len(units) == 1:
             shown = f"{'; '.join(part.text() for part in parts)} {parts[0].unit}".rstrip()
