@@ -33,9 +33,11 @@ from .tables import (
     NO_FACT,
     NO_STUDY,
     cells_frame,
+    chip,
     facts,
     judgement_cells,
     measured_cell,
+    minus,
     numbers_table,
     paper_cell,
     run_anchor,
@@ -104,6 +106,19 @@ class Chapter:
         return runs
 
     # ------------------------------------------------------------------ before the runs
+
+    def found(self) -> Html:
+        """What a chapter opens with: the verdicts of the published records on each claim, and the effects."""
+        parts = []
+        for claim in self.experiment.CLAIMS:
+            judged = {s.profile.name: decide(claim, s.records, s.profile.name) for s in self.studies}
+            chips = "".join(chip(j.verdict, f"{name}: {j.words}") for name, j in judged.items())
+            measured = {name: j.effect_text() for name, j in judged.items() if j.measured}
+            effects = "; ".join(f"{name} {minus(escape(text))}" for name, text in measured.items())
+            said = f"<b>{claim.id}.</b> {escape(claim.sentence)}{small(effects)}"
+            parts.append(f'<div class="mlp-found"><p>{said}</p><p>{chips}</p></div>')
+        text = "".join(parts) if self.studies else f"<p>{NO_RECORDS}</p>"
+        return Html(html.style() + html.box(text))
 
     def banner(self) -> Html:
         """What this execution is going to do, where, and how long it will take; or what is published."""

@@ -46,6 +46,14 @@ STYLE = """
 .mlp-verdict.reproduced { border-color: #009E73; } .mlp-verdict.partly { border-color: #E69F00; }
 .mlp-verdict.inconclusive { border-color: #CC79A7; } .mlp-verdict.not { border-color: #D55E00; }
 .mlp-verdict.untested { border-color: #999; }
+.mlp-chip { display: inline-block; padding: 0 .5em; margin: .1rem 0; border: 2px solid; border-radius: 1em;
+  font-size: .9em; color: #1a1a1a !important; text-decoration: none; }
+.mlp-chip.reproduced { border-color: #009E73; background: #d5f0e7; }
+.mlp-chip.partly { border-color: #E69F00; background: #fbeccb; }
+.mlp-chip.inconclusive { border-color: #CC79A7; background: #f6e3ee; }
+.mlp-chip.not { border-color: #D55E00; background: #f9dccb; }
+.mlp-chip.untested { border-color: #999; background: #eee; }
+.mlp-found + .mlp-found { border-top: 1px solid var(--pst-color-border, #c9ccd1); }
 .mlp-fold { margin: .8rem 0; } .mlp-fold > summary { cursor: pointer; font-weight: 600; }
 html[data-theme="dark"] .cell_output .text_html:has([class^="mlp-"]) { background: none !important;
   color: inherit !important; padding: 0 !important; } /* the book's theme puts dark text on light there */
@@ -103,10 +111,15 @@ def box(content: str, warning: bool = False) -> str:
     return f'<div class="mlp-box{" mlp-warning" if warning else ""}">{content}</div>'
 
 
+def style() -> str:
+    """The style of everything here, once at the top of a page."""
+    return f"<style>{STYLE}</style>"
+
+
 def banner(entries: Mapping[str, str]) -> Html:
     """What a page opens with: its style, and a box of names and their values (HTML)."""
     items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in entries.items())
-    return Html(f"<style>{STYLE}</style>" + box(f"<dl>{items}</dl>"))
+    return Html(style() + box(f"<dl>{items}</dl>"))
 
 
 def fold(summary: str, content: str) -> str:

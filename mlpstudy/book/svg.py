@@ -41,7 +41,7 @@ def drawing(figure, alt: str, frame=None, anchor: str | None = None) -> str:
         _title_dots(group, runs.get(group.attrib.pop("id", ""), []), anchor)
     root.attrib |= {"width": str(width), "height": str(height), "aria-label": alt}
     root.attrib |= {"role": "group" if runs and anchor else "img", "style": "stroke-linejoin: round"}
-    return ElementTree.tostring(root, encoding="unicode")
+    return re.sub(r"\s*\n\s*", "\n", ElementTree.tostring(root, encoding="unicode"))
 
 
 def _separate(root: ElementTree.Element, name: str) -> None:

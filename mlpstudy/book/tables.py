@@ -119,6 +119,14 @@ def judgement_cells(judgement: Judgement) -> dict[str, str]:
     }
 
 
+def chip(verdict: str, text: str, link: str = "", title: str = "") -> str:
+    """A label in the color of a verdict, as HTML; with a ``link``, one to click."""
+    about = f' title="{escape(title)}"' if title else ""
+    look = f'class="mlp-chip {VERDICT_CLASSES[verdict]}"{about}'
+    text = escape(text)
+    return f'<a {look} href="{link}">{text}</a> ' if link else f"<span {look}>{text}</span> "
+
+
 def minus(text: str) -> str:
     """``text`` with real minus signs before its numbers."""
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
