@@ -26,6 +26,19 @@ TEASER = {"from-scratch": "Table 1", "parameters-or-examples": "Fig 7, 8"}
 """The experiments whose values are compared with the paper's in the figure, with the paper's item."""
 
 
+SENTENCES = (
+    {
+        "C01": "data augmentation changes the accuracy of a B-MLP from scratch by {} points",
+        "C04": "a convolutional network is better than the best MLP by {} points",
+    },
+    {
+        "C10": "the lowest error at each amount of compute falls with an exponent of {}",
+        "C12": "compute is best spent on examples rather than parameters by {} in the exponent",
+    },
+)
+"""By claim, what its (last) effect is. No clause says more than the number does."""
+
+
 def write(book: Path, results: str | os.PathLike | None = None) -> None:
     """Write the file for the book in ``book`` from the records in ``results``.
 
@@ -60,17 +73,16 @@ def answer(board: verdicts.Board) -> str:
     counts[NOT_TESTED] += total - len(best)
     tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
     sentences = [f"Of {total} claims of the paper, each at the largest scale that was run: {tally}."]
-    for text, ids in (
-        ("Without built-in knowledge of images", ("C01", "C04")),
-        ("What scale buys", ("C10", "C12")),
-    ):
-        effects = []
-        for id in ids:
+    for clauses in SENTENCES:
+        found = []
+        for id, clause in clauses.items():
             profile, entry = best.get(id, ("", None))
             if entry and entry.judgement.measured:
-                effects.append(f"{escape(entry.judgement.effect_text())} ({id}, profile {profile})")
-        if effects:
-            sentences.append(f"{text}: {minus('; '.join(effects))}.")
+                number = minus(escape(entry.judgement.measured[-1].number()))
+                found.append(f"{clause.format(number)} ({id}, {profile})")
+        if found:
+            text = ", and ".join(found)
+            sentences.append(f"{text[0].upper()}{text[1:]}.")
     return f"<p>{' '.join(sentences)}</p>"
 
 
@@ -90,7 +102,7 @@ def teaser(results: str | os.PathLike | None = None) -> str:
     frame = pd.DataFrame(rows)
     alt = "Dots for the study's values and crosses for the paper's, one row per line of the paper's table."
     caption = (
-        "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, a color for each profile, "
+        "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, one color per profile, "
         f"with 95 % intervals. {html.csv_link(frame, 'paper-against-study.csv')}."
     )
     return html.figures([html.figure(svg.drawing(front.against_paper(frame), alt), caption)])

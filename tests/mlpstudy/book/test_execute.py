@@ -33,6 +33,7 @@ from mlpstudy.profiles import PROFILES
 
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in (ROOT / "notebooks").glob("*.ipynb")}
 SECTIONS = [
+    "What we found",
     "What the paper says",
     "Command and cost",
     "The experiment",

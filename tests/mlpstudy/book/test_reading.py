@@ -53,7 +53,7 @@ def test_every_cell_of_a_notebook_reads_published_records_only(name, nothing_but
         exec(compile("\n".join(lines) if calls else source, f"<{name}>", "exec"), space)
         if calls:
             shown.append(str(eval(last, space)))
-    assert "<code>published</code>" in shown[0]
+    assert "<code>published</code>" in "".join(shown)
     assert "this execution" not in "".join(shown).lower()
     if name in EXPERIMENTS:
         assert "published run" in capsys.readouterr().out
@@ -62,6 +62,7 @@ def test_every_cell_of_a_notebook_reads_published_records_only(name, nothing_but
 
 def test_a_chapter_without_published_records_says_so(nothing_but_records, tmp_path, capsys):
     chapter = open_chapter("filters", profile="published", results_dir=str(tmp_path / "none"))
+    assert NO_RECORDS in chapter.found()
     assert chapter.run() == [] and NO_RECORDS in capsys.readouterr().out
     for shown in (chapter.table(), chapter.figure("how-local"), chapter.provenance()):
         assert NO_RECORDS in shown

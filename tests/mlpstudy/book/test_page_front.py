@@ -1,0 +1,44 @@
+"""The front page's answer follows from the records, whatever they say."""
+
+import re
+
+from small_runs import ROOT
+
+from mlplib.stats import Estimate
+from mlpstudy.book import page_front
+from mlpstudy.claims import CONTRADICTED, REPRODUCED, judge, not_tested, positive
+from mlpstudy.evidence import verdicts
+
+CLAIMS = {claim.id: (name, claim) for name, claim in verdicts.every_claim()}
+
+
+def entry(id, judgement):
+    name, claim = CLAIMS[id]
+    return verdicts.Entry(claim, name, judgement, "a machine")
+
+
+def test_the_answer_counts_the_largest_scale_that_tests_a_claim_and_says_its_effect():
+    won = judge([positive(Estimate(12.0, 11.0, 13.0, 3), "points")], ())
+    lost = judge([positive(Estimate(-12.0, -13.0, -11.0, 3), "points")], ())
+    board = {
+        "gpu": {"C01": entry("C01", not_tested("")), "C04": entry("C04", lost)},
+        "laptop": {"C01": entry("C01", won), "C04": entry("C04", won)},
+    }
+    text = page_front.answer(board)
+    assert f"1 {REPRODUCED}, 1 {CONTRADICTED}, {len(CLAIMS) - 2} not tested" in text
+    assert (
+        "+12.0 [+11.0, +13.0] points (C01, laptop)" in text
+        and "−12.0 [−13.0, −11.0] points (C04, gpu)" in text
+    )
+    assert text.count(".</p>") == 1 and "exponent" not in text  # no record speaks of it
+    chips = re.findall(r'href="chapters/([\w-]+)\.html">(C\d\d)<', page_front.scoreboard(board))
+    assert len(chips) == 2 * len(CLAIMS) and ("from-scratch", "C01") in chips
+
+
+def test_the_page_shows_published_values_next_to_the_papers(tmp_path):
+    page_front.write(tmp_path, ROOT / "results")
+    text = (tmp_path / page_front.NAME).read_text(encoding="utf-8")
+    assert text.startswith("```{raw} html\n") and text.endswith("\n```\n") and text.count("```") == 2
+    assert "paper-against-study.csv" in text and text.count("<svg ") == 1
+    page_front.write(tmp_path, tmp_path / "nothing")
+    assert "No records are published yet" in (tmp_path / page_front.NAME).read_text(encoding="utf-8")
