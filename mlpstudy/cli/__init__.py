@@ -29,7 +29,7 @@ app = typer.Typer(
         "Everything can be stopped with Ctrl-C and started again."
     ),
 )
-for command in (study.plan, study.run, study.notebook, study.claims, bench.bench):
+for command in (study.plan, study.run, study.notebook, study.teach, study.claims, bench.bench):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(results.app, name="results")

@@ -288,6 +288,17 @@ def notebook(
     out.print(f"executed {target}", soft_wrap=True)
 
 
+def teach(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    profile: ProfileOption = "laptop",
+):
+    """Write the notebooks for a class: without solutions for students, with them for who teaches."""
+    from ..book.teach import write
+
+    written = write(folder, profile)
+    out.print(f"wrote {len(written)} notebooks to {folder}", soft_wrap=True)
+
+
 def claims(
     profile: Annotated[
         str | None,

@@ -22,7 +22,7 @@ from mlplib import planning
 from mlplib.errors import Interrupted, MlplibError
 from mlplib.store import Record, RunStore, by_id, run_id
 from mlpstudy.book import check as checks
-from mlpstudy.book import execute
+from mlpstudy.book import execute, teach
 from mlpstudy.book.chapter import open_chapter
 from mlpstudy.book.page_scoreboard import open_scoreboard
 from mlpstudy.book.parameters import Parameters, of_notebook
@@ -763,15 +763,17 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEACHING)
 def test_the_solutions_of_the_exercises_run(name, executed):
-    """After the cells of their notebook, as a student would type them, on the runs of ``executed``."""
+    """The instructor's notebook, cell by cell, on the runs of ``executed``; every solution is in it."""
     space = {"display": lambda value: None}
     given = dict(profile="smoke", seeds=[0], runs_dir=str(executed["runs"]), device="cpu")
-    parameters, *cells = code_cells(name)
-    exec(parameters.source, space)
+    solved = teach.for_class(NOTEBOOKS[name], solved=True, profile="smoke")
+    parameters, *cells = [cell.source for cell in solved.cells if cell.cell_type == "code"]
+    exec(parameters, space)
+    assert space["profile"] == "smoke"
     space |= given
-    for source in [cell.source for cell in cells] + solutions(name):
+    for source in cells:
         exec(compile(source, f"<{name}>", "exec"), space)
-    assert solutions(name)
+    assert solutions(name) and {code.strip() for code in solutions(name)} <= set(cells)
 
 
 def test_the_plan_of_a_chapter_names_runs_once(tmp_path):

@@ -1,0 +1,33 @@
+"""Notebooks for a class; that an instructor's run is tested in test_execute.py, where the runs are."""
+
+import nbformat
+import pytest
+
+from mlplib.errors import MlplibError
+from mlpstudy.book import teach
+
+
+def test_students_get_every_exercise_and_no_solution(tmp_path):
+    written = teach.write(tmp_path / "class", profile="smoke")
+    assert {path.parent.name for path in written} == set(teach.SETS) and len(written) >= 26
+    for path in written:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        text = "\n".join(cell.source for cell in notebook.cells)
+        exercises = text.count("### Exercise: ")
+        assert (
+            exercises >= 3 and "{exercise}" not in text and "{solution}" not in text and "{cite" not in text
+        )
+        assert 'profile = "smoke"' in text
+        students = path.parent.name == "students"
+        assert text.count(teach.YOUR_TURN.strip()) == (exercises if students else 0)
+        assert text.count("**Solution**") == (0 if students else exercises)
+
+
+def test_a_folder_with_files_is_left_alone(tmp_path):
+    (tmp_path / "marks.txt").touch()
+    with pytest.raises(MlplibError, match="is not empty: name a new folder"):
+        teach.write(tmp_path)
+    with pytest.raises(MlplibError, match="cannot be written"):
+        teach.write(tmp_path / "marks.txt" / "class")
+    assert [path.name for path in tmp_path.iterdir()] == ["marks.txt"]
