@@ -248,7 +248,7 @@ def serve(files: dict[str, bytes], cut: int | None = None, hang: bool = False):
     """Serve files by path on 127.0.0.1; yields the base URL and the list of paths asked for.
 
     ``cut``: the connection ends after so many bytes, although the header announces all;
-    ``hang``: no answer comes.
+    ``hang``: no answer comes, or no more after ``cut`` bytes.
     """
     asked: list[str] = []
     release = threading.Event()
@@ -256,17 +256,14 @@ def serve(files: dict[str, bytes], cut: int | None = None, hang: bool = False):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
+            if not hang or cut:
+                data = files.get(self.path)
+                self.send_response(200 if data is not None else 404)
+                self.send_header("Content-Length", str(len(data or b"")))
+                self.end_headers()
+                self.wfile.write((data or b"")[:cut])
             if hang:
                 release.wait(60)
-                return
-            data = files.get(self.path)
-            self.send_response(200 if data is not None else 404)
-            self.send_header("Content-Length", str(len(data or b"")))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write((data or b"")[:cut])
-
-        do_HEAD = do_GET
 
         def log_message(self, *args):
             pass

