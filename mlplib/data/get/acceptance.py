@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from ..catalog import MEAN_TOLERANCE, Edition, ImageFiles, PinnedPixels, Stored
+from ..catalog import MEAN_TOLERANCE, Edition, ImageFiles, OwnFolder, PinnedPixels, Stored
 from ..dataset import Split, class_means
 from .copies import Copy, Unusable
 
@@ -21,6 +21,8 @@ def edition_of(entry: Stored, copy: Copy) -> Edition:
     Raises:
         Unusable: it is none: other classes, images missing.
     """
+    if isinstance(entry, OwnFolder):
+        return Edition(entry.title, len(copy.classes), **copy.sizes)
     classes_hash = hashlib.sha256("\n".join(sorted(copy.classes)).encode()).hexdigest()
     if entry.known_names and copy.classes and copy.classes not in entry.known_names:
         other = set(copy.classes) ^ set(entry.known_names[0])

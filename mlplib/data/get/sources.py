@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -82,8 +81,7 @@ def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> Iterator[Sou
         # Usual scripts sort the images into class folders and leave the annotations behind.
         first = 0 if (at / "val" / "images").is_dir() else len(found)
         found.insert(first, (f"{at}", partial(folders.annotated_folder, entry, at)))
-    if entry.archive_name and (at / entry.archive_name).is_file():
-        path = at / entry.archive_name
+    if entry.archive_url and (path := at / Path(entry.archive_url).name).is_file():
         found.append((f"{path}", partial(folders.annotated_zip, entry, path)))
     yield from found
 
@@ -104,25 +102,13 @@ def _official_copies(entry: Stored, places: tuple[Path, ...], staging: Path) -> 
 
 
 def exported_own(name: str) -> OwnFolder | None:
-    """A reader's own folder that was exported elsewhere, if a local folder has its parquet files.
-
-    Raises:
-        MlplibError: the files cannot be read.
-    """
-    found = re.fullmatch(r"own-[a-z0-9-]{1,120}-(\d{1,9})", name)
-    if found is None:
-        return None
-    side = found[1]
-    for folder in local_folders():
+    """A reader's own folder that was exported elsewhere, if a local folder has its parquet files."""
+    side = OwnFolder.side_of(name)
+    for folder in local_folders() if side else ():
         title, command = f"the exported folder {folder / name}", f"mlplib data prepare {name}"
-        empty = {"train": 0, "test": 0}
-        entry = OwnFolder.described(name, title, (), empty, int(side), command)
-        for label, read in local_copies(entry, folder, folder, quiet):
-            try:
-                found = read()
-            except Unusable as error:
-                raise MlplibError(f"cannot get {name}: {label}: {error}") from None
-            return OwnFolder.described(name, title, found.classes, found.sizes, int(side), command)
+        entry = OwnFolder(name=name, title=title, image_size=side, command=command)
+        if any(local_copies(entry, folder, folder, quiet)):
+            return entry
     return None
 
 
@@ -163,8 +149,10 @@ def _downloads(entry: Stored, staging: Path, progress: Progress) -> Iterator[Sou
     if entry.archive_url:
 
         def zipped() -> Copy:
-            path = download(entry.archive_url, staging / entry.archive_name, entry.archive_size, progress)
-            return folders.annotated_zip(entry, path)
+            path = staging / Path(entry.archive_url).name
+            return folders.annotated_zip(
+                entry, download(entry.archive_url, path, entry.archive_size, progress)
+            )
 
         yield f"download of {entry.archive_url}", zipped
 

@@ -5,7 +5,6 @@ import pytest
 import tiny_data
 
 from mlplib import data
-from mlplib.data import catalog
 from mlplib.data.catalog import CATALOG, ClassSubset, ImageFiles, content_hash
 from mlplib.errors import MlplibError
 
@@ -48,7 +47,7 @@ def test_entries_are_consistent(name):
     assert entry.name == name and len(set(entry.classes)) == len(entry.classes)
     assert entry.class_count == len(entry.classes) or (entry.classes == () and entry.class_count >= 1000)
     if isinstance(entry, ImageFiles):
-        first = entry.editions[0]
+        first = entry.accepted_editions[0]
         assert (first.train, first.test, first.classes) == (entry.train, entry.test, entry.class_count)
     if isinstance(entry, ClassSubset):
         parent = CATALOG[entry.parent]
@@ -68,7 +67,7 @@ def test_animals_and_vehicles_are_the_studys():
 
 def test_another_stored_order_is_another_identity_for_subsets_too(own_cache, monkeypatch):
     entry = tiny_data.with_entry(monkeypatch)
-    part = catalog._subset(entry, "tiny-part", "Part of tiny", "ant", "cow")
+    part = ClassSubset.of(entry, "tiny-part", "Part of tiny", ("ant", "cow"))
     monkeypatch.setitem(CATALOG, part.name, part)
     before = content_hash("tiny"), content_hash("tiny-part")
     assert before[0] == entry.content_hash

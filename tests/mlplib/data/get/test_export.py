@@ -234,7 +234,7 @@ def call(*words: str):
 def test_the_command_line(home, monkeypatch):
     from mlplib.data import catalog
 
-    part = catalog._subset(tiny_data.ENTRY, "tiny-insects", "Insects", "ant", "bee")
+    part = catalog.ClassSubset.of(tiny_data.ENTRY, "tiny-insects", "Insects", ("ant", "bee"))
     monkeypatch.setitem(catalog.CATALOG, part.name, part)
     done = call("export", "tiny-insects", "shapes-16", "--out", str(home / "out"), "--shard-size", "20K")
     assert done.exit_code == 0, done.output
