@@ -394,6 +394,16 @@ def find(name: str) -> Entry:
     return entry.as_prepared() if isinstance(entry, ImageFiles) else entry
 
 
+def find_base(name: str) -> Entry:
+    """The entry whose images ``name`` has: its own, or for a class subset the parent's.
+
+    Raises:
+        MlplibError: as :func:`find`.
+    """
+    entry = find(name)
+    return find_base(entry.parent) if isinstance(entry, ClassSubset) else entry
+
+
 def content_hash(name: str) -> str:
     """The identity of a data set's content: sha-256 in hex, the same that a loaded data set carries.
 

@@ -18,10 +18,8 @@ app = typer.Typer(help="Get, list, check and export the data sets.", no_args_is_
 @app.command("list")
 def list_():
     """List every data set with its size and whether it is here already."""
-    from mlplib.data.get.status import describe, names
-
-    def number(value: int | None) -> str:
-        return "" if value is None else f"{value:,}"
+    from mlplib.data import catalog
+    from mlplib.data.get import real
 
     table = Table(
         title="Data sets",
@@ -31,15 +29,23 @@ def list_():
     )
     for heading in ("name", "what", "train", "test", "size", "here"):
         table.add_column(heading, no_wrap=heading not in ("what", "here"))
-    for name in names():
-        found = describe(name)
-        size = f"{found['image_size']} px" if found["image_size"] else ""
-        counts = (number(found[key]) for key in ("train", "test"))
-        here = "yes" if found["ready"] else "no"
-        if found["skipped"]:
-            here += f", without {found['skipped']} unreadable images"
-        table.add_row(name, found["title"], *counts, size, here)
+    for name in catalog.CATALOG:
+        entry, base = catalog.find(name), catalog.find_base(name)
+        ready = isinstance(base, catalog.Drawn) or base.cached
+        here = ("yes" + _without_skipped(base.name)) if ready else "no"
+        table.add_row(
+            name, entry.title, f"{entry.train:,}", f"{entry.test:,}", f"{entry.image_size} px", here
+        )
+    table.add_row(real.NAME, real.TITLE, "", f"{real.IMAGES:,}", "", "yes" if real.find() else "no")
     out.print(table)
+
+
+def _without_skipped(name: str) -> str:
+    """What to add to a line about a prepared data set whose unreadable images were left out."""
+    from mlplib.data.get import cache
+
+    skipped = cache.stated(name, "preparation", "skipped")
+    return f", without {skipped} unreadable images" if skipped else ""
 
 
 @app.command("prepare")
@@ -53,12 +59,16 @@ def prepare(
     ] = False,
 ):
     """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
-    from mlplib.data.get.status import prepare
+    from mlplib.data import load
+    from mlplib.data.get import real
     from mlplib.progress import bars
 
     for name in names:
-        skipped = prepare(name, progress=bars(), skip_unreadable=skip_unreadable)["skipped"]
-        out.print(f"{name} is ready" + (f", without {skipped} unreadable images" if skipped else ""))
+        if name == real.NAME:
+            real.keep()
+        else:
+            load(name, bars(), skip_unreadable=skip_unreadable)
+        out.print(f"{name} is ready" + _without_skipped(name))
 
 
 @app.command("beton")
@@ -131,14 +141,13 @@ def export(
 @app.command("verify")
 def verify(names: Annotated[list[str], typer.Argument(help="Data sets by name.")]):
     """Read the cached copies whole and compare them with their known hashes."""
-    from mlplib.data.get.status import verify
+    from mlplib.data.get.verify import verify
 
-    damaged = False
+    differs = False
     for name in names:
-        found = verify(name)
-        damaged |= not found["ok"]
-        for check in found["checks"]:
-            state = "ok" if check["ok"] else f"WRONG: {check['found']} instead of {check['expected']}"
-            out.print(f"{name}: {check['check']}: {state}")
-    if damaged:
+        for check in verify(name):
+            state = "ok" if check.ok else f"WRONG: {check.found} instead of {check.expected}"
+            out.print(f"{name}: {check.what}: {state}")
+            differs |= not check.ok
+    if differs:
         raise MlplibError("the data differ from what is known of them: see the lines above")

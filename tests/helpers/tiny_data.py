@@ -87,6 +87,13 @@ def start_python(script: str, *args: str, stderr=subprocess.PIPE, **env: str) ->
     )
 
 
+def verified(name: str) -> bool:
+    """Whether ``mlplib data verify`` finds nothing wrong."""
+    from mlplib.data.get.verify import verify
+
+    return all(check.ok for check in verify(name))
+
+
 # --------------------------------------------------------------------------- layouts
 
 

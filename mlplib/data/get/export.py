@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import MlplibError
 from ...files import locked, replacing, require_room
 from ...progress import Progress, quiet
-from ..catalog import ClassSubset, OwnFolder, PinnedPixels, Stored, find
+from ..catalog import OwnFolder, PinnedPixels, Stored, find, find_base
 from ..dataset import ImageDataset, Split
 from ..loading import load
 from . import cache, real
@@ -68,9 +68,7 @@ def exported_name(name: str) -> str | None:
     """
     if name == real.NAME:
         raise MlplibError(f"{name} is one file, {real.FILE}: copy it; there, {real.by_hand()}")
-    entry = find(name)
-    while isinstance(entry, ClassSubset):
-        entry = find(entry.parent)
+    entry = find_base(name)
     return entry.name if isinstance(entry, Stored) else None
 
 

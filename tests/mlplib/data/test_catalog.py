@@ -87,19 +87,19 @@ def test_another_stored_order_is_another_identity_for_subsets_too(own_cache, mon
 @pytest.mark.network
 def test_real_cifar10(monkeypatch, tmp_path_factory):
     """The real images, from the user's cache or from the sources: every pin and every known fact."""
-    from mlplib.data.get import status
+    from mlplib.data.get.verify import verify
 
     monkeypatch.delenv("MLPLIB_CACHE")
     monkeypatch.delenv("MLPLIB_DATA")
     monkeypatch.chdir(tmp_path_factory.getbasetemp())
     cifar = data.load("cifar10")
-    report = status.verify("cifar10")
-    assert report["ok"], report
+    checks = verify("cifar10")
+    assert all(check.ok for check in checks), checks
     assert cifar.content_hash == content_hash("cifar10") == CATALOG["cifar10"].content_hash
     assert cifar.train.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
     assert cifar.test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
     np.testing.assert_allclose(cifar.mean, (0.49139968, 0.48215841, 0.44653091), atol=5e-9)
-    md5 = {c["check"]: c["found"] for c in report["checks"]}["md5 of the first 10,000 as a binary batch"]
+    md5 = {c.what: c.found for c in checks}["md5 of the first 10,000 as a binary batch"]
     assert md5 == "5dd7e06a14cb22eb9f671a540d1b7c25"
     animals = data.load("cifar10-animals")
     assert np.bincount(animals.train.labels).tolist() == [5000] * 6

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mlplib import data
 from mlplib.data import real_labels
 from mlplib.data.dataset import statistics
-from mlplib.data.get import real, status
+from mlplib.data.get import real
+from mlplib.data.get.verify import verify
 from mlplib.errors import MlplibError
 
 LISTS = [[3, 1], [], [0], [2], [9, 4, 7], [], [5], [6, 8]]
@@ -133,15 +134,14 @@ def test_nowhere_is_said_with_the_way_to_supply_it():
 
 
 def test_the_file_is_kept_in_the_cache(local):
-    assert not status.describe(real.NAME)["ready"]
+    assert real.find() is None
     with pytest.raises(MlplibError, match="run `mlplib data prepare imagenet-real` first"):
-        status.verify(real.NAME)
+        verify(real.NAME)
     supply(local)
-    about = status.prepare(real.NAME)
-    assert about["ready"] and about["test"] == len(LISTS) and json.loads(json.dumps(about)) == about
+    assert real.keep() == LISTS
     (local / "real.json").unlink()
     assert real_labels(dataset([0])).any()
-    assert status.verify(real.NAME)["ok"]
+    assert tiny_data.verified(real.NAME)
     real.cached().write_text("[]")
     with pytest.raises(MlplibError, match="it has 0 entries instead of 8"):
-        status.verify(real.NAME)
+        verify(real.NAME)
