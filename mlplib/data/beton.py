@@ -14,14 +14,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import MlplibError
 from ..files import locked, require_room
-from ..progress import Progress, quiet
+from ..progress import Bar, Progress, quiet
 from .dataset import ImageDataset, Split
 from .get import cache
 from .get.prepare import cores
@@ -136,61 +136,40 @@ class _Layout:
         yield self.places_at + first * self.place_type.itemsize, places
 
 
-def write_beton(
-    images: np.ndarray,
-    labels: np.ndarray,
-    path: str | Path,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Path:
-    """Write images and labels as an FFCV file with the fields ``image`` (raw RGB) and ``label`` (integer).
+def write_beton(split: Split, path: Path, progress: Progress | None = None) -> Path:
+    """Write a split as an FFCV file with the fields ``image`` (raw RGB) and ``label``.
 
-    The finished file replaces an existing one. Other processes that write the same file wait. What a killed
-    writer left is overwritten the next time.
+    A file of the same size stays: it is taken to be this one. Other processes that write the same file wait.
+    A killed writer leaves nothing that looks finished, and what it left is overwritten the next time.
 
     Args:
-        images: uint8 (N, H, W, 3), may be a memory map: only a few pages of it are read at a time.
-        labels: integers (N,).
-        workers: threads; None takes as many as this process has cores.
+        split: its images may be a memory map: only a few pages of it are read at a time.
         progress: see :mod:`mlplib.progress`; counts images.
 
     Returns:
         ``path``.
 
     Raises:
-        MlplibError: FFCV is not installed; other shapes or types; the folder cannot be written, or the disk
-            is full.
+        MlplibError: FFCV is not installed; the folder cannot be written, or the disk is full.
     """
-    path, progress = Path(path), progress or quiet
-    if workers is not None and workers < 1:
-        raise MlplibError(f"workers must be at least 1, not {workers}")
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise MlplibError(f"a beton takes uint8 images (N, H, W, 3), not {images.dtype} {images.shape}")
-    if labels.shape != images.shape[:1] or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
-        raise MlplibError(
-            f"a beton takes an integer label for each of its images, one at least, not {labels.dtype} "
-            f"{labels.shape} for {len(images)} images"
-        )
     require()
-    _put(Split(images, labels), path, workers or cores(), progress, keep=False)
-    return path
-
-
-def _put(split: Split, path: Path, workers: int, progress: Progress, keep: bool) -> None:
-    """Write a beton under a temporary name, then move it; ``keep`` one that is there."""
-    layout = _Layout(len(split), split.images.shape[1:])
-    lock = path.with_name(f".{path.name}.lock")
-    with _writing(path), locked(lock, progress, f"writes {path.name}"):
-        if keep and _is_whole(path, layout):  # another process wrote it while this one waited
-            return
-        temporary = path.with_name(f".{path.name}.unfinished")
+    progress, layout = progress or quiet, _Layout(len(split), split.images.shape[1:])
+    if _is_whole(path, layout):
+        return path
+    lock, temporary = (path.with_name(f".{path.name}.{suffix}") for suffix in ("lock", "unfinished"))
+    with cache.writing(str(path)), locked(lock, progress, f"writes {path.name}"):
+        if _is_whole(path, layout):  # another process wrote it while this one waited
+            return path
         try:
-            _write(layout, split, temporary, workers, progress, path.name)
+            temporary.unlink(missing_ok=True)  # what a killed writer left takes room that is counted below
+            require_room(path.parent, layout.bytes)
+            with open(temporary, "wb") as file, progress(layout.count, f"writing {path.name}") as bar:
+                _write(layout, split, file.fileno(), bar)
             os.replace(temporary, path)
         finally:
             with suppress(OSError):  # mostly because it is not there any more
                 temporary.unlink()
+    return path
 
 
 def _is_whole(path: Path, layout: _Layout) -> bool:
@@ -200,26 +179,23 @@ def _is_whole(path: Path, layout: _Layout) -> bool:
         return False
 
 
-def _write(layout: _Layout, split: Split, path: Path, workers: int, progress: Progress, name: str) -> None:
-    path.unlink(missing_ok=True)  # what a killed writer left takes room that is counted below
-    require_room(path.parent, layout.bytes)
-    with open(path, "wb") as file, progress(layout.count, f"writing {name}") as bar:
-        # Gaps between pages are zeros without being written.
-        file.truncate(layout.bytes)
-        _write_at(file.fileno(), layout.head(), 0)
+def _write(layout: _Layout, split: Split, file: int, bar: Bar) -> None:
+    # Gaps between pages are zeros without being written.
+    os.ftruncate(file, layout.bytes)
+    _write_at(file, layout.head(), 0)
 
-        def write_page(page: int) -> int:
-            for at, block in layout.blocks(page, split):
-                _write_at(file.fileno(), block.reshape(-1).view(np.uint8), at)
-            return min(layout.per_page, layout.count - page * layout.per_page)
+    def write_page(page: int) -> int:
+        for at, block in layout.blocks(page, split):
+            _write_at(file, block.reshape(-1).view(np.uint8), at)
+        return min(layout.per_page, layout.count - page * layout.per_page)
 
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                for done in pool.map(write_page, range(layout.pages)):
-                    bar.advance(done)
-            finally:
-                pool.shutdown(cancel_futures=True)
-        os.fsync(file.fileno())
+    with ThreadPoolExecutor(cores()) as pool:
+        try:
+            for done in pool.map(write_page, range(layout.pages)):
+                bar.advance(done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    os.fsync(file)
 
 
 def _write_at(file: int, data, at: int) -> None:
@@ -228,17 +204,6 @@ def _write_at(file: int, data, at: int) -> None:
     while rest:
         written = os.pwrite(file, rest, at)
         rest, at = rest[written:], at + written
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MlplibError(
-            f"cannot write {path}: {error.strerror or error}; free some space there or set MLPLIB_CACHE to a "
-            "folder that can be written and has room"
-        ) from error
 
 
 # --------------------------------------------------------------------------- the betons of a data set
@@ -260,7 +225,7 @@ def find(dataset: ImageDataset, split: str) -> Path | None:
     return path if _is_whole(path, _Layout(len(images), images.shape[1:])) else None
 
 
-def write(dataset: ImageDataset, *, workers: int | None = None, progress: Progress | None = None) -> Path:
+def write(dataset: ImageDataset, progress: Progress | None = None) -> Path:
     """Write the betons of both splits, unless they are there, and give their folder.
 
     Those of another content under the same name are deleted: they take as much room as the images.
@@ -268,11 +233,9 @@ def write(dataset: ImageDataset, *, workers: int | None = None, progress: Progre
     Raises:
         MlplibError: as :func:`write_beton`.
     """
-    for name in ("train", "test"):
-        if find(dataset, name) is None:
-            path = folder(dataset) / f"{name}.beton"
-            _put(getattr(dataset, name), path, workers or cores(), progress or quiet, keep=True)
     at = folder(dataset)
+    for name in ("train", "test"):
+        write_beton(getattr(dataset, name), at / f"{name}.beton", progress)
     for other in at.parent.iterdir():
         if other != at and re.fullmatch(re.escape(dataset.name) + "-[0-9a-f]{12}", other.name):
             shutil.rmtree(other, ignore_errors=True)

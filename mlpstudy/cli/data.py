@@ -87,10 +87,6 @@ def beton(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="As for prepare, which is done first where needed.")
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Threads that write. Default: one for each core.", show_default=False),
-    ] = None,
 ):
     """Write data sets as FFCV files, once, so that runs can stream them (run --loader)."""
     from mlplib.data import beton
@@ -100,7 +96,7 @@ def beton(
     beton.require()
     for name in names:
         dataset = own.by_name_or_folder(name, resolution, bars(), skip_unreadable)
-        folder = beton.write(dataset, workers=workers, progress=bars())
+        folder = beton.write(dataset, bars())
         out.print(f"{dataset.name} is ready to be streamed: {folder}", soft_wrap=True)
 
 

@@ -234,14 +234,16 @@ def open_splits(at: Path) -> tuple[Split, Split]:
 
 
 @contextlib.contextmanager
-def writing() -> Iterator[None]:
-    """Turn errors of the file system into a line for a person whose cache cannot be written."""
+def writing(what: str = "", other: str = "set MLPLIB_CACHE to a folder that can be written and has room"):
+    """Turn errors of the file system into a line for a person: ``what`` (default: the data cache) cannot be
+    written, ``other`` says how to choose another place.
+    """
     try:
         yield
     except OSError as error:
         raise MlplibError(
-            f"cannot write the data cache {root()}: {error.strerror or error}; free some space there or set "
-            "MLPLIB_CACHE to a folder that can be written and has room"
+            f"cannot write {what or f'the data cache {root()}'}: {error.strerror or error}; free some space "
+            f"there or {other}"
         ) from error
 
 

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -313,17 +312,6 @@ class Exported:
     original: bool
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MlplibError(
-            f"cannot write {folder}: {error.strerror or error}; check that the folder is writable and the "
-            "disk not full"
-        ) from error
-
-
 def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = None) -> Exported:
     """Write a data set of the cache, prepared and checked first, into ``out/<name>``.
 
@@ -342,7 +330,11 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = N
     dataset, entry = load(name, progress, verify=True), find(name)
     schema = _schema(dataset)
     lock = folder.with_name(f".{name}.lock")
-    with ThreadPoolExecutor(cores()) as pool, _writing(folder), locked(lock, progress, f"exports {name}"):
+    with (
+        ThreadPoolExecutor(cores()) as pool,
+        cache.writing(str(folder), "choose another folder (--out)"),
+        locked(lock, progress, f"exports {name}"),
+    ):
         original = _original(dataset, entry, folder, pool, progress)
         files = original or {split: _encoded(dataset, entry, split, pool) for split in ("train", "test")}
         plan = _plan(name, files, schema, shard_bytes)
