@@ -128,10 +128,7 @@ def export(
         done = export.export(source, out_folder, shard_bytes, bars())
         content = "original files" if done.original else "prepared images"
         kept = f" ({done.kept} from before)" if done.kept else ""
-        size = f"{done.bytes / 1e6:.1f} MB"
-        out.print(
-            f"{source}: {size} in {done.folder}: {done.shards} shards{kept} with {content}", soft_wrap=True
-        )
+        out.print(f"{source}: {done.shards} shards{kept} with {content} in {done.folder}", soft_wrap=True)
 
 
 @app.command("verify")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,19 +22,18 @@ from ...errors import MlplibError
 from ...files import locked, replacing, require_room
 from ...progress import Progress, quiet
 from ..catalog import OwnFolder, PinnedPixels, Stored, find, find_base
-from ..dataset import ImageDataset, Split
+from ..dataset import ImageDataset
 from ..loading import load
 from . import cache, real
-from .copies import Copy, Unusable
+from .copies import Part
 from .decode import fit
-from .folders import class_folders
 from .prepare import cores
 from .sources import original_copy
 
-_GROUP_ROWS, _GROUP_BYTES = 256, 2**25
-"""Where a row group ends: a reader holds one at a time."""
+_GROUP_ROWS = 100
+"""Rows in a row group: a reader holds one at a time."""
 
-_ROW_BYTES = 128
+_ROW_BYTES = 256
 """More than a row takes in addition to its image and path, with its share of a row group's metadata."""
 
 _MARK = b"mlplib"  # the metadata key of the shards that were written here
@@ -74,21 +73,13 @@ def exported_name(name: str) -> str | None:
 # --------------------------------------------------------------------------- the image files
 
 
-def encode(image: np.ndarray) -> tuple[bytes, str]:
-    """Uint8 pixels (H, W, 3) as the bytes of a lossless file, and its suffix.
-
-    WebP takes a fifth less room than PNG for CIFAR's images, in the same time. Noise, of which it makes more
-    bytes than there are pixel values, becomes PNG.
-    """
+def encode(image: np.ndarray) -> bytes:
+    """Uint8 pixels (H, W, 3) as the bytes of a PNG file."""
     from PIL import Image
 
-    picture, out = Image.fromarray(image), io.BytesIO()
-    picture.save(out, "WEBP", lossless=True, method=0, quality=50)
-    if out.tell() <= _most_bytes(image.nbytes):
-        return out.getvalue(), "webp"
     out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue(), "png"
+    Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
 
 
 def _most_bytes(values: int) -> int:
@@ -96,30 +87,25 @@ def _most_bytes(values: int) -> int:
     return values + values // 64 + 512
 
 
-@dataclass(frozen=True)
-class _Files:
+class _Files(NamedTuple):
     """The files of a split. ``read(start, stop)`` gives them; ``sizes``: int64 (N,), at least their bytes."""
 
-    split: Split
     sizes: np.ndarray
-    read: Callable[[int, int], Iterator[File]]
+    read: Callable[[int, int], Iterable[File]]
 
 
 def _encoded(dataset: ImageDataset, entry: Stored, name: str, pool: ThreadPoolExecutor) -> _Files:
     """Lossless files of a split's pixels. Official numbers of images are kept in the paths."""
-    split, index = getattr(dataset, name), dataset.test_index if name == "test" else None
-
-    def path(row: int) -> str:
-        if index is not None and index[row] >= 0:
-            return re.sub(r"\(.*\)", f"{index[row] + 1:08d}", entry.test_number)
-        return f"{name}-{row:08d}"
+    images, index = getattr(dataset, name).images, dataset.test_index if name == "test" else None
 
     def encode_row(row: int) -> File:
-        content, suffix = encode(split.images[row])
-        return content, f"{path(row)}.{suffix}"
+        path = f"{name}-{row:08d}"
+        if index is not None and index[row] >= 0:
+            path = re.sub(r"\(.*\)", f"{index[row] + 1:08d}", entry.test_number)
+        return encode(images[row]), f"{path}.png"
 
-    sizes = np.full(len(split), _most_bytes(split.images[0].nbytes) + 64, np.int64)
-    return _Files(split, sizes, lambda start, stop: pool.map(encode_row, range(start, stop)))
+    sizes = np.full(len(images), _most_bytes(images[0].nbytes) + 64, np.int64)
+    return _Files(sizes, lambda start, stop: pool.map(encode_row, range(start, stop)))
 
 
 def _original(
@@ -131,43 +117,34 @@ def _original(
     """
     kept = cache.manifest(dataset.name)["preparation"]
     whole = isinstance(entry, (OwnFolder, PinnedPixels)) or entry.pins is not None
-    copy = _original_copy(entry, kept, progress) if whole and not kept.get("skipped", 0) else None
+    copy = original_copy(entry, kept, progress) if whole and not kept.get("skipped", 0) else None
     if copy is None or copy.label == f"parquet in {folder}":  # what is there may be replaced
         return None
+
+    def sizes_of(part: Part) -> list[int]:
+        """Bytes of each file with its path; none if a file gives other pixels."""
+        images, sizes = getattr(dataset, part.split).images, []
+        for row, example in enumerate(part.read(), part.start):
+            content = example.load()
+            if not isinstance(content, bytes) or not _same(entry, content, images[row]):
+                return []
+            sizes.append(len(content) + len(example.name.encode("utf-8", "replace")))
+        return sizes
+
     found = {}
     with progress(sum(copy.sizes.values()), f"checking the files of {dataset.name}") as bar:
         for name in ("train", "test"):
-            split, parts = getattr(dataset, name), [part for part in copy.parts if part.split == name]
-
-            def sizes_of(part, split=split) -> list[int] | None:
-                sizes = []
-                for row, example in enumerate(part.read(), part.start):
-                    content = example.load()
-                    if not isinstance(content, bytes) or not _same(entry, content, split.images[row]):
-                        return None
-                    sizes.append(len(content) + len(example.name.encode("utf-8", "replace")))
+            sizes, parts = [], [part for part in copy.parts if part.split == name]
+            for part, some in zip(parts, pool.map(sizes_of, parts), strict=True):
+                if not some:
+                    return None
+                sizes += some
                 bar.advance(part.count)
-                return sizes
-
-            sizes = list(pool.map(sizes_of, parts))
-            if None in sizes:
-                return None
-            found[name] = _Files(split, np.concatenate(sizes).astype(np.int64), partial(_read_parts, parts))
+            found[name] = _Files(np.array(sizes, np.int64), partial(_read_parts, parts))
     return found
 
 
-def _original_copy(entry: Stored, kept: dict, progress: Progress) -> Copy | None:
-    signature = kept.get("signature", "")
-    try:
-        copy = class_folders(entry, Path(kept["folder"]), quiet)
-        if copy.signature == signature:
-            return copy
-    except (KeyError, Unusable, OSError):
-        pass
-    return original_copy(entry, signature, progress)
-
-
-def _read_parts(parts: list, start: int, stop: int) -> Iterator[File]:
+def _read_parts(parts: list[Part], start: int, stop: int) -> Iterator[File]:
     for part in parts:
         if part.start < stop and start < part.start + part.count:
             for row, example in enumerate(part.read(), part.start):
@@ -201,76 +178,58 @@ def _writer(where, schema):
     import pyarrow.parquet as pq
 
     # Images are compressed already. Without statistics, the size of a shard follows from that of its files.
-    return pq.ParquetWriter(where, schema, compression="none", use_dictionary=False, write_statistics=False)
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    return pq.ParquetWriter(where, schema, write_page_checksum=True, **plain)
 
 
-def _cuts(sizes: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """Consecutive rows (start, stop) that take at most ``most`` bytes; at least one row each."""
-    cuts, start, total = [], 0, 0
-    for row, size in enumerate(sizes.tolist()):
-        if row > start and total + size > most:
-            cuts.append((start, row))
-            start, total = row, 0
-        total += size
-    return [*cuts, (start, len(sizes))]
+def _cuts(name: str, sizes: np.ndarray, schema, shard_bytes: int) -> list[tuple[int, int]]:
+    """The rows (start, stop) of every shard of a split whose files have ``sizes`` bytes.
 
-
-def _plan(name: str, files: dict[str, _Files], schema, shard_bytes: int) -> dict[str, list[tuple[int, int]]]:
-    """The rows of every shard by split."""
+    Raises:
+        MlplibError: a single image does not fit, or there would be too many shards.
+    """
     empty = io.BytesIO()
     _writer(empty, schema).close()
     most = shard_bytes - empty.tell() - 4096
-    plan = {}
-    for split, some in files.items():
-        # A row group for many bytes has metadata as one for many rows has.
-        sizes = some.sizes + some.sizes // 4096 + _ROW_BYTES
-        if int(sizes.max()) > most:
-            least = int(sizes.max()) + shard_bytes - most
+    cuts, start, total = [], 0, 0
+    for row, size in enumerate((sizes + sizes // 4096 + _ROW_BYTES).tolist()):
+        if size > most:
+            least = size + shard_bytes - most
             raise MlplibError(
                 f"a shard of {name} with a single image may take {least} bytes: choose a larger --shard-size"
             )
-        plan[split] = _cuts(sizes, most)
-        if len(plan[split]) > 99_999:
-            raise MlplibError(f"{name} would have {len(plan[split])} shards: choose a larger --shard-size")
-    return plan
+        if total + size > most:
+            cuts.append((start, row))
+            start, total = row, 0
+        total += size
+    if len(cuts) > 99_998:
+        raise MlplibError(f"{name} would have {len(cuts) + 1} shards: choose a larger --shard-size")
+    return [*cuts, (start, len(sizes))]
 
 
-def _write_shard(path: Path, schema, files: _Files, rows: tuple[int, int]) -> None:
+def _write_shard(path: Path, schema, files: _Files, labels: np.ndarray, rows: tuple[int, int]) -> None:
     import pyarrow as pa
 
-    limits = np.minimum(files.sizes[slice(*rows)], _GROUP_BYTES)
     with replacing(path) as temporary, _writer(temporary, schema) as writer:
-        for first, last in _cuts(np.maximum(limits, _GROUP_BYTES // _GROUP_ROWS), _GROUP_BYTES):
-            start, stop = rows[0] + first, rows[0] + last
+        for start in range(*rows, _GROUP_ROWS):
+            stop = min(start + _GROUP_ROWS, rows[1])
             images = [{"bytes": content, "path": at} for content, at in files.read(start, stop)]
-            labels = files.split.labels[start:stop]
-            writer.write_table(pa.Table.from_pydict({"image": images, "label": labels}, schema))
+            writer.write_table(pa.Table.from_pydict({"image": images, "label": labels[start:stop]}, schema))
 
 
-def _is_right(path: Path, schema, entry: Stored, files: _Files, rows: tuple[int, int], pool) -> bool:
-    """Whether a shard of an earlier call has the same rows: pixels, labels, class names."""
+def _is_right(path: Path, schema, labels: np.ndarray, shard_bytes: int) -> bool:
+    """Whether a shard of an earlier call is there: undamaged, of the same content, with the same rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    start, stop = rows
     try:
-        if not pq.read_schema(path).equals(schema, check_metadata=True):
-            return False
-        with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows != stop - start:
-                return False
-            for batch in file.iter_batches(batch_size=_GROUP_ROWS):
-                images = batch.column(0).field("bytes").to_pylist()
-                labels = files.split.labels[start : start + len(images)]
-                pixels = files.split.images[start : start + len(images)]
-                if not np.array_equal(batch.column(1).to_numpy(), labels):
-                    return False
-                if not all(pool.map(partial(_same, entry), images, pixels)):
-                    return False
-                start += len(images)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            found = [batch.column(1).to_numpy() for batch in file.iter_batches(batch_size=_GROUP_ROWS)]
+            same = file.schema_arrow.equals(schema, check_metadata=True)
+        small = path.stat().st_size <= shard_bytes
+        return small and same and np.array_equal(np.concatenate([labels[:0], *found]), labels)
     except (OSError, pa.ArrowException):
         return False
-    return True
 
 
 def _remove_others(folder: Path, names: set[str]) -> None:
@@ -297,17 +256,14 @@ def _remove_others(folder: Path, names: set[str]) -> None:
 # --------------------------------------------------------------------------- all of it
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What :func:`export` left in ``folder``: ``shards`` files of ``bytes`` in all, ``kept`` from before.
+class Exported(NamedTuple):
+    """What :func:`export` left in ``folder``: ``shards`` files, ``kept`` of them from before.
 
     ``original``: whether they hold the files that were prepared, or the prepared pixels.
     """
 
-    name: str
     folder: Path
     shards: int
-    bytes: int
     kept: int
     original: bool
 
@@ -328,8 +284,7 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = N
     """
     progress, folder = progress or quiet, out.absolute() / name
     dataset, entry = load(name, progress, verify=True), find(name)
-    schema = _schema(dataset)
-    lock = folder.with_name(f".{name}.lock")
+    schema, lock = _schema(dataset), folder.with_name(f".{name}.lock")
     with (
         ThreadPoolExecutor(cores()) as pool,
         cache.writing(str(folder), "choose another folder (--out)"),
@@ -337,26 +292,23 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = N
     ):
         original = _original(dataset, entry, folder, pool, progress)
         files = original or {split: _encoded(dataset, entry, split, pool) for split in ("train", "test")}
-        plan = _plan(name, files, schema, shard_bytes)
+        shards = {}
+        for split, split_name in (("train", "train"), ("test", entry.test_split)):
+            cuts = _cuts(name, files[split].sizes, schema, shard_bytes)
+            for i, rows in enumerate(cuts):
+                shards[folder / f"{split_name}-{i:05d}-of-{len(cuts):05d}.parquet"] = split, rows
         folder.mkdir(exist_ok=True)
-        names = {"train": "train", "test": entry.test_split}
-        shards = {
-            folder / f"{names[split]}-{i:05d}-of-{len(cuts):05d}.parquet": (split, rows)
-            for split, cuts in plan.items()
-            for i, rows in enumerate(cuts)
-        }
         _remove_others(folder, {path.name for path in shards})
-        missing = dict(shards)
-        with progress(len(dataset.train) + len(dataset.test), f"exporting {name}") as bar:
-            for path, (split, rows) in shards.items():
-                small = path.exists() and path.stat().st_size <= shard_bytes
-                if small and _is_right(path, schema, entry, files[split], rows, pool):
-                    del missing[path]
-                    bar.advance(rows[1] - rows[0])
-            needed = (files[split].sizes[slice(*rows)].sum() for split, rows in missing.values())
-            require_room(folder, int(sum(needed)), "--out")
+        labels = {split: getattr(dataset, split).labels for split in files}
+        missing = {
+            path: (split, rows)
+            for path, (split, rows) in shards.items()
+            if not _is_right(path, schema, labels[split][slice(*rows)], shard_bytes)
+        }
+        needed = (files[split].sizes[slice(*rows)].sum() for split, rows in missing.values())
+        require_room(folder, int(sum(needed)), "--out")
+        with progress(sum(stop - start for _, (start, stop) in missing.values()), f"exporting {name}") as bar:
             for path, (split, rows) in missing.items():
-                _write_shard(path, schema, files[split], rows)
+                _write_shard(path, schema, files[split], labels[split], rows)
                 bar.advance(rows[1] - rows[0])
-    total = sum(path.stat().st_size for path in shards)
-    return Exported(name, folder, len(shards), total, len(shards) - len(missing), original is not None)
+    return Exported(folder, len(shards), len(shards) - len(missing), original is not None)

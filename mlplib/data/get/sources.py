@@ -112,18 +112,24 @@ def exported_own(name: str) -> OwnFolder | None:
     return None
 
 
-def original_copy(entry: Stored, signature: str, progress: Progress) -> Copy | None:
-    """The local copy that the cached one was prepared from, if it is still there and unchanged."""
+def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy | None:
+    """The copy that the cached one was prepared from, if it is still there and unchanged.
+
+    ``preparation``: what the manifest states of it.
+    """
+    own = preparation.get("folder")
+    sources = [partial(folders.class_folders, entry, Path(own), quiet)] if own else []
     for folder in local_folders():
-        for _, read in local_copies(entry, folder, folder, progress):
-            if read.func is archives.archive:  # it would have to be extracted
-                continue
-            try:
-                found = read()
-            except (Unusable, OSError):
-                continue
-            if found.signature == signature:
-                return found
+        sources += [read for _, read in local_copies(entry, folder, folder, progress)]
+    for read in sources:
+        if read.func is archives.archive:  # it would have to be extracted
+            continue
+        try:
+            copy = read()
+        except (Unusable, OSError):
+            continue
+        if copy.signature == preparation.get("signature"):
+            return copy
     return None
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny_data
@@ -68,7 +69,7 @@ def test_known_pixels_come_back_with_their_hash(home, elsewhere, originals, size
     if not originals:
         (home / "local").rename(home / "gone")
     done = export.export("tiny", home / "out", size)
-    assert done.original == originals and done.bytes == sum(p.stat().st_size for p in done.folder.iterdir())
+    assert done.original == originals
     assert all(path.stat().st_size <= size for path in done.folder.iterdir())
     assert (done.shards > 2) == (size == 20_000)
     elsewhere()
@@ -196,20 +197,19 @@ def test_after_sigkill_it_continues(home, elsewhere):
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.booleans())
-def test_encoding_is_lossless_and_within_its_limit(height, width, seed, smooth):
-    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1), st.booleans())
+def test_encoding_is_lossless_and_within_its_limit(side, seed, smooth):
+    image = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     image = np.full_like(image, image[0, 0]) if smooth else image
-    content, suffix = export.encode(image)
-    assert len(content) <= export._most_bytes(image.nbytes) and suffix in ("webp", "png")
-    side = min(height, width)
-    if height == width:
-        np.testing.assert_array_equal(decode.fit(content, side, resized=False), image)
+    content = export.encode(image)
+    assert len(content) <= export._most_bytes(image.nbytes)
+    np.testing.assert_array_equal(decode.fit(content, side, resized=False), image)
 
 
-@given(st.lists(st.integers(1, 100), min_size=1, max_size=50), st.integers(100, 300))
-def test_cuts_cover_all_rows_within_the_limit(sizes, most):
-    cuts = export._cuts(np.array(sizes), most)
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=50), st.integers(0, 2000))
+def test_cuts_cover_all_rows_within_the_limit(sizes, more):
+    most = 4096 + 1000 + more
+    cuts = export._cuts("tiny", np.array(sizes), pa.schema([("label", pa.int64())]), most)
     assert [row for start, stop in cuts for row in range(start, stop)] == list(range(len(sizes)))
     assert all(sum(sizes[start:stop]) <= most and stop > start for start, stop in cuts)
 
@@ -240,7 +240,7 @@ def test_the_command_line(home, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "tiny-insects consists of classes of tiny, which is exported" in done.stdout
     assert "shapes-16 is drawn wherever it is needed: nothing to export" in done.stdout
-    assert f"MB in {home / 'out' / 'tiny'}: " in done.stdout
+    assert f"shards with original files in {home / 'out' / 'tiny'}" in done.stdout
 
 
 @pytest.mark.parametrize(
