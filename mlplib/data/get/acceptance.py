@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from ..catalog import MEAN_TOLERANCE, Edition, ImageFiles, OwnFolder, PinnedPixels, Stored
+from ..catalog import MEAN_TOLERANCE, Edition, ImageFiles, OwnFolder, Stored
 from ..dataset import Split, class_means
 from .copies import Copy, Unusable
 
@@ -62,16 +62,6 @@ def check_balance(entry: Stored, split: str, labels: np.ndarray, classes: int) -
             f"{len(wrong)} classes do not have {share} {split} images each, such as class {wrong[0]} with "
             f"{counts[wrong[0]]}"
         )
-
-
-def check_pinned_pixels(entry: PinnedPixels, ordered: str, unordered: str) -> None:
-    """Refuse pixels and labels with other hashes than the known ones.
-
-    Raises:
-        Unusable: they are not this data set, in any order.
-    """
-    if unordered != entry.unordered_hash:
-        raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
 
 
 def class_sums(labels: np.ndarray, digests: np.ndarray, classes: int) -> tuple[str, ...]:
