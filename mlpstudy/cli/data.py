@@ -112,7 +112,7 @@ def export(
 ):
     """Write data sets as parquet files in the Hugging Face layout, for other machines and programs.
 
-    Copy the folder there and set MLPLIB_DATA to it. After a stop, the same command continues.
+    Copy the folder there and set MLPLIB_DATA to it.
     """
     from mlplib.data.get import export
     from mlplib.progress import bars
@@ -127,8 +127,7 @@ def export(
     for source in dict.fromkeys(source for source in wanted.values() if source):
         done = export.export(source, out_folder, shard_bytes, bars())
         content = "original files" if done.original else "prepared images"
-        kept = f" ({done.kept} from before)" if done.kept else ""
-        out.print(f"{source}: {done.shards} shards{kept} with {content} in {done.folder}", soft_wrap=True)
+        out.print(f"{source}: {done.shards} shards with {content} in {done.folder}", soft_wrap=True)
 
 
 @app.command("verify")
@@ -139,8 +138,9 @@ def verify(names: Annotated[list[str], typer.Argument(help="Data sets by name.")
     differs = False
     for name in names:
         for check in verify(name):
-            state = "ok" if check.ok else f"WRONG: {check.found} instead of {check.expected}"
+            ok = check.found == check.expected
+            state = "ok" if ok else f"WRONG: {check.found} instead of {check.expected}"
             out.print(f"{name}: {check.what}: {state}")
-            differs |= not check.ok
+            differs |= not ok
     if differs:
         raise MlplibError("the data differ from what is known of them: see the lines above")

@@ -8,24 +8,25 @@ content hash.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import locked, replacing, require_room
-from ...progress import Progress, quiet
+from ...files import locked, require_room
+from ...progress import Bar, Progress, quiet
 from ..catalog import OwnFolder, PinnedPixels, Stored, find, find_base
 from ..dataset import ImageDataset
 from ..loading import load
 from . import cache, real
-from .copies import Part
+from .copies import Copy, Example
 from .decode import fit
 from .prepare import cores
 from .sources import original_copy
@@ -33,14 +34,14 @@ from .sources import original_copy
 _GROUP_ROWS = 100
 """Rows in a row group: a reader holds one at a time."""
 
-_ROW_BYTES = 256
-"""More than a row takes in addition to its image and path, with its share of a row group's metadata."""
+_ROW_BYTES, _END_BYTES = 256, 4096
+"""More than a row takes in addition to its image and path, and a shard in addition to its schema."""
 
 _MARK = b"mlplib"  # the metadata key of the shards that were written here
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
-File = tuple[bytes, str]
-"""The bytes of an image file and its path."""
+Row = tuple[bytes, str, int]
+"""An image file's bytes, its path and the label."""
 
 
 def parse_size(text: str) -> int:
@@ -82,74 +83,38 @@ def encode(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _most_bytes(values: int) -> int:
-    """More bytes than a PNG file of so many pixel values takes, however noisy they are."""
-    return values + values // 64 + 512
-
-
-class _Files(NamedTuple):
-    """The files of a split. ``read(start, stop)`` gives them; ``sizes``: int64 (N,), at least their bytes."""
-
-    sizes: np.ndarray
-    read: Callable[[int, int], Iterable[File]]
-
-
-def _encoded(dataset: ImageDataset, entry: Stored, name: str, pool: ThreadPoolExecutor) -> _Files:
-    """Lossless files of a split's pixels. Official numbers of images are kept in the paths."""
-    images, index = getattr(dataset, name).images, dataset.test_index if name == "test" else None
-
-    def encode_row(row: int) -> File:
-        path = f"{name}-{row:08d}"
-        if index is not None and index[row] >= 0:
-            path = re.sub(r"\(.*\)", f"{index[row] + 1:08d}", entry.test_number)
-        return encode(images[row]), f"{path}.png"
-
-    sizes = np.full(len(images), _most_bytes(images[0].nbytes) + 64, np.int64)
-    return _Files(sizes, lambda start, stop: pool.map(encode_row, range(start, stop)))
-
-
-def _original(
-    dataset: ImageDataset, entry: Stored, folder: Path, pool: ThreadPoolExecutor, progress: Progress
-) -> dict[str, _Files] | None:
-    """The files that the data set was prepared from, if all are at hand and give the same pixels.
+def _original(entry: Stored, progress: Progress) -> Copy | None:
+    """The files that the data set was prepared from, if they are at hand.
 
     Those of sets that are stored much reduced, such as ImageNet, would take up a multiple of the room.
     """
-    kept = cache.manifest(dataset.name)["preparation"]
+    kept = cache.manifest(entry.name)["preparation"]
     whole = isinstance(entry, (OwnFolder, PinnedPixels)) or entry.pins is not None
-    copy = original_copy(entry, kept, progress) if whole and not kept.get("skipped", 0) else None
-    if copy is None or copy.label == f"parquet in {folder}":  # what is there may be replaced
-        return None
+    return original_copy(entry, kept, progress) if whole and not kept.get("skipped", 0) else None
 
-    def sizes_of(part: Part) -> list[int]:
-        """Bytes of each file with its path; none if a file gives other pixels."""
-        images, sizes = getattr(dataset, part.split).images, []
-        for row, example in enumerate(part.read(), part.start):
+
+def _rows(dataset: ImageDataset, entry: Stored, name: str, copy: Copy | None, pool) -> Iterator[Row]:
+    """The rows of a split: the files of ``copy`` that give the same pixels again, else the pixels as PNG."""
+    split, index = getattr(dataset, name), dataset.test_index if name == "test" else None
+
+    def row_of(row: int, example: Example | None) -> Row:
+        label = int(split.labels[row])
+        if example is not None:
             content = example.load()
-            if not isinstance(content, bytes) or not _same(entry, content, images[row]):
-                return []
-            sizes.append(len(content) + len(example.name.encode("utf-8", "replace")))
-        return sizes
+            if isinstance(content, bytes) and _same(entry, content, split.images[row]):
+                return content, example.name.encode("utf-8", "replace").decode(), label
+        path = f"{name}-{row:08d}"
+        if index is not None and index[row] >= 0:  # the official number stays known
+            path = re.sub(r"\(.*\)", f"{index[row] + 1:08d}", entry.test_number)
+        return encode(split.images[row]), f"{path}.png", label
 
-    found = {}
-    with progress(sum(copy.sizes.values()), f"checking the files of {dataset.name}") as bar:
-        for name in ("train", "test"):
-            sizes, parts = [], [part for part in copy.parts if part.split == name]
-            for part, some in zip(parts, pool.map(sizes_of, parts), strict=True):
-                if not some:
-                    return None
-                sizes += some
-                bar.advance(part.count)
-            found[name] = _Files(np.array(sizes, np.int64), partial(_read_parts, parts))
-    return found
-
-
-def _read_parts(parts: list[Part], start: int, stop: int) -> Iterator[File]:
-    for part in parts:
-        if part.start < stop and start < part.start + part.count:
-            for row, example in enumerate(part.read(), part.start):
-                if start <= row < stop:
-                    yield example.load(), example.name.encode("utf-8", "replace").decode()
+    examples = itertools.repeat(None, len(split))
+    if copy is not None:
+        parts = (part.read() for part in copy.parts if part.split == name)
+        examples = itertools.chain.from_iterable(parts)
+    for first in range(0, len(split), _GROUP_ROWS):  # pool.map takes all that it is given at once
+        some = range(first, min(first + _GROUP_ROWS, len(split)))
+        yield from pool.map(row_of, some, itertools.islice(examples, len(some)))
 
 
 def _same(entry: Stored, content: bytes, image: np.ndarray) -> bool:
@@ -178,137 +143,116 @@ def _writer(where, schema):
     import pyarrow.parquet as pq
 
     # Images are compressed already. Without statistics, the size of a shard follows from that of its files.
-    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    return pq.ParquetWriter(where, schema, write_page_checksum=True, **plain)
+    return pq.ParquetWriter(where, schema, compression="none", use_dictionary=False, write_statistics=False)
 
 
-def _cuts(name: str, sizes: np.ndarray, schema, shard_bytes: int) -> list[tuple[int, int]]:
-    """The rows (start, stop) of every shard of a split whose files have ``sizes`` bytes.
+def _by_shard(rows: Iterable[Row], most: int) -> Iterator[tuple[int, Row]]:
+    """Each row with the number of its shard, so that the rows of a shard take at most ``most`` bytes.
 
     Raises:
-        MlplibError: a single image does not fit, or there would be too many shards.
+        MlplibError: a single image takes more.
     """
-    empty = io.BytesIO()
-    _writer(empty, schema).close()
-    most = shard_bytes - empty.tell() - 4096
-    cuts, start, total = [], 0, 0
-    for row, size in enumerate((sizes + sizes // 4096 + _ROW_BYTES).tolist()):
+    number = total = 0
+    for content, path, label in rows:
+        size = len(content) + len(path.encode()) + _ROW_BYTES
         if size > most:
-            least = size + shard_bytes - most
             raise MlplibError(
-                f"a shard of {name} with a single image may take {least} bytes: choose a larger --shard-size"
+                f"{path} alone needs a shard of {size - most} more bytes: choose a larger --shard-size"
             )
         if total + size > most:
-            cuts.append((start, row))
-            start, total = row, 0
+            number, total = number + 1, 0
         total += size
-    if len(cuts) > 99_998:
-        raise MlplibError(f"{name} would have {len(cuts) + 1} shards: choose a larger --shard-size")
-    return [*cuts, (start, len(sizes))]
+        yield number, (content, path, label)
 
 
-def _write_shard(path: Path, schema, files: _Files, labels: np.ndarray, rows: tuple[int, int]) -> None:
+def _write_split(folder: Path, name: str, schema, rows: Iterable[Row], shard_bytes: int, bar: Bar) -> int:
+    """Write a split's shards into ``folder``; how many."""
     import pyarrow as pa
 
-    with replacing(path) as temporary, _writer(temporary, schema) as writer:
-        for start in range(*rows, _GROUP_ROWS):
-            stop = min(start + _GROUP_ROWS, rows[1])
-            images = [{"bytes": content, "path": at} for content, at in files.read(start, stop)]
-            writer.write_table(pa.Table.from_pydict({"image": images, "label": labels[start:stop]}, schema))
+    empty, paths = io.BytesIO(), []
+    _writer(empty, schema).close()
+    numbered = _by_shard(rows, shard_bytes - empty.tell() - _END_BYTES)
+    for number, shard in itertools.groupby(numbered, key=lambda one: one[0]):
+        paths.append(folder / f"{name}-{number:05d}")
+        with _writer(paths[-1], schema) as writer:
+            while group := [row for _, row in itertools.islice(shard, _GROUP_ROWS)]:
+                images = [{"bytes": content, "path": path} for content, path, _ in group]
+                labels = [label for *_, label in group]
+                writer.write_table(pa.Table.from_pydict({"image": images, "label": labels}, schema))
+                bar.advance(len(group))
+    for path in paths:
+        path.rename(f"{path}-of-{len(paths):05d}.parquet")
+    return len(paths)
 
 
-def _is_right(path: Path, schema, labels: np.ndarray, shard_bytes: int) -> bool:
-    """Whether a shard of an earlier call is there: undamaged, of the same content, with the same rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            found = [batch.column(1).to_numpy() for batch in file.iter_batches(batch_size=_GROUP_ROWS)]
-            same = file.schema_arrow.equals(schema, check_metadata=True)
-        small = path.stat().st_size <= shard_bytes
-        return small and same and np.array_equal(np.concatenate([labels[:0], *found]), labels)
-    except (OSError, pa.ArrowException):
-        return False
-
-
-def _remove_others(folder: Path, names: set[str]) -> None:
-    """Remove shards of an earlier export that was cut in another way: readers would take them as well.
+def _refuse_others(folder: Path) -> None:
+    """Refuse to replace a folder with files that were not written here.
 
     Raises:
-        MlplibError: there are parquet files that were not written here.
+        MlplibError: the line names one.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    others = [path for path in sorted(folder.glob("*.parquet")) if path.name not in names]
-    for path in others:
+    for path in sorted(folder.iterdir()) if folder.exists() else ():
         try:
             ours = _MARK in (pq.read_schema(path).metadata or {})
         except (OSError, pa.ArrowException):
             ours = False
         if not ours:
             raise MlplibError(f"{folder} has another file, {path.name}: choose another folder, or remove it")
-    for path in others:
-        path.unlink()
 
 
 # --------------------------------------------------------------------------- all of it
 
 
 class Exported(NamedTuple):
-    """What :func:`export` left in ``folder``: ``shards`` files, ``kept`` of them from before.
+    """What :func:`export` left in ``folder``: ``shards`` files.
 
     ``original``: whether they hold the files that were prepared, or the prepared pixels.
     """
 
     folder: Path
     shards: int
-    kept: int
     original: bool
 
 
 def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = None) -> Exported:
     """Write a data set of the cache, prepared and checked first, into ``out/<name>``.
 
-    The shards hold the original files where these are at hand and give the same pixels again, else lossless
-    files of the prepared pixels. After a stop or kill, the same call continues: shards that are right stay.
+    The shards hold the original files where these are at hand and give the same pixels again, else the
+    prepared pixels as PNG. The folder appears, or replaces an earlier export, when all shards are written.
 
     Args:
         name: a data set that can be exported (:func:`exported_name`).
         shard_bytes: the most that a shard may have.
 
     Raises:
-        MlplibError: as :func:`mlplib.data.load`; shards too small; ``out`` has other parquet files, cannot be
-            written or has no room.
+        MlplibError: as :func:`mlplib.data.load`; shards too small; ``out`` has other files, cannot be written
+            or has no room.
     """
     progress, folder = progress or quiet, out.absolute() / name
     dataset, entry = load(name, progress, verify=True), find(name)
-    schema, lock = _schema(dataset), folder.with_name(f".{name}.lock")
+    schema, copy, total = _schema(dataset), _original(entry, progress), len(dataset.train) + len(dataset.test)
+    lock, staging = (folder.with_name(f".{name}.{suffix}") for suffix in ("lock", "unfinished"))
     with (
         ThreadPoolExecutor(cores()) as pool,
         cache.writing(str(folder), "choose another folder (--out)"),
         locked(lock, progress, f"exports {name}"),
     ):
-        original = _original(dataset, entry, folder, pool, progress)
-        files = original or {split: _encoded(dataset, entry, split, pool) for split in ("train", "test")}
-        shards = {}
-        for split, split_name in (("train", "train"), ("test", entry.test_split)):
-            cuts = _cuts(name, files[split].sizes, schema, shard_bytes)
-            for i, rows in enumerate(cuts):
-                shards[folder / f"{split_name}-{i:05d}-of-{len(cuts):05d}.parquet"] = split, rows
-        folder.mkdir(exist_ok=True)
-        _remove_others(folder, {path.name for path in shards})
-        labels = {split: getattr(dataset, split).labels for split in files}
-        missing = {
-            path: (split, rows)
-            for path, (split, rows) in shards.items()
-            if not _is_right(path, schema, labels[split][slice(*rows)], shard_bytes)
-        }
-        needed = (files[split].sizes[slice(*rows)].sum() for split, rows in missing.values())
-        require_room(folder, int(sum(needed)), "--out")
-        with progress(sum(stop - start for _, (start, stop) in missing.values()), f"exporting {name}") as bar:
-            for path, (split, rows) in missing.items():
-                _write_shard(path, schema, files[split], labels[split], rows)
-                bar.advance(rows[1] - rows[0])
-    return Exported(folder, len(shards), len(shards) - len(missing), original is not None)
+        _refuse_others(folder)
+        shutil.rmtree(staging, ignore_errors=True)  # of a call that was killed
+        require_room(out, dataset.train.images.nbytes + dataset.test.images.nbytes, "--out")
+        staging.mkdir()
+        try:
+            with progress(total, f"exporting {name}") as bar:
+                shards = 0
+                for split, prefix in (("train", "train"), ("test", entry.test_split)):
+                    rows = _rows(dataset, entry, split, copy, pool)
+                    shards += _write_split(staging, prefix, schema, rows, shard_bytes, bar)
+            if folder.exists():
+                shutil.rmtree(folder)
+            staging.rename(folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return Exported(folder, shards, copy is not None)

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...progress import Progress
 from ..catalog import Edition, OwnFolder, PinnedPixels, Stored
-from ..dataset import ordered_hash, statistics, unordered_hash
+from ..dataset import Split, ordered_hash, statistics, unordered_hash
 from . import cache
 from .acceptance import check_balance, check_pins, class_sums, edition_of
 from .copies import Copy, Example, Part, Unusable
@@ -111,17 +111,18 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
     folder = cache.unfinished(entry.name, hashlib.sha256(about.encode()).hexdigest()[:12])
     work = Work(entry, copy, folder)
     try:
-        work.open(skip_unreadable)
-        if work.kept is None:
-            _decode_all(entry, copy, work, len(copy.classes) or edition.classes, skip_unreadable, progress)
+        work.open()
+        _decode_all(entry, copy, work, len(copy.classes) or edition.classes, skip_unreadable, progress)
         bad = _bad_images(copy, work, skip_unreadable, entry)
         work.fill_holes({s: [row for row, _, _ in some] for s, some in bad.items()})
         try:
             with progress(None, f"checking {entry.name}"):
-                return folder, _check(entry, copy, edition, folder, bad)
+                stated = _check(entry, copy, edition, folder, bad)
         except Unusable:
             shutil.rmtree(folder, ignore_errors=True)  # there is no use in resuming it
             raise
+        work.cut({split: stated[split] for split in copy.sizes})
+        return folder, stated
     finally:
         work.close()
 
@@ -176,14 +177,16 @@ def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: Stored) ->
 
 def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[str, list[list]]) -> dict:
     """Check the finished arrays in ``folder``; what the manifest is to state of them."""
-    splits = dict(zip(("train", "test"), cache.open_splits(folder), strict=True))
+    kept = {split: count - len(bad[split]) for split, count in copy.sizes.items()}
+    whole = dict(zip(("train", "test"), cache.open_splits(folder), strict=True))
+    splits = {name: Split(s.images[: kept[name]], s.labels[: kept[name]]) for name, s in whole.items()}
     classes = copy.classes or tuple(str(i) for i in range(edition.classes))
     sums = {}
     for name, split in splits.items():
         if not bad[name]:
             check_balance(entry, name, split.labels, len(classes))
         digests = np.load(folder / f"{name}_digests.npy", mmap_mode="r")
-        sums[name] = class_sums(split.labels, digests, len(classes))
+        sums[name] = class_sums(split.labels, digests[: kept[name]], len(classes))
     ordered, unordered = ordered_hash(*splits.values()), unordered_hash(*splits.values())
     content = edition.title
     if isinstance(entry, PinnedPixels):
@@ -210,8 +213,7 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
         "content_hash": ordered,
         "unordered_hash": unordered,
         "classes": list(classes),
-        "train": len(splits["train"]),
-        "test": len(splits["test"]),
+        **kept,
         "mean": mean,
         "std": std,
         "preparation": preparation,

@@ -82,7 +82,7 @@ class Work:
     """The folder of unfinished work: the arrays and the journal.
 
     The journal has a line for each part that is done, with its key and its unreadable images (the last one
-    counts), and a line ``{"kept": {split: rows}}`` once the holes of unreadable images are filled.
+    counts).
     """
 
     def __init__(self, entry: Stored, copy: Copy, folder: Path):
@@ -97,20 +97,18 @@ class Work:
                 self.arrays[split, kind] = Rows(folder / f"{split}_{kind}.npy", shape, dtype)
         self.keys = [part.key for part in copy.parts]
         self.bad: dict[int, list[list]] = {}
-        self.kept: dict[str, int] | None = None
         self._pending: list[dict] = []
         self._noted = time.monotonic()
 
     @writing()
-    def open(self, skipping: bool) -> None:
-        """Resume the work in the folder, or begin; work with holes filled is only resumed if ``skipping``."""
-        if not self._read_journal() or (self.kept is not None and not skipping):
+    def open(self) -> None:
+        """Resume the work in the folder, or begin."""
+        if not self._read_journal():
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.bad, self.kept = {}, None
+            self.bad = {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.kept is None:
-            there = sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
-            require_room(self.folder, sum(rows.whole for rows in self.arrays.values()) - there)
+        there = sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+        require_room(self.folder, sum(rows.whole for rows in self.arrays.values()) - there)
         for rows in self.arrays.values():
             rows.open()
         self.journal = open(self.folder / JOURNAL, "a", encoding="utf-8")
@@ -121,16 +119,12 @@ class Work:
             lines = (self.folder / JOURNAL).read_text(encoding="utf-8").split("\n")
             for line in lines[:-1]:  # what follows the last line feed was cut off by a kill
                 said = json.loads(line)
-                if "kept" in said:
-                    self.kept = said["kept"]
-                elif self.keys[said["part"]] == said["key"]:
+                if self.keys[said["part"]] == said["key"]:
                     self.bad[said["part"]] = said["bad"]
                 else:  # its files have changed since
                     self.bad.pop(said["part"], None)
             if lines[-1]:
                 os.truncate(self.folder / JOURNAL, sum(len(line.encode()) + 1 for line in lines[:-1]))
-            if self.kept is not None:
-                return len(self.bad) == len(self.keys)  # else rows have moved that are no longer right
             return all(rows.path.stat().st_size == rows.whole for rows in self.arrays.values())
         except (OSError, ValueError, LookupError, TypeError):
             return False
@@ -147,11 +141,11 @@ class Work:
             self.note()
 
     @writing()
-    def note(self, *further: dict) -> None:
+    def note(self) -> None:
         """Bring everything to the disk, then record it in the journal: true even after a power cut."""
         for rows in self.arrays.values():
             rows.sync()
-        self.journal.writelines(json.dumps(line) + "\n" for line in (*self._pending, *further))
+        self.journal.writelines(json.dumps(line) + "\n" for line in self._pending)
         self.journal.flush()
         os.fsync(self.journal.fileno())
         self._pending, self._noted = [], time.monotonic()
@@ -164,22 +158,22 @@ class Work:
 
     @writing()
     def fill_holes(self, bad: dict[str, list[int]]) -> None:
-        """Move the last readable examples of a split to the rows of unreadable ones, and cut off the end.
+        """Copy the last readable examples of a split to the rows of unreadable ones.
 
-        So few rows move instead of nearly all. Doing it twice has the same effect, because the moved rows
-        also stay where they were until the journal records that all have moved.
+        So few rows move instead of nearly all. Doing it again has the same effect, as long as the last rows
+        are there (:meth:`cut`).
         """
-        if self.kept is None:
-            kept = {split: count - len(bad[split]) for split, count in self.sizes.items()}
-            for split, rows in bad.items():
-                holes = [row for row in rows if row < kept[split]]
-                movable = sorted(set(range(kept[split], self.sizes[split])) - set(rows))
-                for hole, row in zip(holes, movable, strict=True):
-                    for (of, _), array in self.arrays.items():
-                        if of == split:
-                            array.copy_row(row, hole)
-            self.note({"kept": kept})
-            self.kept = kept
-        for (split, _), array in self.arrays.items():
-            array.set_rows(self.kept[split])
-            array.sync()
+        for (split, _), rows in self.arrays.items():
+            kept = self.sizes[split] - len(bad[split])
+            holes = [row for row in bad[split] if row < kept]
+            movable = sorted(set(range(kept, self.sizes[split])) - set(bad[split]))
+            for hole, row in zip(holes, movable, strict=True):
+                rows.copy_row(row, hole)
+            rows.sync()
+
+    @writing()
+    def cut(self, kept: dict[str, int]) -> None:
+        """Keep only the first rows of each split. Work that is stopped after this begins again."""
+        for (split, _), rows in self.arrays.items():
+            rows.set_rows(kept[split])
+            rows.sync()

@@ -68,7 +68,7 @@ def test_cached_copy_needs_only_numpy(tiny_at_hand):
         "sys.modules.update(dict.fromkeys(absent)); "
         "from mlplib import data; from mlplib.data.catalog import CATALOG, PinnedPixels; "
         "about = dict(name='tiny', title='', classes=('ant', 'bee', 'cow'), image_size=32, train=9, test=6); "
-        "pins = dict(content_hash='', unordered_hash=sys.argv[1], mean=(0, 0, 0)); "
+        "pins = dict(content_hash='', unordered_hash=sys.argv[1]); "
         "CATALOG['tiny'] = PinnedPixels(**about, **pins); "
         "print(data.load('tiny').train.images.sum())"
     )
@@ -264,17 +264,12 @@ def test_verify_wants_a_cached_copy():
         verify("tiny")
 
 
-def test_verify_lists_its_checks(monkeypatch):
+def test_verify_lists_its_checks():
     data.load("tiny")
     checks = verify("tiny")
-    assert [c.what for c in checks] == [
-        "content hash",
-        "the published images, in any order",
-        "training mean",
-    ]
-    assert all(c.ok and c.found == c.expected for c in checks)
-    tiny_data.with_entry(monkeypatch, mean=(0.1, 0.2, 0.3))
-    assert [c.what for c in verify("tiny") if not c.ok] == ["training mean"]
+    assert [c.what for c in checks] == ["content hash", "the published images, in any order"]
+    assert [c.found for c in checks] == [tiny_data.ENTRY.content_hash, tiny_data.ENTRY.unordered_hash]
+    assert all(c.found == c.expected for c in checks)
 
 
 # --------------------------------------------------------------------------- damage is never used
