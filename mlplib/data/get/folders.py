@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ...progress import Bar, Progress
 from ..catalog import Stored
-from .copies import TEST_NAMES, Copy, CopyBuilder, Unusable, test_names
+from .copies import TEST_NAMES, Copy, Unusable, test_names
 from .decode import LFS_ADVICE, LFS_POINTER, is_image_name
 
 _log = logging.getLogger("mlplib")
@@ -66,13 +66,6 @@ class Walk:
             return False
         self.seen.add(real)
         return True
-
-    def folders(self, at: Path, depth: int) -> Iterator[Path]:
-        """``at`` and the folders below it, sorted, at most ``depth`` levels down."""
-        yield at
-        for name in class_names(at) if depth else ():
-            if self.enter(str(at / name)):
-                yield from self.folders(at / name, depth - 1)
 
     def images(self, folder: Path) -> list[tuple[str, str]]:
         """Image files below ``folder``, sorted: (relative name, stamp)."""
@@ -173,17 +166,18 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
             f"{test.name}/{first} is not a class of {len(classes)} in the training split: "
             f"{train.name}/{first} has no image"
         )
-    collected = CopyBuilder("class folders", str(at), *([] if test else ["held out"]))
+    where = f"the folder {test.name}" if test else f"the first {entry.held_out} images of each class"
+    about = ("class folders", str(at), *([] if test else ["held out"]))
+    copy = Copy(f"class folders in {at}", about, tuple(classes), where, held_out=test is None)
     load = partial(_load_below, at)
     for label, name in enumerate(classes):
         held_out = 0 if test else entry.held_out
-        files, where = trained.pop(name), f"{train.name}/{name}"
-        collected.add_files("test", label, where, files[:held_out], load)
-        collected.add_files("train", label, where, files[held_out:], load)
+        files, below = trained.pop(name), f"{train.name}/{name}"
+        copy.add_files("test", label, below, files[:held_out], load)
+        copy.add_files("train", label, below, files[held_out:], load)
         if test:
-            collected.add_files("test", label, f"{test.name}/{name}", tested.pop(name, []), load)
-    where = f"the folder {test.name}" if test else f"the first {entry.held_out} images of each class"
-    return collected.copy(f"class folders in {at}", tuple(classes), where, held_out=test is None)
+            copy.add_files("test", label, f"{test.name}/{name}", tested.pop(name, []), load)
+    return copy
 
 
 def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[str, list[tuple[str, str]]]:
@@ -215,11 +209,7 @@ ANNOTATIONS = "val/val_annotations.txt"
 
 
 def _annotated(
-    entry: Stored,
-    collected: CopyBuilder,
-    files: dict[str, str],
-    load: Callable[[str], bytes],
-    label: str,
+    entry: Stored, label: str, about: tuple[str, ...], files: dict[str, str], load: Callable[[str], bytes]
 ) -> Copy:
     """``train/<class>/images/*``, and ``val/images/*`` with the labels of ``val/val_annotations.txt``.
 
@@ -238,10 +228,11 @@ def _annotated(
         by_class.setdefault(("test", wnid), []).append((image, files[f"val/images/{image}"]))
     if unknown := {wnid for _, wnid in by_class} - set(entry.classes):
         raise Unusable(f"{min(unknown)} is not a class of {entry.name}")
+    copy = Copy(label, about, entry.classes, "the official validation images")
     for (split, wnid), images in sorted(by_class.items()):
         at = f"train/{wnid}" if split == "train" else "val/images"
-        collected.add_files(split, entry.classes.index(wnid), at, sorted(images), load)
-    return collected.copy(label, entry.classes, "the official validation images")
+        copy.add_files(split, entry.classes.index(wnid), at, sorted(images), load)
+    return copy
 
 
 def annotated_folder(entry: Stored, at: Path) -> Copy:
@@ -251,8 +242,8 @@ def annotated_folder(entry: Stored, at: Path) -> Copy:
     for below in (*(f"train/{name}" for name in class_names(at / "train")), "val/images"):
         if (at / below).is_dir():
             files |= {f"{below}/{name}": key for name, key in walk.images(at / below)}
-    collected = CopyBuilder("annotated", str(at), stamp(at / ANNOTATIONS))
-    return _annotated(entry, collected, files, partial(_load_below, at), f"{at}")
+    about = "annotated", str(at), stamp(at / ANNOTATIONS)
+    return _annotated(entry, f"{at}", about, files, partial(_load_below, at))
 
 
 def annotated_zip(entry: Stored, path: Path) -> Copy:
@@ -270,5 +261,5 @@ def annotated_zip(entry: Stored, path: Path) -> Copy:
         if info.filename.startswith(top) and not info.is_dir()
     }
     files = {name: key for name, key in members.items() if is_image_name(name)}
-    collected = CopyBuilder("zip", path.name, members.get(ANNOTATIONS, ""))
-    return _annotated(entry, collected, files, read, f"{path}")
+    about = "zip", path.name, members.get(ANNOTATIONS, "")
+    return _annotated(entry, f"{path}", about, files, read)

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..catalog import Stored
-from .copies import PART, Copy, CopyBuilder, Example, Unusable
-from .folders import Walk, is_junk, require_downloaded, stamp
+from .copies import PART, Copy, Example, Unusable
+from .folders import is_junk, require_downloaded, stamp
 
 _log = logging.getLogger("mlplib")
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
-
-DEPTH = 5
-"""How far below a data set's own folder shards are looked for."""
 
 
 def shards(at: Path, split: str) -> list[Path]:
@@ -39,10 +36,11 @@ def shards(at: Path, split: str) -> list[Path]:
 
 def places(at: Path, deep: bool) -> list[Path]:
     """The folders that hold shards of a training split: ``at``, ``at/data``, or any below it if ``deep``."""
-    if not at.is_dir():
-        return []
-    folders = Walk(at).folders(at, DEPTH) if deep else (at, at / "data")
-    return [folder for folder in folders if shards(folder, "train")]
+    folders = {at, at / "data"}
+    for path in at.rglob("*.parquet") if deep else ():
+        if not any(map(is_junk, path.relative_to(at).parts)):
+            folders |= {path.parent, path.parent.parent}  # train-0.parquet, or train/0.parquet
+    return [folder for folder in sorted(folders) if folder.is_relative_to(at) and shards(folder, "train")]
 
 
 # --------------------------------------------------------------------------- one shard
@@ -151,14 +149,14 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
     opened = {split: [_open(path) for path in paths] for split, paths in splits.items()}
     everything = [shard for some in opened.values() for shard in some]
     classes = _classes(entry, everything)
-    collected = CopyBuilder("parquet", str(at), *classes)
+    made = Copy(f"parquet in {at}", ("parquet", str(at), *classes), classes, f"the files {test}-*")
     for split, some in opened.items():
         for shard in some:
             to_label = _to_label(entry, shard, classes)
             for number, count in enumerate(shard.groups):
                 key = f"{shard.path.relative_to(at)}\0{stamp(shard.path)}\0{number}"
-                collected.add(split, count, key, partial(_row_group, shard, number, to_label))
-    return collected.copy(f"parquet in {at}", classes, f"the files {test}-*")
+                made.add(split, count, key, partial(_row_group, shard, number, to_label))
+    return made
 
 
 def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
