@@ -63,7 +63,7 @@ def _digest(*texts: str) -> str:
 class Copy:
     """A copy of a data set as it lies somewhere; its parts are added one after the other.
 
-    ``about``: what tells it from other copies. ``classes``: the names, in the order of the labels; empty where
+    ``about``: what tells it from other copies. ``classes``: the names, in the order of the labels; empty if
     the copy states none. ``test_from``: where its test split comes from, in words; ``held_out``: whether that
     is the training images. ``sizes``: images per split.
     """
