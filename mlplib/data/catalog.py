@@ -328,15 +328,14 @@ class OwnFolder(ImageFiles):
             return None
         if why := cache.damage(name):
             raise cls.damaged(name, why)
-        about = cache.manifest(name)["preparation"]
+        about = cache.preparation(name)
         known = {"title": about["title"], "image_size": about["side"], "command": about["command"]}
         return cls(name=name, **known).as_prepared()
 
     @staticmethod
     def damaged(name: str, why: str) -> MlplibError:
         """What to say about a damaged copy in the cache."""
-        by_hand = "mlplib data beton FOLDER --resolution PIXELS"
-        command = cache.stated(name, "preparation", "command") or by_hand
+        command = cache.preparation(name).get("command", "mlplib data beton FOLDER --resolution PIXELS")
         return MlplibError(f"{name} in the cache is damaged ({why}): run {command}")
 
 

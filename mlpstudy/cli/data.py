@@ -44,7 +44,7 @@ def _without_skipped(name: str) -> str:
     """What to add to a line about a prepared data set whose unreadable images were left out."""
     from mlplib.data.get import cache
 
-    skipped = cache.stated(name, "preparation", "skipped")
+    skipped = cache.preparation(name).get("skipped")
     return f", without {skipped} unreadable images" if skipped else ""
 
 

@@ -116,15 +116,12 @@ def _read_manifest(at: Path) -> tuple[dict, str | None]:
     return _parsed(path, (found.st_mtime_ns, found.st_size, found.st_ino))
 
 
-def stated(name: str, *keys: str) -> str | None:
-    """What the manifest states below ``keys``, even if the copy is damaged; ``None`` if it does not."""
+def preparation(name: str) -> dict:
+    """What the manifest states of the preparation, even if arrays are damaged; empty without a manifest."""
     try:
-        value = json.loads((folder(name) / MANIFEST).read_text(encoding="utf-8"))
-        for key in keys:
-            value = value[key]
-        return value
+        return _read_manifest(folder(name))[0]["preparation"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
 
 
 def damage(name: str, hashes: Literal["none", "changed", "all"] = "none") -> str | None:

@@ -88,7 +88,7 @@ def _original(entry: Stored, progress: Progress) -> Copy | None:
 
     Those of sets that are stored much reduced, such as ImageNet, would take up a multiple of the room.
     """
-    kept = cache.manifest(entry.name)["preparation"]
+    kept = cache.preparation(entry.name)
     whole = isinstance(entry, (OwnFolder, PinnedPixels)) or entry.pins is not None
     return original_copy(entry, kept, progress) if whole and not kept.get("skipped", 0) else None
 

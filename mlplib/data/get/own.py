@@ -59,7 +59,7 @@ def load_folder(
     def is_good() -> bool:
         if cache.damage(name, "changed"):
             return False
-        kept = cache.manifest(name)["preparation"]
+        kept = cache.preparation(name)
         return (kept["signature"], kept["recipe"]) == (copy.signature, entry.recipe)
 
     def fetch(staging: Path) -> cache.Prepared:
