@@ -157,15 +157,10 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
         trained, tested = (_list_classes(split, Walk(*splits), at, bar) for split in (train, test))
     classes = [name for name in names if name in trained]
     classes = next((list(known) for known in entry.known_names if set(known) == set(classes)), classes)
-    for name in classes:
-        if not name.isprintable() and name.encode("utf-8", "replace").decode() != name:
-            raise Unusable(f"the name of the class folder {name!r} is not valid UTF-8: rename it")
     if unknown := set(tested) - set(classes):
-        first = min(unknown)
-        raise Unusable(
-            f"{test.name}/{first} is not a class of {len(classes)} in the training split: "
-            f"{train.name}/{first} has no image"
-        )
+        first, number = min(unknown), len(classes)
+        where = f"{test.name}/{first} is not a class of {number} in the training split"
+        raise Unusable(f"{where}: {train.name}/{first} has no image")
     where = f"the folder {test.name}" if test else f"the first {entry.held_out} images of each class"
     about = ("class folders", str(at), *([] if test else ["held out"]))
     copy = Copy(f"class folders in {at}", about, tuple(classes), where, held_out=test is None)
@@ -196,6 +191,8 @@ def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[st
         elif others := walk.skipped - before:
             kinds = ", ".join(others)
             raise Unusable(f"{split.name}/{name} has no image, only {others.total()} other files ({kinds})")
+        if not name.isprintable() and name.encode("utf-8", "replace").decode() != name:
+            raise Unusable(f"the name of the class folder {name!r} is not valid UTF-8: rename it")
         bar.advance(1)
     walk.report(at)
     if not found:

@@ -190,10 +190,7 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
     ordered, unordered = ordered_hash(*splits.values()), unordered_hash(*splits.values())
     content = edition.title
     if isinstance(entry, PinnedPixels):
-        if unordered != entry.unordered_hash:
-            raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
-        if ordered != entry.content_hash:
-            _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)
+        _check_pixels(entry, copy, ordered, unordered)
     elif entry.pins:
         content = check_pins(entry, splits, sums, unordered)
     mean, std = statistics(splits["train"].images)
@@ -218,3 +215,10 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
         "std": std,
         "preparation": preparation,
     }
+
+
+def _check_pixels(entry: PinnedPixels, copy: Copy, ordered: str, unordered: str) -> None:
+    if unordered != entry.unordered_hash:
+        raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
+    if ordered != entry.content_hash:
+        _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)
