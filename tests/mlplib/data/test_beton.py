@@ -55,7 +55,7 @@ def forked(function, *arguments):
 
 def write_in_little_memory(folder) -> None:
     """180 MB of images, where the writer may take 100 MB."""
-    shape = (60_000, 32, 32, 3)
+    shape = (15_000, 64, 64, 3)
     images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     images[-1] = 7
     before = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()  # private data
@@ -67,7 +67,7 @@ def test_only_a_few_pages_are_in_memory(tmp_path):
     with forked(write_in_little_memory, tmp_path) as process:
         process.join()
     assert process.exitcode == 0
-    assert (tmp_path / "whole.beton").stat().st_size > 60_000 * 32 * 32 * 3
+    assert (tmp_path / "whole.beton").stat().st_size > 15_000 * 64 * 64 * 3
 
 
 # --------------------------------------------------------------------------- killed, full, shared
