@@ -6,15 +6,16 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mlplib import scaling
-from mlplib.powerlaw import POWER_LAW, SATURATING, Fit
-from mlplib.scaling import Grid, Point
+from mlplib import cost
 from mlplib.specs import OptimizerSpec, ProbeSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
+from ..laws import scaling
+from ..laws.powerlaw import POWER_LAW, SATURATING, Fit
+from ..laws.scaling import Grid, Point
 from ..profiles import Profile
 from . import base
 from .pretraining import pretraining_run, probe
@@ -102,13 +103,21 @@ def probes(
 def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     """Every model on every number of examples, probed at every length."""
     budget = BUDGETS[profile.name]
-    found = []
-    for seed in seeds:
-        for model in budget.models:
-            for examples in budget.examples:
-                training = training_run(profile, budget, model, examples, budget.lengths, seed)
-                found += probes(profile, training, budget.lengths, tasks(profile))
-    return found
+    return [
+        run
+        for seed in seeds
+        for model in budget.models
+        for examples in budget.examples
+        for run in probes(
+            profile,
+            training_run(profile, budget, model, examples, budget.lengths, seed),
+            budget.lengths,
+            tasks(profile),
+        )
+    ]
+
+
+# --------------------------------------------------------------------------- what a probe measures
 
 
 def error(record: Record) -> float:
@@ -124,20 +133,16 @@ def epoch_of(spec: ProbeSpec) -> int:
 def point(record: Record) -> Point:
     """What a probe measured, with the size of the pre-training behind it."""
     training, epoch = record.spec.upstream, epoch_of(record.spec)
+    examples = cost.training_images(training)
     return Point(
-        run=(training.model.name, scaling.training_images(training)),
+        run=(training.model.name, examples),
         seed=record.spec.seed,
-        compute=scaling.training_macs(training, epoch),
-        parameters=scaling.model_size(training).parameters,
-        examples=scaling.training_images(training),
+        compute=cost.training_macs(training, epoch),
+        parameters=cost.model_size(training).parameters,
+        examples=examples,
         epochs=epoch,
         error=error(record),
     )
-
-
-def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The completed probes by the data set that they probe on, in order."""
-    return base.by_dataset(base.completed(records))
 
 
 def measured(records: Sequence[Record]) -> Grid:
@@ -145,9 +150,25 @@ def measured(records: Sequence[Record]) -> Grid:
     return scaling.grid(point(record) for record in records)
 
 
-def size_of(at: Point | Record) -> Hashable:
+def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The completed probes by the data set that they probe on, in order."""
+    return base.by_dataset(base.completed(records))
+
+
+def fronts(records: Sequence[Record], by_family: bool = False) -> dict[str, list[Record]]:
+    """The completed probes that share a front, by its title: the data set, after the network
+    ``by_family``."""
+
+    def title(record: Record) -> str:
+        family = record.spec.upstream.model.family
+        return f"{base.MLP_TITLES[family]}: " * by_family + base.DATASET_TITLES[record.spec.data.name]
+
+    return base.group_by((r for r in base.completed(records) if isinstance(r.spec, ProbeSpec)), title)
+
+
+def size_of(record: Record) -> Hashable:
     """Compute, parameters, examples and epochs of a probe, which its seeds share."""
-    at = point(at) if isinstance(at, Record) else at
+    at = point(record)
     return at.compute, at.parameters, at.examples, at.epochs
 
 
@@ -165,12 +186,14 @@ def holes(records: Sequence[Record]) -> str:
         records: probes on one data set, including diverged ones.
     """
     cells = {
-        (r.spec.upstream.model.name, scaling.training_images(r.spec.upstream), epoch_of(r.spec))
-        for r in records
+        (r.spec.upstream.model.name, cost.training_images(r.spec.upstream), epoch_of(r.spec)) for r in records
     }
     whole = math.prod(len(set(values)) for values in zip(*cells, strict=True)) if cells else 0
     lost = whole - len(cells)
     return f"{lost} of {whole} combinations of model, examples and length are missing" if lost else ""
+
+
+# --------------------------------------------------------------------------- the table
 
 
 def fit_setting(fit: Fit) -> str:
@@ -185,137 +208,122 @@ def interval_source(estimate: Estimate) -> str:
     return f"interval from {estimate.source}"
 
 
-def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) -> list[base.Cell]:
-    """The coefficients that have a meaning of their own: exponent and floor, where they are determined."""
-    found, ids = [], base.run_ids(records)
-    for form, rows in (
-        (SATURATING, {"alpha": "exponent with a floor", "E_inf": "floor"}),
-        (POWER_LAW, {"alpha": "exponent without a floor"}),
-    ):
-        fitted = scaling.fit_front(measured(records), form)
-        if not fitted.fit.determined:
-            continue
-        for name, row in rows.items():
-            estimate, unit = fitted.coefficients[name], ""
-            if name == "E_inf":
-                estimate, unit = base.percent(estimate), "%"
-            setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
-            found.append(base.Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
+def law_cells(item: str, records: Sequence[Record], by_family: bool = False) -> list[base.Cell]:
+    """The coefficients that have a meaning of their own, exponent and floor, where they are determined."""
+    found = []
+    for title, group in fronts(records, by_family).items():
+        prefix, colon, column = title.rpartition(": ")
+        for form, rows in (
+            (SATURATING, {"alpha": "exponent with a floor", "E_inf": "floor"}),
+            (POWER_LAW, {"alpha": "exponent without a floor"}),
+        ):
+            fitted = scaling.fit_front(measured(group), form)
+            for name, row in rows.items() if fitted.fit.determined else ():
+                estimate, unit = fitted.coefficients[name], ""
+                if name == "E_inf":
+                    estimate, unit = base.percent(estimate), "%"
+                setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
+                row = f"{prefix}{colon}{row}"
+                found.append(base.Cell(item, row, column, estimate, unit, setting, base.run_ids(group)))
     return found
 
 
-def grid_cells(records: Sequence[Record]) -> list[base.Cell]:
+def grid_cells(records: Sequence[Record], by_family: bool = False) -> list[base.Cell]:
     """The error of every model, number of examples and length, mean over seeds in percent."""
 
     def place(record: Record) -> tuple[str, str]:
-        training, images = record.spec.upstream, scaling.training_images(record.spec.upstream)
-        row = f"{training.model.name}, {images:,} images, {epoch_of(record.spec)} epochs"
+        at = point(record)
+        row = f"{record.spec.upstream.model.name}, {at.examples:,} images, {at.epochs} epochs"
         return row, base.DATASET_TITLES[record.spec.data.name]
 
-    return base.mean_cells(
-        "Errors of the grid",
-        base.group_by(records, place),
-        lambda group: f"{point(group[0]).compute:.2g} multiply-adds",
-        lambda record: 100 * error(record),
-    )
+    def setting(group: Sequence[Record]) -> str:
+        return f"{point(group[0]).compute:.2g} multiply-adds"
+
+    groups = [base.group_by(group, place) for group in fronts(records, by_family).values()]
+    cells = [base.mean_cells("Errors of the grid", g, setting, lambda r: 100 * error(r)) for g in groups]
+    return [cell for part in cells for cell in part]
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """The laws of the fronts, and under an item of its own every error of the grid."""
-    laws, errors = [], []
-    for name, group in by_task(records).items():
-        laws += law_cells(ITEM, "", base.DATASET_TITLES[name], group)
-        errors += grid_cells(group)
-    return laws + errors
+    return law_cells(ITEM, records) + grid_cells(records)
 
 
-def error_rows(records: Sequence[Record]) -> Iterator[dict]:
-    """Every measured error with its cost; ``on_front`` tells whether the mean over seeds of its cell is
-    compute-optimal.
+# --------------------------------------------------------------------------- figures
+
+
+@base.dataframe
+def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
+    """Linear-probe error against pre-training compute, both on logarithmic scales, mean over seeds. Color
+    shows the model and size the number of pre-training examples; each line is one training, measured at
+    growing lengths. Rings mark the front, the points that no training of at most the same compute beats; the
+    dashed line is the law fitted to it. The lower axis counts multiply-adds, as the paper does, the upper one
+    floating-point operations.
     """
-    for name, group in by_task(records).items():
+    for group in fronts(records, by_family=True).values():
         optimal = set(sizes_in(measured(group).front()))
         for record in group:
-            at = point(record)
+            at, model = point(record), record.spec.upstream.model
             yield {
-                "data": base.DATASET_TITLES[name],
-                "family": record.spec.upstream.model.family,
-                "model": record.spec.upstream.model.name,
+                "data": base.DATASET_TITLES[record.spec.data.name],
+                "family": model.family,
+                "model": model.name,
                 "parameters": at.parameters,
                 "examples": at.examples,
                 "epochs": at.epochs,
                 "seed": at.seed,
                 "compute_macs": at.compute,
-                "compute_flops": scaling.flops(at.compute),
+                "compute_flops": 2 * at.compute,
                 "error": at.error,
-                "on_front": size_of(at) in optimal,
+                "on_front": size_of(record) in optimal,
                 "run": record.id,
             }
 
 
-errors_frame = base.dataframe(error_rows)
-
-
-def draw_errors(frame, records: Sequence[Record], folder):
-    """Fig 1 and 6: error against compute with the front and its law."""
-    from ..plots import scaling as draw
-
-    laws = {
-        base.DATASET_TITLES[name]: {"": scaling.fit_front(measured(group)).fit}
-        for name, group in by_task(records).items()
-    }
-    return draw.error_against_compute(frame, laws)
-
-
 @base.dataframe
 def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """The front of every data set, one row per run, with the forecast by the law of its cheaper part.
-
-    Where the front is too short for that, its points are there with ``predicted`` equal to ``error`` and an
-    interval without ends.
+    """The front only. A law is fitted to the filled points; the open ones, the most expensive third, are held
+    out. The band is where the law expects measured errors, all of the open points at once: from resampled
+    trainings and the scatter around the law.
     """
-    for name, group in by_task(records).items():
+    # Where the front is too short, ``predicted`` is the error itself, in an interval without ends.
+    for title, group in fronts(records).items():
         grid, runs_of = measured(group), base.group_by(group, size_of)
         found, optimal = scaling.forecast(grid), grid.front()
         for i, size in enumerate(sizes_in(optimal)):
             row = {
-                "data": base.DATASET_TITLES[name],
+                "data": title,
                 "compute_macs": optimal.compute[i],
                 "error": optimal.error[i],
                 "forecast": found is not None,
                 "held_out": bool(found is not None and found.held_out[i]),
                 "predicted": optimal.error[i] if found is None else found.predicted[i],
-                "low": float("-inf") if found is None else found.low[i],
-                "high": float("inf") if found is None else found.high[i],
+                "low": -math.inf if found is None else found.low[i],
+                "high": math.inf if found is None else found.high[i],
             }
             yield from (row | {"run": record.id} for record in runs_of[size])
 
 
 @base.dataframe
-def coefficients_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Every coefficient of both laws of every front, unrounded, with its interval.
-
-    ``doubt`` is a reason not to rely on a law, if there is one; where nothing could be fitted, value and
-    interval are ``unknown``. ``run`` lists the ids of all runs, since all take part in finding the front.
+def coefficients_frame(records: Sequence[Record], by_family: bool = False) -> Iterator[dict]:
+    """The exponent of each law with its bootstrap interval; crosses are the paper's values, where they are
+    known. Pale dots are coefficients that the front does not determine. All coefficients, unrounded, are in
+    the data file.
     """
-    for name, group in by_task(records).items():
-        yield from coefficient_rows(base.DATASET_TITLES[name], group)
-
-
-def coefficient_rows(title: str, records: Sequence[Record]) -> Iterator[dict]:
-    """The rows of :func:`coefficients_frame` for the probes on one data set."""
-    for form in (SATURATING, POWER_LAW):
-        fitted = scaling.fit_front(measured(records), form)
-        row = {
-            "data": title,
-            "law": form,
-            "points": fitted.fit.points,
-            "decades": fitted.fit.decades,
-            "doubt": fitted.fit.why or "none",
-            "run": " ".join(base.run_ids(records)),
-        }
-        for name, estimate in (fitted.coefficients or {"none": None}).items():
-            yield row | {"coefficient": name} | number_columns(estimate)
+    # ``run`` lists the ids of all runs, since all take part in finding the front.
+    for title, group in fronts(records, by_family).items():
+        for form in (SATURATING, POWER_LAW):
+            fitted = scaling.fit_front(measured(group), form)
+            row = {
+                "data": title,
+                "law": form,
+                "points": fitted.fit.points,
+                "decades": fitted.fit.decades,
+                "doubt": fitted.fit.why or "none",
+                "run": " ".join(base.run_ids(group)),
+            }
+            for name, estimate in (fitted.coefficients or {"none": None}).items():
+                yield row | {"coefficient": name} | number_columns(estimate)
 
 
 def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
@@ -325,7 +333,7 @@ def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
     return dict(zip(("value", "low", "high"), values, strict=True))
 
 
-def exponents_of(frame, item: str = ITEM):
+def exponents_of(frame, item: str):
     """The exponents in a :func:`coefficients_frame` with the paper's values, to be drawn."""
     if frame.empty:
         return frame
@@ -350,43 +358,25 @@ def draw_exponents(frame, records: Sequence[Record], folder, item: str = ITEM):
 FIGURES = {
     "error-against-compute": base.Figure(
         data=errors_frame,
-        draw=draw_errors,
-        caption=(
-            "Linear-probe error against pre-training compute, both on logarithmic scales, mean over seeds. "
-            "Color shows the model and size the number of pre-training examples; each line is one training, "
-            "measured at growing lengths. Rings mark the front, the points that no training of at most the "
-            "same compute beats; the dashed line is the law fitted to it. The lower axis counts "
-            "multiply-adds, as the paper does, the upper one floating-point operations."
-        ),
-        alt=(
-            "Scatter chart of linear-probe error against compute for models of growing size on growing "
-            "numbers of examples, with a dashed power-law line along its lower left edge."
-        ),
+        draw=base.plot("scaling.error_against_compute"),
+        alt="Scatter chart of linear-probe error against compute for models of growing size on growing "
+        "numbers of examples, with a dashed power-law line along its lower left edge.",
     ),
     "forecast": base.Figure(
         data=forecast_frame,
         draw=base.plot("scaling.forecast"),
-        caption=(
-            "The front only. A law is fitted to the filled points; the open ones, the most expensive third, "
-            "are held out. The band is where the law expects measured errors, all of the open points at "
-            "once: from resampled trainings and the scatter around the law."
-        ),
-        alt=(
-            "Line chart of compute-optimal error against compute: filled points with a fitted line that "
-            "continues, inside a widening band, to open points that were held out."
-        ),
+        alt="Line chart of compute-optimal error against compute: filled points with a fitted line that "
+        "continues, inside a widening band, to open points that were held out.",
     ),
     "exponents": base.Figure(
         data=coefficients_frame,
         draw=draw_exponents,
-        caption=(
-            "The exponent of each law with its bootstrap interval; crosses are the paper's values, where "
-            "they are known. Pale dots are coefficients that the front does not determine. All coefficients, "
-            "unrounded, are in the data file."
-        ),
         alt="Dot plot of fitted exponents with intervals, one row for each data set and form of the law.",
     ),
 }
+
+
+# --------------------------------------------------------------------------- C10
 
 
 def span_problem(fit: Fit) -> str:

@@ -6,18 +6,18 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlplib import scaling
-from mlplib.powerlaw import POWER_LAW, SATURATING
-from mlplib.scaling import FrontLaw
 from mlplib.specs import FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
+from ..laws import scaling
+from ..laws.powerlaw import POWER_LAW, SATURATING
+from ..laws.scaling import FrontLaw
 from ..profiles import Profile
 from . import base, scaling_laws
 from .pretraining import fine_tune, from_scratch, pretraining_run
-from .scaling_laws import by_task, measured
+from .scaling_laws import measured
 
 TITLE = "The standard MLP in transfer"
 ITEMS = ("Table 10", "Fig 10")
@@ -126,21 +126,19 @@ def _setting(group: Sequence[Record]) -> str:
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 10, the laws of Fig 10, and under an item of its own every error of the grids."""
-    cells, errors = [], []
+    cells = []
     for way, groups in _ways(records).items():
         named = {(" ".join(way), base.DATASET_TITLES[name]): group for name, group in groups.items()}
         cells += base.mean_cells("Table 10", named, _setting)
-    for family in FAMILIES:
-        for name, group in by_task(probed(records, family)).items():
-            prefix, column = f"{base.MLP_TITLES[family]}: ", base.DATASET_TITLES[name]
-            cells += scaling_laws.law_cells("Fig 10", prefix, column, group)
-            errors += scaling_laws.grid_cells(group)
-    return cells + errors
+    laws = scaling_laws.law_cells("Fig 10", records, by_family=True)
+    return cells + laws + scaling_laws.grid_cells(records, by_family=True)
 
 
 @base.dataframe
 def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Accuracy in percent of the three ways to a classifier, one row per run."""
+    """Test accuracy downstream: the S-MLP trained from scratch, the same network pre-trained and fine-tuned
+    for as long, and the B-MLP pre-trained and fine-tuned. One line per seed.
+    """
     for way, groups in _ways(records).items():
         for name, group in groups.items():
             for record in group:
@@ -153,61 +151,30 @@ def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
                 }
 
 
-@base.dataframe
-def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Every error of both grids; ``on_front`` is about the front of the run's own family."""
-    for family in FAMILIES:
-        yield from scaling_laws.error_rows(probed(records, family))
-
-
-def draw_errors(frame, records: Sequence[Record], folder):
-    """Fig 10: both families with their fronts and laws."""
-    from ..plots import scaling as draw
-
-    laws: dict = {}
-    for family in FAMILIES:
-        for name, group in by_task(probed(records, family)).items():
-            fit = scaling.fit_front(measured(group)).fit
-            laws.setdefault(base.DATASET_TITLES[name], {})[family] = fit
-    return draw.error_against_compute(frame, laws, hue="family")
-
-
-@base.dataframe
-def coefficients_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """As in the chapter on scaling laws, for each family."""
-    for family in FAMILIES:
-        for name, group in by_task(probed(records, family)).items():
-            title = f"{base.MLP_TITLES[family]}: {base.DATASET_TITLES[name]}"
-            yield from scaling_laws.coefficient_rows(title, group)
+def coefficients_frame(records: Sequence[Record]):
+    """The exponent of each family's law with its bootstrap interval; crosses are the paper's values, where
+    they are known. Pale dots are coefficients that the front does not determine.
+    """
+    return scaling_laws.coefficients_frame(records, True)
 
 
 FIGURES = {
     "transfer": base.Figure(
         data=transfer_frame,
         draw=base.plot("transfer.before_and_after", x="way", hue="data", label="test accuracy (%)"),
-        caption=(
-            "Test accuracy downstream: the S-MLP trained from scratch, the same network pre-trained and "
-            "fine-tuned for as long, and the B-MLP pre-trained and fine-tuned. One line per seed."
-        ),
         alt="Slope chart of test accuracy from the S-MLP from scratch to both MLPs fine-tuned.",
     ),
     "error-against-compute": base.Figure(
-        data=errors_frame,
-        draw=draw_errors,
-        caption=(
-            "Linear-probe error against pre-training compute of S-MLPs and B-MLPs on the same numbers of "
-            "examples and epochs. Size shows the number of examples, each line is one training at growing "
-            "lengths, rings mark the front of each family, and dashed lines are the laws fitted to them."
-        ),
+        data=scaling_laws.errors_frame,
+        draw=base.plot("scaling.error_against_compute", hue="family"),
         alt="Scatter chart of linear-probe error against compute for S-MLPs and B-MLPs, with a law for each.",
+        caption="Linear-probe error against pre-training compute of S-MLPs and B-MLPs on the same numbers of "
+        "examples and epochs. Size shows the number of examples, each line is one training at growing "
+        "lengths, rings mark the front of each family, and dashed lines are the laws fitted to them.",
     ),
     "exponents": base.Figure(
         data=coefficients_frame,
         draw=functools.partial(scaling_laws.draw_exponents, item="Fig 10"),
-        caption=(
-            "The exponent of each family's law with its bootstrap interval; crosses are the paper's values, "
-            "where they are known. Pale dots are coefficients that the front does not determine."
-        ),
         alt="Dot plot of fitted exponents with intervals for S-MLPs and B-MLPs.",
     ),
 }

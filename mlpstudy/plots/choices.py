@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import seaborn
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from mlplib.stats import over_seeds
 
-from .look import BLUE, GREEN, INK, ORANGE, PALETTE, key, legend_below, name_rows, new_figure, styled, unique
+from .look import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PALETTE,
+    interval_dot,
+    key,
+    legend_below,
+    log_axes,
+    name_rows,
+    new_figure,
+    styled,
+    ticks_at,
+    unique,
+)
 
 PARTS = {"block": BLUE, "recipe": ORANGE}
 MARKERS = "os^Dv"
@@ -34,8 +47,9 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
     figure, (grid,) = new_figure(1, len(panels), height=1.3 + 0.5 * len(rows), sharey=True)
     for axes, panel in zip(grid, panels, strict=True):
         for name, part in frame[frame["panel"] == panel].groupby("setting", sort=False):
-            mean = over_seeds(part["value"].tolist())
-            _dots(axes, rows.index(name), part["value"], mean.mean, mean.low, mean.high, BLUE)
+            found, place = over_seeds(part["value"].tolist()), rows.index(name)
+            interval_dot(axes, place, found.mean, found.low, found.high, BLUE, size=7)
+            _seeds(axes, place, part["value"], BLUE)
         axes.set_title(panel.replace(", ", ",\n"))
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=4)
@@ -61,18 +75,16 @@ def differences(frame, label: str) -> Figure:
     ticks = axes.get_yticklabels()
     for place, (_, part) in enumerate(frame.groupby("change", sort=False)):
         color = PARTS[part["part"].iloc[0]]
-        _dots(axes, place, part["difference"], *part[["mean", "low", "high"]].iloc[0], color)
+        interval_dot(axes, place, *part[["mean", "low", "high"]].iloc[0], color, size=7)
+        _seeds(axes, place, part["difference"], color)
         ticks[place].set_color(color)
     axes.set_xlabel(label)
     legend_below(figure, [key(name, color, marker="o", ls="") for name, color in PARTS.items()], 2)
     return figure
 
 
-def _dots(axes, place: int, values: Sequence[float], mean: float, low, high, color: str) -> None:
-    """A row: an interval (None for none), a large dot for the mean, small ones below it for several seeds."""
-    if low is not None:
-        axes.hlines(place, low, high, color=color, alpha=0.45, linewidth=3)
-    axes.plot([mean], [place], "o", color=color, markersize=7)
+def _seeds(axes, place: int, values: Sequence[float], color: str) -> None:
+    """Small dots below a row, if there are several seeds."""
     if len(values) > 1:
         axes.plot(values, np.full(len(values), place + 0.24), "o", color=color, markersize=3, alpha=0.8)
 
@@ -95,30 +107,10 @@ def error_lines(frame, ordered: bool) -> Figure:
     seaborn.lineplot(frame, x="batch", y="error", **lines, markersize=5, mew=0, ax=axes)
     if frame["seed"].nunique() > 1:
         axes.scatter(frame["batch"], frame["error"], s=4, c=frame["series"].map(palette).tolist(), alpha=0.7)
-    axes.set(xscale="log", yscale="log", xlabel="batch size of pre-training")
-    axes.set_ylabel(f"probe error (%), {frame['data'].iloc[0]}")
-    _plain_ticks(axes.xaxis, sorted(frame["batch"].unique()))
-    low, high = axes.get_ylim()
-    _plain_ticks(axes.yaxis, _round_values(low, high))
+    axes.set(xlabel="batch size of pre-training", ylabel=f"probe error (%), {frame['data'].iloc[0]}")
+    log_axes(axes)
+    ticks_at(axes.xaxis, sorted(frame["batch"].unique()), "{:,.0f}".format)
     handles, _ = axes.get_legend_handles_labels()
     axes.get_legend().remove()
     legend_below(figure, handles, min(4, len(names)) if ordered else 2, columnspacing=1.0, handlelength=1.4)
     return figure
-
-
-def _plain_ticks(axis, places: Sequence[float]) -> None:
-    """Ticks at these places only, as plain numbers: powers of ten would leave a short axis without any."""
-    axis.set_major_locator(FixedLocator(list(places)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _round_values(low: float, high: float, most: int = 7) -> list[float]:
-    """Round numbers between two positive ones, at most ``most``, evenly spaced."""
-    finest = math.floor(math.log10(high - low)) - 1
-    for step in (digit * 10.0**power for power in range(finest, finest + 3) for digit in (1, 2, 5)):
-        first, last = math.ceil(low / step), math.floor(high / step)
-        if last - first < most:
-            break
-    return [float(f"{k * step:.10g}") for k in range(first, last + 1)]

@@ -8,11 +8,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
-
-from mlplib.powerlaw import POWER_LAW, SATURATING, Fit
 
 from ..experiments.base import MLP_TITLES
+from ..laws.powerlaw import POWER_LAW, SATURATING, fit_best
 from .look import (
     BLUE,
     INK,
@@ -20,11 +18,14 @@ from .look import (
     MUTED,
     ORANGE,
     dataset_panels,
+    interval_dot,
     key,
     legend_below,
+    log_axes,
     name_rows,
     new_figure,
     styled,
+    ticks_at,
     unique,
 )
 
@@ -42,20 +43,20 @@ SIZES_LABELED = 4
 
 
 @styled
-def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str = "model") -> Figure:
+def error_against_compute(frame, hue: str = "model") -> Figure:
     """Fig 1, 6 and 10: error against compute, one panel per data set; color is ``hue``, size the examples.
+
+    The law of each family's front is drawn, too, in the color of the family where color shows it.
 
     Args:
         frame: columns ``data, model, family, parameters, examples, epochs, compute_macs, error, on_front``,
             one row per run.
-        laws: for each data set the fits to draw; one named after a value of ``hue`` gets its color.
         hue: ``model`` or ``family``.
     """
     figure, panels = dataset_panels(frame, height=3.4, extra=1.3)
     colors, areas = _hue_colors(frame, hue), _areas(frame["examples"])
     keys = ["data", "family", "model", "parameters", "examples", "epochs", "compute_macs"]
-    cells = frame.groupby(keys, sort=False).agg(error=("error", "mean"), on_front=("on_front", "all"))
-    cells = cells.reset_index()
+    cells = frame.groupby(keys, sort=False, as_index=False).agg({"error": "mean", "on_front": "all"})
     for task, axes in panels.items():
         part = cells[cells["data"] == task].sort_values("compute_macs")
         for (_, examples), line in part.groupby(["model", "examples"], sort=False):
@@ -64,10 +65,12 @@ def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str
             axes.scatter(line["compute_macs"], line["error"], s=areas[examples], alpha=0.75, lw=0, **style)
         front = part[part["on_front"]]
         axes.scatter(front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=INK, lw=0.9)
-        for name, fit in laws.get(task, {}).items():
-            _draw_law(axes, fit, part["compute_macs"], colors.get(name, INK))
+        for family, points in front.groupby("family"):
+            _draw_law(
+                axes, points["compute_macs"], points["error"], part["compute_macs"], colors.get(family, INK)
+            )
         axes.set_ylabel("error")
-        _log_axes(axes)
+        log_axes(axes)
         _flops_above(axes)
     axes.set_xlabel("compute (multiply-adds)")
     legend_below(figure, _legend(colors, areas), 3, columnspacing=1.2, handletextpad=0.4)
@@ -90,11 +93,11 @@ def _areas(examples) -> dict[int, float]:
     return {n: SMALLEST + (LARGEST - SMALLEST) * np.log(n / sizes[0]) / span for n in sizes}
 
 
-def _draw_law(axes, fit: Fit, compute, color: str = INK) -> None:
-    if fit.law is None:
-        return
-    x = np.geomspace(compute.min(), compute.max(), 100)
-    axes.plot(x, fit.law(x), color=color, linestyle="--", linewidth=1.6, zorder=3)
+def _draw_law(axes, x, error, over, color: str = INK) -> None:
+    """The law fitted to points, if one can be, drawn over the range of ``over``."""
+    if law := fit_best(x, error).law:
+        curve = np.geomspace(over.min(), over.max(), 100)
+        axes.plot(curve, law(curve), color=color, linestyle="--", linewidth=1.6, zorder=3)
 
 
 def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2D]:
@@ -108,18 +111,8 @@ def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2
 
 def _spread(values: Sequence, most: int) -> list:
     """At most that many of ``values``, evenly, the ends among them."""
-    if len(values) <= most:
-        return list(values)
-    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
-
-
-def _log_axes(axes) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_minor_locator(LogLocator(subs=()))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[place] for place in places]
 
 
 def _flops_above(axes) -> None:
@@ -158,7 +151,7 @@ def forecast(frame) -> Figure:
                 dots = dict(color=INK, mfc=face, ms=6, label=label, zorder=3)
                 axes.plot(part["compute_macs"], part["error"], "o", **dots)
         axes.set_ylabel("error")
-        _log_axes(axes)
+        log_axes(axes)
     axes.set_xlabel("compute (multiply-adds)")
     next(iter(panels.values())).legend(loc="lower left")
     return figure
@@ -177,17 +170,16 @@ def exponents(frame, label: str) -> Figure:
         label: what the exponents are.
     """
     figure, ((axes,),) = new_figure(1, 1, height=1.3 + 0.55 * len(frame))
-    for place, row in enumerate(frame.to_dict("records")):
-        cross = dict(color=ORANGE, markersize=8, markeredgewidth=2, zorder=3)
-        axes.plot(row["paper"], place, "x", **cross)
-        alpha = 1.0 if row["doubt"] == "none" else 0.35
-        if row["low"] != "unknown":
-            axes.hlines(place, row["low"], row["high"], color=BLUE, alpha=alpha * 0.6, linewidth=3)
-        if row["value"] != "unknown":
-            axes.plot(row["value"], place, "o", color=BLUE, alpha=alpha, markersize=6)
+    rows = frame.to_dict("records")
+    for place, row in enumerate(rows):
+        axes.plot(row["paper"], place, "x", color=ORANGE, markersize=8, markeredgewidth=2, zorder=3)
+        value, low, high = (None if row[k] == "unknown" else row[k] for k in ("value", "low", "high"))
+        if value is not None:
+            pale = 1.0 if row["doubt"] == "none" else 0.35
+            interval_dot(axes, place, value, low, high, BLUE, size=6, alpha=pale)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(label)
-    name_rows(axes, [_row_label(row) for row in frame.to_dict("records")])
+    name_rows(axes, [_row_label(row) for row in rows])
     handles = [key("measured", BLUE, marker="o")]
     if frame["paper"].notna().any():
         handles.append(key("the paper", ORANGE, marker="x", mew=2, ms=8, linestyle=""))
@@ -205,12 +197,11 @@ def _row_label(row: Mapping) -> str:
 
 
 @styled
-def bottlenecks(frame, fits: Mapping[str, Fit]) -> Figure:
-    """Fig 7: error limited by parameters only, and by examples only.
+def bottlenecks(frame) -> Figure:
+    """Fig 7: error limited by parameters only, and by examples only, with the law of each.
 
     Args:
         frame: columns ``binds`` (``parameters`` or ``examples``), ``size, seed, error``.
-        fits: the law of each series.
     """
     names = unique(frame["binds"])
     figure, (row,) = new_figure(1, len(names), height=3.2, sharey=True)
@@ -219,19 +210,12 @@ def bottlenecks(frame, fits: Mapping[str, Fit]) -> Figure:
         means = part.groupby("size")["error"].mean()
         axes.plot(part["size"], part["error"], "o", color=MUTED, alpha=0.5, markersize=4)
         axes.plot(means.index, means, "o", color=BLUE, markersize=6)
-        _draw_law(axes, fits[name], part["size"])
+        _draw_law(axes, means.index, means, part["size"])
         axes.set_xlabel(name)
-        _log_axes(axes)
-        _ticks_at(axes.xaxis, part["size"])
+        log_axes(axes)
+        ticks_at(axes.xaxis, _spread(sorted(set(part["size"])), SIZES_LABELED), _short)
     row[0].set_ylabel("error")
     return figure
-
-
-def _ticks_at(axis, sizes) -> None:
-    """Ticks at the sizes themselves, since there may be less than a decade of them."""
-    axis.set_major_locator(FixedLocator(_spread(sorted(set(sizes)), SIZES_LABELED)))
-    axis.set_major_formatter(FuncFormatter(lambda size, _: _short(size)))
-    axis.set_minor_locator(NullLocator())
 
 
 def _short(size: float) -> str:
@@ -260,9 +244,7 @@ def allocation(frame) -> Figure:
         axes.plot(part["compute_macs"], part["paper"], "-", **slope)
         axes.set_title(name)
         axes.set_xlabel("compute (multiply-adds)")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        _ticks_at(axes.yaxis, part["size"])
+        log_axes(axes)
+        ticks_at(axes.yaxis, _spread(sorted(set(part["size"])), SIZES_LABELED), _short)
     legend_below(figure, row[0].get_legend_handles_labels()[0], 2)
     return figure

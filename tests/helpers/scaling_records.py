@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from small_runs import record
 
-from mlplib.scaling import Point
+from mlpstudy.laws.scaling import Point
 from mlplib.specs import ProbeSpec
 from mlplib.store import Record
 from mlpstudy.experiments import scaling_laws

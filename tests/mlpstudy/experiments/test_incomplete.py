@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from small_runs import ROOT
 
 from mlplib.errors import MlplibError
-from mlplib.scaling import bootstrap
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlpstudy.claims import NOT_TESTED, VERDICTS, Judgement
 from mlpstudy.evidence.records import every_published, seed_of
@@ -22,6 +21,7 @@ from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.experiments.ablations import BASE, change_of
 from mlpstudy.experiments.choices import best_rate, is_tuning, rate
 from mlpstudy.experiments.standard_mlp import FAMILIES
+from mlpstudy.laws.scaling import bootstrap
 
 BOUNDED = dict(database=None, suppress_health_check=list(HealthCheck))
 DRAWINGS = settings(max_examples=4, **BOUNDED)
@@ -84,8 +84,8 @@ def few_samples(monkeypatch):
     def few(grid, statistic, draws=0, seed=0):
         return bootstrap.__wrapped__(grid, statistic, 40, seed)
 
-    monkeypatch.setattr("mlplib.scaling.bootstrap", few)
-    monkeypatch.setattr("mlplib.scaling.ENOUGH_DRAWS", 0.09)
+    monkeypatch.setattr("mlpstudy.laws.scaling.bootstrap", few)
+    monkeypatch.setattr("mlpstudy.laws.scaling.ENOUGH_DRAWS", 0.09)
 
 
 pytestmark = pytest.mark.usefixtures("few_samples")

@@ -7,14 +7,14 @@ import pytest
 from scaling_records import law_records, power_law, probes
 from small_runs import record
 
-from mlplib import scaling
-from mlplib.powerlaw import POWER_LAW, SATURATING
 from mlplib.stats import Estimate
 from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import parameters_or_examples, scaling_laws
 from mlpstudy.experiments.parameters_or_examples import contains, minus, undecided
+from mlpstudy.laws import scaling
+from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING
 from mlpstudy.profiles import PROFILES, profile
 
 LAPTOP, GPU = profile("laptop"), profile("gpu")

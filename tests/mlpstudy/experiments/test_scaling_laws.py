@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scaling_records import law_records, power_law
 
-from mlplib import scaling
+from mlplib import cost
 from mlplib.planning import with_upstream
-from mlplib.powerlaw import POWER_LAW, SATURATING
 from mlplib.specs import FULL_DA, TrainSpec
 from mlplib.stats import Estimate, at_confidence
 from mlpstudy import paper
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import scaling_laws
+from mlpstudy.laws import scaling
+from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING
 from mlpstudy.profiles import PROFILES, profile
 
 LAPTOP, GPU = profile("laptop"), profile("gpu")
@@ -66,7 +67,7 @@ def test_the_large_profiles_have_the_papers_models_and_lengths():
 @EVERY_PROFILE
 def test_subsets_are_those_of_the_upstream_data_and_grow(name):
     budget = scaling_laws.BUDGETS[name]
-    sizes = sorted({scaling.training_images(s.upstream) for s in scaling_laws.runs(profile(name), (0,))})
+    sizes = sorted({cost.training_images(s.upstream) for s in scaling_laws.runs(profile(name), (0,))})
     assert len(sizes) == len(budget.examples) and sizes[:-1] == sorted(n for n in budget.examples if n)
     assert budget.batch_size <= sizes[0] or name == "paper"
 

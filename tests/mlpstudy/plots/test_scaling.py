@@ -9,9 +9,9 @@ import pytest
 from scaling_records import law_records, power_law
 from small_runs import record
 
-from mlplib import scaling
-from mlplib.powerlaw import POWER_LAW, Fit, Law
 from mlpstudy.experiments import parameters_or_examples, scaling_laws, standard_mlp
+from mlpstudy.laws import scaling
+from mlpstudy.laws.powerlaw import POWER_LAW, Fit, Law
 from mlpstudy.plots import scaling as draw
 from mlpstudy.profiles import profile
 
