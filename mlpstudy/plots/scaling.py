@@ -83,7 +83,7 @@ def _hue_colors(frame, hue: str) -> dict[str, str]:
         return {name: KNOWN_COLORS[MLP_TITLES[name]] for name in unique(frame["family"])}
     names = unique(frame.sort_values("parameters")["model"])
     shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, len(names)))
-    return {name: matplotlib.colors.to_hex(shade) for name, shade in zip(names, shades, strict=True)}
+    return dict(zip(names, map(matplotlib.colors.to_hex, shades), strict=True))
 
 
 def _areas(examples) -> dict[int, float]:
@@ -103,15 +103,15 @@ def _draw_law(axes, x, error, over, color: str = INK) -> None:
 def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2D]:
     dots = dict(marker="o", linestyle="")
     handles = [key(MLP_TITLES.get(name, name), color, **dots) for name, color in colors.items()]
-    for examples in _spread(sorted(areas), SIZES_LABELED):
+    for examples in _spread(sorted(areas)):
         handles.append(key(f"{examples:,} images", ms=areas[examples] ** 0.5, mew=0, **dots))
     handles.append(key("front", mfc="none", mec=INK, ms=RING**0.5, **dots))
     return [*handles, key("fitted law", INK, linestyle="--")]
 
 
-def _spread(values: Sequence, most: int) -> list:
-    """At most that many of ``values``, evenly, the ends among them."""
-    places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+def _spread(values: Sequence) -> list:
+    """At most :data:`SIZES_LABELED` of ``values``, evenly spread, with both ends."""
+    places = np.linspace(0, len(values) - 1, min(SIZES_LABELED, len(values))).round().astype(int)
     return [values[place] for place in places]
 
 
@@ -213,17 +213,15 @@ def bottlenecks(frame) -> Figure:
         _draw_law(axes, means.index, means, part["size"])
         axes.set_xlabel(name)
         log_axes(axes)
-        ticks_at(axes.xaxis, _spread(sorted(set(part["size"])), SIZES_LABELED), _short)
+        ticks_at(axes.xaxis, _spread(sorted(set(part["size"]))), _short)
     row[0].set_ylabel("error")
     return figure
 
 
 def _short(size: float) -> str:
     """``3000`` as ``3k``, ``3.9e6`` as ``3.9M``."""
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if size >= unit:
-            return f"{size / unit:.2g}{letter}" if size < 10 * unit else f"{size / unit:.0f}{letter}"
-    return f"{size:.0f}"
+    unit, letter = (1e6, "M") if size >= 1e6 else (1e3, "k") if size >= 1e3 else (1, "")
+    return f"{size / unit:.{1 if size < 10 * unit else 0}f}".removesuffix(".0") + letter
 
 
 @styled
@@ -245,6 +243,6 @@ def allocation(frame) -> Figure:
         axes.set_title(name)
         axes.set_xlabel("compute (multiply-adds)")
         log_axes(axes)
-        ticks_at(axes.yaxis, _spread(sorted(set(part["size"])), SIZES_LABELED), _short)
+        ticks_at(axes.yaxis, _spread(sorted(set(part["size"]))), _short)
     legend_below(figure, row[0].get_legend_handles_labels()[0], 2)
     return figure

@@ -1,5 +1,6 @@
 """The standard MLP: which runs it shares, Table 10 and Fig 10 from records, C19 in each of its outcomes."""
 
+import pandas as pd
 import pytest
 from scaling_records import power_law, probes
 from small_runs import record
@@ -117,17 +118,10 @@ def test_figures_keep_the_families_apart():
 
 
 def test_the_papers_exponents_are_shown_where_they_belong():
-    row = dict(
-        law="power law with a floor", points=9, decades=3.0, doubt="none", run="r", coefficient="alpha"
-    )
-    import pandas as pd
-
-    frame = pd.DataFrame(
-        [row | {"data": f"{f}-MLP: CIFAR-100", "value": 0.2, "low": 0.1, "high": 0.3} for f in "SB"]
-    )
-    assert scaling_laws.exponents_of(frame, "Fig 10")["paper"].tolist() == [0.22, 0.25]
-    frame["law"] = "power law"
-    assert scaling_laws.exponents_of(frame, "Fig 10")["paper"].isna().all()
+    rows = [{"coefficient": "alpha", "data": f"{family}-MLP: CIFAR-100"} for family in "SB"]
+    for law, papers in (("power law with a floor", [0.22, 0.25]), ("power law", [0, 0])):
+        shown = scaling_laws.exponents_of(pd.DataFrame(rows).assign(law=law), "Fig 10")["paper"]
+        assert shown.fillna(0).tolist() == papers
 
 
 # --------------------------------------------------------------------------- C19
@@ -160,11 +154,8 @@ def test_c19_with_no_part_is_not_reproduced():
         return 0.3 if "/Wi-64" in at.run[0] and at.epochs == 2 and at.examples == 3000 else 0.5
 
     found = CLAIM.judge(records(error=rising, noise=0.0, s_tuned=0.4, b_tuned=0.3))
-    assert (
-        found.verdict == NOT_REPRODUCED
-        and "law not tested" in found.note
-        and "slope not tested" in found.note
-    )
+    assert found.verdict == NOT_REPRODUCED
+    assert "law not tested" in found.note and "slope not tested" in found.note
 
 
 def test_c19_without_a_law_cannot_be_reproduced_whole():

@@ -89,7 +89,7 @@ def test_without_noise_all_four_coefficients_are_exact():
 
 def test_the_interval_of_a_law_with_a_floor_covers_the_truth():
     x = np.logspace(11, 15, 14)
-    found = [fit_saturating(x, noisy(FLOOR, x, 3e-3, seed)).alpha(1) for seed in range(60)]
+    found = [fit_saturating(x, noisy(FLOOR, x, 3e-3, seed)).alpha(1) for seed in range(30)]
     assert np.mean([e.low <= 0.3 <= e.high for e in found]) > 0.85
 
 
@@ -129,7 +129,7 @@ def test_a_pure_power_law_needs_no_floor():
     fit = fit_saturating(X, pure(X))
     assert not fit.determined and "E_inf" in fit.at_bounds and fit.law.floor == 0 and fit.law.b == 0
     assert "E_inf" in fit.why and fit_best(X, pure(X)).form == POWER_LAW
-    undecided = [fit_saturating(X, noisy(pure, seed=seed)) for seed in range(40)]
+    undecided = [fit_saturating(X, noisy(pure, seed=seed)) for seed in range(20)]
     assert np.mean([fit.determined for fit in undecided]) < 0.2
     assert {fit.why.split(" ")[0] for fit in undecided} >= {"a", "E_inf"}
 

@@ -17,11 +17,8 @@ def test_a_setting_has_its_mean_its_seeds_and_its_interval():
         labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
         assert labels == ["none", "some", "much"]
     assert [list(line.get_xdata()) for line in dots(several.axes[0], 7)] == [[51], [56], [61]]
-    assert [list(line.get_xdata()) for line in dots(several.axes[0], 3)] == [
-        [50, 51, 52],
-        [55, 56, 57],
-        [60, 61, 62],
-    ]
+    seeds = [list(line.get_xdata()) for line in dots(several.axes[0], 3)]
+    assert seeds == [[50, 51, 52], [55, 56, 57], [60, 61, 62]]
     assert len(several.axes[0].collections) == 3
     assert not one.axes[0].collections and not dots(one.axes[0], 3), "one seed has no interval"
 
@@ -37,11 +34,8 @@ def test_changes_are_sorted_and_colored_by_their_part():
     labels = axes.get_yticklabels()
     assert [tick.get_text() for tick in labels] == ["best", "middle", "worst"]
     assert [tick.get_color() for tick in labels] == [choices.PARTS[p] for p in ("block", "block", "recipe")]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots(axes, 7)] == [
-        (3, 0),
-        (-1, 1),
-        (-9, 2),
-    ]
+    places = [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots(axes, 7)]
+    assert places == [(3, 0), (-1, 1), (-9, 2)]
     bars = [bar.get_segments()[0][:, 0].tolist() for bar in axes.collections]
     assert bars == [[1, 5], [-3, 1], [-11, -7]]
 
@@ -51,18 +45,11 @@ def test_lines_join_means_and_ticks_are_plain_numbers():
     axes = figure.axes[0]
     means = [line for line in axes.lines if len(line.get_xdata())]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1 epoch", "2 epochs"]
-    assert [list(line.get_ydata()) for line in means] == [
-        pytest.approx([60, 61, 62]),
-        pytest.approx([50, 51, 52]),
-    ]
+    assert [list(line.get_ydata()) for line in means] == list(
+        map(pytest.approx, ([60, 61, 62], [50, 51, 52]))
+    )
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["256", "512", "2,048"]
-    ticks = [float(tick.get_text()) for tick in axes.get_yticklabels()]
-    assert 2 <= len(ticks) <= 7 and 50 <= min(ticks) and max(ticks) <= 63
+    low, high = axes.get_ylim()
+    ticks = [tick.get_text() for tick in axes.get_yticklabels() if low <= tick.get_position()[1] <= high]
+    assert 2 <= len(ticks) <= 7 and ticks[0] == "50" and all(50 <= float(tick) <= 63 for tick in ticks)
     assert len({line.get_marker() for line in means}) == 2, "lines can be told apart without color"
-
-
-@pytest.mark.parametrize("low, high", [(48.7, 63.2), (0.31, 0.34), (3, 98), (20.01, 20.02), (1, 99)])
-def test_ticks_are_few_and_inside(low, high):
-    ticks = choices._round_values(low, high)
-    assert 1 <= len(ticks) <= 7 and all(low <= tick <= high for tick in ticks)
-    assert ticks == sorted(ticks)
