@@ -19,8 +19,8 @@ from ..laws.powerlaw import Fit, fit_best
 from ..laws.scaling import Grid
 from ..profiles import Profile
 from . import scaling_laws
-from .base import Cell, Figure, claim, completed, dataframe, group_by, in_words, plot, run_ids
-from .scaling_laws import by_task, interval_source, measured, number_columns, size_of, sizes_in
+from .base import Cell, Figure, claim, completed, dataframe, in_words, plot, run_ids
+from .scaling_laws import by_task, cells_of, ids_in, interval_source, measured, number_columns
 
 TITLE = "Parameters or examples"
 ITEMS = ("Fig 7", "Fig 8")
@@ -121,9 +121,9 @@ def bottleneck_frame(records: Sequence[Record]) -> Iterator[dict]:
     large ones their means, the dashed line the fitted law. All scales are logarithmic.
     """
     for name, found in series(records).items():
-        sizes = set(sizes_in(found.grid))
+        ids = ids_in(completed(records), found.grid)
         for record in completed(records):
-            if size_of(record) in sizes:
+            if record.id in ids:
                 at = scaling_laws.point(record)
                 yield {
                     "binds": name,
@@ -142,12 +142,12 @@ def allocation_frame(records: Sequence[Record]) -> Iterator[dict]:
     same points. All scales are logarithmic.
     """
     optimal = one_length(main_grid(records)).front()
-    runs_of = group_by(completed(records), size_of)
+    cells = cells_of(completed(records), optimal)
     for name in SYMBOLS if len(optimal) else ():
         x, y = np.log(optimal.compute), np.log(getattr(optimal, name))
         slope, level = scaling.line(x, y)
         known = paper_value(SHARE[name])
-        for i, size in enumerate(sizes_in(optimal)):
+        for i, cell in enumerate(cells):
             row = {
                 "of": name,
                 "compute_macs": optimal.compute[i],
@@ -156,7 +156,7 @@ def allocation_frame(records: Sequence[Record]) -> Iterator[dict]:
                 "line": math.exp(level + slope * x[i]),
                 "paper": math.exp(y.mean() + known * (x[i] - x.mean())),
             }
-            yield from (row | {"run": record.id} for record in runs_of[size])
+            yield from (row | {"run": record.id} for record in cell)
 
 
 def paper_value(row: str) -> float:

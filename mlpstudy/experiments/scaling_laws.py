@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlplib import cost
-from mlplib.specs import OptimizerSpec, ProbeSpec, TrainSpec
+from mlplib.specs import OptimizerSpec, ProbeSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
@@ -35,7 +35,7 @@ class Budget:
     """The grid of trainings of a profile.
 
     ``models``; ``examples``: sizes of nested subsets of the upstream data, None for all of it; ``lengths``:
-    epochs, all measured along one training; ``batch_size`` and ``lr`` of pre-training.
+    growing numbers of epochs, all measured along one training; ``batch_size`` and ``lr`` of pre-training.
     """
 
     models: tuple[str, ...]
@@ -46,22 +46,15 @@ class Budget:
 
 
 PAPER_MODELS = tuple(f"B-{blocks}/Wi-{width}" for width in (256, 512, 1024) for blocks in (6, 12))
+LAPTOP_MODELS = ("B-6/Wi-64", "B-6/Wi-128", "B-6/Wi-256")
+GPU_EXAMPLES = (3125, 6250, 12500, 25000, 50000, None)
+PAPER_EXAMPLES = (370_000, 740_000, 1_480_000, 2_950_000, 5_900_000, None)
 
 BUDGETS = {
     "smoke": Budget(("B-2/Wi-16", "B-2/Wi-32"), (300, None), (2, 4), batch_size=64, lr=2e-3),
-    "laptop": Budget(
-        ("B-6/Wi-64", "B-6/Wi-128", "B-6/Wi-256"), (3000, 10000, None), (2, 4, 8), batch_size=256, lr=5e-5
-    ),
-    "gpu": Budget(
-        PAPER_MODELS, (3125, 6250, 12500, 25000, 50000, None), (25, 50, 100), batch_size=1024, lr=1e-5
-    ),
-    "paper": Budget(
-        PAPER_MODELS,
-        (370_000, 740_000, 1_480_000, 2_950_000, 5_900_000, None),
-        (50, 100, 200, 400, 800),
-        batch_size=16384,
-        lr=1e-5,
-    ),
+    "laptop": Budget(LAPTOP_MODELS, (3000, 10000, None), (2, 4, 8), batch_size=256, lr=5e-5),
+    "gpu": Budget(PAPER_MODELS, GPU_EXAMPLES, (25, 50, 100), batch_size=1024, lr=1e-5),
+    "paper": Budget(PAPER_MODELS, PAPER_EXAMPLES, (50, 100, 200, 400, 800), batch_size=16384, lr=1e-5),
 }
 WEIGHT_DECAY = 1e-3
 """That of the paper's scaling runs."""
@@ -73,48 +66,38 @@ def tasks(profile: Profile) -> list[str]:
     return [name for name in found if name in TASKS] or found[:1]
 
 
-def training_run(
-    profile: Profile, budget: Budget, model: str, examples: int | None, lengths: Sequence[int], seed: int
-) -> TrainSpec:
-    """One pre-training, whose weights are kept at every length but the last, where they are kept anyway."""
-    return pretraining_run(
-        profile,
-        seed,
-        model=model,
-        epochs=max(lengths),
-        batch_size=budget.batch_size,
-        examples=examples,
-        optimizer=OptimizerSpec(lr=budget.lr, weight_decay=WEIGHT_DECAY),
-        keep_at=tuple(sorted(lengths))[:-1],
-    )
-
-
-def probes(
-    profile: Profile, training: TrainSpec, lengths: Sequence[int], names: Sequence[str]
+def grid_runs(
+    profile: Profile, seed: int, models: Sequence[str], examples: Sequence[int | None], lengths, names
 ) -> list[ProbeSpec]:
-    """Linear probes of one pre-training at each length, on each of the data sets."""
-    return [
-        probe(profile, training, training.seed, name, epoch=None if epoch == training.epochs else epoch)
-        for name in names
-        for epoch in lengths
-    ]
+    """Every model pre-trained on every number of examples, probed at each length on each of the data sets.
+
+    All lengths are measured along one training, which keeps its weights at those of the profile's budget.
+    """
+    budget, found = BUDGETS[profile.name], []
+    for model in models:
+        for count in examples:
+            training = pretraining_run(
+                profile,
+                seed,
+                model=model,
+                epochs=budget.lengths[-1],
+                batch_size=budget.batch_size,
+                examples=count,
+                optimizer=OptimizerSpec(lr=budget.lr, weight_decay=WEIGHT_DECAY),
+                keep_at=budget.lengths[:-1],
+            )
+            for name in names:
+                for epoch in lengths:
+                    at = None if epoch == training.epochs else epoch
+                    found.append(probe(profile, training, seed, name, epoch=at))
+    return found
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     """Every model on every number of examples, probed at every length."""
     budget = BUDGETS[profile.name]
-    return [
-        run
-        for seed in seeds
-        for model in budget.models
-        for examples in budget.examples
-        for run in probes(
-            profile,
-            training_run(profile, budget, model, examples, budget.lengths, seed),
-            budget.lengths,
-            tasks(profile),
-        )
-    ]
+    grid = budget.models, budget.examples, budget.lengths, tasks(profile)
+    return [run for seed in seeds for run in grid_runs(profile, seed, *grid)]
 
 
 # --------------------------------------------------------------------------- what a probe measures
@@ -166,15 +149,21 @@ def fronts(records: Sequence[Record], by_family: bool = False) -> dict[str, list
     return base.group_by((r for r in base.completed(records) if isinstance(r.spec, ProbeSpec)), title)
 
 
-def size_of(record: Record) -> Hashable:
-    """Compute, parameters, examples and epochs of a probe, which its seeds share."""
-    at = point(record)
-    return at.compute, at.parameters, at.examples, at.epochs
+def cells_of(records: Sequence[Record], grid: Grid) -> list[list[Record]]:
+    """The probes of each cell of a grid; they differ in their seed."""
+
+    def size(record: Record) -> tuple:
+        at = point(record)
+        return at.compute, at.parameters, at.examples, at.epochs
+
+    groups = base.group_by(records, size)
+    cells = zip(grid.compute, grid.parameters, grid.examples, grid.epochs, strict=True)
+    return [groups[cell] for cell in cells]
 
 
-def sizes_in(grid: Grid) -> list[Hashable]:
-    """:func:`size_of` each cell of a grid."""
-    return list(zip(grid.compute, grid.parameters, grid.examples, grid.epochs, strict=True))
+def ids_in(records: Sequence[Record], grid: Grid) -> set[str]:
+    """The ids of the probes in some cell of a grid."""
+    return {record.id for cell in cells_of(records, grid) for record in cell}
 
 
 def holes(records: Sequence[Record]) -> str:
@@ -261,7 +250,7 @@ def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
     floating-point operations.
     """
     for group in fronts(records, by_family=True).values():
-        optimal = set(sizes_in(measured(group).front()))
+        optimal = ids_in(group, measured(group).front())
         for record in group:
             at, model = point(record), record.spec.upstream.model
             yield {
@@ -275,7 +264,7 @@ def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
                 "compute_macs": at.compute,
                 "compute_flops": 2 * at.compute,
                 "error": at.error,
-                "on_front": size_of(record) in optimal,
+                "on_front": record.id in optimal,
                 "run": record.id,
             }
 
@@ -288,9 +277,8 @@ def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
     """
     # Where the front is too short, ``predicted`` is the error itself, in an interval without ends.
     for title, group in fronts(records).items():
-        grid, runs_of = measured(group), base.group_by(group, size_of)
-        found, optimal = scaling.forecast(grid), grid.front()
-        for i, size in enumerate(sizes_in(optimal)):
+        found, optimal = scaling.forecast(measured(group)), measured(group).front()
+        for i, cell in enumerate(cells_of(group, optimal)):
             row = {
                 "data": title,
                 "compute_macs": optimal.compute[i],
@@ -301,7 +289,7 @@ def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
                 "low": -math.inf if found is None else found.low[i],
                 "high": math.inf if found is None else found.high[i],
             }
-            yield from (row | {"run": record.id} for record in runs_of[size])
+            yield from (row | {"run": record.id} for record in cell)
 
 
 @base.dataframe

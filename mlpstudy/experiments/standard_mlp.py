@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from mlplib.specs import FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
 from mlplib.stats import Estimate
@@ -25,66 +24,33 @@ FAMILIES = ("s-mlp", "b-mlp")
 """The S-MLP comes first: the chapter is about it."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """``b_model``: the B-MLP of Table 10. ``models``: S-MLPs of the scaling law, compared with the B-MLPs
-    ``b_models``; both on ``examples`` (None for all) and measured at ``lengths``, which are among those of
-    the chapter on scaling laws, so that its runs are shared.
-    """
+B_MODELS = {"smoke": "B-2/Wi-32", "laptop": "B-6/Wi-256", "gpu": "B-6/Wi-1024", "paper": "B-6/Wi-1024"}
+"""The B-MLP of Table 10, by profile."""
 
-    b_model: str
-    models: tuple[str, ...]
-    b_models: tuple[str, ...]
-    examples: tuple[int | None, ...]
-    lengths: tuple[int, ...]
+GRIDS = {name: (budget.examples, budget.lengths) for name, budget in scaling_laws.BUDGETS.items()}
+GRIDS["laptop"] = ((3000, None), (2, 8))
+"""Numbers of examples and lengths of the scaling laws, by profile: those of the chapter on scaling laws or
+some of them, so that the runs of B-MLPs are shared. The S-MLPs have the depths and widths of the B-MLPs
+there."""
 
 
-def _whole_grid(profile: str, b_model: str) -> Budget:
-    """S-MLPs of the widths of the B-MLPs of the scaling laws, and everything else as there."""
-    grid = scaling_laws.BUDGETS[profile]
-    models = tuple(f"S-{name.removeprefix('B-')}" for name in grid.models)
-    return Budget(b_model, models, grid.models, grid.examples, grid.lengths)
-
-
-BUDGETS = {
-    "smoke": _whole_grid("smoke", "B-2/Wi-32"),
-    "laptop": Budget(
-        "B-6/Wi-256",
-        ("S-6/Wi-64", "S-6/Wi-128", "S-6/Wi-256"),
-        ("B-6/Wi-64", "B-6/Wi-128", "B-6/Wi-256"),
-        (3000, None),
-        (2, 8),
-    ),
-    "gpu": _whole_grid("gpu", "B-6/Wi-1024"),
-    "paper": _whole_grid("paper", "B-6/Wi-1024"),
-}
-
-
-def transfer_runs(profile: Profile, model: str, seed: int, names: Sequence[str]) -> list[RunSpec]:
-    """One pre-training of ``model``, fine-tuned on each of the data sets."""
+def transfer_runs(profile: Profile, model: str, seed: int) -> list[RunSpec]:
+    """One pre-training of ``model``, fine-tuned on each of the downstream data sets."""
     upstream = pretraining_run(profile, seed, model=model)
-    return [fine_tune(profile, upstream, seed, name) for name in names]
-
-
-def law_runs(profile: Profile, models: Sequence[str], seed: int) -> list[ProbeSpec]:
-    """A grid of trainings of ``models`` as in the chapter on scaling laws, probed on the main data set."""
-    grid, budget = scaling_laws.BUDGETS[profile.name], BUDGETS[profile.name]
-    main, found = scaling_laws.tasks(profile)[:1], []
-    for model in models:
-        for examples in budget.examples:
-            training = scaling_laws.training_run(profile, grid, model, examples, grid.lengths, seed)
-            found += scaling_laws.probes(profile, training, budget.lengths, main)
-    return found
+    return [fine_tune(profile, upstream, seed, name) for name in profile.downstream]
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     """Both MLPs fine-tuned on every downstream data set, the S-MLP's control from scratch, and both laws."""
-    budget, found = BUDGETS[profile.name], []
+    b_models = scaling_laws.BUDGETS[profile.name].models
+    s_models = [name.replace("B-", "S-") for name in b_models]
+    grid = *GRIDS[profile.name], scaling_laws.tasks(profile)[:1]
+    found = []
     for seed in seeds:
-        tuned = transfer_runs(profile, profile.s_pretrain_model, seed, profile.downstream)
+        tuned = transfer_runs(profile, profile.s_pretrain_model, seed)
         found += [*tuned, *(from_scratch(profile, spec) for spec in tuned)]
-        found += transfer_runs(profile, budget.b_model, seed, profile.downstream)
-        found += law_runs(profile, budget.models, seed) + law_runs(profile, budget.b_models, seed)
+        found += transfer_runs(profile, B_MODELS[profile.name], seed)
+        found += scaling_laws.grid_runs(profile, seed, [*s_models, *b_models], *grid)
     return found
 
 

@@ -112,13 +112,13 @@ def fit_power_law(x: Sequence[float], error: Sequence[float]) -> Fit:
     Args:
         x, error: (points,); compute, parameters or examples, and errors (fractions).
     """
-    x, error = np.asarray(x, dtype=float), np.asarray(error, dtype=float)
-    if why := _obstacle(POWER_LAW, x, error):
-        return Fit(POWER_LAW, None, len(x), _decades(x), why)
+    x, error, unfitted = _checked(POWER_LAW, x, error)
+    if unfitted.why:
+        return unfitted
     slope, level = line(np.log(x), np.log(error))
     jacobian = np.stack([np.log(x).mean() - np.log(x), np.ones(len(x))], axis=1)
     residuals = level + slope * np.log(x) - np.log(error)
-    return _fit(POWER_LAW, Law(_exp(level), -slope), x, residuals, jacobian)
+    return _fitted(unfitted, Law(_exp(level), -slope), residuals, jacobian)
 
 
 def fit_saturating(x: Sequence[float], error: Sequence[float], start: Law | None = None) -> Fit:
@@ -132,11 +132,11 @@ def fit_saturating(x: Sequence[float], error: Sequence[float], start: Law | None
         x, error: as in :func:`fit_power_law`.
         start: search from this law only, which is faster: for refits to resampled points.
     """
-    x, error = np.asarray(x, dtype=float), np.asarray(error, dtype=float)
-    if why := _obstacle(SATURATING, x, error):
-        return Fit(SATURATING, None, len(x), _decades(x), why)
+    x, error, unfitted = _checked(SATURATING, x, error)
+    if unfitted.why:
+        return unfitted
     offsets = (False, True) if start is None else (start.b > 0,)
-    return min((_search(x, error, offset, start) for offset in offsets), key=lambda fit: fit.aicc)
+    return min((_search(unfitted, x, error, b, start) for b in offsets), key=lambda fit: fit.aicc)
 
 
 def fit_best(x: Sequence[float], error: Sequence[float]) -> Fit:
@@ -153,7 +153,7 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return slope, float(y.mean() - slope * x.mean())
 
 
-def _search(x: np.ndarray, error: np.ndarray, offset: bool, start: Law | None) -> Fit:
+def _search(unfitted: Fit, x: np.ndarray, error: np.ndarray, offset: bool, start: Law | None) -> Fit:
     """The law with a floor, with or without the offset ``b``.
 
     Searched in ``(log alpha, log a, E_inf / smallest error, log b)``, the last only with ``offset``, and with
@@ -197,15 +197,14 @@ def _search(x: np.ndarray, error: np.ndarray, offset: bool, start: Law | None) -
     law = Law(_exp(at[1] + alpha * math.log(unit)), alpha, math.exp(at[3]) * unit if offset else 0.0, floor)
     at_bounds = tuple(name for name, ended in zip(COEFFICIENTS, at_low | at_high, strict=False) if ended)
     in_alpha = best.jac / np.array([alpha, 1, 1, 1])[: len(at)]  # the first column is that of log alpha
-    fit = _fit(SATURATING, law, x, best.fun, in_alpha, at_bounds)
+    fit = _fitted(unfitted, law, best.fun, in_alpha, at_bounds)
     if fit.law is None:
         return fit
     return replace(fit, why=_doubt(fit, fit_power_law(x, error), float(np.linalg.cond(best.jac))))
 
 
 def _guesses(x: np.ndarray, error: np.ndarray, offset: bool) -> list[list[float]]:
-    """Where to start: for several floors and offsets, ``a`` and ``alpha`` of a line through the
-    logarithms."""
+    """Where to start: several floors and offsets, each with the line through the logarithms."""
     found = []
     for share in (0.0, 0.5, 0.9):
         for b in (x.min(), x.max()) if offset else (0.0,):
@@ -221,9 +220,12 @@ def _exp(power: float) -> float:
         return float(np.exp(power))
 
 
-def _obstacle(form: str, x: np.ndarray, error: np.ndarray) -> str:
-    """Why no law of this form can be fitted to the points; empty if it can."""
-    different = len(np.unique(x))
+def _checked(form: str, x, error) -> tuple[np.ndarray, np.ndarray, Fit]:
+    """The points as arrays, and a fit without a law; its ``why`` is empty if a law can be fitted."""
+    x, error = np.asarray(x, dtype=float), np.asarray(error, dtype=float)
+    usable = np.log10(x[np.isfinite(x) & (x > 0)])
+    decades = float(usable.max() - usable.min()) if len(usable) else 0.0
+    different, why = len(np.unique(x)), ""
     if not (np.isfinite(x).all() and np.isfinite(error).all()):
         why = "some of the points are not finite"
     elif (x <= 0).any() or (error <= 0).any():
@@ -232,9 +234,7 @@ def _obstacle(form: str, x: np.ndarray, error: np.ndarray) -> str:
         why = f"choose a unit in which all x are below {LARGEST_X:g}"
     elif different < FEWEST_POINTS[form]:
         why = f"it needs {FEWEST_POINTS[form]} different points, here are {different}"
-    else:
-        return ""
-    return f"cannot be fitted: {why}"
+    return x, error, Fit(form, None, len(x), decades, why and f"cannot be fitted: {why}")
 
 
 def _doubt(fit: Fit, plain: Fit, condition: float) -> str:
@@ -250,26 +250,21 @@ def _doubt(fit: Fit, plain: Fit, condition: float) -> str:
     return ""
 
 
-def _fit(
-    form: str, law: Law, x: np.ndarray, residuals: np.ndarray, jacobian: np.ndarray, at_bounds=()
-) -> Fit:
+def _fitted(unfitted: Fit, law: Law, residuals: np.ndarray, jacobian: np.ndarray, at_bounds=()) -> Fit:
     """The fit of ``law`` with its residuals of log error; the Jacobian's first column is that of alpha."""
-    points, free = jacobian.shape
     if not 0 < law.a < math.inf:
-        why = "cannot be fitted: its coefficients are beyond the range of numbers"
-        return Fit(form, None, points, _decades(x), why)
+        return replace(unfitted, why="cannot be fitted: its coefficients are beyond the range of numbers")
+    points, free = jacobian.shape
     squares = max(float(residuals @ residuals), points * NEGLIGIBLE**2)
     spare = points - free - 2  # the spread of the residuals counts as one more coefficient
-    aicc = math.inf
-    if spare > 0:
-        aicc = points * math.log(squares / points) + 2 * (free + 1) * points / spare
-    inverse = np.linalg.pinv(jacobian)
-    alpha_error = math.sqrt(squares / (points - free) * float(inverse[0] @ inverse[0]))
-    residual = math.sqrt(squares / points)
-    return Fit(form, law, points, _decades(x), "", residual, aicc, free, alpha_error, at_bounds)
-
-
-def _decades(x: np.ndarray) -> float:
-    """log10 of the largest over the smallest, of those that are finite and above 0; 0 without any."""
-    x = x[np.isfinite(x) & (x > 0)]
-    return float(np.log10(x.max()) - np.log10(x.min())) if len(x) else 0.0
+    penalty = 2 * (free + 1) * points / spare if spare > 0 else math.inf
+    inverse = np.linalg.pinv(jacobian)[0]
+    return replace(
+        unfitted,
+        law=law,
+        residual=math.sqrt(squares / points),
+        aicc=points * math.log(squares / points) + penalty,
+        free=free,
+        alpha_error=math.sqrt(squares / (points - free) * float(inverse @ inverse)),
+        at_bounds=at_bounds,
+    )

@@ -119,7 +119,6 @@ def _flops_above(axes) -> None:
     """The second axis: floating-point operations, two for a multiply-add."""
     above = axes.secondary_xaxis("top", functions=(lambda macs: 2 * macs, lambda flops: flops / 2))
     above.set_xlabel("floating-point operations", color=MUTED, fontsize=10)
-    above.tick_params(labelsize=9)
 
 
 # --------------------------------------------------------------------------- forecasts

@@ -109,7 +109,7 @@ def test_table_10_and_fig_10():
 
 def test_figures_keep_the_families_apart():
     made = records()
-    frame = standard_mlp.errors_frame(made)
+    frame = scaling_laws.errors_frame(made)
     assert frame.groupby("family").size().to_dict() == {"b-mlp": 36, "s-mlp": 36}
     names = set(standard_mlp.coefficients_frame(made)["data"])
     assert names == {"S-MLP: CIFAR-10 vehicles", "B-MLP: CIFAR-10 vehicles"}

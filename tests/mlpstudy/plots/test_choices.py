@@ -1,9 +1,17 @@
 """Figures of the chapters about single choices show what they were given."""
 
+import numpy as np
 import pytest
-from plot_frames import change_frame, error_frame, setting_frame
+from plot_frames import product
 
 from mlpstudy.plots import choices
+
+SETTINGS = ("none", "some", "much")
+
+
+def setting_frame(seeds=(0, 1, 2)):
+    frame = product(panel=("left, one", "right"), setting=SETTINGS, seed=seeds)
+    return frame.assign(value=50 + 5 * frame["setting"].map(SETTINGS.index) + frame["seed"])
 
 
 def dots(axes, size):
@@ -30,7 +38,11 @@ def test_a_setting_that_a_panel_lacks_leaves_its_row_empty():
 
 
 def test_changes_are_sorted_and_colored_by_their_part():
-    axes = choices.differences(change_frame(), label="x").axes[0]
+    means = {"worst": -9.0, "best": 3.0, "middle": -1.0}
+    frame = product(change=means, seed=(0, 1, 2))
+    mean, part = frame["change"].map(means), np.where(frame["change"] == "worst", "recipe", "block")
+    ends = dict(mean=mean, low=mean - 2, high=mean + 2)
+    axes = choices.differences(frame.assign(part=part, difference=mean, **ends), label="x").axes[0]
     labels = axes.get_yticklabels()
     assert [tick.get_text() for tick in labels] == ["best", "middle", "worst"]
     assert [tick.get_color() for tick in labels] == [choices.PARTS[p] for p in ("block", "block", "recipe")]
@@ -41,7 +53,11 @@ def test_changes_are_sorted_and_colored_by_their_part():
 
 
 def test_lines_join_means_and_ticks_are_plain_numbers():
-    figure = choices.error_lines(error_frame(), ordered=True)
+    batches, series = (256, 512, 2048), ("1 epoch", "2 epochs")
+    frame = product(series=series, batch=batches, seed=(-1, 0, 1))
+    error = 60 - 10.0 * frame["series"].map(series.index) + frame["batch"].map(batches.index)
+    frame = frame.assign(error=error + 0.1 * frame["seed"], data="CIFAR-10")
+    figure = choices.error_lines(frame, ordered=True)
     axes = figure.axes[0]
     means = [line for line in axes.lines if len(line.get_xdata())]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1 epoch", "2 epochs"]

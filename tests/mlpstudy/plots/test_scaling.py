@@ -134,7 +134,7 @@ def test_odd_records_are_drawn_or_said_to_be_none(module, case):
             assert any("nothing to draw" in text for text in texts(drawn)) or drawn.axes
 
 
-@pytest.mark.filterwarnings("ignore:Attempt to set non-positive ylim")
+@pytest.mark.filterwarnings("ignore:(Attempt to set non-positive ylim|Data has no positive values)")
 def test_an_error_of_nothing_is_drawn():
     perfect = [
         dataclasses.replace(r, metrics=r.metrics | {"test_top1": 1.0})
