@@ -68,3 +68,17 @@ def own_runs(tmp_path_factory):
         del os.environ["MLPLIB_RUNS"]
     else:
         os.environ["MLPLIB_RUNS"] = before
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Bootstraps of a tenth of the size, for tests of what is made of them."""
+    from mlpstudy.laws import scaling
+
+    real = scaling.bootstrap
+
+    def few(grid, statistic, draws=0, seed=0):
+        return real(grid, statistic, 40, seed)
+
+    monkeypatch.setattr(scaling, "bootstrap", few)
+    monkeypatch.setattr(scaling, "ENOUGH_DRAWS", 0.9 * 40 / scaling.DRAWS)

@@ -15,7 +15,7 @@ from .. import paper
 from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
 from ..laws import scaling
 from ..laws.powerlaw import POWER_LAW, SATURATING, Fit
-from ..laws.scaling import Grid, Point
+from ..laws.scaling import FrontFit, Grid, Point
 from ..profiles import Profile
 from . import base
 from .pretraining import pretraining_run, probe
@@ -197,21 +197,32 @@ def interval_source(estimate: Estimate) -> str:
     return f"interval from {estimate.source}"
 
 
-def law_cells(item: str, records: Sequence[Record], by_family: bool = False) -> list[base.Cell]:
-    """The coefficients that have a meaning of their own, exponent and floor, where they are determined."""
-    found = []
+def front_laws(records: Sequence[Record], by_family: bool) -> Iterator[tuple[str, list[Record], FrontFit]]:
+    """Both forms of law of every front, with its title and its probes."""
     for title, group in fronts(records, by_family).items():
+        for form in (SATURATING, POWER_LAW):
+            yield title, group, scaling.fit_front(measured(group), form)
+
+
+LAW_ROWS = {
+    (SATURATING, "alpha"): "exponent with a floor",
+    (SATURATING, "E_inf"): "floor",
+    (POWER_LAW, "alpha"): "exponent without a floor",
+}
+"""The rows of the table: the coefficients that have a meaning of their own."""
+
+
+def law_cells(item: str, records: Sequence[Record], by_family: bool = False) -> list[base.Cell]:
+    """Exponents and floors of the fronts' laws, where they are determined."""
+    found = []
+    for title, group, law in front_laws(records, by_family):
         prefix, colon, column = title.rpartition(": ")
-        for form, rows in (
-            (SATURATING, {"alpha": "exponent with a floor", "E_inf": "floor"}),
-            (POWER_LAW, {"alpha": "exponent without a floor"}),
-        ):
-            fitted = scaling.fit_front(measured(group), form)
-            for name, row in rows.items() if fitted.fit.determined else ():
-                estimate, unit = fitted.coefficients[name], ""
+        for (form, name), row in LAW_ROWS.items():
+            if form == law.fit.form and law.fit.determined:
+                estimate, unit = law.coefficients[name], ""
                 if name == "E_inf":
                     estimate, unit = base.percent(estimate), "%"
-                setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
+                setting = f"{fit_setting(law.fit)}; {interval_source(estimate)}"
                 row = f"{prefix}{colon}{row}"
                 found.append(base.Cell(item, row, column, estimate, unit, setting, base.run_ids(group)))
     return found
@@ -299,19 +310,17 @@ def coefficients_frame(records: Sequence[Record], by_family: bool = False) -> It
     the data file.
     """
     # ``run`` lists the ids of all runs, since all take part in finding the front.
-    for title, group in fronts(records, by_family).items():
-        for form in (SATURATING, POWER_LAW):
-            fitted = scaling.fit_front(measured(group), form)
-            row = {
-                "data": title,
-                "law": form,
-                "points": fitted.fit.points,
-                "decades": fitted.fit.decades,
-                "doubt": fitted.fit.why or "none",
-                "run": " ".join(base.run_ids(group)),
-            }
-            for name, estimate in (fitted.coefficients or {"none": None}).items():
-                yield row | {"coefficient": name} | number_columns(estimate)
+    for title, group, law in front_laws(records, by_family):
+        row = {
+            "data": title,
+            "law": law.fit.form,
+            "points": law.fit.points,
+            "decades": law.fit.decades,
+            "doubt": law.fit.why or "none",
+            "run": " ".join(base.run_ids(group)),
+        }
+        for name, estimate in (law.coefficients or {"none": None}).items():
+            yield row | {"coefficient": name} | number_columns(estimate)
 
 
 def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
@@ -321,26 +330,21 @@ def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
     return dict(zip(("value", "low", "high"), values, strict=True))
 
 
-def exponents_of(frame, item: str):
-    """The exponents in a :func:`coefficients_frame` with the paper's values, to be drawn."""
-    if frame.empty:
-        return frame
-    frame = frame[frame["coefficient"].isin(("alpha", "none"))]
-
-    def paper_value(data: str, law: str) -> float:
-        prefix, colon, column = data.rpartition(": ")
-        known = paper.value(item, f"{prefix}{colon}exponent with a floor", column)
-        return known.value if known and law == SATURATING else math.nan
-
-    known = [paper_value(data, law) for data, law in zip(frame["data"], frame["law"], strict=True)]
-    return frame.assign(name=frame["data"], paper=known)
-
-
 def draw_exponents(frame, records: Sequence[Record], folder, item: str = ITEM):
-    """The exponents of both laws, with their intervals and the paper's values."""
+    """The exponents in a :func:`coefficients_frame`, with their intervals and the paper's values of
+    ``item``."""
     from ..plots import scaling as draw
 
-    return draw.exponents(exponents_of(frame, item), "exponent alpha of compute")
+    def paper_value(title: str, law: str) -> float:
+        prefix, colon, column = title.rpartition(": ")
+        known = paper.value(item, f"{prefix}{colon}{LAW_ROWS[law, 'alpha']}", column)
+        return known.value if known else math.nan
+
+    if not frame.empty:
+        frame = frame[frame["coefficient"].isin(("alpha", "none"))].rename(columns={"data": "name"})
+        known = [paper_value(*of) for of in zip(frame["name"], frame["law"], strict=True)]
+        frame = frame.assign(paper=known)
+    return draw.exponents(frame, "exponent alpha of compute")
 
 
 FIGURES = {

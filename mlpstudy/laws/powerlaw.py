@@ -20,7 +20,8 @@ FEWEST_POINTS = {POWER_LAW: 3, SATURATING: 6}
 """Fewest different x that a law is fitted to. A power law fits any two points exactly; the law with a floor
 has four coefficients, and needs two more points to be contradicted."""
 
-COEFFICIENTS = ("alpha", "a", "E_inf", "b")
+COORDINATES = ("alpha", "a", "E_inf", "b")
+"""The coefficients in the order in which they are searched."""
 
 ALPHA_BOUNDS = (1e-3, 10.0)
 """Bounds of ``alpha`` in the fit of a law with a floor."""
@@ -154,53 +155,58 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _search(unfitted: Fit, x: np.ndarray, error: np.ndarray, offset: bool, start: Law | None) -> Fit:
-    """The law with a floor, with or without the offset ``b``.
+    """The law with a floor, with or without the offset ``b``, from the start that leads to the best fit.
 
-    Searched in ``(log alpha, log a, E_inf / smallest error, log b)``, the last only with ``offset``, and with
-    x divided by its geometric mean, so that no coordinate is huge and the unit of x does not matter.
+    x is divided by its geometric mean, so that no coordinate is huge and the unit of x does not matter.
     """
     from scipy.optimize import least_squares
 
     unit, least = math.exp(np.log(x).mean()), float(error.min())
-    scaled = x / unit
-    offsets = np.log([LEAST_OFFSET * scaled.min(), LARGEST_OFFSET * scaled.max()])
-    bounds = [np.log(ALPHA_BOUNDS), (-np.inf, np.inf), (0.0, LARGEST_FLOOR), offsets]
-    low, high = np.array(bounds[: 3 + offset]).T
-
-    def falling(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``b + x`` and ``a (b + x)^-alpha``, which is never quite 0, since its logarithm is taken."""
-        shifted = scaled + math.exp(at[3]) if offset else scaled
-        return shifted, np.exp(np.clip(at[1] - math.exp(at[0]) * np.log(shifted), -600, 600))
-
-    def residuals(at: np.ndarray) -> np.ndarray:
-        return np.log(falling(at)[1] + at[2] * least) - np.log(error)
-
-    def jacobian(at: np.ndarray) -> np.ndarray:
-        shifted, part = falling(at)
-        columns = [-part * math.exp(at[0]) * np.log(shifted), part, np.full(len(x), least)]
-        if offset:
-            columns.append(-part * math.exp(at[0] + at[3]) / shifted)
-        return np.stack(columns, axis=1) / (part + at[2] * least)[:, None]
-
     if start is None:
-        guesses = _guesses(scaled, error, offset)
+        guesses = _guesses(x / unit, error, offset)
     else:
         log_a = math.log(start.a) - start.alpha * math.log(unit)
         guesses = [[math.log(start.alpha), log_a, start.floor / least, math.log(start.b / unit or 1)]]
-    inside = [np.clip(guess[: 3 + offset], low + 1e-9, high - 1e-9) for guess in guesses]
+    residuals, jacobian, (low, high) = _problem(x / unit, error, offset)
+    inside = [np.clip(guess[: len(low)], low + 1e-9, high - 1e-9) for guess in guesses]
     found = [least_squares(residuals, at, jacobian, (low, high), max_nfev=200) for at in inside]
     best = min(found, key=lambda result: result.cost)
-    alpha, at = math.exp(best.x[0]), best.x
+    at, alpha = best.x, math.exp(best.x[0])
     margin = np.where(np.isfinite(low), 1e-3 * (high - low), 0)
     at_low, at_high = at < low + margin, at > high - margin
     floor = 0.0 if at_low[2] else float(at[2] * least)
     law = Law(_exp(at[1] + alpha * math.log(unit)), alpha, math.exp(at[3]) * unit if offset else 0.0, floor)
-    at_bounds = tuple(name for name, ended in zip(COEFFICIENTS, at_low | at_high, strict=False) if ended)
+    at_bounds = tuple(name for name, ended in zip(COORDINATES, at_low | at_high, strict=False) if ended)
     in_alpha = best.jac / np.array([alpha, 1, 1, 1])[: len(at)]  # the first column is that of log alpha
     fit = _fitted(unfitted, law, best.fun, in_alpha, at_bounds)
     if fit.law is None:
         return fit
     return replace(fit, why=_doubt(fit, fit_power_law(x, error), float(np.linalg.cond(best.jac))))
+
+
+def _problem(x: np.ndarray, error: np.ndarray, offset: bool):
+    """Residuals of log error, their Jacobian, and bounds (2, n) in coordinates ``(log alpha, log a, E_inf /
+    smallest error, log b)``, the last only with ``offset``.
+    """
+    offsets = np.log([LEAST_OFFSET * x.min(), LARGEST_OFFSET * x.max()])
+    bounds = [np.log(ALPHA_BOUNDS), (-np.inf, np.inf), (0.0, LARGEST_FLOOR), offsets][: 3 + offset]
+
+    def parts(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``b + x`` and ``a (b + x)^-alpha``, which is never quite 0, since its logarithm is taken."""
+        shifted = x + math.exp(at[3]) if offset else x
+        return shifted, np.exp(np.clip(at[1] - math.exp(at[0]) * np.log(shifted), -600, 600))
+
+    def residuals(at: np.ndarray) -> np.ndarray:
+        return np.log(parts(at)[1] + at[2] * error.min()) - np.log(error)
+
+    def jacobian(at: np.ndarray) -> np.ndarray:
+        shifted, falling = parts(at)
+        columns = [-falling * math.exp(at[0]) * np.log(shifted), falling, np.full(len(x), error.min())]
+        if offset:
+            columns.append(-falling * math.exp(at[0] + at[3]) / shifted)
+        return np.stack(columns, axis=1) / (falling + at[2] * error.min())[:, None]
+
+    return residuals, jacobian, np.array(bounds).T
 
 
 def _guesses(x: np.ndarray, error: np.ndarray, offset: bool) -> list[list[float]]:

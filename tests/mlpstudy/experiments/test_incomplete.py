@@ -21,7 +21,6 @@ from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.experiments.ablations import BASE, change_of
 from mlpstudy.experiments.choices import best_rate, is_tuning, rate
 from mlpstudy.experiments.standard_mlp import FAMILIES
-from mlpstudy.laws.scaling import bootstrap
 
 BOUNDED = dict(database=None, suppress_health_check=list(HealthCheck))
 DRAWINGS = settings(max_examples=4, **BOUNDED)
@@ -77,18 +76,7 @@ def parts(draw, name):
     return [r for i, (r, keep) in enumerate(zip(records, kept, strict=True)) if keep and i % share == 0]
 
 
-@pytest.fixture
-def few_samples(monkeypatch):
-    """Bootstraps of a tenth of the size, since every part has its own: what they say is tested elsewhere."""
-
-    def few(grid, statistic, draws=0, seed=0):
-        return bootstrap.__wrapped__(grid, statistic, 40, seed)
-
-    monkeypatch.setattr("mlpstudy.laws.scaling.bootstrap", few)
-    monkeypatch.setattr("mlpstudy.laws.scaling.ENOUGH_DRAWS", 0.09)
-
-
-pytestmark = pytest.mark.usefixtures("few_samples")
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 # --------------------------------------------------------------------------- whatever is missing
 

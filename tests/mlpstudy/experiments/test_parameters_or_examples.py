@@ -17,6 +17,7 @@ from mlpstudy.laws import scaling
 from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING
 from mlpstudy.profiles import PROFILES, profile
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 LAPTOP, GPU = profile("laptop"), profile("gpu")
 C11, C12 = parameters_or_examples.CLAIMS
 

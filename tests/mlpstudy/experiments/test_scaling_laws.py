@@ -19,6 +19,7 @@ from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING
 from mlpstudy.profiles import PROFILES, profile
 
 LAPTOP, GPU = profile("laptop"), profile("gpu")
+pytestmark = pytest.mark.usefixtures("few_draws")
 EVERY_PROFILE = pytest.mark.parametrize("name", PROFILES)
 
 

@@ -13,6 +13,7 @@ from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import scaling_laws, standard_mlp
 from mlpstudy.profiles import PROFILES, profile
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 LAPTOP = profile("laptop")
 WIGGLE = {0: 0.0, 1: 0.002, 2: -0.002}
 (CLAIM,) = standard_mlp.CLAIMS
@@ -118,10 +119,13 @@ def test_figures_keep_the_families_apart():
 
 
 def test_the_papers_exponents_are_shown_where_they_belong():
-    rows = [{"coefficient": "alpha", "data": f"{family}-MLP: CIFAR-100"} for family in "SB"]
-    for law, papers in (("power law with a floor", [0.22, 0.25]), ("power law", [0, 0])):
-        shown = scaling_laws.exponents_of(pd.DataFrame(rows).assign(law=law), "Fig 10")["paper"]
-        assert shown.fillna(0).tolist() == papers
+    row = dict(coefficient="alpha", doubt="none", value=0.2, low=0.1, high=0.3)
+    rows = [row | {"data": f"{family}-MLP: CIFAR-100"} for family in "SB"]
+    for law, papers in (("power law with a floor", [0.22, 0.25]), ("power law", [])):
+        frame = pd.DataFrame(rows).assign(law=law)
+        lines = scaling_laws.draw_exponents(frame, [], None, "Fig 10").axes[0].lines
+        crosses = [line.get_xdata()[0] for line in lines if line.get_marker() == "x"]
+        assert [value for value in crosses if value == value] == papers
 
 
 # --------------------------------------------------------------------------- C19

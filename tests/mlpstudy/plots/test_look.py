@@ -9,6 +9,7 @@ from mlpstudy.evidence.records import every_published, seed_of
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.plots import look
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 FIGURES = {
     (name, title): figure
     for name in EXPERIMENTS

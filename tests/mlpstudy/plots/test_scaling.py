@@ -15,6 +15,7 @@ from mlpstudy.laws.powerlaw import POWER_LAW
 from mlpstudy.plots import scaling as draw
 from mlpstudy.profiles import profile
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 LAPTOP = profile("laptop")
 CHAPTERS = (scaling_laws, parameters_or_examples, standard_mlp)
 
