@@ -11,29 +11,14 @@ from matplotlib.figure import Figure
 
 from mlplib.stats import over_seeds
 
-from .look import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    PALETTE,
-    interval_dot,
-    key,
-    legend_below,
-    log_axes,
-    name_rows,
-    new_figure,
-    styled,
-    ticks_at,
-    unique,
-)
+from . import look
 
-PARTS = {"block": BLUE, "recipe": ORANGE}
+PARTS = {"block": look.BLUE, "recipe": look.ORANGE}
 MARKERS = "os^Dv"
 """Markers of lines, so that they can be told apart without their colors."""
 
 
-@styled
+@look.styled
 def settings(frame, label: str, y_label: str = "") -> Figure:
     """One panel per ``panel``, one row per ``setting``: seeds, their mean and its interval.
 
@@ -43,22 +28,22 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
         frame: columns ``panel, setting, seed, value``, in the order to be drawn.
         label: what the values are, with their unit. y_label: what the settings are.
     """
-    rows, panels = unique(frame["setting"]), unique(frame["panel"])
-    figure, (grid,) = new_figure(1, len(panels), height=1.3 + 0.5 * len(rows), sharey=True)
+    rows, panels = look.unique(frame["setting"]), look.unique(frame["panel"])
+    figure, (grid,) = look.new_figure(1, len(panels), height=1.3 + 0.5 * len(rows), sharey=True)
     for axes, panel in zip(grid, panels, strict=True):
         for name, part in frame[frame["panel"] == panel].groupby("setting", sort=False):
             found, place = over_seeds(part["value"].tolist()), rows.index(name)
-            interval_dot(axes, place, found.mean, found.low, found.high, BLUE, size=7)
-            _seeds(axes, place, part["value"], BLUE)
+            look.interval_dot(axes, place, found.mean, found.low, found.high, look.BLUE, size=7)
+            _seeds(axes, place, part["value"], look.BLUE)
         axes.set_title(panel.replace(", ", ",\n"))
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=4)
-    name_rows(grid[0], rows)
+    look.name_rows(grid[0], rows)
     grid[0].set_ylabel(y_label)
     return figure
 
 
-@styled
+@look.styled
 def differences(frame, label: str) -> Figure:
     """What each change does, best first: seeds, their mean and its interval, and a line at zero.
 
@@ -68,18 +53,18 @@ def differences(frame, label: str) -> Figure:
         label: what the differences are, with their unit.
     """
     frame = frame.sort_values("mean", ascending=False, kind="stable")
-    rows = unique(frame["change"])
-    figure, ((axes,),) = new_figure(1, 1, height=1.3 + 0.4 * len(rows))
-    axes.axvline(0, color=INK, linewidth=0.8)
-    name_rows(axes, rows)
+    rows = look.unique(frame["change"])
+    figure, ((axes,),) = look.new_figure(1, 1, height=1.3 + 0.4 * len(rows))
+    axes.axvline(0, color=look.INK, linewidth=0.8)
+    look.name_rows(axes, rows)
     ticks = axes.get_yticklabels()
     for place, (_, part) in enumerate(frame.groupby("change", sort=False)):
         color = PARTS[part["part"].iloc[0]]
-        interval_dot(axes, place, *part[["mean", "low", "high"]].iloc[0], color, size=7)
+        look.interval_dot(axes, place, *part[["mean", "low", "high"]].iloc[0], color, size=7)
         _seeds(axes, place, part["difference"], color)
         ticks[place].set_color(color)
     axes.set_xlabel(label)
-    legend_below(figure, [key(name, color, marker="o", ls="") for name, color in PARTS.items()], 2)
+    look.legend_below(figure, [look.key(name, color, marker="o", ls="") for name, color in PARTS.items()], 2)
     return figure
 
 
@@ -89,7 +74,7 @@ def _seeds(axes, place: int, values: Sequence[float], color: str) -> None:
         axes.plot(values, np.full(len(values), place + 0.24), "o", color=color, markersize=3, alpha=0.8)
 
 
-@styled
+@look.styled
 def error_lines(frame, ordered: bool) -> Figure:
     """Error against batch size, both logarithmic: one line per series through seeds' means, seeds as dots.
 
@@ -97,20 +82,22 @@ def error_lines(frame, ordered: bool) -> Figure:
         frame: columns ``series, batch, seed, error`` (percent) and ``data``, in the order to be drawn.
         ordered: whether the series grow from first to last, and their color with them.
     """
-    names = unique(frame["series"])
+    names = look.unique(frame["series"])
     shades = colormaps["viridis"](np.linspace(0.85, 0.0, len(names)))
-    distinct = unique([BLUE, ORANGE, GREEN, *PALETTE])
+    distinct = look.unique([look.BLUE, look.ORANGE, look.GREEN, *look.PALETTE])
     palette = {name: shades[i] if ordered else distinct[i % len(distinct)] for i, name in enumerate(names)}
     markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
-    figure, ((axes,),) = new_figure(1, 1, height=3.9)
+    figure, ((axes,),) = look.new_figure(1, 1, height=3.9)
     lines = dict(hue="series", palette=palette, style="series", markers=markers, dashes=False, errorbar=None)
     seaborn.lineplot(frame, x="batch", y="error", **lines, markersize=5, mew=0, ax=axes)
     if frame["seed"].nunique() > 1:
         axes.scatter(frame["batch"], frame["error"], s=4, c=frame["series"].map(palette).tolist(), alpha=0.7)
     axes.set(xlabel="batch size of pre-training", ylabel=f"probe error (%), {frame['data'].iloc[0]}")
-    log_axes(axes)
-    ticks_at(axes.xaxis, sorted(frame["batch"].unique()), "{:,.0f}".format)
+    look.log_axes(axes)
+    look.ticks_at(axes.xaxis, sorted(frame["batch"].unique()), "{:,.0f}".format)
     handles, _ = axes.get_legend_handles_labels()
     axes.get_legend().remove()
-    legend_below(figure, handles, min(4, len(names)) if ordered else 2, columnspacing=1.0, handlelength=1.4)
+    look.legend_below(
+        figure, handles, min(4, len(names)) if ordered else 2, columnspacing=1.0, handlelength=1.4
+    )
     return figure

@@ -11,23 +11,7 @@ from matplotlib.lines import Line2D
 
 from ..experiments.base import MLP_TITLES
 from ..laws.powerlaw import POWER_LAW, SATURATING, fit_best
-from .look import (
-    BLUE,
-    INK,
-    KNOWN_COLORS,
-    MUTED,
-    ORANGE,
-    dataset_panels,
-    interval_dot,
-    key,
-    legend_below,
-    log_axes,
-    name_rows,
-    new_figure,
-    styled,
-    ticks_at,
-    unique,
-)
+from . import look
 
 SMALLEST, LARGEST = 14, 110
 """Areas of the markers of the fewest and the most examples, in square points."""
@@ -42,7 +26,7 @@ SIZES_LABELED = 4
 # --------------------------------------------------------------------------- errors against compute
 
 
-@styled
+@look.styled
 def error_against_compute(frame, hue: str = "model") -> Figure:
     """Fig 1, 6 and 10: error against compute, one panel per data set; color is ``hue``, size the examples.
 
@@ -53,7 +37,7 @@ def error_against_compute(frame, hue: str = "model") -> Figure:
             one row per run.
         hue: ``model`` or ``family``.
     """
-    figure, panels = dataset_panels(frame, height=3.4, extra=1.3)
+    figure, panels = look.dataset_panels(frame, height=3.4, extra=1.3)
     colors, areas = _hue_colors(frame, hue), _areas(frame["examples"])
     keys = ["data", "family", "model", "parameters", "examples", "epochs", "compute_macs"]
     cells = frame.groupby(keys, sort=False, as_index=False).agg({"error": "mean", "on_front": "all"})
@@ -64,24 +48,30 @@ def error_against_compute(frame, hue: str = "model") -> Figure:
             axes.plot(line["compute_macs"], line["error"], linewidth=0.8, alpha=0.6, **style)
             axes.scatter(line["compute_macs"], line["error"], s=areas[examples], alpha=0.75, lw=0, **style)
         front = part[part["on_front"]]
-        axes.scatter(front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=INK, lw=0.9)
+        axes.scatter(
+            front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=look.INK, lw=0.9
+        )
         for family, points in front.groupby("family"):
             _draw_law(
-                axes, points["compute_macs"], points["error"], part["compute_macs"], colors.get(family, INK)
+                axes,
+                points["compute_macs"],
+                points["error"],
+                part["compute_macs"],
+                colors.get(family, look.INK),
             )
         axes.set_ylabel("error")
-        log_axes(axes)
+        look.log_axes(axes)
         _flops_above(axes)
     axes.set_xlabel("compute (multiply-adds)")
-    legend_below(figure, _legend(colors, areas), 3, columnspacing=1.2, handletextpad=0.4)
+    look.legend_below(figure, _legend(colors, areas), 3, columnspacing=1.2, handletextpad=0.4)
     return figure
 
 
 def _hue_colors(frame, hue: str) -> dict[str, str]:
     """By name: models are darker the larger they are, families have their usual colors."""
     if hue == "family":
-        return {name: KNOWN_COLORS[MLP_TITLES[name]] for name in unique(frame["family"])}
-    names = unique(frame.sort_values("parameters")["model"])
+        return {name: look.KNOWN_COLORS[MLP_TITLES[name]] for name in look.unique(frame["family"])}
+    names = look.unique(frame.sort_values("parameters")["model"])
     shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, len(names)))
     return dict(zip(names, map(matplotlib.colors.to_hex, shades), strict=True))
 
@@ -93,7 +83,7 @@ def _areas(examples) -> dict[int, float]:
     return {n: SMALLEST + (LARGEST - SMALLEST) * np.log(n / sizes[0]) / span for n in sizes}
 
 
-def _draw_law(axes, x, error, over, color: str = INK) -> None:
+def _draw_law(axes, x, error, over, color: str = look.INK) -> None:
     """The law fitted to points, if one can be, drawn over the range of ``over``."""
     if law := fit_best(x, error).law:
         curve = np.geomspace(over.min(), over.max(), 100)
@@ -102,11 +92,11 @@ def _draw_law(axes, x, error, over, color: str = INK) -> None:
 
 def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2D]:
     dots = dict(marker="o", linestyle="")
-    handles = [key(MLP_TITLES.get(name, name), color, **dots) for name, color in colors.items()]
+    handles = [look.key(MLP_TITLES.get(name, name), color, **dots) for name, color in colors.items()]
     for examples in _spread(sorted(areas)):
-        handles.append(key(f"{examples:,} images", ms=areas[examples] ** 0.5, mew=0, **dots))
-    handles.append(key("front", mfc="none", mec=INK, ms=RING**0.5, **dots))
-    return [*handles, key("fitted law", INK, linestyle="--")]
+        handles.append(look.key(f"{examples:,} images", ms=areas[examples] ** 0.5, mew=0, **dots))
+    handles.append(look.key("front", mfc="none", mec=look.INK, ms=RING**0.5, **dots))
+    return [*handles, look.key("fitted law", look.INK, linestyle="--")]
 
 
 def _spread(values: Sequence) -> list:
@@ -118,13 +108,13 @@ def _spread(values: Sequence) -> list:
 def _flops_above(axes) -> None:
     """The second axis: floating-point operations, two for a multiply-add."""
     above = axes.secondary_xaxis("top", functions=(lambda macs: 2 * macs, lambda flops: flops / 2))
-    above.set_xlabel("floating-point operations", color=MUTED, fontsize=10)
+    above.set_xlabel("floating-point operations", color=look.MUTED, fontsize=10)
 
 
 # --------------------------------------------------------------------------- forecasts
 
 
-@styled
+@look.styled
 def forecast(frame) -> Figure:
     """The front of each data set: filled points a law was fitted to, open ones it was tested on.
 
@@ -132,25 +122,25 @@ def forecast(frame) -> Figure:
         frame: columns ``data, compute_macs, error, held_out, forecast, predicted, low, high``; rows of equal
             compute of a data set are seeds of one point.
     """
-    figure, panels = dataset_panels(frame, height=3.0, extra=0.5)
+    figure, panels = look.dataset_panels(frame, height=3.0, extra=0.5)
     for task, axes in panels.items():
         points = frame[frame["data"] == task].drop_duplicates(["compute_macs", "error"])
         points = points.sort_values("compute_macs")
         compute, forecast = points["compute_macs"], points["forecast"].all()
         if forecast:
-            axes.plot(compute, points["predicted"], color=BLUE, label="law of the filled points")
+            axes.plot(compute, points["predicted"], color=look.BLUE, label="law of the filled points")
             if np.isfinite(points["high"]).all():
-                band = dict(color=BLUE, alpha=0.15, lw=0, label="its band")
+                band = dict(color=look.BLUE, alpha=0.15, lw=0, label="its band")
                 axes.fill_between(compute, points["low"], points["high"], **band)
         else:
             axes.set_title(f"{task}: too short a front for a forecast")
-        for held, face, label in ((False, INK, "fitted"), (True, "white", "held out")):
+        for held, face, label in ((False, look.INK, "fitted"), (True, "white", "held out")):
             part = points[points["held_out"] == held]
             if len(part):
-                dots = dict(color=INK, mfc=face, ms=6, label=label, zorder=3)
+                dots = dict(color=look.INK, mfc=face, ms=6, label=label, zorder=3)
                 axes.plot(part["compute_macs"], part["error"], "o", **dots)
         axes.set_ylabel("error")
-        log_axes(axes)
+        look.log_axes(axes)
     axes.set_xlabel("compute (multiply-adds)")
     next(iter(panels.values())).legend(loc="lower left")
     return figure
@@ -159,7 +149,7 @@ def forecast(frame) -> Figure:
 # --------------------------------------------------------------------------- exponents
 
 
-@styled
+@look.styled
 def exponents(frame, label: str) -> Figure:
     """Fitted exponents with their intervals, one row each, and the paper's values as crosses.
 
@@ -168,21 +158,21 @@ def exponents(frame, label: str) -> Figure:
             ``unknown`` where there is none.
         label: what the exponents are.
     """
-    figure, ((axes,),) = new_figure(1, 1, height=1.3 + 0.55 * len(frame))
+    figure, ((axes,),) = look.new_figure(1, 1, height=1.3 + 0.55 * len(frame))
     rows = frame.to_dict("records")
     for place, row in enumerate(rows):
-        axes.plot(row["paper"], place, "x", color=ORANGE, markersize=8, markeredgewidth=2, zorder=3)
+        axes.plot(row["paper"], place, "x", color=look.ORANGE, markersize=8, markeredgewidth=2, zorder=3)
         value, low, high = (None if row[k] == "unknown" else row[k] for k in ("value", "low", "high"))
         if value is not None:
             pale = 1.0 if row["doubt"] == "none" else 0.35
-            interval_dot(axes, place, value, low, high, BLUE, size=6, alpha=pale)
-    axes.axvline(0, color=INK, linewidth=0.8)
+            look.interval_dot(axes, place, value, low, high, look.BLUE, size=6, alpha=pale)
+    axes.axvline(0, color=look.INK, linewidth=0.8)
     axes.set_xlabel(label)
-    name_rows(axes, [_row_label(row) for row in rows])
-    handles = [key("measured", BLUE, marker="o")]
+    look.name_rows(axes, [_row_label(row) for row in rows])
+    handles = [look.key("measured", look.BLUE, marker="o")]
     if frame["paper"].notna().any():
-        handles.append(key("the paper", ORANGE, marker="x", mew=2, ms=8, linestyle=""))
-    legend_below(figure, handles, 2)
+        handles.append(look.key("the paper", look.ORANGE, marker="x", mew=2, ms=8, linestyle=""))
+    look.legend_below(figure, handles, 2)
     return figure
 
 
@@ -195,24 +185,24 @@ def _row_label(row: Mapping) -> str:
 # --------------------------------------------------------------------------- parameters or examples
 
 
-@styled
+@look.styled
 def bottlenecks(frame) -> Figure:
     """Fig 7: error limited by parameters only, and by examples only, with the law of each.
 
     Args:
         frame: columns ``binds`` (``parameters`` or ``examples``), ``size, seed, error``.
     """
-    names = unique(frame["binds"])
-    figure, (row,) = new_figure(1, len(names), height=3.2, sharey=True)
+    names = look.unique(frame["binds"])
+    figure, (row,) = look.new_figure(1, len(names), height=3.2, sharey=True)
     for axes, name in zip(row, names, strict=True):
         part = frame[frame["binds"] == name]
         means = part.groupby("size")["error"].mean()
-        axes.plot(part["size"], part["error"], "o", color=MUTED, alpha=0.5, markersize=4)
-        axes.plot(means.index, means, "o", color=BLUE, markersize=6)
+        axes.plot(part["size"], part["error"], "o", color=look.MUTED, alpha=0.5, markersize=4)
+        axes.plot(means.index, means, "o", color=look.BLUE, markersize=6)
         _draw_law(axes, means.index, means, part["size"])
         axes.set_xlabel(name)
-        log_axes(axes)
-        ticks_at(axes.xaxis, _spread(sorted(set(part["size"]))), _short)
+        look.log_axes(axes)
+        look.ticks_at(axes.xaxis, _spread(sorted(set(part["size"]))), _short)
     row[0].set_ylabel("error")
     return figure
 
@@ -223,7 +213,7 @@ def _short(size: float) -> str:
     return f"{size / unit:.{1 if size < 10 * unit else 0}f}".removesuffix(".0") + letter
 
 
-@styled
+@look.styled
 def allocation(frame) -> Figure:
     """Fig 8: how many parameters and examples the compute-optimal trainings of one length have.
 
@@ -231,17 +221,17 @@ def allocation(frame) -> Figure:
         frame: columns ``of`` (``parameters`` or ``examples``), ``compute_macs, size, line, paper``:
             ``line`` is the fitted power law, ``paper`` one with the paper's exponent through the same middle.
     """
-    names = unique(frame["of"])
-    figure, (row,) = new_figure(1, len(names), height=3.6)
+    names = look.unique(frame["of"])
+    figure, (row,) = look.new_figure(1, len(names), height=3.6)
     for axes, name in zip(row, names, strict=True):
         part = frame[frame["of"] == name].sort_values("compute_macs")
-        axes.plot(part["compute_macs"], part["size"], "o", color=BLUE, markersize=6)
-        axes.plot(part["compute_macs"], part["line"], "--", color=INK, label="fitted")
-        slope = dict(color=ORANGE, linewidth=1.2, label="the paper's slope")
+        axes.plot(part["compute_macs"], part["size"], "o", color=look.BLUE, markersize=6)
+        axes.plot(part["compute_macs"], part["line"], "--", color=look.INK, label="fitted")
+        slope = dict(color=look.ORANGE, linewidth=1.2, label="the paper's slope")
         axes.plot(part["compute_macs"], part["paper"], "-", **slope)
         axes.set_title(name)
         axes.set_xlabel("compute (multiply-adds)")
-        log_axes(axes)
-        ticks_at(axes.yaxis, _spread(sorted(set(part["size"]))), _short)
-    legend_below(figure, row[0].get_legend_handles_labels()[0], 2)
+        look.log_axes(axes)
+        look.ticks_at(axes.yaxis, _spread(sorted(set(part["size"]))), _short)
+    look.legend_below(figure, row[0].get_legend_handles_labels()[0], 2)
     return figure
