@@ -20,7 +20,7 @@ from ..laws.scaling import Grid
 from ..profiles import Profile
 from . import scaling_laws
 from .base import Cell, Figure, claim, completed, dataframe, in_words, plot, run_ids
-from .scaling_laws import by_task, cells_of, ids_in, interval_source, measured, number_columns
+from .scaling_laws import by_task, interval_source, measured, number_columns
 
 TITLE = "Parameters or examples"
 ITEMS = ("Fig 7", "Fig 8")
@@ -121,7 +121,7 @@ def bottleneck_frame(records: Sequence[Record]) -> Iterator[dict]:
     large ones their means, the dashed line the fitted law. All scales are logarithmic.
     """
     for name, found in series(records).items():
-        ids = ids_in(completed(records), found.grid)
+        ids = set(found.grid.ids.ravel())
         for record in completed(records):
             if record.id in ids:
                 at = scaling_laws.point(record)
@@ -142,12 +142,11 @@ def allocation_frame(records: Sequence[Record]) -> Iterator[dict]:
     same points. All scales are logarithmic.
     """
     optimal = one_length(main_grid(records)).front()
-    cells = cells_of(completed(records), optimal)
     for name in SYMBOLS if len(optimal) else ():
         x, y = np.log(optimal.compute), np.log(getattr(optimal, name))
         slope, level = scaling.line(x, y)
         known = paper_value(SHARE[name])
-        for i, cell in enumerate(cells):
+        for i, ids in enumerate(optimal.ids):
             row = {
                 "of": name,
                 "compute_macs": optimal.compute[i],
@@ -156,7 +155,7 @@ def allocation_frame(records: Sequence[Record]) -> Iterator[dict]:
                 "line": math.exp(level + slope * x[i]),
                 "paper": math.exp(y.mean() + known * (x[i] - x.mean())),
             }
-            yield from (row | {"run": record.id} for record in cell)
+            yield from (row | {"run": run} for run in filter(None, ids))
 
 
 def paper_value(row: str) -> float:

@@ -125,6 +125,7 @@ def point(record: Record) -> Point:
         examples=examples,
         epochs=epoch,
         error=error(record),
+        id=record.id,
     )
 
 
@@ -139,31 +140,13 @@ def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def fronts(records: Sequence[Record], by_family: bool = False) -> dict[str, list[Record]]:
-    """The completed probes that share a front, by its title: the data set, after the network
-    ``by_family``."""
+    """The completed probes by front: that of a data set, or with ``by_family`` of a kind of MLP on it."""
 
     def title(record: Record) -> str:
         family = record.spec.upstream.model.family
         return f"{base.MLP_TITLES[family]}: " * by_family + base.DATASET_TITLES[record.spec.data.name]
 
     return base.group_by((r for r in base.completed(records) if isinstance(r.spec, ProbeSpec)), title)
-
-
-def cells_of(records: Sequence[Record], grid: Grid) -> list[list[Record]]:
-    """The probes of each cell of a grid; they differ in their seed."""
-
-    def size(record: Record) -> tuple:
-        at = point(record)
-        return at.compute, at.parameters, at.examples, at.epochs
-
-    groups = base.group_by(records, size)
-    cells = zip(grid.compute, grid.parameters, grid.examples, grid.epochs, strict=True)
-    return [groups[cell] for cell in cells]
-
-
-def ids_in(records: Sequence[Record], grid: Grid) -> set[str]:
-    """The ids of the probes in some cell of a grid."""
-    return {record.id for cell in cells_of(records, grid) for record in cell}
 
 
 def holes(records: Sequence[Record]) -> str:
@@ -261,7 +244,7 @@ def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
     floating-point operations.
     """
     for group in fronts(records, by_family=True).values():
-        optimal = ids_in(group, measured(group).front())
+        optimal = set(measured(group).front().ids.ravel())
         for record in group:
             at, model = point(record), record.spec.upstream.model
             yield {
@@ -289,7 +272,7 @@ def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
     # Where the front is too short, ``predicted`` is the error itself, in an interval without ends.
     for title, group in fronts(records).items():
         found, optimal = scaling.forecast(measured(group)), measured(group).front()
-        for i, cell in enumerate(cells_of(group, optimal)):
+        for i, ids in enumerate(optimal.ids):
             row = {
                 "data": title,
                 "compute_macs": optimal.compute[i],
@@ -300,7 +283,7 @@ def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
                 "low": -math.inf if found is None else found.low[i],
                 "high": math.inf if found is None else found.high[i],
             }
-            yield from (row | {"run": record.id} for record in cell)
+            yield from (row | {"run": run} for run in filter(None, ids))
 
 
 @base.dataframe
@@ -331,8 +314,7 @@ def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
 
 
 def draw_exponents(frame, records: Sequence[Record], folder, item: str = ITEM):
-    """The exponents in a :func:`coefficients_frame`, with their intervals and the paper's values of
-    ``item``."""
+    """The exponents in a :func:`coefficients_frame` with the paper's values of ``item``."""
     from ..plots import scaling as draw
 
     def paper_value(title: str, law: str) -> float:

@@ -45,7 +45,7 @@ class Point:
     """One measured error (a fraction).
 
     ``run`` names the training without its seed: points of one run are lengths of the same training, so they
-    are resampled together. ``compute`` is in multiply-adds.
+    are resampled together. ``compute`` is in multiply-adds. ``id``: the run that measured it.
     """
 
     run: Hashable
@@ -55,6 +55,7 @@ class Point:
     examples: int
     epochs: int
     error: float
+    id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,8 @@ class Grid:
     """Errors over a grid of trainings: one *cell* is a model, a number of examples and a length.
 
     ``run`` (cells,): int, equal for cells of one training; ``compute, parameters, examples, epochs``
-    (cells,): float64; ``errors`` (cells, seeds): float64, NaN where there is none.
+    (cells,): float64; ``errors`` (cells, seeds): float64, NaN where there is none; ``ids`` (cells, seeds):
+    the runs that measured them, empty where there is none.
     """
 
     run: np.ndarray
@@ -71,12 +73,13 @@ class Grid:
     examples: np.ndarray
     epochs: np.ndarray
     errors: np.ndarray
+    ids: np.ndarray
 
     def __len__(self) -> int:
         return len(self.compute)
 
     def _content(self) -> tuple:
-        return (self.errors.shape, *(getattr(self, name).tobytes() for name in _COLUMNS))
+        return (self.errors.shape, *(getattr(self, name).tobytes() for name in (*_SIZES, "errors")))
 
     def __eq__(self, other) -> bool:
         return isinstance(other, Grid) and self._content() == other._content()
@@ -98,7 +101,7 @@ class Grid:
 
     def take(self, cells: np.ndarray) -> Grid:
         """The grid of some cells, by mask or index."""
-        return Grid(*(getattr(self, name)[cells] for name in _COLUMNS))
+        return Grid(*(getattr(self, column.name)[cells] for column in fields(Grid)))
 
     def front(self) -> Grid:
         """The compute-optimal cells (:func:`front`), the cheapest first."""
@@ -106,7 +109,7 @@ class Grid:
         return optimal.take(np.lexsort((optimal.examples, optimal.parameters, optimal.compute)))
 
 
-_COLUMNS = tuple(column.name for column in fields(Grid))
+_SIZES = ("run", "compute", "parameters", "examples", "epochs")
 
 
 def grid(points: Iterable[Point]) -> Grid:
@@ -116,10 +119,10 @@ def grid(points: Iterable[Point]) -> Grid:
     points = list(points)
     names = {run: number for number, run in enumerate(sorted({p.run for p in points}, key=repr))}
     rows = [astuple(replace(point, run=names[point.run])) for point in points]
-    frame = pd.DataFrame(rows, columns=[column.name for column in fields(Point)], dtype=float)
-    table = frame.pivot(index=list(_COLUMNS[:-1]), columns="seed", values="error")
-    run, *rest = (table.index.get_level_values(name).to_numpy() for name in _COLUMNS[:-1])
-    return Grid(run.astype(int), *rest, table.to_numpy())
+    frame = pd.DataFrame(rows, columns=[column.name for column in fields(Point)])
+    errors, ids = (frame.pivot(index=list(_SIZES), columns="seed", values=v) for v in ("error", "id"))
+    run, *rest = (errors.index.get_level_values(name).to_numpy(dtype=float) for name in _SIZES)
+    return Grid(run.astype(int), *rest, errors.to_numpy(float), ids.fillna("").to_numpy(object))
 
 
 def front(compute: Sequence[float], error: Sequence[float]) -> np.ndarray:
