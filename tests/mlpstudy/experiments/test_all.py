@@ -76,6 +76,12 @@ def test_the_filters_look_at_the_runs_of_table_1(budget):
     assert len(trained) == len(table) + len(SEEDS) * len(profile(budget).examples)
 
 
+def test_at_laptop_the_filters_of_few_images_have_as_many_updates_as_those_of_all():
+    runs = [spec.upstream for spec in specs_of("filters", "laptop", (0,)) if spec.at == "final"]
+    updates = [(s.data.examples or catalog.find(s.data.name).train) // s.batch_size * s.epochs for s in runs]
+    assert max(updates) <= 1.02 * min(updates)
+
+
 @pytest.mark.parametrize("budget", PROFILES)
 def test_an_initialization_needs_no_training(budget):
     looks = [s for s in specs_of("filters", budget) if s.at == "initial"]
@@ -299,6 +305,19 @@ def test_records_are_picked_by_seed():
     assert base.by_seed(records, lambda r: None) == {}
     assert base.top1_at(records[0], 10**6) is None
     assert base.top1_at(records[0], specs[0].epochs) == pytest.approx(0.1)
+
+
+def test_unpaired_effects_count_a_group_once():
+    groups = base.group_by(
+        (
+            record(s, test_top1=0.4 + 0.01 * i * s.seed)
+            for i, s in enumerate(specs_of("from-scratch", "laptop"))
+        ),
+        lambda r: (r.spec.model.family, r.spec.augment.any),
+    )
+    b, s = groups["b-mlp", True], groups["s-mlp", True]
+    assert base.unpaired_effects({"": b}, {"": s}) == base.unpaired_effects({"": b}, {"": s}, b, s)
+    assert base.unpaired_effects({"": b}, {"": []}) == base.unpaired_effects({"": b}, {}) == {}
 
 
 def test_conditions_are_in_the_order_of_the_figure():

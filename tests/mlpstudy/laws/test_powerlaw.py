@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from mlplib.stats import at_confidence
+from mlplib.stats import using
 from mlpstudy.laws.powerlaw import (
     ALPHA_BOUNDS,
     FEWEST_POINTS,
@@ -51,7 +51,7 @@ def test_the_pure_fit_and_its_interval_are_those_of_linear_regression():
     assert (fit.law.alpha, math.log(fit.law.a)) == pytest.approx((-expected.slope, expected.intercept))
     assert (found.mean, found.half_width, found.n) == pytest.approx((-expected.slope, half, 3))
     assert found.source == "scatter" and found.high - found.mean == pytest.approx(half)
-    with at_confidence(0.5):
+    with using(confidence=0.5):
         assert fit.alpha(seeds=3).half_width < found.half_width
 
 

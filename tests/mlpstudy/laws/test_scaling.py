@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlplib.stats import at_confidence
+from mlplib.stats import using
 from mlpstudy.laws import scaling
 from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING, Law
 from mlpstudy.laws.scaling import CONSTANT, LAW, STRAIGHT, Point, front, grid
@@ -136,7 +136,7 @@ def test_another_unit_of_compute_leaves_alpha_and_its_interval():
 def test_more_noise_makes_intervals_longer_and_less_confidence_shorter():
     widths = [alpha_of(simulated(LINE, noise)).half_width for noise in (0.001, 0.01, 0.05)]
     assert widths == sorted(widths)
-    with at_confidence(0.5):
+    with using(confidence=0.5):
         assert alpha_of(simulated(LINE, 0.05)).half_width < widths[-1]
 
 
