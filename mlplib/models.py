@@ -42,7 +42,7 @@ class ImageMLP(nn.Module):
 
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__()
-        _refuse_changes(spec, self.unused)
+        spec.refuse_ignored(spec.family, *self.unused)
         if spec.norm == "none" and spec.norm_position != "pre":
             raise MlplibError("norm_position has no effect with norm 'none': leave it out or choose a norm")
         self.spec, self.image_shape, self.classes = spec, tuple(image_shape), classes
@@ -153,18 +153,10 @@ def _baseline(make: Callable[[tuple[int, int, int], int], nn.Module]) -> Callabl
     """A builder for a network that has no settings."""
 
     def build(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        _refuse_changes(spec, tuple(f.name for f in dataclasses.fields(spec) if f.name != "family"))
+        spec.refuse_ignored(spec.family, *(f.name for f in dataclasses.fields(spec) if f.name != "family"))
         return make(image_shape, classes)
 
     return build
-
-
-def _refuse_changes(spec: ModelSpec, names: tuple[str, ...]) -> None:
-    """Refuse a setting that would be ignored."""
-    defaults = {field.name: field.default for field in dataclasses.fields(spec)}
-    for name in names:
-        if getattr(spec, name) != defaults[name]:
-            raise MlplibError(f"{name} means nothing to the model {spec.family!r}: leave it out")
 
 
 BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]] = {

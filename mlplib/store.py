@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from .data.catalog import content_hash
 from .errors import MlplibError, require_choice
 from .files import LOCK_MODE, replacing, storage_errors
-from .specs import RunSpec, spec_from_json
-from .specs.checks import finite
+from .specs import RunSpec
+from .specs.settings import finite
 
 RECORD_FORMAT = 1
 
@@ -114,7 +114,7 @@ class Record:
                 f"a record of format {version!r} cannot be read: this version reads {RECORD_FORMAT}"
             )
         try:
-            record = cls(spec=spec_from_json(values.pop("spec")), **values)
+            record = cls(spec=RunSpec.from_json(values.pop("spec")), **values)
             _validate(record)
         except (KeyError, TypeError) as error:
             raise MlplibError(f"not a complete record: {error}") from None
