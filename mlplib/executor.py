@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, filters, machine, models, official, probing, timing, training, weights
+from . import data, filters, machine, official, probing, timing, training, weights
 from .data.batches import RunData, open_data
 from .errors import MlplibError
 from .execution import Execution
@@ -74,7 +74,7 @@ class Executor:
         """The network of a finished run on the device, its head included."""
         start = self.start(upstream, epoch)
         if isinstance(upstream, CheckpointSpec):
-            _, shape, classes = models.describe(start.state)
+            _, shape, classes = official.describe(start.state)
         else:
             dataset = self.dataset(upstream.data.name)
             shape, classes = image_shape(dataset, upstream.data), len(dataset.classes)
@@ -86,7 +86,7 @@ class Executor:
     def _model(self, upstream: RunSpec, state: Mapping[str, torch.Tensor]) -> ModelSpec:
         while isinstance(upstream, FineTuneSpec):
             upstream = upstream.upstream
-        return models.describe(state)[0] if isinstance(upstream, CheckpointSpec) else upstream.model
+        return official.describe(state)[0] if isinstance(upstream, CheckpointSpec) else upstream.model
 
     def weights(self, upstream: RunSpec, epoch: int | None = None) -> dict[str, torch.Tensor]:
         """The weights that a finished run left in the store, at its end or after an epoch that it kept.
@@ -207,9 +207,9 @@ def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Recor
         )
     if official.digest(path) != spec.sha256:
         raise MlplibError(f"checkpoint {path} has changed since it was found: start again")
-    model_spec, model = models.load_official(path)
+    model = official.load(path)
     weights.save(folder / training.WEIGHTS, model.state_dict())
-    facts = {"model": str(model_spec), "image_size": model.image_shape[0], "classes": model.classes}
+    facts = {"model": str(model.spec), "image_size": model.image_shape[0], "classes": model.classes}
     size = {
         "parameters": count_parameters(model),
         "forward_macs": count_macs(model, model.image_shape),

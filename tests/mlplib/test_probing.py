@@ -393,9 +393,10 @@ def test_an_evaluation_of_a_run_repeats_its_accuracy(executor):
 
 
 def test_a_network_of_other_classes_cannot_be_evaluated(executor, tmp_path):
-    from mlplib import models, official
+    from mlplib import official
 
-    models.save_official(build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 7, seed=0), tmp_path / "w")
+    network = build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 7, seed=0)
+    torch.save(network.state_dict(), tmp_path / "w")
     found = official.find(tmp_path)
     there = Executor(executor.store, device=CPU, official=official.files(found))
     with pytest.raises(MlplibError, match="tells 7 classes apart and shapes-16-downstream has 4: fine-tune"):
