@@ -71,11 +71,19 @@ class Record:
     compute: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
 
-    def same_results(self, other: Record) -> bool:
-        """Whether ``other`` is of the same run and says the same of it; when and where it was done may
-        differ.
+    def difference(self, other: Record) -> str | None:
+        """How ``other`` contradicts this record of the same run, None if it does not; when and where the run
+        was done may differ.
         """
-        return self.id == other.id and all(getattr(self, name) == getattr(other, name) for name in RESULTS)
+        for part in RESULTS:
+            mine, theirs = getattr(self, part), getattr(other, part)
+            if mine == theirs:
+                continue
+            if not isinstance(mine, dict):
+                return f"{part} ({mine} there, {theirs} here)"
+            key = next(key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key))
+            return f"{part} ({key}: {mine.get(key)!s:.60} there, {theirs.get(key)!s:.60} here)"
+        return None
 
     def to_json(self) -> dict:
         """Plain JSON values; :meth:`from_json` reads them back."""
