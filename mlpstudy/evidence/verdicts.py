@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from mlplib.stats import CONFIDENCE, at_confidence
+from mlplib.stats import CONFIDENCE, using
 from mlplib.store import Record, RunStore
 
 from ..claims import NOT_TESTED, VERDICTS, Claim, Judgement, decide, not_tested
@@ -165,7 +165,7 @@ def sensitivity(judge: Callable[[], Iterable[Entry]], levels: Sequence[float] = 
     """
 
     def verdicts(level: float) -> dict[str, str]:
-        with at_confidence(level):
+        with using(confidence=level):
             return {entry.claim.id: entry.judgement.verdict for entry in judge()}
 
     usual, tallies = verdicts(CONFIDENCE), []
@@ -185,7 +185,7 @@ def markdown(entries: Sequence[Entry]) -> str:
         cells = (
             entry.claim.id,
             entry.claim.sentence,
-            f"**{judgement.verdict}**",
+            f"**{judgement.words}**",
             judgement.effect_text(),
             entry.origin,
         )
