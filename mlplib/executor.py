@@ -173,16 +173,8 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
         start = executor.start(spec.upstream)
     dataset = executor.dataset(spec.data.name)
     done = training.train(spec, dataset, folder, start=start, how=executor.how)
-    return Record(
-        id=run_id(spec),
-        spec=spec,
-        status=done.status,
-        data=done.data,
-        metrics=done.metrics,
-        history=done.history,
-        compute=done.compute,
-        environment=done.environment,
-    )
+    parts = ("status", "data", "metrics", "history", "compute", "environment")
+    return Record(run_id(spec), spec, **{name: getattr(done, name) for name in parts})
 
 
 def _record(executor: Executor, spec: RunSpec, metrics: dict, precision: str = "fp32", **more) -> Record:
@@ -293,16 +285,7 @@ def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
     done = timing.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
-    return Record(
-        id=run_id(spec),
-        spec=spec,
-        status="completed",
-        data={},
-        metrics=done.metrics,
-        history=done.history,
-        compute=done.compute,
-        environment=done.environment,
-    )
+    return Record(run_id(spec), spec, "completed", {}, **vars(done))
 
 
 KINDS = {

@@ -349,27 +349,6 @@ def run(*arguments: str):
     return CliRunner().invoke(cli.app, ["run", *arguments], env={"COLUMNS": "120"})
 
 
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        (("--minutes", "0"), "--minutes must be a number above 0, such as 30, not '0'"),
-        (("--minutes", "nan"), "--minutes must be a number above 0"),
-        (("--minutes", "-3"), "--minutes must be a number above 0"),
-        (("--minutes", "1h"), "--minutes must be a number above 0"),
-        (("--jobs", "many"), "--jobs must be a whole number from 1 to 1024, not 'many'"),
-        (("--jobs", "0"), "--jobs must be a whole number"),
-        (("--jobs", "1.5"), "--jobs must be a whole number"),
-        (("no-such-thing", "--jobs", "2"), "no-such-thing"),
-        (("--loader", "tape", "--jobs", "2"), "tape"),
-        (("--seeds", "[0", "--jobs", "2"), "seeds must be a list of whole numbers"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_before_anything_is_written(tmp_path, arguments, words):
-    done = run(*arguments, "-P", "smoke", "--runs", str(tmp_path / "runs"))
-    assert isinstance(done.exception, MlplibError) and words in str(done.exception), done.output
-    assert "\n" not in str(done.exception) and not (tmp_path / "runs").exists()
-
-
 def test_a_folder_that_cannot_be_written_to_is_one_line(use, tmp_path):
     use(**{"label-smoothing": experiment(looks)})
     (tmp_path / "runs").write_text("a file")

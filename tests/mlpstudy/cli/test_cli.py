@@ -69,7 +69,9 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
 
     records = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
     again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0")
-    assert again.returncode == 0 and again.stdout == process.stdout
+    assert again.returncode == 0 and "0 runs done, none left" in again.stdout
+    table = process.stdout[process.stdout.index("architectures, profile smoke") :]
+    assert table.split("runs done")[0].rstrip("0123456789 ") in again.stdout
     assert records == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
 
     plan = mlplib("plan", "architectures", "from-scratch", "--profile", "smoke", "--seeds", "0").stdout
@@ -136,10 +138,10 @@ def test_data_list_and_verify(mlplib):
         (["run", "from-scrach"], "architectures, from-scratch, filters"),
         (["run", "--profile", "huge"], "smoke, laptop, gpu, paper"),
         (["run", "--seeds", "0,x"], "seeds must be"),
-        (["run", "--seeds=-1"], "seeds must not be negative"),
-        (["run", "--seeds", "0,,1", "--jobs", "2"], "seeds must be"),
-        (["run", "--minutes", "soon"], "--minutes must be a number above 0"),
-        (["run", "--jobs", "0"], "--jobs must be a whole number"),
+        (["run", "--seeds=-1"], "seeds must be at least 0"),
+        (["run", "--minutes", "soon"], "'--minutes': 'soon' is not a valid float"),
+        (["run", "--minutes", "0"], "--minutes must be a number above 0"),
+        (["run", "--jobs", "0"], "0 is not in the range 1<=x<=1024"),
         (["run", "--device", "tpu"], "cpu"),
         (["plan", "--device", "cuda:99"], "cpu"),
         (["notebook", "nothing"], "from-scratch"),
