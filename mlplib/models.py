@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from .baselines import mixer_b, resnet18, resnet152, small_cnn, vit_b
+from .baselines import SmallCNN, mixer_b, resnet18, resnet152, vit_b
 from .errors import MlplibError
 from .specs import ModelSpec
 
@@ -160,7 +160,7 @@ def _baseline(make: Callable[[tuple[int, int, int], int], nn.Module]) -> Callabl
 BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]] = {
     "b-mlp": BottleneckMLP,
     "s-mlp": StandardMLP,
-    "small-cnn": _baseline(small_cnn),
+    "small-cnn": _baseline(SmallCNN),
     "resnet18": _baseline(resnet18),
     "resnet152": _baseline(resnet152),
     "vit-b/4": _baseline(vit_b(4)),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlplib.errors import MlplibError, require_choice
 from mlplib.files import locked, replacing, storage_errors
-from mlplib.planning import with_upstream
+from mlplib.planning import upstream_first, with_upstream
 from mlplib.progress import quiet
 from mlplib.specs import RunSpec
 from mlplib.store import Record, RunStore, by_id
@@ -94,7 +94,7 @@ def publish_finished(
     chosen = profile(profile_name)
     seeds = all_seeds(chosen, (record.spec for record in store.records())) if seeds is None else seeds
     specs = [spec for name in names for spec in experiment(name).runs(chosen, seeds)]
-    finished = [spec for spec in with_upstream(specs).values() if store.find(spec) is not None]
+    finished = [spec for spec in upstream_first(specs) if store.find(spec) is not None]
     if not finished:
         raise MlplibError(f"no run of profile {profile_name} is finished in {store.root}")
     results = results_folder(folder)
@@ -163,10 +163,9 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
 def _specs(name: str, records: Iterable[Record]) -> set[RunSpec]:
     """All runs of all experiments at a profile, and the runs that they are made from."""
     seeds = all_seeds(profile(name), (record.spec for record in records))
-    found = [spec for each in EXPERIMENTS for spec in experiment(each).runs(profile(name), seeds)]
-    for spec in found:  # grows meanwhile
-        found += spec.needs()
-    return set(found)
+    return set(
+        upstream_first(spec for each in EXPERIMENTS for spec in experiment(each).runs(profile(name), seeds))
+    )
 
 
 # --------------------------------------------------------------------------- adding

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
-from mlplib.planning import with_upstream
+from mlplib.planning import upstream_first
 from mlplib.specs import RunSpec
 from mlplib.store import Record
 
@@ -99,8 +99,8 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
         by_spec = {record.spec: record for record in read_folder(root).records.values()}
         specs = dict.fromkeys(experiment(name).runs(chosen, all_seeds(chosen, by_spec)))
         own = [spec for spec in specs if spec in by_spec]
-        needed = with_upstream(own, {spec: record.id for spec, record in by_spec.items()}).values()
-        upstream = [by_spec[spec] for spec in needed if spec in by_spec and spec not in specs]
+        needed = (spec for spec in upstream_first(own) if spec in by_spec and spec not in specs)
+        upstream = [by_spec[spec] for spec in needed]
         if own:
             yield ExperimentRecords(chosen, [by_spec[spec] for spec in own], root / "artifacts", upstream)
 
