@@ -12,15 +12,13 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .data.catalog import content_hash
 from .errors import MlplibError, require_choice
-from .files import LOCK_MODE, replacing, storage_errors
+from .files import locked, replacing, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
 
@@ -247,22 +245,20 @@ class RunStore:
             RunClaimed: another process holds the lock, and this store does not wait.
         """
         folder = self.folder(spec)
-        with storage_errors(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(str(folder / ".lock"), mode=LOCK_MODE)
-            try:
-                lock.acquire(timeout=0.1 if self.wait else 0.0)
-            except Timeout:
-                if not self.wait:
-                    raise RunClaimed(f"another process is doing {run_id(spec)}") from None
-                if on_wait is not None:
-                    on_wait()
-                lock.acquire()
-        try:
+
+        @contextmanager
+        def waiting(total: None, label: str) -> Iterator[None]:
+            if not self.wait:
+                raise RunClaimed(f"another process is doing {run_id(spec)}")
+            if on_wait is not None:
+                on_wait()
+            yield
+
+        with ExitStack() as stack:
+            with storage_errors(self.root, "MLPLIB_RUNS"):
+                stack.enter_context(locked(folder / ".lock", waiting, "does this run"))
             _clear_leftovers(folder)
             yield folder
-        finally:
-            lock.release()
 
     def write(self, record: Record) -> None:
         """Write a finished record, once.

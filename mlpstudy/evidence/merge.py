@@ -79,7 +79,7 @@ def publish(
             f"{len(missing)} of {len(specs)} runs of {name} are not finished, {missing[0]} for one: "
             f"do them first with mlplib run {name} --profile {profile_name}"
         )
-    return _publish(specs.values(), profile_name, store, results_folder(folder), before)
+    return _publish(specs.values(), profile_name, store, folder)
 
 
 def publish_finished(
@@ -97,17 +97,12 @@ def publish_finished(
     finished = [spec for spec in upstream_first(specs) if store.find(spec) is not None]
     if not finished:
         raise MlplibError(f"no run of profile {profile_name} is finished in {store.root}")
+    return _publish(finished, profile_name, store, folder)
+
+
+def _publish(specs: Iterable[RunSpec], profile_name: str, store: RunStore, folder: Path | None) -> Merged:
     results = results_folder(folder)
-    return _publish(finished, profile_name, store, results, read_folder(results / profile_name).records)
-
-
-def _publish(
-    specs: Iterable[RunSpec],
-    profile_name: str,
-    store: RunStore,
-    results: Path,
-    before: Mapping[str, Record],
-) -> Merged:
+    before = read_folder(results / profile_name).records
     records, artifacts = {}, {}
     for id, spec in with_upstream(specs).items():
         record = store.find(spec) or before.get(id)

@@ -272,7 +272,7 @@ def test_records_appear_only_with_their_pictures(store, tmp_path):
     artifacts = tmp_path / "results" / "laptop" / "artifacts"
     artifacts.parent.mkdir(parents=True)
     artifacts.write_text("in the way")
-    with pytest.raises(MlplibError, match="cannot be written to"):
+    with pytest.raises(MlplibError, match="cannot write"):
         publish("filters", "laptop", SEEDS, store, tmp_path / "results")
     assert published("filters", tmp_path / "results") is None
 
@@ -405,7 +405,7 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(store, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MlplibError, match=r"file is not a folder of published records.*MLPLIB_RESULTS"):
         publish("from-scratch", "laptop", SEEDS, store, tmp_path / "file")
-    with pytest.raises(MlplibError, match=r"x cannot be written to .*MLPLIB_RESULTS") as caught:
+    with pytest.raises(MlplibError, match=r"cannot write .*x: .*MLPLIB_RESULTS") as caught:
         publish("from-scratch", "laptop", SEEDS, store, tmp_path / "file" / "x")
     assert "\n" not in str(caught.value)
 
