@@ -97,16 +97,12 @@ class Executor:
             MlplibError: the file is missing or damaged, or not what the run's record says.
         """
         name = training.WEIGHTS if epoch is None else training.kept_weights(epoch)
-        path = self.store.folder(upstream) / name
-        found = weights.load(path)
         record = self.store.find(upstream) if epoch is None else None
-        expected = record.metrics.get("weights_sha256") if record is not None else None
-        if expected is not None and expected != weights.digest(found):
-            raise MlplibError(
-                f"{path} is damaged or belongs to another run (its hash is not that of the record): "
-                "delete its folder and run again"
-            )
-        return found
+        return weights.load(
+            self.store.folder(upstream) / name,
+            label=None if epoch is None else f"{run_id(upstream)}/{name}",
+            sha256=record.metrics.get("weights_sha256") if record is not None else None,
+        )
 
     def features(self, spec: ProbeSpec) -> probing.Features:
         """What a probe reads. The last network's are cached: probes of one network follow each other."""

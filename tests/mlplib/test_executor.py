@@ -371,3 +371,23 @@ def test_weights_that_are_not_those_of_the_record_are_refused(kind, damage, stor
         executor(store).record(reading)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert store.find(reading) is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "another epoch", "another run"])
+def test_kept_weights_that_are_not_those_of_their_epoch_are_refused(damage, store):
+    upstream, other = small(keep_at=(1, 2)), small(keep_at=(1, 2), seed=1)
+    executor(store).records([upstream, other])
+    path = store.folder(upstream) / training.kept_weights(1)
+    if damage == "flip":
+        flip_last_bit(path, None)
+    else:
+        kept = {"another epoch": (upstream, 2), "another run": (other, 1)}[damage]
+        put_other_weights(path, store.folder(kept[0]) / training.kept_weights(kept[1]))
+    for epoch, works in ((2, True), (1, False)):
+        probe = ProbeSpec(upstream.data, upstream, epoch=epoch, method="ridge")
+        if works:
+            executor(store).record(probe)
+            continue
+        with pytest.raises(MlplibError, match="damaged or belongs to another run") as caught:
+            executor(store).record(probe)
+        assert str(path) in str(caught.value) and store.find(probe) is None
