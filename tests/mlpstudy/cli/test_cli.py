@@ -2,10 +2,14 @@
 
 import json
 import os
+import pwd
+import shlex
 import subprocess
 import sys
 
 import pytest
+
+from mlpstudy.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +72,10 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
     assert "small CNN" in process.stdout and "B-12/Wi-1024" in process.stdout
 
     records = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
-    again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0")
+    # A terminal that lacks some characters ends no work.
+    again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0", PYTHONIOENCODING="ascii")
     assert again.returncode == 0 and "0 runs done, none left" in again.stdout
-    table = process.stdout[process.stdout.index("architectures, profile smoke") :]
-    assert table.split("runs done")[0].rstrip("0123456789 ") in again.stdout
+    assert "small CNN" in again.stdout and "?" in again.stdout
     assert records == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
 
     plan = mlplib("plan", "architectures", "from-scratch", "--profile", "smoke", "--seeds", "0").stdout
@@ -130,6 +134,56 @@ def test_data_list_and_verify(mlplib):
     listed = mlplib("data", "list").stdout
     assert "cifar10-animals" in listed and "50,000" in listed
     assert "shapes-16: content hash: ok" in mlplib("data", "verify", "shapes-16").stdout
+
+
+NOT_UTF8 = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "cp1252"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
+@pytest.mark.parametrize("environment", NOT_UTF8, ids=lambda names: " ".join(names.values()))
+def test_output_in_another_encoding_lacks_nothing_but_characters(mlplib, environment):
+    listed = mlplib("data", "list", **environment)
+    assert listed.returncode == 0 and not listed.stderr
+    assert "cifar10-animals" in listed.stdout and "50,000" in listed.stdout
+
+
+@pytest.mark.parametrize("words", ["data list", "claims --format markdown --results none"])
+def test_a_reader_that_leaves_gets_no_complaint(words, folder):
+    """As in ``mlplib claims | head -1``."""
+    command = [sys.executable, "-m", "mlplib", *words.split()]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(300) == 1
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "said"), [("/dev/full", 2, "mlplib: No space left on device\n"), ("&-", 0, "")]
+)
+def test_output_that_cannot_be_written_is_one_line_and_a_closed_one_none(target, code, said, folder):
+    command = f"{shlex.quote(sys.executable)} -m mlplib data list >{target}"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize(
+    "words", [["data", "list"], ["notebook", "filters", "--profile", "smoke", "--out", "~/out.ipynb"]]
+)
+def test_a_user_without_a_home_is_told_what_to_set(words, folder, monkeypatch, capsys):
+    """As in a container that was started under an id that it does not know."""
+    for name in ("HOME", "XDG_CACHE_HOME", "MLPLIB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as exit:
+        main(words)
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.startswith("mlplib: ") and len(error.splitlines()) == 1
+    assert "set HOME" in error and "MLPLIB_CACHE" in error
 
 
 @pytest.mark.parametrize(
