@@ -200,11 +200,11 @@ def _show_report(report, profile: str, complete: bool) -> None:
 
     for name, (why, number) in report.left_out.items():
         _log(f"left out {count(number, 'run')} on {name}: {why}")
-    left = sum(each.runs for each in report.left)
+    left = sum(number for number, _ in report.left.values())
     if left:
         _log("runs left, shared ones counted once, and the time they take at the measured rate:")
-        rows = [(each.experiment, each.runs, each.seconds) for each in report.left]
-        for name, number, seconds in [*rows, ("all", left, sum(each.seconds for each in report.left))]:
+        every = left, sum(seconds for _, seconds in report.left.values())
+        for name, (number, seconds) in {**report.left, "all": every}.items():
             _log(f"  {name:<24} {number:>6,} {duration(seconds):>10}")
     _log(
         f"{count(len(report.done), 'run')} done, {left or 'none'} left. To add them to the study: "
