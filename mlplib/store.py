@@ -159,21 +159,20 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
     if isinstance(value, dict) and not metric:
         for key, item in value.items():
             _validate_value(key, item)
-    elif isinstance(value, list) and not metric:
-        for item in value:
+        return
+    hashed = name.endswith("sha256") or name == "content_hash"
+    high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
+    for item in value if isinstance(value, list) and not metric else (value,):
+        if isinstance(item, dict | list) and not metric:
             _validate_value(name, item)
-    elif name.endswith("sha256") or name == "content_hash":
-        if not isinstance(value, str) or not SHA256.fullmatch(value):
-            raise MlplibError(f"{name} is {value!r:.80}, not a SHA-256 in hex")
-    else:
-        high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number and (metric or high is not None):
-            raise MlplibError(f"{name} is {value!r:.80}, not a number")
-        if number and not finite(value):
-            raise MlplibError(f"{name} is {value!r:.80}, not a finite number")
-        if high is not None and not 0 <= value <= high:
-            raise MlplibError(f"{name} is {value!r:.80}, outside of its range")
+        elif hashed:
+            if not isinstance(item, str) or not SHA256.fullmatch(item):
+                raise MlplibError(f"{name} is {item!r:.80}, not a SHA-256 in hex")
+        elif finite(item):
+            if high is not None and not 0 <= item <= high:
+                raise MlplibError(f"{name} is {item!r:.80}, outside of its range")
+        elif metric or high is not None or type(item) in (int, float):
+            raise MlplibError(f"{name} is {item!r:.80}, not a finite number")
 
 
 class RunClaimed(MlplibError):

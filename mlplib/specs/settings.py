@@ -51,7 +51,7 @@ class Settings:
                 self.refuse(
                     field.name, WORDS.get(hint) or (hint.__name__ if type(hint) is type else str(hint))
                 )
-            if value is not None:
+            if value is not None and field.metadata:
                 self._check_declared(field, value)
 
     def _check_declared(self, field: dataclasses.Field, value) -> None:

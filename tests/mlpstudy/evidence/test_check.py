@@ -113,10 +113,13 @@ def other_id(lines):
             edit("metrics", test_top1=12.5),
             r"line 2, is not a record \(test_top1 is 12.5, outside of its range",
         ),
-        (edit("metrics", test_top1="0.5"), r"line 2, is not a record \(test_top1 is '0.5', not a number"),
+        (
+            edit("metrics", test_top1="0.5"),
+            r"line 2, is not a record \(test_top1 is '0.5', not a finite number",
+        ),
         (
             edit("metrics", test_top1=float("nan")),
-            r"line 2, is not a record \(test_top1 is nan, not a number|finite",
+            r"line 2, is not a record \(test_top1 is nan, not a finite number",
         ),
         (without_metrics, r"line 2, is not a record \(it lacks the metric test_top1"),
         (edit("status", status="finished"), r"line 2, is not a record \(unknown status 'finished'"),
