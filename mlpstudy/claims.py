@@ -99,11 +99,16 @@ class Part:
 
     @property
     def sought(self) -> float:
-        """The effect that runs should be able to show: the paper's size, else the smallest that is meant."""
+        """The effect that runs should be able to show: the paper's size, else the smallest that is meant. It
+        counts from where the direction is decided: zero for differences, one for ratios.
+        """
+        if math.isfinite(self.direction.high):
+            return self.direction.high
         low, high = self.size.low, self.size.high
+        start = max(self.direction.low, 0.0)
         if math.isfinite(low):
-            return low / (1 - MARGIN) if math.isinf(high) else (low + high) / 2
-        return self.meant.low if self.meant.low > 0 else min(map(abs, (self.meant.low, self.meant.high)))
+            return (low / (1 - MARGIN) if math.isinf(high) else (low + high) / 2) - start
+        return abs(self.meant.low) - start
 
     def text(self) -> str:
         """Name, mean and interval."""
@@ -195,7 +200,8 @@ def not_worse(effect: Estimate | None, unit: str, name: str = "", *, margin: flo
 class Judgement:
     """The verdict on a claim, with the parts that it follows from.
 
-    ``note``: what limits the verdict; ``run_ids``: the runs that it is based on.
+    ``note``: what limits the verdict; ``run_ids``: the runs that it is based on; ``scale``: that of the
+    records, where the claim is about a larger one; ``because``: the reason, where it is not in the parts.
     """
 
     verdict: str
@@ -203,6 +209,7 @@ class Judgement:
     note: str = ""
     run_ids: tuple[str, ...] = ()
     scale: str = ""
+    because: str = ""
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -227,13 +234,17 @@ class Judgement:
         text = ", ".join("1 seed" if n == 1 else f"{n} seeds" for n in seeds)
         if any(e.source != "seeds" and e.n == 1 and e.low is not None for e in effects):
             text += f", interval from {effects[0].source} only"
-        units = dict.fromkeys(part.unit for part in parts)
+        units = {part.unit for part in parts}
         if len(units) == 1:
-            return f"{'; '.join(part.text() for part in parts)} {parts[0].unit} ({text})"
-        return f"{'; '.join(f'{part.text()} {part.unit}' for part in parts)} ({text})"
+            shown = f"{'; '.join(part.text() for part in parts)} {parts[0].unit}".rstrip()
+        else:
+            shown = "; ".join(f"{part.text()} {part.unit}" for part in parts)
+        return f"{shown} ({text})"
 
     def reason(self) -> str:
         """Why the verdict is what it is: the reasons of its parts, like ones together."""
+        if self.because:
+            return self.because
         reasons: dict[tuple[str, str], list[str]] = {}
         for part in self.parts:
             if part.verdict != REPRODUCED or len(self.parts) > 1:
@@ -295,11 +306,11 @@ def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgem
     """
     judgement = claim.judge(records)
     if profile_name == "smoke":
-        note = "drawn shapes show that the machinery runs, not what the paper claims"
-        return dataclasses.replace(judgement, verdict=NOT_TESTED, note=note)
+        why = "drawn shapes show that the machinery runs, not what the paper claims"
+        return dataclasses.replace(judgement, verdict=NOT_TESTED, because=why)
     if not claim.regime or profile_name not in SMALL_PROFILES or judgement.verdict == NOT_TESTED:
         return judgement
     if judgement.verdict == CONTRADICTED:
-        note = f"the claim is about {claim.regime}; {judgement.note}".removesuffix("; ")
-        return dataclasses.replace(judgement, verdict=NOT_TESTED, note=note)
+        why = f"it does not hold at {profile_name} scale, but is about {claim.regime}"
+        return dataclasses.replace(judgement, verdict=NOT_TESTED, because=why)
     return dataclasses.replace(judgement, scale=profile_name)

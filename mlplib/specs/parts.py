@@ -17,6 +17,9 @@ OPTIMIZERS = ("lion", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
 MIXUP_KINDS = ("standard", "ffcv")
 
+SEEDS = 2**63
+"""Seeds are below this, the most that torch takes."""
+
 
 @dataclass(frozen=True)
 class ModelSpec(Settings):
@@ -89,6 +92,8 @@ class DataSpec(Settings):
     positions, applied to train and test alike (claim C22). ``resolution``: the side in pixels that images are
     resized to. ``held_out``: that many training images, the same share of every class, are taken out of the
     training set and stand in for the test set, so that settings can be tuned without looking at it.
+    ``draw``: which random choice of ``examples`` images is kept, so that seeds can train on different images;
+    subsets are nested within one draw only.
     """
 
     name: str
@@ -96,6 +101,12 @@ class DataSpec(Settings):
     pixel_permutation: int | None = setting(None, least=0)
     resolution: int | None = setting(None, least=1, later=True)
     held_out: int | None = setting(None, least=1, later=True)
+    draw: int = setting(0, least=0, below=SEEDS, later=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.examples is None:
+            self.refuse_ignored("all examples", "draw")
 
 
 @dataclass(frozen=True)

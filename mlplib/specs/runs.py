@@ -7,14 +7,21 @@ from dataclasses import dataclass
 
 from ..errors import MlplibError
 from .base import RunSpec
-from .parts import FINE_TUNE_SGD, LION, NO_DA, PROBE_LION, AugmentSpec, DataSpec, ModelSpec, OptimizerSpec
+from .parts import (
+    FINE_TUNE_SGD,
+    LION,
+    NO_DA,
+    PROBE_LION,
+    SEEDS,
+    AugmentSpec,
+    DataSpec,
+    ModelSpec,
+    OptimizerSpec,
+)
 from .settings import setting
 
 PRECISIONS = ("auto", "bf16", "tf32", "fp32")
 PROBES = ("linear", "ridge")
-
-SEEDS = 2**63
-"""Seeds are below this, the most that torch takes."""
 
 
 # --------------------------------------------------------------------------- training

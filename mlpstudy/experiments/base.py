@@ -23,6 +23,8 @@ DATASET_TITLES = {
     "cifar10": "CIFAR-10",
     "cifar10-animals": "CIFAR-10 animals",
     "cifar10-vehicles": "CIFAR-10 vehicles",
+    "cifar10-upstream": "6 CIFAR-10 classes",
+    "cifar10-downstream": "4 other CIFAR-10 classes",
     "cifar100": "CIFAR-100",
     "tinyimagenet": "TinyImageNet",
     "stl10": "STL-10",
@@ -195,8 +197,8 @@ def unpaired_effects(
         return list(by_seed(group, top1).values())
 
     values = [{name: top1s(group) for name, group in side.items()} for side in (first, second)]
-    every = [*values[0].values(), *values[1].values(), *map(top1s, others)]
-    shared, found = stats.shared_spread(filter(None, every)), {}
+    every = {run_ids(group): group for group in (*first.values(), *second.values(), *others)}  # each once
+    shared, found = stats.shared_spread(filter(None, map(top1s, every.values()))), {}
     for name in first:
         both = [side.get(name) for side in values]
         if all(both):

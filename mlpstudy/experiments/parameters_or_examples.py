@@ -225,8 +225,8 @@ FIGURES = {
 
 
 def contains(estimate: Estimate, value: float) -> bool:
-    """Whether the interval holds ``value``."""
-    return estimate.low <= value <= estimate.high
+    """Whether the interval holds ``value``; not without an interval."""
+    return estimate.low is not None and estimate.low <= value <= estimate.high
 
 
 def minus(first: Estimate, second: Estimate) -> Estimate:
@@ -287,8 +287,8 @@ def c11(records: Sequence[Record]) -> Judgement:
 def c12(records: Sequence[Record]) -> Judgement:
     """On the main downstream data set, at 50 epochs where they were measured, else at the longest training:
     the front needs at least 4 points. Exponents are slopes of the front's log sizes against log compute, with
-    95 % intervals over resampled trainings and seeds. N*'s exponent minus P*'s is above 0 and
-    about the paper's; partly reproduced unless, besides, each exponent's interval holds the paper's value.
+    95 % intervals over resampled trainings and seeds. N*'s exponent minus P*'s is above 0 and about the
+    paper's; partly reproduced unless, besides, each exponent's interval holds the paper's value.
     """
     lacking = scaling_laws.holes(records)
     if lacking:

@@ -17,7 +17,7 @@ from .. import paper
 from ..claims import Judgement, Part, judge, not_tested, positive
 from ..profiles import Profile
 from . import base
-from .pretraining import pretraining_run, probe
+from .pretraining import data, pretraining_run, probe
 
 TITLE = "Scaling laws"
 ITEMS = ("Fig 1", "Fig 6")
@@ -93,7 +93,13 @@ def probes(
 ) -> list[ProbeSpec]:
     """Linear probes of one pre-training at each length, on each of the data sets."""
     return [
-        probe(profile, training, training.seed, name, epoch=None if epoch == training.epochs else epoch)
+        probe(
+            profile,
+            training,
+            training.seed,
+            data(profile, name),
+            epoch=None if epoch == training.epochs else epoch,
+        )
         for name in names
         for epoch in lengths
     ]
@@ -198,7 +204,7 @@ def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) ->
         for name, row in rows.items():
             estimate, unit = fitted.coefficients[name], ""
             if name == "E_inf":
-                estimate, unit = base.percent(estimate), "%"
+                estimate, unit = estimate.times(100), "%"
             setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
             found.append(base.Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
     return found
