@@ -62,9 +62,10 @@ def _check_profile(root: Path) -> ProfileFolder:
     for key in found.artifacts:
         if key.partition("/")[0] not in found.records:
             raise MlplibError(f"{root.name}/artifacts/{key} belongs to no published run: delete it")
+    files = found.files()
     for name in (RUNS, HASHES):
         lines = (root / name).read_bytes().splitlines() if (root / name).exists() else []
-        pairs = zip_longest(lines, found.files()[name].splitlines())
+        pairs = zip_longest(lines, files[name].splitlines())
         for number, (line, right) in enumerate(pairs, start=1):
             where = f"{root.name}/{name}, line {number}"
             if line != right:
