@@ -76,3 +76,12 @@ def own_runs(tmp_path_factory):
         del os.environ["MLPLIB_RUNS"]
     else:
         os.environ["MLPLIB_RUNS"] = before
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small models are faster on one thread, and sums have the same order as in worker processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

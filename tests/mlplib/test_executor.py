@@ -35,13 +35,7 @@ def train(spec):
 DIVERGING = small(optimizer=OptimizerSpec("sgd", lr=1e12))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small are faster on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

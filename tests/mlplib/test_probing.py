@@ -38,13 +38,7 @@ UPSTREAM = small(data=DataSpec("shapes-16-upstream"), epochs=2)
 BAR = quiet(None, "").__enter__()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As the worker processes do it: sums must be taken in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
