@@ -12,17 +12,15 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .data.catalog import content_hash
 from .errors import MlplibError, require_choice
-from .files import LOCK_MODE, replacing, storage_errors
-from .specs import RunSpec, spec_from_json
-from .specs.checks import finite
+from .files import locked, replacing, storage_errors
+from .specs import RunSpec
+from .specs.settings import finite
 
 RECORD_FORMAT = 1
 
@@ -72,11 +70,19 @@ class Record:
     compute: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
 
-    def same_results(self, other: Record) -> bool:
-        """Whether ``other`` is of the same run and says the same of it; when and where it was done may
-        differ.
+    def difference(self, other: Record) -> str | None:
+        """How ``other`` contradicts this record of the same run, None if it does not; when and where the run
+        was done may differ.
         """
-        return self.id == other.id and all(getattr(self, name) == getattr(other, name) for name in RESULTS)
+        for part in RESULTS:
+            mine, theirs = getattr(self, part), getattr(other, part)
+            if mine == theirs:
+                continue
+            if not isinstance(mine, dict):
+                return f"{part} ({mine} there, {theirs} here)"
+            key = next(key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key))
+            return f"{part} ({key}: {mine.get(key)!s:.60} there, {theirs.get(key)!s:.60} here)"
+        return None
 
     def to_json(self) -> dict:
         """Plain JSON values; :meth:`from_json` reads them back."""
@@ -115,7 +121,7 @@ class Record:
                 f"a record of format {version!r} cannot be read: this version reads {RECORD_FORMAT}"
             )
         try:
-            record = cls(spec=spec_from_json(values.pop("spec")), **values)
+            record = cls(spec=RunSpec.from_json(values.pop("spec")), **values)
             _validate(record)
         except (KeyError, TypeError) as error:
             raise MlplibError(f"not a complete record: {error}") from None
@@ -153,21 +159,20 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
     if isinstance(value, dict) and not metric:
         for key, item in value.items():
             _validate_value(key, item)
-    elif isinstance(value, list) and not metric:
-        for item in value:
+        return
+    hashed = name.endswith("sha256") or name == "content_hash"
+    high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
+    for item in value if isinstance(value, list) and not metric else (value,):
+        if isinstance(item, dict | list) and not metric:
             _validate_value(name, item)
-    elif name.endswith("sha256") or name == "content_hash":
-        if not isinstance(value, str) or not SHA256.fullmatch(value):
-            raise MlplibError(f"{name} is {value!r:.80}, not a SHA-256 in hex")
-    else:
-        high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number and (metric or high is not None):
-            raise MlplibError(f"{name} is {value!r:.80}, not a number")
-        if number and not finite(value):
-            raise MlplibError(f"{name} is {value!r:.80}, not a finite number")
-        if high is not None and not 0 <= value <= high:
-            raise MlplibError(f"{name} is {value!r:.80}, outside of its range")
+        elif hashed:
+            if not isinstance(item, str) or not SHA256.fullmatch(item):
+                raise MlplibError(f"{name} is {item!r:.80}, not a SHA-256 in hex")
+        elif finite(item):
+            if high is not None and not 0 <= item <= high:
+                raise MlplibError(f"{name} is {item!r:.80}, outside of its range")
+        elif metric or high is not None or type(item) in (int, float):
+            raise MlplibError(f"{name} is {item!r:.80}, not a finite number")
 
 
 class RunClaimed(MlplibError):
@@ -239,22 +244,20 @@ class RunStore:
             RunClaimed: another process holds the lock, and this store does not wait.
         """
         folder = self.folder(spec)
-        with storage_errors(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(str(folder / ".lock"), mode=LOCK_MODE)
-            try:
-                lock.acquire(timeout=0.1 if self.wait else 0.0)
-            except Timeout:
-                if not self.wait:
-                    raise RunClaimed(f"another process is doing {run_id(spec)}") from None
-                if on_wait is not None:
-                    on_wait()
-                lock.acquire()
-        try:
+
+        @contextmanager
+        def waiting(total: None, label: str) -> Iterator[None]:
+            if not self.wait:
+                raise RunClaimed(f"another process is doing {run_id(spec)}")
+            if on_wait is not None:
+                on_wait()
+            yield
+
+        with ExitStack() as stack:
+            with storage_errors(self.root, "MLPLIB_RUNS"):
+                stack.enter_context(locked(folder / ".lock", waiting, "does this run"))
             _clear_leftovers(folder)
             yield folder
-        finally:
-            lock.release()
 
     def write(self, record: Record) -> None:
         """Write a finished record, once.

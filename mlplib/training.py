@@ -196,7 +196,8 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
         lap()
         loop.end_epoch(state)
         if folder is not None and state.epoch in loop.keep_at and not state.diverged:
-            weights.save(folder / kept_weights(state.epoch), state.model.state_dict())
+            name = kept_weights(state.epoch)
+            weights.save(folder / name, state.model.state_dict(), label=f"{folder.name}/{name}")
         mark = time.monotonic()  # evaluation does not count as training time
 
 

@@ -205,11 +205,11 @@ class Compute:
 
         Runs are compared by their settings, so that no data are needed.
         """
-        chosen, ids = profile(COMING), {}
+        chosen = profile(COMING)
         records = list(read_folder(results_folder(self.session.results_dir) / COMING).records.values())
         there, rate = {record.spec for record in records}, training_rate(records)
         wanted = {
-            experiment(name).TITLE: planning.with_upstream(expected(name, chosen, chosen.seeds), ids).values()
+            experiment(name).TITLE: planning.upstream_first(expected(name, chosen, chosen.seeds))
             for name in EXPERIMENTS
         }
         everything = dict.fromkeys(spec for specs in wanted.values() for spec in specs)

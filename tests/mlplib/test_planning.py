@@ -139,7 +139,7 @@ def test_looks_at_filters_take_moments(store):
     "spec, message",
     [
         (small(data=DataSpec("mnist")), "unknown data set 'mnist'"),
-        (small(model=ModelSpec("small-cnn", depth=3)), "depth means nothing to the model 'small-cnn'"),
+        (small(model=ModelSpec("small-cnn", depth=3)), "depth means nothing with small-cnn"),
     ],
 )
 def test_runs_that_cannot_be_are_refused_while_planning(store, spec, message):
