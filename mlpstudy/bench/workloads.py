@@ -133,8 +133,7 @@ class Training:
         batches = min(REFERENCE_STEPS, len(self.data.train) // batch)
         path = folder / f"{self.dataset.name}-{self.case.resolution}-{batch * batches}.beton"
         if not path.exists():
-            part = self.first_images(batch * batches)
-            beton.write_beton(part.images, part.labels, path)
+            beton.write_beton(self.first_images(batch * batches), path)
         mean, std = (np.asarray(v.cpu()) for v in (self.data.mean, self.data.std))
         return FfcvLoader(path, self.data.image_shape[:2], mean, std, augment, batch, batches, self.device)
 

@@ -126,8 +126,7 @@ def shapes():
 @pytest.fixture(scope="module")
 def written(shapes, tmp_path_factory):
     pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
-    path = tmp_path_factory.mktemp("beton") / "shapes.beton"
-    return beton.write_beton(shapes.train.images, shapes.train.labels, path)
+    return beton.write_beton(shapes.train, tmp_path_factory.mktemp("beton") / "shapes.beton")
 
 
 def loader(path, shapes, augment, batches=3):
