@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import machine, scaling
+from . import cost, machine
 from .data import catalog
 from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
 from .store import Record, RunStore, by_id, run_id
@@ -131,7 +131,7 @@ def training_flops(spec: RunSpec) -> float:
     where it only evaluates one. Norms, activations and the small heads of probes are not counted.
     """
     if isinstance(spec, TrainSpec):
-        return 6.0 * scaling.model_size(spec).forward_macs * _images_seen(spec)
+        return 6.0 * cost.model_size(spec).forward_macs * _images_seen(spec)
     if isinstance(spec, FineTuneSpec):
         return 6.0 * _upstream_macs(spec.upstream, spec.data) * _images_seen(spec)
     if isinstance(spec, EvaluateSpec):
@@ -145,7 +145,7 @@ def training_flops(spec: RunSpec) -> float:
 
 
 def _images_seen(spec: TrainSpec | FineTuneSpec) -> int:
-    return scaling.images_per_epoch(spec) * spec.epochs
+    return cost.images_per_epoch(spec) * spec.epochs
 
 
 def _upstream_macs(upstream: RunSpec, data: DataSpec) -> int:
@@ -153,7 +153,7 @@ def _upstream_macs(upstream: RunSpec, data: DataSpec) -> int:
     while isinstance(upstream, FineTuneSpec):
         upstream = upstream.upstream
     known = isinstance(upstream, TrainSpec)
-    return scaling.network_size(upstream.model, data).forward_macs if known else 0
+    return cost.network_size(upstream.model, data).forward_macs if known else 0
 
 
 class Estimator:
