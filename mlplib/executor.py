@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, filters, machine, models, official, probing, timing, training, weights
+from . import data, filters, inference, machine, models, official, probing, training, weights
 from .data.batches import RunData, open_data
 from .errors import MlplibError
 from .execution import Execution
@@ -283,7 +283,7 @@ def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
-    done = timing.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
+    done = inference.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
     return Record(
         id=run_id(spec),
         spec=spec,
