@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from .rounds import Work, repeat
+from mlplib.timing import copy_size, large_copy, repeat, square_product
+
+from .rounds import Work
 
 WIDTHS = {"cpu": (128, 256, 512, 1024), "cuda": (256, 512, 1024)}
 BATCHES = {"cpu": (1, 8, 64, 512, 4096), "cuda": (1, 16, 256, 4096, 32768)}
@@ -18,21 +20,19 @@ def machine_works(device: torch.device, precision: str, brief: bool = False) -> 
     Args:
         brief: without float32, with smaller matrices and a smaller copy.
     """
-    gpu = device.type == "cuda"
-    side = 1024 if brief else 8192 if gpu else 2048
-    size = 2**26 if brief else 2**30 if gpu else 2**28
-    best = torch.bfloat16 if precision == "bf16" else torch.float32
-    works = [_matmul("matmul", precision, side, best, device)]
-    if not brief:
-        works.append(_matmul("matmul-fp32", "fp32", side, torch.float32, device))
-    source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
-    return [*works, Work("copy", "copy within memory", repeat(lambda: target.copy_(source)), bytes=2 * size)]
-
-
-def _matmul(id: str, precision: str, side: int, dtype: torch.dtype, device: torch.device) -> Work:
-    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    name = f"matrix product, {precision}, side {side}"
-    return Work(id, name, repeat(lambda: left @ right), flops=2 * side**3)
+    side = 1024 if brief else 8192 if device.type == "cuda" else 2048
+    size = 2**26 if brief else copy_size(device)
+    works = [
+        Work(
+            id,
+            f"matrix product, {each}, side {side}",
+            repeat(square_product(device, each, side)),
+            flops=2 * side**3,
+        )
+        for id, each in (("matmul", precision), ("matmul-fp32", "fp32"))[: 1 if brief else 2]
+    ]
+    copy = repeat(large_copy(device, device, size))
+    return [*works, Work("copy", "copy within memory", copy, bytes=2 * size)]
 
 
 def layer_works(
@@ -50,13 +50,11 @@ def layer_works(
         weight = torch.randn(4 * width, width, device=device, dtype=dtype)
         for batch in batches or BATCHES[device.type]:
             images = torch.randn(batch, width, device=device, dtype=dtype)
+            product = repeat(lambda images=images, weight=weight: images @ weight.t())
+            flops = 2 * batch * 4 * width * width
+            moved = weight.element_size() * (images.numel() + weight.numel() + batch * 4 * width)
+            name = f"width {width}, batch {batch}"
             works.append(
-                Work(
-                    f"width-{width}-batch-{batch}",
-                    f"width {width}, batch {batch}",
-                    repeat(lambda images=images, weight=weight: images @ weight.t()),
-                    flops=2 * batch * 4 * width * width,
-                    bytes=weight.element_size() * (images.numel() + weight.numel() + batch * 4 * width),
-                )
+                Work(name.replace(", ", "-").replace(" ", "-"), name, product, flops=flops, bytes=moved)
             )
     return works

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import json
 import tempfile
 import time
@@ -24,7 +23,7 @@ from . import derived, growth
 from .cases import Case, default_cases
 from .loaders import loader_works
 from .roofline import layer_works, machine_works
-from .rounds import TURN_SECONDS, Work, take_turns
+from .rounds import TURN_SECONDS, Work, time_works
 from .targets import TARGETS, judge
 from .tried import tried_works
 from .workloads import Training
@@ -127,7 +126,7 @@ def _measure_once(cases, device, progress, effort, parts, seed) -> tuple[list[di
             if device.type == "cuda":
                 torch.cuda.empty_cache()
     if "start-up" in parts:
-        rows.append(growth.start_up())
+        rows.append(growth.start_up_row())
     return rows, about
 
 
@@ -138,7 +137,7 @@ def _time_case(training: Training, last: bool, parts, folder: Path, progress, ef
     def take(group: str, works: Sequence[Work], turn_seconds: float = TURN_SECONDS) -> None:
         seconds = effort.turn_seconds or turn_seconds
         options = {"group": group, "progress": progress, "turn_seconds": seconds}
-        rows.extend(take_turns(works, effort.rounds, device, **options))
+        rows.extend(time_works(works, effort.rounds, device, **options))
 
     def rates() -> list[Work]:
         return machine_works(device, training.precision, effort.brief)
@@ -154,9 +153,9 @@ def _time_case(training: Training, last: bool, parts, folder: Path, progress, ef
     if last and "tried" in parts:
         take("tried", tried_works(training, "compiled" in parts), 0.15)
     if last and "growth" in parts:
-        growing = growth.Growing(training.case, training.dataset, device)
-        take("growth", growing.works())
-        rows.append(growing.memory())
+        epochs = growth.epoch_works(training)
+        take("growth", epochs)
+        rows.append(growth.memory_row(epochs[0], device))
     return rows
 
 
@@ -181,7 +180,7 @@ def _about(training: Training) -> dict:
         "precision": training.precision,
         "micro_batch": engine.micro_batch,
         "ways": engine.ways,
-        "notes": training.notes,
+        "notes": list(dict.fromkeys(training.notes)),
     }
 
 
@@ -193,10 +192,5 @@ def write(path: Path, content: dict) -> None:
 
 def environment(device: torch.device) -> dict:
     """The machine, and the versions of what takes part."""
-    found: dict = machine.environment(device, machine.pick_precision("auto", device))
-    for name in ("torchvision", "ffcv", "numba"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    found = machine.environment(device, machine.pick_precision("auto", device))
+    return found | machine.versions("torchvision", "ffcv", "numba")

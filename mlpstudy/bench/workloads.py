@@ -16,11 +16,12 @@ from mlplib.data.batches import Batch, RunData, open_data
 from mlplib.execution import Execution
 from mlplib.models import meta_model
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec
+from mlplib.timing import repeat
 from mlplib.training import Loop, executed_flops
 
 from .cases import NOISE, Case
 from .reference import FfcvLoader, ReferenceLoop
-from .rounds import Work, repeat
+from .rounds import Work
 
 LEAST_STEPS, MOST_STEPS = 6, 24
 """Steps of a turn that trains end to end: the wait for the first batch is spread over them."""
