@@ -1,7 +1,6 @@
-"""Timings: what is measured, what is skipped and why, and the memory that a pass takes."""
+"""Inference speed: what is measured, what is skipped and why, and the memory that a pass takes."""
 
 import dataclasses
-import itertools
 import statistics
 import time
 
@@ -9,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from mlplib import machine, planning, timing
+from mlplib import inference, machine, planning, timing
 from mlplib.errors import Interrupted, MlplibError
 from mlplib.executor import Executor
+from mlplib.inference import FLOAT32, RESIDENT, UINT8, WAYS, PassCounter
 from mlplib.specs import ModelSpec, TimingSpec
 from mlplib.stopping import StopRequest
 from mlplib.store import Record, RunStore
-from mlplib.timing import FLOAT32, RESIDENT, UINT8, WAYS, PassCounter
 
 CPU = torch.device("cpu")
 TINY = TimingSpec(
@@ -25,10 +24,11 @@ TINY = TimingSpec(
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Short repeats; and the machine's rates, which take seconds, have a test of their own."""
-    for module, name in ((timing, "memory_rate"), (timing, "transfer_rate"), (machine, "matmul_rate")):
-        monkeypatch.setattr(module, name, lambda *_: 1e9)
-    monkeypatch.setattr(timing, "REPEAT_SECONDS", 0.001)
+    """Short repeats, and no measurement of the machine's rates, which takes seconds."""
+    for name in ("memory_rate", "transfer_rate", "matmul_rate"):
+        monkeypatch.setattr(timing, name, lambda *_: 1e9)
+    for name, value in (("REPEAT_SECONDS", 0.001), ("MAX_REPEATS", 4), ("MAX_SINGLE", 5)):
+        monkeypatch.setattr(inference, name, value)
 
 
 def changed(**changes) -> TimingSpec:
@@ -39,8 +39,8 @@ def outcomes(timed) -> dict[int, str]:
     return {entry["batch_size"]: entry["outcome"] for entry in timed.history["batches"]}
 
 
-def bench(spec=TINY) -> timing.Bench:
-    return timing.Bench(spec, CPU, spec.precision, StopRequest())
+def bench(spec=TINY) -> inference.Bench:
+    return inference.Bench(spec, CPU, spec.precision, StopRequest())
 
 
 # --------------------------------------------------------------------------- what is measured
@@ -48,16 +48,16 @@ def bench(spec=TINY) -> timing.Bench:
 
 @pytest.mark.parametrize("name", ["B-1/Wi-16", "S-2/Wi-16", "small-cnn"])
 def test_a_timing_holds_what_its_medians_are_made_from(name):
-    done = timing.measure(changed(model=ModelSpec.parse(name)), CPU)
+    done = inference.measure(changed(model=ModelSpec.parse(name)), CPU)
     latency, metrics = done.history["latency"], done.metrics
-    assert timing.MIN_REPEATS <= len(latency) <= timing.MAX_SINGLE and min(latency) > 0
+    assert inference.MIN_REPEATS <= len(latency) <= inference.MAX_SINGLE and min(latency) > 0
     assert metrics["latency_s"] == statistics.median(latency)
     assert metrics["latency_s_q25"] <= metrics["latency_s"] <= metrics["latency_s_q75"]
-    assert outcomes(done) == dict.fromkeys((1, 4, 16), timing.MEASURED)
+    assert outcomes(done) == dict.fromkeys((1, 4, 16), inference.MEASURED)
     for way in WAYS:
         rates = {}
         for entry in done.history["batches"]:
-            assert len(entry["seconds"][way]) >= timing.MIN_REPEATS and min(entry["seconds"][way]) > 0
+            assert len(entry["seconds"][way]) >= inference.MIN_REPEATS and min(entry["seconds"][way]) > 0
             rates[entry["batch_size"]] = entry["batch_size"] / statistics.median(entry["seconds"][way])
         assert metrics[f"images_per_second_{way}"] == max(rates.values())
         assert rates[metrics[f"best_batch_{way}"]] == max(rates.values())
@@ -69,7 +69,7 @@ def test_a_timing_holds_what_its_medians_are_made_from(name):
 
 
 def test_parameters_and_macs_are_counted():
-    metrics = timing.measure(TINY, CPU).metrics
+    metrics = inference.measure(TINY, CPU).metrics
     pixels, m, k, classes = 3 * 8 * 8, 16, 4, 5
     assert metrics["forward_macs"] == pixels * m + 2 * k * m * m + m * classes
     linear = (pixels * m + m) + (2 * k * m * m + k * m + m) + (m * classes + classes)
@@ -79,18 +79,18 @@ def test_parameters_and_macs_are_counted():
 def test_bf16_weights_are_timed_in_bf16():
     one = bench(changed(precision="bf16"))
     assert {p.dtype for p in one.network.parameters()} == {torch.bfloat16}
-    works = timing.Batch(one, 3).works()
+    works = inference.Batch(one, 3).works()
     assert {work().dtype for work in works.values()} == {torch.bfloat16}
 
 
 def test_all_ways_compute_on_the_same_images():
     one = bench()
-    logits = {way: work() for way, work in timing.Batch(one, 7).works().items()}
+    logits = {way: work() for way, work in inference.Batch(one, 7).works().items()}
     assert logits[RESIDENT].shape == (7, 5) and logits[RESIDENT].std() > 0
     for way in (UINT8, FLOAT32):
         torch.testing.assert_close(logits[way], logits[RESIDENT], rtol=1e-4, atol=1e-5)
-    again = timing.Batch(bench(), 7).works()[RESIDENT]()
-    other = timing.Batch(bench(changed(seed=1)), 7).works()[RESIDENT]()
+    again = inference.Batch(bench(), 7).works()[RESIDENT]()
+    other = inference.Batch(bench(changed(seed=1)), 7).works()[RESIDENT]()
     assert torch.equal(again, logits[RESIDENT]) and not torch.allclose(other, again)
 
 
@@ -98,18 +98,20 @@ def test_repeats_take_turns_and_warm_ups_do_not_count():
     calls = []
     works = {name: (lambda name=name: calls.append(name)) for name in "ab"}
     found = bench().in_turns(works, deadline=0.0, one_by_one=True)
-    assert "".join(calls) == "ab" * (timing.WARM_UPS + timing.MIN_REPEATS)
-    assert {name: len(seconds) for name, seconds in found.items()} == dict.fromkeys("ab", timing.MIN_REPEATS)
+    assert "".join(calls) == "ab" * inference.WARM_UPS + "abbaab"
+    assert {name: len(seconds) for name, seconds in found.items()} == dict.fromkeys(
+        "ab", inference.MIN_REPEATS
+    )
     later = time.monotonic() + 60
-    assert len(bench().in_turns(works, later, one_by_one=True)["a"]) == timing.MAX_SINGLE
-    assert len(bench().in_turns(works, later)["a"]) == timing.MAX_REPEATS
+    assert len(bench().in_turns(works, later, one_by_one=True)["a"]) == inference.MAX_SINGLE
+    assert len(bench().in_turns(works, later)["a"]) == inference.MAX_REPEATS
 
 
 def test_short_passes_are_repeated_within_a_repeat(monkeypatch):
-    monkeypatch.setattr(timing, "REPEAT_SECONDS", 0.02)
+    monkeypatch.setattr(inference, "REPEAT_SECONDS", 0.02)
     calls = []
     found = bench().in_turns({"a": lambda: calls.append(time.sleep(0.004))}, deadline=0.0)
-    per_repeat, rest = divmod(len(calls) - timing.WARM_UPS, timing.MIN_REPEATS)
+    per_repeat, rest = divmod(len(calls) - inference.WARM_UPS, inference.MIN_REPEATS)
     assert rest == 0 and per_repeat <= 5
     assert all(0.004 <= seconds for seconds in found["a"])
 
@@ -123,24 +125,24 @@ def slow(monkeypatch, seconds_an_image: float):
     def works(batch):
         return {way: lambda: time.sleep(seconds_an_image * len(batch.resident)) for way in WAYS}
 
-    monkeypatch.setattr(timing.Batch, "works", works)
+    monkeypatch.setattr(inference.Batch, "works", works)
 
 
 def test_a_batch_that_would_take_too_long_is_skipped_and_said_so(monkeypatch):
     slow(monkeypatch, 0.005)
     start = time.monotonic()
-    done = timing.measure(changed(batch_sizes=(1, 2, 1000, 2000), seconds=1.2), CPU)
+    done = inference.measure(changed(batch_sizes=(1, 2, 1000, 2000), seconds=1.2), CPU)
     assert time.monotonic() - start < 4
-    late = timing.TOO_SLOW
-    assert outcomes(done) == {1: timing.MEASURED, 2: timing.MEASURED, 1000: late, 2000: late}
+    late = inference.TOO_SLOW
+    assert outcomes(done) == {1: inference.MEASURED, 2: inference.MEASURED, 1000: late, 2000: late}
     assert all("seconds" not in entry for entry in done.history["batches"][2:])
 
 
 def test_the_first_batch_is_measured_however_slow(monkeypatch):
     slow(monkeypatch, 0.02)
-    done = timing.measure(changed(batch_sizes=(2, 4), seconds=0.001), CPU)
-    assert outcomes(done) == {2: timing.MEASURED, 4: timing.TOO_SLOW}
-    assert len(done.history["latency"]) == timing.MIN_REPEATS
+    done = inference.measure(changed(batch_sizes=(2, 4), seconds=0.001), CPU)
+    assert outcomes(done) == {2: inference.MEASURED, 4: inference.TOO_SLOW}
+    assert len(done.history["latency"]) == inference.MIN_REPEATS
     assert done.metrics["images_per_second_resident"] == pytest.approx(50, rel=0.2)
 
 
@@ -154,17 +156,17 @@ def test_the_first_batch_is_measured_however_slow(monkeypatch):
 )
 @pytest.mark.parametrize("limit", [4, 0])
 def test_running_out_of_memory_is_recorded(monkeypatch, error, limit):
-    real = timing.Bench._one_pass
+    real = inference.Bench._one_pass
 
     def one_pass(self, images):
         if len(images) > limit:
             raise error
         return real(self, images)
 
-    monkeypatch.setattr(timing.Bench, "_one_pass", one_pass)
-    done = timing.measure(changed(batch_sizes=(1, 4, 16, 64)), CPU)
+    monkeypatch.setattr(inference.Bench, "_one_pass", one_pass)
+    done = inference.measure(changed(batch_sizes=(1, 4, 16, 64)), CPU)
     gone = [size for size in (1, 4, 16, 64) if size > limit]
-    assert [size for size, outcome in outcomes(done).items() if outcome == timing.NO_MEMORY] == gone
+    assert [size for size, outcome in outcomes(done).items() if outcome == inference.NO_MEMORY] == gone
     assert ("images_per_second_resident" in done.metrics) == (limit > 0)
     assert ("peak_memory_bytes" in done.metrics) == (limit > 0) and done.metrics["latency_s"] > 0
 
@@ -173,30 +175,30 @@ def test_another_error_is_not_taken_for_it(monkeypatch):
     def one_pass(self, images):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(timing.Bench, "_one_pass", one_pass)
+    monkeypatch.setattr(inference.Bench, "_one_pass", one_pass)
     with pytest.raises(RuntimeError, match="shapes"):
-        timing.measure(TINY, CPU)
+        inference.measure(TINY, CPU)
 
 
 def test_a_batch_larger_than_free_memory_is_not_tried(monkeypatch):
     one = bench()
-    free = one._one_pass(timing.Batch(one, 16).resident)["peak_memory_bytes"] - one.weight_bytes
+    free = one._one_pass(inference.Batch(one, 16).resident)["peak_memory_bytes"] - one.weight_bytes
     monkeypatch.setattr(machine, "free_memory", lambda device: free)
-    done = timing.measure(changed(batch_sizes=(1, 8, 64)), CPU)
-    assert outcomes(done) == {1: timing.MEASURED, 8: timing.MEASURED, 64: timing.TOO_LARGE}
+    done = inference.measure(changed(batch_sizes=(1, 8, 64)), CPU)
+    assert outcomes(done) == {1: inference.MEASURED, 8: inference.MEASURED, 64: inference.TOO_LARGE}
 
 
 def test_a_stop_is_heard_between_repeats():
     stop = StopRequest()
     stop.signaled = True
     with pytest.raises(Interrupted, match="stopped while timing B-1/Wi-16") as caught:
-        timing.measure(TINY, CPU, stop=stop)
+        inference.measure(TINY, CPU, stop=stop)
     assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_built_is_one_line():
     with pytest.raises(MlplibError, match="patches of 8 pixels"):
-        timing.measure(changed(model=ModelSpec.parse("vit-b/8"), image_size=12), CPU)
+        inference.measure(changed(model=ModelSpec.parse("vit-b/8"), image_size=12), CPU)
 
 
 # --------------------------------------------------------------------------- memory of a pass
@@ -235,7 +237,7 @@ def test_another_shape_of_a_tensor_is_no_traffic_but_writing_in_place_is():
 
 def test_bf16_moves_half_as_much():
     one, half = (bench(changed(precision=precision)) for precision in ("fp32", "bf16"))
-    whole, small = (b._one_pass(timing.Batch(b, 16).resident) for b in (one, half))
+    whole, small = (b._one_pass(inference.Batch(b, 16).resident) for b in (one, half))
     assert small["traffic_bytes"] == pytest.approx(whole["traffic_bytes"] / 2, rel=0.1)
     assert one.weight_bytes == 2 * half.weight_bytes < whole["peak_memory_bytes"]
 
@@ -266,20 +268,3 @@ def test_batch_sizes_have_to_grow(sizes):
 def test_a_time_box_has_a_size(seconds):
     with pytest.raises(MlplibError, match=r"TimingSpec\.seconds must be above 0"):
         changed(seconds=seconds)
-
-
-# --------------------------------------------------------------------------- the machine's rates
-
-
-def test_rates_count_bytes_by_the_second(monkeypatch):
-    monkeypatch.undo()
-    clock = itertools.count()
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
-    for rate in (timing.memory_rate, timing.transfer_rate):
-        rate.cache_clear()
-    try:  # by a clock that ticks once a look, every copy takes a second
-        assert timing.transfer_rate(CPU) == 2**28
-        assert timing.memory_rate(CPU) == 2 * 2**28, "a copy within a memory reads and writes"
-    finally:
-        for rate in (timing.memory_rate, timing.transfer_rate):
-            rate.cache_clear()

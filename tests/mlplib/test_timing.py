@@ -1,0 +1,83 @@
+"""The timing harness: rounds in turns, quartiles, and rates of the machine, by a simulated clock."""
+
+import itertools
+import math
+import time
+
+import pytest
+import torch
+
+from mlplib import timing
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that moves only when ``clock.sleep(seconds)`` is called."""
+
+    class Clock:
+        now = 0.0
+
+        def sleep(self, seconds):
+            self.now += seconds
+
+    held = Clock()
+    for name in ("perf_counter", "monotonic"):
+        monkeypatch.setattr(timing.time, name, lambda: held.now)
+    return held
+
+
+def test_rounds_take_turns_and_every_second_one_runs_backwards():
+    order, counter = [], itertools.count()
+
+    def timer(name):
+        order.append(name)
+        return next(counter)
+
+    after = []
+    timers = {name: lambda name=name: timer(name) for name in "ab"}
+    found = timing.take_turns(timers, 3, after_each=lambda: after.append(order[-1]))
+    assert "".join(order) == "abbaab" and after == order
+    assert found == {"a": [0, 3, 4], "b": [1, 2, 5]}
+
+
+def test_rounds_end_at_the_deadline_but_not_before_the_least(clock):
+    timers = {"a": lambda: clock.sleep(1.0)}
+    assert len(timing.take_turns(timers, 9, deadline=4.5)["a"]) == 5
+    assert len(timing.take_turns(timers, 9, deadline=0.0, least=3)["a"]) == 3
+    assert len(timing.take_turns(timers, 2, deadline=math.inf)["a"]) == 2
+    assert timing.take_turns({}, 2) == {}
+
+
+def test_a_call_takes_its_share_of_the_seconds(clock):
+    run = timing.repeat(lambda: clock.sleep(0.123456789))
+    assert timing.seconds_per_call(run, 8, CPU) == 0.12346, "five digits"
+    assert clock.now == pytest.approx(8 * 0.123456789)
+
+
+def test_the_clock_is_a_real_one():
+    seconds = timing.seconds_per_call(timing.repeat(lambda: time.sleep(0.002)), 2, CPU)
+    assert 0.002 <= seconds < 2
+
+
+@pytest.mark.parametrize(
+    ("one", "bounds", "expected"),
+    [(0.01, (1, 99), 10), (0.03, (1, 99), 4), (0.01, (1, 4), 4), (9.0, (6, 9), 6), (0, (1, 7), 7)],
+)
+def test_as_many_calls_as_fit_within_bounds(one, bounds, expected):
+    assert timing.calls_in(0.1, one, *bounds) == expected
+
+
+def test_a_summary_is_the_median_and_the_inclusive_quartiles():
+    assert timing.summary([2.0]) == {"value": 2.0, "q25": 2.0, "q75": 2.0}
+    assert timing.summary([4, 1, 3, 2]) == {"value": 2.5, "q25": 1.75, "q75": 3.25}
+
+
+def test_rates_count_bytes_and_operations_by_the_second(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))  # every call takes a second
+    # Past the cache: these rates are not the machine's.
+    assert timing.transfer_rate.__wrapped__(CPU, repeats=1) == 2**28
+    assert timing.memory_rate.__wrapped__(CPU, repeats=1) == 2 * 2**28, "a copy reads and writes"
+    assert timing.matmul_rate.__wrapped__(CPU, "fp32", 64, 1) == 2 * 64**3
