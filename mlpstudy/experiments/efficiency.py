@@ -227,7 +227,7 @@ def _traffic(record: Record, batch_size: int) -> float:
 FIGURES = {
     "throughput": base.Figure(
         data=throughputs,
-        draw=base.plot("efficiency.throughput"),
+        draw=base.plot("speed.throughput"),
         caption=(
             "Throughput against batch size. Solid: the images are on the device already. Dotted: each batch "
             "is first copied from the host's memory as float32. Points are medians, bands the middle half "
@@ -240,7 +240,7 @@ FIGURES = {
     ),
     "roofline": base.Figure(
         data=roofs,
-        draw=base.plot("efficiency.rooflines"),
+        draw=base.plot("speed.rooflines"),
         caption=(
             "Rooflines: the rate of computation that each network reaches at its best batch size, against "
             "the work that it does per byte moved. The slanted line is what the bandwidth allows, the "
