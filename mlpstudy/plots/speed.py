@@ -72,9 +72,8 @@ def _roofline(axes, part, line: str, styles: Mapping[Hashable, dict]) -> None:
     """FLOP/s against FLOPs per byte under the devices' limits, one style per value of the column ``line``."""
     for _, of_device in part.groupby("device"):
         _draw_roof(axes, of_device)
-    for name, style in styles.items():
-        points = part[part[line] == name]
-        axes.plot(points["flops_per_byte"], points["flops_per_second"], **style)
+    for name, points in part.groupby(line):
+        axes.plot(points["flops_per_byte"], points["flops_per_second"], **styles[name])
     logarithmic(axes)
 
 
