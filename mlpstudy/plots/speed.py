@@ -72,7 +72,7 @@ def _roofline(axes, part, line: str, styles: Mapping[Hashable, dict]) -> None:
     """FLOP/s against FLOPs per byte under the devices' limits, one style per value of the column ``line``."""
     for _, of_device in part.groupby("device"):
         _draw_roof(axes, of_device)
-    for name, points in part.groupby(line):
+    for name, points in part.groupby(line, sort=False):
         axes.plot(points["flops_per_byte"], points["flops_per_second"], **styles[name])
     logarithmic(axes)
 
@@ -190,7 +190,7 @@ def layer_roofline(frame) -> Figure:
     }
     figure, grid = new_figure(len(sources), 1, height=0.9 + 3.4 * len(sources), sharex=True)
     for (axes,), source in zip(grid, sources, strict=True):
-        part = frame[frame["source"] == source].sort_values("batch").assign(device=source)
+        part = frame[frame["source"] == source].sort_values(["width", "batch"]).assign(device=source)
         _roofline(axes, part, "width", {width: s | {"ms": 5, "lw": 1.2} for width, s in styles.items()})
         axes.set_title(source, fontsize=10)
         axes.set_ylabel("FLOP/s")
