@@ -185,26 +185,25 @@ class FfcvLoader:
 
 def _pipelines(size, mean, std, augment: AugmentSpec, device: torch.device) -> dict[str, list]:
     """FFCV's operations on images and on labels."""
+    from ffcv import transforms as ops
     from ffcv.fields import decoders
-    from ffcv.transforms import Convert, ImageMixup, LabelMixup, RandomHorizontalFlip
-    from ffcv.transforms import ToDevice, ToTensor, ToTorchImage
     from ffcv.transforms.common import Squeeze
     from torchvision.transforms import Normalize
 
     def to_device() -> list:
-        return [ToDevice(device, non_blocking=True)] if device.type == "cuda" else []
+        return [ops.ToDevice(device, non_blocking=True)] if device.type == "cuda" else []
 
     crop, mix = augment.crop_scale, augment.mixup
     decode = decoders.SimpleRGBImageDecoder()
     if crop:
         decode = decoders.RandomResizedCropRGBImageDecoder(size, crop, augment.crop_ratio)
-    flip = [RandomHorizontalFlip()] if augment.flip else []
+    flip = [ops.RandomHorizontalFlip()] if augment.flip else []
     mix_images, mix_labels = (
-        [kind(mix, same_lambda=True)] if mix else [] for kind in (ImageMixup, LabelMixup)
+        [kind(mix, same_lambda=True)] if mix else [] for kind in (ops.ImageMixup, ops.LabelMixup)
     )
     normalize = Normalize(np.asarray(mean).tolist(), np.asarray(std).tolist())
-    to_images = [ToTensor(), *to_device(), ToTorchImage(), Convert(torch.float32), normalize]
+    to_images = [ops.ToTensor(), *to_device(), ops.ToTorchImage(), ops.Convert(torch.float32), normalize]
     return {
         "image": [decode, *flip, *mix_images, *to_images],
-        "label": [decoders.IntDecoder(), *mix_labels, ToTensor(), *to_device(), Squeeze()],
+        "label": [decoders.IntDecoder(), *mix_labels, ops.ToTensor(), *to_device(), Squeeze()],
     }
