@@ -223,7 +223,7 @@ def activation_bytes(family: str, image_shape: tuple[int, int, int]) -> int:
         return 4 * height * width * 512
     patch = int(family.rpartition("/")[2])
     patches = (height // patch) * (width // patch)
-    # In units of the width, what each block keeps per patch; token mixing in Mixer also keeps its hidden
-    # units twice.
+    # In units of the width, what each block keeps per patch. Mixer's token mixing also keeps its hidden units
+    # (half a width) twice.
     kept = 17 * (patches + 1) if family.startswith("vit") else 13 * patches + MIXER_B["embed_dim"]
     return 4 * VIT_B["embed_dim"] * VIT_B["depth"] * kept

@@ -28,9 +28,9 @@ from .timing import calls_in, repeat, seconds_per_call, summary, take_turns
 
 RESIDENT, UINT8, FLOAT32 = "resident", "uint8", "float32"
 WAYS = (RESIDENT, UINT8, FLOAT32)
-"""Where a batch is when the clock starts: on the device, ready for the network; or in host memory (pinned, for
-a GPU) as uint8 or as normalized float32. From there it is copied, converted on the device, and then computed
-on, without overlap."""
+"""Where a batch is when the clock starts: on the device, ready for the network; or in host memory
+(pinned, for a GPU) as uint8 or as normalized float32. From there it is copied, converted on the device, and
+then computed on, without overlap."""
 
 MEASURED, TOO_SLOW = "measured", "too slow for the time box"
 NO_MEMORY, TOO_LARGE = "out of memory", "more memory than is free"
@@ -43,7 +43,7 @@ MIN_REPEATS, MAX_REPEATS, MAX_SINGLE = 3, 30, 100
 """Fewest and most repeats of a batch, and most repeats of a single image."""
 
 REPEAT_SECONDS = 0.02
-"""A repeat of a batch makes as many passes as fit into this time, so that the overhead per repeat is small."""
+"""A repeat of a batch makes as many passes as fit into this time, so that its overhead is small."""
 
 FREE_SHARE = 0.8
 """Largest share of the free memory that a batch may need, as predicted from smaller batches."""
@@ -67,16 +67,16 @@ def measure(
 ) -> Timed:
     """Time the network of ``spec`` on ``device``.
 
-    A batch size that does not fit into ``spec.seconds`` or into memory is skipped, and so are all larger ones;
-    the first one is always tried.
+    A batch size that does not fit into ``spec.seconds`` or into memory is skipped, and so are all larger
+    ones; the first one is always tried.
 
     Returns:
         ``history["latency"]``: seconds from one image on the device to its logits, per repeat.
         ``history["batches"]``: per batch size its ``outcome``; if measured, also the peak memory and memory
         traffic of one pass in bytes (:class:`PassCounter`) and, for each of :data:`WAYS`, seconds per batch,
         per repeat.
-        ``metrics``: parameters, multiply-adds, median latency in seconds with quartiles, and median images per
-        second at the best batch size of each way.
+        ``metrics``: parameters, multiply-adds, median latency in seconds with quartiles, and median images
+        per second at the best batch size of each way.
         ``compute``: the machine's rates.
 
     Raises:
@@ -165,7 +165,7 @@ class Bench:
         return entries
 
     def _why_not(self, size: int, entries: list[dict], deadline: float) -> str:
-        """MEASURED if ``size`` can be tried, judging by smaller batch sizes; otherwise the outcome to record."""
+        """MEASURED if smaller batch sizes suggest that ``size`` fits, otherwise the outcome to record."""
         if not entries:
             return MEASURED
         last = entries[-1]

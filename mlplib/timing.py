@@ -1,4 +1,4 @@
-"""Timing on a machine that is never quiet: interleaved rounds, their medians and quartiles, the machine's rates.
+"""Timing on a noisy machine: interleaved rounds, medians and quartiles, and the machine's own rates.
 
 Whatever is compared is timed once per round, so that a slow spell of the machine slows all of it alike.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from mlplib.timing import summary
 
@@ -119,24 +118,17 @@ def _start_up(rows: Rows) -> Iterator[Number]:
         yield "seconds", row["name"], "s", summary(row["seconds"])
 
 
-class Layer(NamedTuple):
-    """A layer under its roof: FLOPs per byte, FLOP/s reached, and the rates of the machine."""
-
-    width: int
-    batch: int
-    flops_per_byte: float
-    flops_per_second: float
-    peak_flops_per_second: float
-    bytes_per_second: float
+LAYER = ("width", "batch", "flops_per_byte", "flops_per_second", "peak_flops_per_second", "bytes_per_second")
+"""The columns of :func:`layers`: sizes, what the layer reaches, and the rates of the machine."""
 
 
-def layers(rows: Rows) -> Iterator[Layer]:
-    """The layers among the rows of the group ``layers``."""
+def layers(rows: Rows) -> Iterator[tuple[float, ...]]:
+    """The layers among the rows of the group ``layers``, with the columns :data:`LAYER`."""
     for id, row in rows.items():
         if id.startswith("width-"):
             width, batch = map(int, id.split("-")[1::2])
             peak, copies = rate(rows["matmul"], "flops")["value"], rate(rows["copy"], "bytes")["value"]
-            yield Layer(width, batch, row["flops"] / row["bytes"], rate(row, "flops")["value"], peak, copies)
+            yield width, batch, row["flops"] / row["bytes"], rate(row, "flops")["value"], peak, copies
 
 
 def step_parts(rows: Rows) -> dict[str, float]:

@@ -163,10 +163,10 @@ class HowFast:
         return _figure(draw.layer_roofline(frame), alt, caption, frame, "layers.csv")
 
     def layers(self) -> pd.DataFrame:
-        """The layers of every source, with the columns of :class:`mlpstudy.bench.derived.Layer`."""
+        """The layers of every source, with the columns :data:`mlpstudy.bench.derived.LAYER`."""
         layers = {n: list(derived.layers(derived.rows_of(f, "layers"))) for n, f in self.sources.items()}
         rows = [(name, *layer) for name, found in layers.items() for layer in found]
-        return pd.DataFrame(rows, columns=["source", *derived.Layer._fields])
+        return pd.DataFrame(rows, columns=["source", *derived.LAYER])
 
     def targets(self) -> Html:
         """Every target with its verdict from each published file."""

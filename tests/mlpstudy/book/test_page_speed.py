@@ -193,7 +193,7 @@ POINTS = pd.DataFrame(
     for source in ("a-cpu", "a-gpu")
     for width in (64, 128)
     for batch in (1, 8, 64)
-).set_axis(["source", *derived.Layer._fields], axis=1)
+).set_axis(["source", *derived.LAYER], axis=1)
 
 
 def test_the_bars_are_shares_with_the_whole_beside_them():
