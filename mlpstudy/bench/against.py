@@ -27,7 +27,7 @@ from mlplib.timing import summary, take_turns
 
 from .cases import Case
 from .rounds import TURN_SECONDS
-from .speed import FORMAT, write
+from .speed import FORMAT, read, write
 from .worker import PROTOCOL, request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,14 +89,8 @@ def append(path: Path, found: dict) -> None:
         MlplibError: the file exists and holds something else.
     """
     content = {"format": FORMAT, "what": "against", "comparisons": []}
-    if path.exists():
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = (content["format"], content["what"]) == (FORMAT, "against")
-        except (ValueError, KeyError, TypeError):
-            known = False
-        if not known:
-            raise MlplibError(f"{path} holds no comparisons of revisions: name another file")
+    if path.exists() and (content := read(path, "against")) is None:
+        raise MlplibError(f"{path} holds no comparisons of revisions: name another file")
     content["comparisons"].append(found)
     write(path, content)
 

@@ -184,6 +184,15 @@ def _about(training: Training) -> dict:
     }
 
 
+def read(path: Path, *what: str) -> dict | None:
+    """A results file of one of these kinds; None if it is damaged or holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if content["format"] == FORMAT and content["what"] in what else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def write(path: Path, content: dict) -> None:
     """Write a results file."""
     with replacing(path) as temporary:

@@ -4,7 +4,6 @@ machine can do, the targets, and what was tried. Measured on the spot, and read 
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -65,12 +64,7 @@ def read_files(folder: Path) -> dict[str, dict]:
     """
     found = {}
     for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = content["format"] == speed.FORMAT and content["what"] in KINDS
-        except (ValueError, KeyError, TypeError):
-            known = False
-        if not known:
+        if (content := speed.read(path, *KINDS)) is None:
             raise MlplibError(f"{path.name} is not a file of mlplib bench: make it again with {COMMAND}")
         found[path.stem] = content
     return found
