@@ -98,17 +98,23 @@ class Scoreboard:
         sides = {side: verdicts.robustness(evidence) for side, evidence in self._sides.items() if evidence}
         if not sides:
             return Html(html.box("<p>No records: nothing is published, and nothing was run.</p>"))
-        ids = [claim.id for _, claim in verdicts.every_claim()]
+        late = {
+            entry.claim.id
+            for evidence in self._sides.values()
+            for entry in verdicts.judged(evidence).values()
+            if entry.claim.afterthought or entry.criterion_first is False
+        }
+        names = {claim.id: claim.id + " *" * (claim.id in late) for _, claim in verdicts.every_claim()}
         rows = [
-            {"profile": side, "variant": variant, "claim": id, "verdict": found.get(id, NOT_TESTED)}
+            {"profile": side, "variant": variant, "claim": name, "verdict": found.get(id, NOT_TESTED)}
             for side, variants in sides.items()
             for variant, found in variants.items()
-            for id in ids
+            for id, name in names.items()
         ]
         frame = pd.DataFrame(rows)
         caption = (
             "<b>Every verdict with intervals made in other ways.</b> One column per way; the first is the "
-            "one that counts."
+            "one that counts. An asterisk marks claims whose criterion was changed after some of the records."
         )
         alt = "Grid of verdicts: claims down, ways to make intervals across, one panel per profile."
         image = html.svg_image(draw.robustness(frame), alt)

@@ -30,6 +30,10 @@ FINE_TUNE_DA = AugmentSpec(flip=True, crop_scale=(0.4, 1.0), crop_ratio=(1.0, 1.
 Task = tuple[str, int | None]
 """What is learned downstream: a data set and the number of its training images, None for all."""
 
+PIXELS_LR, FEATURES_LR = 1e-5, 3e-5
+"""Learning rates of linear probes on few images: of four, the best for pixels and the best on average over
+three kinds of features, on held-out training images, with a seed and draws that no chapter has."""
+
 SCARCE = (200, 1000)
 """Numbers of images that claims are judged by, in profiles that fine-tune on few."""
 
@@ -125,18 +129,19 @@ def probe(
     """A probe of ``upstream``'s features on ``where`` (default: the whole main downstream data set).
 
     The linear one is the paper's: Lion, 50 epochs; its learning rate and batch size are the profile's. Fewer
-    images, in fine-tuning's smaller batches, get about as many updates as all of them would.
+    images, in fine-tuning's smaller batches, get about as many updates as all of them would, at rates of
+    their own.
     """
     where = where or data(profile, profile.downstream[0])
     settings = {}
     if method == "linear":
-        epochs, batch_size = profile.probe_epochs, profile.probe_batch_size
+        epochs, batch_size, lr = profile.probe_epochs, profile.probe_batch_size, profile.probe_lr
         if where.examples:
             updates = epochs * (catalog.find(where.name).train // batch_size)
             batch_size = min(profile.fine_tune_batch_size, where.examples)
             epochs = round(updates / (where.examples // batch_size))
-        optimizer = OptimizerSpec(lr=profile.probe_lr)
-        settings = dict(epochs=epochs, batch_size=batch_size, optimizer=optimizer)
+            lr = PIXELS_LR if upstream is None else FEATURES_LR
+        settings = dict(epochs=epochs, batch_size=batch_size, optimizer=OptimizerSpec(lr=lr))
     return ProbeSpec(where, upstream, epoch=epoch, method=method, seed=seed, **settings)
 
 

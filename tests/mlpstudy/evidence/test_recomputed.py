@@ -1,4 +1,4 @@
-"""Effects and intervals of the scoreboard, computed once more from the raw records with pandas and SciPy only."""
+"""Effects and intervals of the scoreboard, computed again from the raw records, by pandas and SciPy only."""
 
 import json
 
@@ -30,7 +30,7 @@ def records(profile):
 
 
 def pooled(groups):
-    """Standard deviation and degrees of freedom that groups share, or None if Bartlett's test rejects that."""
+    """Standard deviation and degrees of freedom that groups share; None if Bartlett's test rejects that."""
     groups = [np.asarray(group) for group in groups if len(group) > 1]
     if len(groups) > 1 and stats.bartlett(*groups).pvalue < 0.05:
         return None

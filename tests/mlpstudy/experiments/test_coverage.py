@@ -1,5 +1,7 @@
 """Intervals cover the truth as often as they say, with spreads between seeds as in the published records."""
 
+import itertools
+
 import numpy as np
 import pytest
 from small_runs import ROOT
@@ -41,9 +43,9 @@ def test_intervals_cover_the_truth_in_19_of_20_studies(seeds, spreads):
     """Whether spreads are alike follows from the drawn values alone, as in the study."""
     random = np.random.default_rng(0)
     hits = {name: [] for name in CHAPTERS}
-    for name, deviations in ((name, each) for name in CHAPTERS for each in spreads[name]):
+    for name, deviations in ((chapter, each) for chapter in CHAPTERS for each in spreads[chapter]):
         for values in random.normal(size=(DRAWS, len(deviations), seeds)) * np.array(deviations)[:, None]:
             estimates = stats.jointly(dict(enumerate(values.tolist()))).values()
             hits[name] += [estimate.low <= 0 <= estimate.high for estimate in estimates]
-    assert all(hits.values()) and 0.93 <= np.mean(sum(hits.values(), [])) <= 0.97
+    assert all(hits.values()) and 0.93 <= np.mean(list(itertools.chain(*hits.values()))) <= 0.97
     assert all(0.92 <= np.mean(each) <= 0.98 for each in hits.values()), "in no chapter far from it"
