@@ -224,18 +224,16 @@ class Batch:
 
     def works(self) -> dict[str, Callable[[], Tensor]]:
         """A pass for each of :data:`WAYS`."""
+        mean, deviation = self.scale
+
+        def fetched(way: str) -> Tensor:
+            return self.arrived[way].copy_(self.host[way], non_blocking=True).to(self.dtype)
+
         return {
             RESIDENT: lambda: self.network(self.resident),
-            UINT8: lambda: self.network(self._normalized(self._fetched(UINT8))),
-            FLOAT32: lambda: self.network(self._fetched(FLOAT32).to(self.dtype)),
+            UINT8: lambda: self.network(fetched(UINT8).sub_(mean).div_(deviation)),
+            FLOAT32: lambda: self.network(fetched(FLOAT32)),
         }
-
-    def _fetched(self, way: str) -> Tensor:
-        return self.arrived[way].copy_(self.host[way], non_blocking=True)
-
-    def _normalized(self, pixels: Tensor) -> Tensor:
-        mean, deviation = self.scale
-        return pixels.to(self.dtype).sub_(mean).div_(deviation)
 
 
 # --------------------------------------------------------------------------- memory of a pass

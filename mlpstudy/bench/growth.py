@@ -1,4 +1,4 @@
-"""How costs grow: time with images, memory with epochs; and how long the command takes to answer."""
+"""How time grows with images and memory with epochs; and how long the command takes to start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 12
 """Steps of an epoch of the smaller training set; twice as many of the larger one."""
 
 EPOCHS, SETTLED = 12, 3
-"""Epochs after which memory is read, and how many of them may still grow: caches fill in the first ones."""
+"""Epochs after which memory is read, and how many of them may still grow while caches fill."""
 
 STARTS = 5
 
@@ -55,16 +55,14 @@ def memory_row(epoch: Work, device: torch.device) -> dict:
 
 
 def settled_growth(found: list[int]) -> dict:
-    """The relative ``growth`` of memory after it had settled, or ``why`` it is unknown."""
+    """The relative ``growth`` of memory after the first epochs, or ``why`` it is unknown."""
     if not all(found):
         return {"why": "the system does not say how much memory a process uses"}
     return {"growth": found[-1] / found[min(SETTLED, len(found)) - 1] - 1}
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes of tensors on a GPU; on a CPU, bytes that this process holds from glibc's allocator, 0 without
-    glibc.
-    """
+    """Bytes of tensors on a GPU; on a CPU, bytes that this process allocated by glibc, or 0 without it."""
     gc.collect()
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
@@ -84,7 +82,7 @@ class _Mallinfo(ctypes.Structure):
 
 
 def start_up_row() -> dict:
-    """Seconds of ``mlplib --help`` from start to end, in :data:`STARTS` starts after a first one."""
+    """Seconds of ``mlplib --help``, in :data:`STARTS` starts after an untimed one."""
 
     def start(n: int) -> None:
         subprocess.run([sys.executable, "-m", "mlplib", "--help"], check=True, stdout=subprocess.DEVNULL)

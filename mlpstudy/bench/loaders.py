@@ -1,4 +1,4 @@
-"""Ways to get a training batch of crops and flips, without a network that waits for it."""
+"""Ways to load a training batch with crops and flips, timed without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine can do, and single layers of B-MLPs under that roofline."""
+"""The machine's rates, and single layers of B-MLPs to compare with them."""
 
 from __future__ import annotations
 

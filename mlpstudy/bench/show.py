@@ -1,4 +1,4 @@
-"""Measurements as tables of text, for the terminal and for the chapter on speed: titles and DataFrames."""
+"""Measurements as titles and DataFrames of text, for the terminal and for the chapter on speed."""
 
 from __future__ import annotations
 

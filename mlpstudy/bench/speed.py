@@ -1,4 +1,4 @@
-"""``mlplib bench``: everything measured, as the content of a results file."""
+"""``mlplib bench``: all measurements, as the content of a results file."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from .workloads import Training
 FORMAT = 1
 
 PARTS = ("steps", "reference", "loaders", "layers", "tried", "compiled", "growth", "start-up")
-"""What can be measured: the steps of each case and the reference loop; on the last case loaders, layers,
-other ways, a compiled step, growth; and how soon the command answers."""
+"""What can be measured: the steps of each case and the reference loop; loaders, layers, alternatives, a
+compiled step and growth on the last case; and the command's start-up."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _measure_once(cases, device, progress, effort, parts, seed) -> tuple[list[di
 
 
 def _time_case(training: Training, last: bool, parts, folder: Path, progress, effort: Effort) -> list[dict]:
-    """The rows of a case; those of which one case is enough come from the last one."""
+    """The rows of a case; parts that need only one case are measured on the last one."""
     device, rows = training.device, []
 
     def take(group: str, works: Sequence[Work], turn_seconds: float = TURN_SECONDS) -> None:
@@ -200,6 +200,6 @@ def write(path: Path, content: dict) -> None:
 
 
 def environment(device: torch.device) -> dict:
-    """The machine, and the versions of what takes part."""
+    """The machine, and the versions of the packages involved."""
     found = machine.environment(device, machine.pick_precision("auto", device))
     return found | machine.versions("torchvision", "ffcv", "numba")

@@ -1,4 +1,4 @@
-"""Other ways to do a piece of training, each timed with ours. Whether one helps depends on the machine."""
+"""Alternatives to parts of our training, timed together. Which ones help depends on the machine."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .rounds import Work
 from .workloads import Training, optimizer_alone
 
 PARTS = 4
-"""Into how many parts a batch is cut, and how many times as large the larger batch is."""
+"""Number of parts that a batch is split into, and factor by which the larger batch is larger."""
 
 Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Another way: what it replaces, why one might expect it to help, and the pair (ours, the other).
+    """An alternative: what it replaces, why one might expect it to help, and the pair (ours, alternative).
 
-    ``times``: how many times our images a call of the other way handles.
+    ``times``: images per call of the alternative, as a multiple of ours.
     """
 
     id: str
@@ -45,11 +45,11 @@ class Trial:
 
 
 TRIALS: list[Trial] = []
-"""What was tried, in the order of the page."""
+"""All trials, in the order of the page."""
 
 
 def trial(name: str, instead_of: str, hope: str, **options) -> Callable:
-    """Make a trial of the function that returns its pair; its id is the function's name."""
+    """Register a function that returns the pair as a trial, with the function's name as its id."""
 
     def add(pair: Callable) -> Callable:
         TRIALS.append(Trial(pair.__name__.replace("_", "-"), name, instead_of, hope, pair, **options))
@@ -59,7 +59,9 @@ def trial(name: str, instead_of: str, hope: str, **options) -> Callable:
 
 
 def stepping(training: Training, batch: Batch | None = None, precision: str | None = None, **options) -> Step:
-    """A step on a fixed batch, by a loop of its own; ``options`` of :class:`~mlplib.execution.Execution`."""
+    """A step on a fixed batch, in a loop of its own; ``options`` are those of
+    :class:`~mlplib.execution.Execution`.
+    """
     batch = batch or training.fixed
     case = dataclasses.replace(training.case, batch_size=len(batch.labels))
     spec = case.spec(precision=precision or training.precision)
@@ -82,9 +84,9 @@ def grid_sample(training: Training) -> tuple[Step, Step]:
 
 
 def grid_sampled(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
-    """What :func:`mlplib.data.augment.crop_and_flip` computes, by ``grid_sample``, in float32 inside.
+    """Like :func:`mlplib.data.augment.crop_and_flip`, but with ``grid_sample``, computed in float32.
 
-    Unlike that function it reads beyond the edge of a crop, so pixels at edges differ a little.
+    Unlike that function, it interpolates across a crop's edge, so edge pixels differ slightly.
     """
     count, _, height, width = images.shape
     theta = torch.zeros(count, 2, 3)
@@ -178,7 +180,7 @@ def compiled(training: Training) -> tuple[Step, Step]:
 
 
 def tried_works(training: Training, compiled: bool = False) -> list[Work]:
-    """For every trial ours (``<id>: ours``) and the other way (``<id>``), next to each other.
+    """For every trial, ours (``<id>: ours``) next to the alternative (``<id>``).
 
     Args:
         compiled: include the compiled step, which takes longer than all other trials.
@@ -192,7 +194,7 @@ def tried_works(training: Training, compiled: bool = False) -> list[Work]:
 
 
 def results(rows: list[dict]) -> Iterator[tuple[Trial, dict]]:
-    """Each trial with its time per image over ours, round by round: median and quartiles."""
+    """Each trial with its time per image over ours, per round: median and quartiles."""
     found = {row["id"]: row for row in rows if row["group"] == "tried"}
     for trial in (trial for trial in TRIALS if trial.id in found):
         scale = found[f"{trial.id}: ours"]["images"] / found[trial.id]["images"]
