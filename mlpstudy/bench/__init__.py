@@ -5,8 +5,8 @@ slow spell of the machine slows all of them alike. Medians and quartiles over ro
 computed per round.
 
 * ``rounds``: what is timed, and rows of a results file; ``cases``: networks and data to train
-* ``workloads``: a training step and its parts; ``reference``: a conventional training loop
-* ``loaders``, ``roofline``, ``tried``, ``growth``: loaders, single layers, alternatives, growth of costs
+* ``workloads``: a training step and its parts, the machine's rates, single layers; ``reference``: a
+  conventional training loop; ``loaders``, ``tried``, ``growth``: loaders, alternatives, growth of costs
 * ``speed``: all of these in one file; ``derived``: numbers computed from it; ``targets``: their verdicts
 * ``accuracy``: test accuracy in bf16 and in float32
 * ``against``, ``worker``: two revisions of the library in interleaved rounds

@@ -22,11 +22,10 @@ from ..profiles import Profile
 from . import derived, growth
 from .cases import Case, default_cases
 from .loaders import loader_works
-from .roofline import layer_works, machine_works
 from .rounds import TURN_SECONDS, Work, time_works
 from .targets import TARGETS, judge
 from .tried import tried_works
-from .workloads import Training
+from .workloads import Training, layer_works, machine_works
 
 FORMAT = 1
 

@@ -17,7 +17,7 @@ from mlplib.data.augment import crop_and_flip, draw
 from mlplib.errors import MlplibError
 from mlplib.progress import quiet
 from mlplib.specs import FULL_DA
-from mlpstudy.bench import accuracy, derived, growth, loaders, roofline, rounds, show, speed, tried, workloads
+from mlpstudy.bench import accuracy, derived, growth, loaders, rounds, show, speed, tried, workloads
 from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, NOISE, WITHOUT_MIXUP, Case, default_cases, noise
 from mlpstudy.bench.reference import ReferenceLoop
 from mlpstudy.bench.targets import MET, NOT_MEASURED, NOT_MET, TARGETS, bounds, judge
@@ -255,7 +255,7 @@ def test_every_trial_is_measured_and_its_ratio_is_of_the_rows(found):
 
 
 def test_layers_count_what_they_move_and_compute():
-    (work,) = roofline.layer_works(CPU, torch.bfloat16, widths=[32], batches=[8])
+    (work,) = workloads.layer_works(CPU, torch.bfloat16, widths=[32], batches=[8])
     assert work.id == "width-32-batch-8" and work.flops == 2 * 8 * 32 * 128
     assert work.bytes == 2 * (8 * 32 + 32 * 128 + 8 * 128)
 
