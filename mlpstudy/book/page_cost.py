@@ -1,5 +1,5 @@
-"""What the notebook ``compute`` shows: what the study cost, in time, arithmetic and energy, what sharing runs
-between chapters saved, and what is still to come.
+"""The notebook ``compute``: what the study cost in time, arithmetic and energy, what sharing runs between
+chapters saved, and which runs are still missing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS = {
 """Readable names of the kinds of runs."""
 
 COMING = "gpu"
-"""The profile that the study publishes piece by piece. Profile ``paper`` is for others to run."""
+"""The profile that the study publishes step by step. Profile ``paper`` is left to others."""
 
 ALL = "all, shared runs counted once"
 
@@ -62,21 +62,20 @@ def _read() -> tuple[Power, ...]:
 
 
 POWER = _read()
-"""The assumptions behind every energy on the page: thermal design power, as the makers state it. The first
-match counts; a device without a match is not estimated."""
+"""The assumptions behind each energy on the page: thermal design power, as stated by the manufacturer. The
+first match counts; there is no estimate for a device without a match."""
 
 
 def power(record: Record) -> Power | None:
-    """The assumption for the device of a run; None where there is none, as for a slice of a GPU (MIG)."""
+    """The assumption for a run's device; None if there is none, as for a slice of a GPU (MIG)."""
     name = record.environment.get("device", "")
     return next((each for each in POWER if name.startswith(each.device) and "MIG" not in name), None)
 
 
 def energy(records: Iterable[Record]) -> float | None:
-    """The estimated energy of some runs in watt-hours, power times time; None where the device of a run that
-    took time is unknown.
+    """The estimated energy of runs in watt-hours, power times time; None if the device of one is unknown.
 
-    The rest of the machine and its cooling are left out.
+    It excludes the rest of the machine and its cooling. Runs without a time do not count.
     """
     total = 0.0
     for record in filter(seconds, records):
@@ -88,14 +87,14 @@ def energy(records: Iterable[Record]) -> float | None:
 
 
 def seconds(record: Record) -> float:
-    """How long a run computed, 0 where its record does not say."""
+    """How long a run computed, 0 if its record does not say."""
     return record.compute.get("seconds", 0.0)
 
 
 def training_rate(records: Iterable[Record]) -> float | None:
     """Floating-point operations per second of all training runs among ``records`` together, None without any.
 
-    So a run counts as much as it computes: what is left is mostly the large ones.
+    Each run is weighted by its time, since most of the missing computation is in large runs.
     """
     trained = [r for r in records if r.compute.get("training_macs") and seconds(r)]
     flops = math.fsum(2 * record.compute["training_macs"] for record in trained)
@@ -106,7 +105,7 @@ def training_rate(records: Iterable[Record]) -> float | None:
 
 
 def open_compute(**parameters) -> Compute:
-    """The first call of the page.
+    """Open the page.
 
     Args:
         parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
@@ -148,7 +147,7 @@ class Compute:
         return _costs("kind of run", "by kind of run, each run once", groups)
 
     def _sides(self) -> dict[str, dict[str, dict[str, Record]]]:
-        """Side to experiment to records by id, those that the runs read from included."""
+        """Side to experiment to records by id, including the runs that others depend on."""
         found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
         for name in EXPERIMENTS:
             for side, records in self.session.finished(name).items():
@@ -198,7 +197,7 @@ class Compute:
         return Html(_table(rows, caption, "chapter") + f"<p>{small(how)}</p>")
 
     def power(self) -> Html:
-        """What the estimates of energy assume."""
+        """The assumptions of the energy estimates."""
         rows = [
             {
                 "device": escape(each.device),

@@ -1,5 +1,5 @@
-"""What the notebook ``how-fast`` shows: where the time of a training step goes, how near it comes to what the
-machine can do, the targets, and what was tried. Measured on the spot, and read from ``results/bench``.
+"""The notebook ``how-fast``: where the time of a training step goes, its share of the machine's rate, targets,
+and alternatives that were tried. Measured live, and read from ``results/bench``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .page_scoreboard import overview_banner
 from .session import Session, counted, open_session
 
 FOLDER = "bench"
-"""Where the published files are, inside the folder of results."""
+"""Folder of the published files, inside the folder of results."""
 
 COMMAND = f"mlplib bench --json results/{FOLDER}/<name>.json"
 ACCURACY = f"mlplib bench accuracy --json results/{FOLDER}/accuracy-<name>.json"
@@ -41,7 +41,7 @@ VERDICT_CLASSES = {MET: "reproduced", NOT_MEASURED: "untested"}
 
 
 def open_how_fast(**parameters) -> HowFast:
-    """The page with what is published.
+    """Read the published measurements.
 
     Args:
         parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
@@ -57,7 +57,7 @@ def open_how_fast(**parameters) -> HowFast:
 
 
 def read_files(folder: Path) -> dict[str, dict]:
-    """The published measurements by the name of their file, in its order; none without a folder.
+    """The published measurements by file name, sorted by it; empty without a folder.
 
     Raises:
         MlplibError: a file is damaged or of another format.
@@ -88,7 +88,7 @@ class HowFast:
         return self.files | ({} if self.live is None else {HERE: self.live})
 
     def banner(self) -> Html:
-        """What is timed here, and on which machine."""
+        """What this page covers, and on which machine it times."""
         files = ", ".join(f"<code>results/{FOLDER}/{escape(name)}.json</code>" for name in self.files)
         covers = files or "no published file"
         if not self.session.reading:
@@ -97,7 +97,7 @@ class HowFast:
         return overview_banner("how-fast", self.session, covers)
 
     def measure(self) -> Html:
-        """Time a step, its parts, layers and other ways on this machine, and list them."""
+        """Time a step, its parts, layers and alternatives on this machine; show the steps."""
         from IPython.display import clear_output
 
         session, name = self.session, self.session.profile.name
@@ -141,7 +141,7 @@ class HowFast:
         return _figure(draw.step_parts(frame), alt, caption, frame, "step-parts.csv")
 
     def loaders(self) -> Html:
-        """Ways to get a batch, from the published files."""
+        """The loaders, from the published files."""
         return _tables(show.timings(found, "loaders", name) for name, found in self.files.items())
 
     def roofline(self) -> Html:
@@ -180,7 +180,7 @@ class HowFast:
         return _table(rows, f"<b>Targets</b>; {met or 'no published file'}", "what")
 
     def tried(self) -> Html:
-        """Other ways, each with its time over ours; then revisions of the library that were compared."""
+        """Alternatives, each with its time over ours; then comparisons of revisions of the library."""
         found = {escape(name): dict(tried.results(f["rows"])) for name, f in self.sources.items()}
         rows = []
         for trial in dict.fromkeys(trial for each in found.values() for trial in each):
@@ -219,7 +219,7 @@ class HowFast:
         )
 
     def training_runs(self) -> Iterable[tuple[str, Record]]:
-        """The finished runs that trained from a random start, each once, with whose they are."""
+        """The finished runs that trained from random weights, each once, with the side that they belong to."""
         found: dict[tuple[str, str], Record] = {}
         for name in EXPERIMENTS:
             for side, records in self.session.finished(name).items():
@@ -229,7 +229,7 @@ class HowFast:
                 yield side, record
 
     def provenance(self) -> Html:
-        """How every measurement was made."""
+        """How each measurement was made."""
         found = self.sources | self.accuracies
         return _table(
             [_provenance(*each) for each in found.items()], "<b>How it was measured</b>", "measured"
