@@ -1,5 +1,5 @@
-"""The notebook ``how-fast``: where the time of a training step goes, its share of the machine's rate, targets,
-and alternatives that were tried. Measured live, and read from ``results/bench``.
+"""The notebook ``how-fast``: where the time of a training step goes, its share of the machine's rate,
+targets, and alternatives that were tried. Measured live, and read from ``results/bench``.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class HowFast:
         )
 
     def training_runs(self) -> Iterable[tuple[str, Record]]:
-        """The finished runs that trained from random weights, each once, with the side that they belong to."""
+        """The finished runs that trained from random weights, each once, with the side they belong to."""
         found: dict[tuple[str, str], Record] = {}
         for name in EXPERIMENTS:
             for side, records in self.session.finished(name).items():
