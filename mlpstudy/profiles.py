@@ -106,7 +106,7 @@ LAPTOP = Profile(
     epochs_no_da=40,
     epochs_da=(20, 40),
     seeds=(0,),
-    examples=(1000, 10000),
+    examples=(1000,),
     permutation_epochs=4,
     convnet="small-cnn",
     upstream="cifar10-upstream",
@@ -118,8 +118,8 @@ LAPTOP = Profile(
     pretrain_epochs=24,
     pretrain_batch_size=512,
     pretrain_lr=5e-5,
-    # Few labeled images are when anybody pre-trains. From 150 to 800 updates of 100 images.
-    fine_tune_lengths=((100, 150), (200, 100), (500, 60), (1000, 40), (None, 4)),
+    # Few labeled images are when anybody pre-trains. From 150 to 400 updates of 100 images.
+    fine_tune_lengths=((100, 150), (200, 100), (500, 60), (1000, 40), (None, 2)),
     fine_tune_batch_size=100,
     # The optimizer of training from scratch, so that the two differ in their first weights only: a body
     # pre-trained on little data has more to learn than the paper's.

@@ -1,8 +1,8 @@
 """``mlplib bench --against REV``: two revisions of this repository, timed in turns on the same machine.
 
 Each side is a separate process (:mod:`mlpstudy.bench.worker`) with one checkout on its path. After imports
-and warm-up they take turns, A B B A, so that a slow spell of the machine slows both alike. The old side is any
-revision that has this worker; the new side is the current checkout, including uncommitted changes.
+and warm-up they take turns, A B B A, so that a slow spell of the machine slows both alike. The old side is
+any revision that has this worker; the new side is the current checkout, including uncommitted changes.
 """
 
 from __future__ import annotations

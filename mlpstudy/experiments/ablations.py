@@ -12,7 +12,18 @@ from mlplib.store import Record
 from ..claims import LITTLE, POINTS, Judgement, judge, not_tested, positive
 from ..profiles import Profile
 from . import base
-from .choices import best_rate, is_tuning, probe_title, probes, rate, setting, tuning_probe, variant
+from .choices import (
+    AFTERTHOUGHT,
+    OVERFIT,
+    best_rate,
+    is_tuning,
+    probe_title,
+    probes,
+    rate,
+    setting,
+    tuning_probe,
+    variant,
+)
 from .pretraining import data, probe
 
 TITLE = "Ablations"
@@ -50,7 +61,11 @@ class Budget:
 
 BUDGETS = {
     "smoke": Budget(weight_decay=0.1, lion=(2e-3, 5e-3), adamw=(5e-3, 2e-2)),
-    "laptop": Budget(weight_decay=0.33, lion=(5e-5, 2e-4, 8e-4), adamw=(2e-4, 8e-4, 3.2e-3)),
+    "laptop": Budget(
+        weight_decay=0.19,
+        lion=(1.25e-5, 5e-5, 2e-4, 8e-4),
+        adamw=(2e-4, 8e-4, 3.2e-3, 1.28e-2),
+    ),
     "gpu": Budget(weight_decay=0.06, lion=(1e-5, 5e-5, 2.5e-4), adamw=(5e-5, 2.5e-4, 1.25e-3)),
     "paper": Budget(
         weight_decay=1e-3,
@@ -63,7 +78,8 @@ BUDGETS = {
 
 BASE, ADAMW = "base", "AdamW"
 ARCHITECTURE = ("ReLU", "no skip", "no bottleneck", "post-LN")
-RECIPE = ("clipping", "weight decay", "dropout", ADAMW, "no DA")
+REGULARIZERS = ("clipping", "weight decay", "dropout")
+RECIPE = (*REGULARIZERS, ADAMW, "no DA")
 
 
 def no_bottleneck(model: ModelSpec) -> ModelSpec:
@@ -76,17 +92,24 @@ def no_bottleneck(model: ModelSpec) -> ModelSpec:
 
 
 def changes(profile: Profile) -> dict[str, dict]:
-    """Each change by its name, as settings for :func:`~mlpstudy.experiments.choices.variant`."""
+    """Each change by its name, as settings for :func:`~mlpstudy.experiments.choices.variant`.
+
+    Regularizers are added where they have something to do: in profile ``laptop`` to training without DA.
+    """
     model = ModelSpec.parse(profile.small_model)
     lion = OptimizerSpec(lr=profile.pretrain_lr)
+    overfit = OVERFIT.get(profile.name, {})
+    regularizers = {
+        "clipping": dict(optimizer=replace(lion, clip=CLIP)),
+        "weight decay": dict(optimizer=replace(lion, weight_decay=BUDGETS[profile.name].weight_decay)),
+        "dropout": dict(model=replace(model, dropout=DROPOUT)),
+    }
     return {
         "ReLU": dict(model=replace(model, activation="relu")),
         "no skip": dict(model=replace(model, skip=False)),
         "no bottleneck": dict(model=no_bottleneck(model)),
         "post-LN": dict(model=replace(model, norm_position="post")),
-        "clipping": dict(optimizer=replace(lion, clip=CLIP)),
-        "weight decay": dict(optimizer=replace(lion, weight_decay=BUDGETS[profile.name].weight_decay)),
-        "dropout": dict(model=replace(model, dropout=DROPOUT)),
+        **{name: overfit | added for name, added in regularizers.items()},
         "no DA": dict(da=False),
     }
 
@@ -166,9 +189,16 @@ def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
     }
 
 
-def reference(name: str) -> str:
-    """What a change is compared with: AdamW with Lion, both at their best rates, all else with the base."""
-    return "Lion" if name == ADAMW else BASE
+def reference(name: str, found: Mapping[str, Sequence[Record]]) -> str:
+    """What a change is compared with, by what is in the group of that name.
+
+    AdamW with Lion, both at their best rates; a regularizer that was added to training without DA with that;
+    all else with the base.
+    """
+    if name == ADAMW:
+        return "Lion"
+    overfit = name in REGULARIZERS and any(not r.spec.upstream.augment.any for r in found[name])
+    return "no DA" if overfit else BASE
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
@@ -189,10 +219,11 @@ def differences(records: Sequence[Record]) -> Iterator[dict]:
     """Accuracy with each change minus that without in points, one row per seed, and its mean."""
     found = groups(records)
     for name in (*ARCHITECTURE, *RECIPE):
-        mean = base.effect(found[name], found[reference(name)])
+        other = reference(name, found)
+        mean = base.effect(found[name], found[other])
         if mean is None:
             continue
-        ours, theirs = ({r.spec.seed: r for r in found[g]} for g in (name, reference(name)))
+        ours, theirs = ({r.spec.seed: r for r in found[g]} for g in (name, other))
         for seed in sorted(ours.keys() & theirs.keys()):
             yield {
                 "change": name,
@@ -215,8 +246,9 @@ FIGURES = {
             "What one change in pre-training does to the accuracy of a linear probe on other data. Small "
             "dots are seeds, each against the base with the same seed, large ones their means, bars 95 % "
             "intervals; from one seed they cover the sampling of test images only. AdamW is compared with "
-            "Lion, both at the learning rate that is best for them on held-out images; everything else with "
-            "the base."
+            "Lion, both at the learning rate that is best for them on held-out images; clipping, weight "
+            "decay and dropout in profile laptop with no DA, to which they are added there; everything else "
+            "with the base."
         ),
         alt=(
             "Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
@@ -229,7 +261,7 @@ FIGURES = {
 def _gains(found: Mapping[str, list[Record]], names: Sequence[str], lost: bool) -> dict[str, Estimate]:
     """What each change gains in points; with ``lost`` what undoing it gains."""
     changed = {name: found[name] for name in names}
-    without = {name: found[reference(name)] for name in names}
+    without = {name: found[reference(name, found)] for name in names}
     return base.effects(without, changed) if lost else base.effects(changed, without)
 
 
@@ -241,6 +273,7 @@ PARTS_OF_BLOCK = dict(zip(ARCHITECTURE, ("GELU", "skips", "bottleneck", "pre-LN"
     "Fig 9",
     "GELU over ReLU, skip connections, the inverted bottleneck and pre-LN each help.",
     "long pre-training",
+    AFTERTHOUGHT,
 )
 def c15(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, paired by seed: the base minus the network with
@@ -269,21 +302,21 @@ def _rates_note(records: Sequence[Record]) -> str:
     "Fig 9",
     "Clipping, weight decay and dropout help a little; Lion beats AdamW; no DA is worst.",
     "long pre-training",
+    AFTERTHOUGHT,
 )
 def c16(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, paired by seed, is above 0 in each of these:
-    clipping, weight decay and dropout, each added to the base, minus the base (a little: 0.2 points are
-    enough); Lion minus AdamW, both at the learning rate with the highest mean accuracy over seeds of a probe
-    on held-out downstream training images; and the base, and the next worst of all other networks, minus the
-    one without DA.
+    clipping, weight decay and dropout minus the same without, in profile laptop both trained without DA (a
+    little: 0.2 points are enough); Lion minus AdamW, both at the learning rate with the highest mean accuracy
+    over seeds of a probe on held-out downstream training images; and the base, and the next worst of all
+    other networks trained with DA, minus the one without.
     """
     found, rates = groups(records), min(map(len, tried_rates(records).values()))
-    helps = ("clipping", "weight decay", "dropout")
-    added = _gains(found, helps, lost=False)
+    added = _gains(found, REGULARIZERS, lost=False)
     lion = base.effect(found["Lion"], found[ADAMW])
-    others = (BASE, *ARCHITECTURE, *(name for name in RECIPE if name != "no DA"))
+    others = [BASE, *(n for n in (*ARCHITECTURE, *RECIPE) if n != "no DA" and reference(n, found) != "no DA")]
     below = base.effects({name: found[name] for name in others}, dict.fromkeys(others, found["no DA"]))
-    if len(added) < len(helps) or lion is None or len(below) < len(others) or rates < 2:
+    if len(added) < len(REGULARIZERS) or lion is None or len(below) < len(others) or rates < 2:
         return not_tested("needs the base, every change, and Lion and AdamW at several learning rates")
     next_worst = min(below, key=lambda name: below[name].mean)
     judged = [(name, gain, LITTLE) for name, gain in added.items()]

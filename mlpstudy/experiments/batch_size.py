@@ -41,7 +41,7 @@ LARGE_RATES = (1e-5, 5e-5, 2.5e-4)
 
 BUDGETS = {
     "smoke": Budget((32, 64, 128), (1, 2, 4), (32, 128), (2e-3, 5e-3)),
-    "laptop": Budget((256, 512, 1024, 2048), (1, 2, 4, 8), (256, 2048), (5e-5, 2e-4, 8e-4)),
+    "laptop": Budget((512, 1024, 2048), (1, 2, 4), (512, 2048), (5e-5, 2e-4, 8e-4)),
     "gpu": Budget(LARGE_BATCHES, (5, 10, 20, 40, 80), LARGE_BATCHES, LARGE_RATES),
     "paper": Budget(LARGE_BATCHES, (50, 100, 200, 400, 800), LARGE_BATCHES, LARGE_RATES),
 }
@@ -148,12 +148,12 @@ COMPARISONS = {
 def compared(records: Sequence[Record]) -> tuple[tuple[int, int], int]:
     """The smallest and the largest batch size and the number of epochs that C09 compares.
 
-    They are those of the budget that the runs belong to, which their lengths tell: where records are
-    incomplete, the largest batch among them need not be the budget's. Zeros where no budget has such runs.
+    They are those of the budget that the runs belong to, which their lengths and batches tell: where records
+    are incomplete, the largest batch among them need not be the budget's. Zeros where no budget has such.
     """
-    lengths = {(*r.spec.upstream.keep_at, r.spec.upstream.epochs) for r in probes(records)}
+    runs = {((*r.spec.upstream.keep_at, r.spec.upstream.epochs), batch(r)) for r in probes(records)}
     for budget in BUDGETS.values():
-        if budget.lengths in lengths:
+        if any((budget.lengths, size) in runs for size in budget.batches):
             return (budget.batches[0], budget.batches[-1]), budget.lengths[-1]
     return (0, 0), 0
 

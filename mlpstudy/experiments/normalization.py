@@ -11,7 +11,7 @@ from mlplib.store import Record
 from ..claims import Judgement, judge, not_tested, not_worse
 from ..profiles import Profile
 from . import base
-from .choices import probe_title, probes, setting, variant
+from .choices import AFTERTHOUGHT, probe_title, probes, setting, variant
 from .pretraining import probe
 
 TITLE = "Layer or batch normalization"
@@ -87,7 +87,11 @@ BETTER = 1.0
 
 
 @base.claim(
-    "C13", "Table 6", "LayerNorm is as good as or slightly better than BatchNorm.", "long pre-training"
+    "C13",
+    "Table 6",
+    "LayerNorm is as good as or slightly better than BatchNorm.",
+    "long pre-training",
+    AFTERTHOUGHT,
 )
 def c13(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, LayerNorm minus BatchNorm, paired by seed, in

@@ -467,7 +467,8 @@ def c10(records: Sequence[Record]) -> Judgement:
         part, note = law_part(grouped[name], base.DATASET_TITLES[name])
         parts.append(part)
         notes.append(f"{part.name}: {note or part.why_not}")
-    return judge(parts, base.run_ids(records), "; ".join(notes))
+    decisive = [part for part in parts if part.effect is not None]
+    return judge(decisive or parts, base.run_ids(records), "; ".join(notes))
 
 
 CLAIMS = (c10,)

@@ -1,30 +1,35 @@
-"""Verdicts: every claim decided by code, on records made by hand, in each of its outcomes."""
+"""Verdicts: the rules that make them, and every claim on records made by hand, in each of its outcomes."""
 
 import dataclasses
+import math
 
 import pytest
 from scipy import stats as reference
 from small_runs import record
 
-from mlplib.stats import Estimate, over_seeds, paired_difference
-from mlpstudy import paper
+from mlplib.stats import Estimate, over_seeds
+from mlpstudy import claims, paper
 from mlpstudy.claims import (
-    NOT_REPRODUCED,
+    CONTRADICTED,
+    INCONCLUSIVE,
     NOT_TESTED,
     PARTLY,
     REPRODUCED,
     VERDICTS,
     Claim,
     Judgement,
+    about,
+    all_of,
+    at_least,
     decide,
-    judge_equal,
-    judge_sign,
+    equal,
     not_tested,
-    worst,
+    not_worse,
+    positive,
 )
 from mlpstudy.evidence import verdicts
-from mlpstudy.experiments.architectures import exact_difference
 from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.experiments.architectures import exact_difference
 from mlpstudy.experiments.architectures import runs as architecture_runs
 from mlpstudy.experiments.filters import INITIAL, condition
 from mlpstudy.experiments.filters import runs as filter_runs
@@ -41,7 +46,7 @@ WIGGLE = {0: 0.0, 1: 0.002, 2: -0.002}
 def judge(name, records):
     found = CLAIMS[name].judge(records)
     assert isinstance(found, Judgement) and found.verdict in VERDICTS
-    assert (found.effect is None) == (found.verdict == NOT_TESTED)
+    assert bool(found.measured) == (found.verdict != NOT_TESTED)
     assert set(found.run_ids) <= {r.id for r in records}
     return found
 
@@ -50,82 +55,70 @@ def verdict(name, records):
     return judge(name, records).verdict
 
 
-# --------------------------------------------------------------------------- claims and rules
+def effects(found):
+    """The means of a judgement's parts."""
+    return [part.effect.mean for part in found.measured]
 
 
-def test_claims_are_complete():
-    """Every claim is decided by exactly one experiment."""
-    ids = [claim.id for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
-    assert sorted(ids) == [f"C{number:02d}" for number in range(1, 23)]
+# --------------------------------------------------------------------------- parts
 
 
-def test_claims_say_how_they_are_judged():
-    for name in EXPERIMENTS:
-        assert experiment(name).CLAIMS, name
-        for claim in experiment(name).CLAIMS:
-            assert claim.sentence.endswith(".") and claim.criterion.endswith(".") and claim.item
-            assert len(claim.criterion) > 40
+def between(low, high, n=3, **more):
+    """An estimate with this interval."""
+    return Estimate((low + high) / 2, low, high, n, **more)
 
 
-def test_an_unknown_verdict_is_a_mistake():
-    with pytest.raises(ValueError, match="unknown verdict 'maybe'"):
-        Judgement("maybe")
+NOTHING, NO_INTERVAL = None, Estimate(1.0, None, None, 1)
 
 
-@pytest.mark.parametrize("name", sorted(CLAIMS))
-def test_without_records_nothing_is_tested(name):
-    found = judge(name, [])
-    assert found.verdict == NOT_TESTED and found.note and found.effect_text() == "–"
-
-
-@pytest.mark.parametrize("low, high, enough, expected", [
-    (1.0, 3.0, 0.0, REPRODUCED),
-    (0.0, 3.0, 0.0, NOT_REPRODUCED),
-    (-1.0, 3.0, 0.0, NOT_REPRODUCED),
-    (-3.0, -1.0, 0.0, NOT_REPRODUCED),
-    (1.0, 3.0, 2.0, REPRODUCED),
-    (1.0, 3.0, 3.0, REPRODUCED),
-    (1.0, 3.0, 3.1, PARTLY),
-    (-1.0, 9.0, 3.1, NOT_REPRODUCED),
+@pytest.mark.parametrize("effect, expected", [
+    (between(0.1, 3.0), REPRODUCED),
+    (between(0.0, 3.0), INCONCLUSIVE),
+    (between(-1.0, 9.0), INCONCLUSIVE),
+    (between(-1.0, 0.6), INCONCLUSIVE),  # it may still be as large as the sentence means
+    (between(-1.0, 0.5), CONTRADICTED),
+    (between(0.1, 0.4), CONTRADICTED),  # sure, and too small to be what the sentence means
+    (between(-3.0, -1.0), CONTRADICTED),
+    (NO_INTERVAL, INCONCLUSIVE),
+    (NOTHING, NOT_TESTED),
 ])  # fmt: skip
-def test_judging_a_sign(low, high, enough, expected):
-    assert judge_sign(Estimate((low + high) / 2, low, high, 3), enough) == expected
+def test_an_effect_above_zero(effect, expected):
+    assert positive(effect, "points", least=0.5).verdict == expected
 
 
-def test_judging_a_sign_without_an_interval_takes_the_mean():
-    assert judge_sign(Estimate(0.1, None, None, 1)) == REPRODUCED
-    assert judge_sign(Estimate(0.0, None, None, 1)) == NOT_REPRODUCED
-    assert judge_sign(Estimate(1.0, None, None, 1), enough=2.0) == PARTLY
-
-
-@pytest.mark.parametrize("low, high, expected", [
-    (-0.9, 0.9, REPRODUCED),
-    (0.2, 0.8, REPRODUCED),  # a difference that is sure, and too small to matter
-    (-1.0, 0.9, PARTLY),
-    (-0.1, 1.5, PARTLY),
-    (-9.0, 9.0, PARTLY),  # an interval that contains 0 because it contains everything
-    (0.5, 1.5, NOT_REPRODUCED),
-    (-5.0, 1.0, NOT_REPRODUCED),
-    (2.0, 3.0, NOT_REPRODUCED),
+@pytest.mark.parametrize("effect, about_it, at_least_it", [
+    (between(8.0, 12.0), REPRODUCED, REPRODUCED),
+    (between(7.0, 12.0), PARTLY, PARTLY),  # it may be smaller than the paper's
+    (between(1.0, 99.0), PARTLY, PARTLY),  # imprecision does not reach a size
+    (between(1.0, 7.5), PARTLY, PARTLY),
+    (between(8.0, 13.0), PARTLY, REPRODUCED),
+    (between(20.0, 30.0), PARTLY, REPRODUCED),
+    (between(-1.0, 30.0), INCONCLUSIVE, INCONCLUSIVE),
+    (between(-3.0, 0.2), CONTRADICTED, CONTRADICTED),
 ])  # fmt: skip
-def test_judging_that_nothing_matters(low, high, expected):
-    assert judge_equal(Estimate((low + high) / 2, low, high, 3), 1.0) == expected
-    mirrored = Estimate(-(low + high) / 2, -high, -low, 3)
-    assert judge_equal(mirrored, 1.0) == expected
+def test_an_effect_of_the_papers_size(effect, about_it, at_least_it):
+    assert positive(effect, "points", size=about(10)).verdict == about_it
+    assert positive(effect, "points", size=at_least(10)).verdict == at_least_it
 
 
-def test_a_single_value_never_shows_equality():
-    assert judge_equal(Estimate(0.0, None, None, 1), 1.0) == PARTLY
-    assert judge_equal(Estimate(1.5, None, None, 1), 1.0) == NOT_REPRODUCED
+def test_a_condition_that_fails_leaves_it_partly():
+    assert positive(between(1, 3), "points", other=False).verdict == PARTLY
+    assert positive(between(-1, 3), "points", other=False).verdict == INCONCLUSIVE
 
 
-def test_two_scattered_seeds_show_no_equality_but_many_equal_ones_do():
-    """What the interval's containing 0 would have got wrong."""
-    two = paired_difference({0: 0.60, 1: 0.50}, {0: 0.55, 1: 0.56})
-    assert two.low < 0 < two.high and judge_equal(two, 0.01) == PARTLY
-    many = {seed: 0.5 + WIGGLE[seed % 3] for seed in range(9)}
-    same = paired_difference(many, {seed: 0.5 - WIGGLE[seed % 3] for seed in range(9)})
-    assert judge_equal(same, 0.01) == REPRODUCED
+@pytest.mark.parametrize("low, high, same, no_worse", [
+    (-0.9, 0.9, REPRODUCED, REPRODUCED),
+    (0.2, 0.8, REPRODUCED, REPRODUCED),  # a difference that is sure, and too small to matter
+    (-0.1, 1.5, INCONCLUSIVE, REPRODUCED),
+    (-1.0, 0.9, INCONCLUSIVE, INCONCLUSIVE),
+    (-9.0, 9.0, INCONCLUSIVE, INCONCLUSIVE),  # it contains 0 because it contains everything
+    (1.0, 3.0, CONTRADICTED, REPRODUCED),
+    (-3.0, -1.0, CONTRADICTED, CONTRADICTED),
+])  # fmt: skip
+def test_an_effect_that_does_not_matter(low, high, same, no_worse):
+    assert equal(between(low, high), "points", margin=1.0).verdict == same
+    assert equal(between(-high, -low), "points", margin=1.0).verdict == same
+    assert not_worse(between(low, high), "points", margin=1.0).verdict == no_worse
 
 
 def test_equality_is_two_one_sided_tests():
@@ -135,48 +128,164 @@ def test_equality_is_two_one_sided_tests():
         above = reference.ttest_1samp(sample, -margin, alternative="greater").pvalue
         below = reference.ttest_1samp(sample, margin, alternative="less").pvalue
         both = max(above, below) < 0.025
-        assert (judge_equal(effect, margin) == REPRODUCED) == both, margin
+        assert (equal(effect, "", margin=margin).verdict == REPRODUCED) == both, margin
 
 
-@pytest.mark.parametrize("margin", [0.0, -1.0, float("nan")])
-def test_equality_needs_a_margin(margin):
-    with pytest.raises(ValueError, match="a margin is above 0"):
-        judge_equal(Estimate(0.0, -1.0, 1.0, 3), margin)
+@pytest.mark.parametrize("part, sought", [
+    (positive(None, "", least=0.2), 0.2),
+    (positive(None, "", size=about(10)), 10),
+    (positive(None, "", size=at_least(10)), 10),
+    (equal(None, "", margin=1.0), 1.0),
+    (not_worse(None, "", margin=1.0), 1.0),
+])  # fmt: skip
+def test_the_effect_that_runs_should_show_is_the_papers_else_the_smallest_meant(part, sought):
+    assert part.sought == pytest.approx(sought)
 
 
-def test_a_claim_about_several_cases():
-    assert worst([REPRODUCED, REPRODUCED]) == REPRODUCED
-    assert worst([REPRODUCED, NOT_REPRODUCED]) == PARTLY
-    assert worst([PARTLY, PARTLY]) == PARTLY
-    assert worst([PARTLY, NOT_REPRODUCED]) == PARTLY
-    assert worst([NOT_REPRODUCED, NOT_REPRODUCED]) == NOT_REPRODUCED
+WIDE = over_seeds([-1.0, 3.0])
 
 
-def test_drawn_shapes_never_decide_a_claim():
-    claim = Claim("C99", "s.", "i", "c.", lambda records: Judgement(REPRODUCED, Estimate(1.0, 0.5, 1.5, 3)))
-    shapes = decide(claim, [], "smoke")
-    assert shapes.verdict == NOT_TESTED and "drawn shapes" in shapes.note
-    assert all(decide(claim, [], name).verdict == REPRODUCED for name in PROFILES if name != "smoke")
+@pytest.mark.parametrize("part, reason", [
+    (positive(between(1, 3), "points"), ""),
+    (positive(between(1, 3), "points", other=False), "one condition fails"),
+    (positive(between(1, 3), "points", size=about(10)), "smaller than in the paper"),
+    (positive(between(20, 30), "points", size=about(10)), "larger than in the paper"),
+    (positive(between(5, 30), "points", size=about(10)), "the size is undecided"),
+    (positive(between(-3, -1), "points"), "the interval excludes even +0.5"),
+    (equal(between(2, 3), "points", margin=1.0), "the interval excludes even +1.0"),
+    (equal(between(-3, -2), "points", margin=1.0), "the interval excludes even -1.0"),
+    (positive(NO_INTERVAL, "points"), "1 seed: no interval"),
+    (positive(between(-1, 3), "points"), "3 seeds: interval 4.0 wide"),
+    (positive(WIDE, "points", size=about(4)), "2 seeds: interval 50.8 wide; 7 would do"),
+    (positive(None, "points", why_not="it needs a GPU"), "it needs a GPU"),
+])  # fmt: skip
+def test_a_part_says_why(part, reason):
+    assert part.reason() == reason
 
 
-@pytest.mark.parametrize(
-    "effect, text",
-    [
-        (Estimate(12.345, 10.0, 14.69, 3), "+12.3 [+10.0, +14.7] points (3 seeds)"),
-        (Estimate(-0.1234, -0.2, 0.05, 2), "-0.12 [-0.20, +0.05] points (2 seeds)"),
-        (Estimate(0.5, None, None, 1), "+0.50 points (1 seed)"),
-        (
-            Estimate(3.0, 2.0, 4.0, 1, "test images"),
-            "+3.0 [+2.0, +4.0] points (1 seed, interval from test images only)",
-        ),
-    ],
-)
-def test_effects_are_printed_with_interval_and_seeds(effect, text):
-    assert Judgement(REPRODUCED, effect, "points").effect_text() == text
+def test_the_seeds_that_would_do_are_those_of_the_effect_sought():
+    part = positive(WIDE, "points", size=about(4))
+    assert f"; {WIDE.seeds_for(4.0)} would do" in part.reason() and WIDE.seeds_for(4.0) > 2
+
+
+# --------------------------------------------------------------------------- judgements
+
+
+@pytest.mark.parametrize("parts, whole", [
+    ([REPRODUCED, REPRODUCED], REPRODUCED),
+    ([CONTRADICTED, CONTRADICTED], CONTRADICTED),
+    ([NOT_TESTED, NOT_TESTED], NOT_TESTED),
+    ([PARTLY], PARTLY),
+    ([REPRODUCED, CONTRADICTED], PARTLY),
+    ([REPRODUCED, NOT_TESTED], PARTLY),
+    ([PARTLY, INCONCLUSIVE], PARTLY),
+    ([CONTRADICTED, INCONCLUSIVE], INCONCLUSIVE),
+    ([CONTRADICTED, NOT_TESTED], INCONCLUSIVE),
+    ([INCONCLUSIVE, NOT_TESTED], INCONCLUSIVE),
+])  # fmt: skip
+def test_a_claim_that_says_several_things(parts, whole):
+    assert all_of(parts) == all_of(parts[::-1]) == whole
+
+
+EFFECTS = between(1, 3), None, between(2, 4, 2)
+
+
+@pytest.mark.parametrize("parts, text", [
+    ([positive(between(9.99, 14.7), "points")], "+12.3 [+10.0, +14.7] points (3 seeds)"),
+    ([positive(between(-0.3, 0.05, 2), "points")], "-0.12 [-0.30, +0.05] points (2 seeds)"),
+    ([positive(Estimate(0.5, None, None, 1), "points")], "+0.50 points (1 seed)"),
+    (
+        [positive(between(2, 4, 1, source="test images"), "points")],
+        "+3.0 [+2.0, +4.0] points (1 seed, interval from test images only)",
+    ),
+    (
+        [positive(effect, "points", name) for name, effect in zip("ABC", EFFECTS, strict=True)],
+        "A +2.0 [+1.0, +3.0]; C +3.0 [+2.0, +4.0] points (2 seeds, 3 seeds)",
+    ),
+    (
+        [positive(between(1, 3), "points", "A"), positive(between(0.1, 0.3), "more", "B", form="+.3f")],
+        "A +2.0 [+1.0, +3.0] points; B +0.200 [+0.100, +0.300] more (3 seeds)",
+    ),
+    ([positive(between(0.1, 0.3), "", "local", form="+.3f")], "local +0.200 [+0.100, +0.300] (3 seeds)"),
+    ([positive(None, "points")], "–"),
+])  # fmt: skip
+def test_effects_are_printed_with_interval_and_seeds(parts, text):
+    assert claims.judge(parts, ()).effect_text() == text
+
+
+def test_a_judgement_gives_the_reasons_of_its_parts():
+    good, bad = positive(between(1, 3), "points", "A"), positive(between(-3, -1), "points", "B")
+    absent = [positive(None, "points", name, why_not="no GPU") for name in "CD"]
+    assert claims.judge([good], ()).reason() == "" == claims.judge([good, good], ()).reason()
+    assert claims.judge([bad], ()).reason() == claims.judge([bad, bad], ()).reason() == bad.reason()
+    assert claims.judge(absent, ()).reason() == "no GPU"
+    found = claims.judge([good, bad, *absent], ("id",), "a note")
+    assert (found.verdict, found.run_ids, found.note) == (PARTLY, ("id",), "a note")
+    assert found.measured == [good, bad]
+    assert found.reason() == (
+        "A reproduced; B contradicted (the interval excludes even +0.5); "
+        "C, D not tested at this scale (no GPU)"
+    )
+
+
+def test_an_unknown_verdict_is_a_mistake():
+    with pytest.raises(ValueError, match="unknown verdict 'maybe'"):
+        Judgement("maybe")
 
 
 def test_not_tested_says_why():
     assert not_tested("because").note == "because" and not_tested("because").verdict == NOT_TESTED
+
+
+def decided(effect, profile_name, regime="", note=""):
+    part = positive(effect, "points")
+    claim = Claim("C99", "s.", "i", "c.", lambda records: claims.judge([part], (), note), regime)
+    return decide(claim, [], profile_name)
+
+
+def test_drawn_shapes_never_decide_a_claim():
+    shapes = decided(between(1, 3), "smoke")
+    assert shapes.verdict == NOT_TESTED and "drawn shapes" in shapes.note
+    assert all(decided(between(1, 3), name).verdict == REPRODUCED for name in PROFILES if name != "smoke")
+
+
+def test_small_profiles_cannot_contradict_a_claim_about_scale():
+    against, regime = between(-3, -1), "millions of images"
+    found = decided(against, "laptop", regime, "6 epochs")
+    assert found.verdict == found.words == NOT_TESTED and len(found.measured) == 1
+    assert found.note == "the claim is about millions of images; 6 epochs"
+    assert decided(against, "laptop", regime).note == "the claim is about millions of images"
+    for name, about_scale in (("laptop", ""), ("gpu", regime), ("paper", regime)):
+        assert decided(against, name, about_scale).words == CONTRADICTED
+
+
+@pytest.mark.parametrize("effect, expected", [
+    (between(1, 3), REPRODUCED),
+    (between(-1, 3), INCONCLUSIVE),
+    (NOTHING, NOT_TESTED),
+])  # fmt: skip
+def test_small_profiles_say_at_what_scale_they_judge(effect, expected):
+    found = decided(effect, "laptop", "millions of images")
+    assert found.verdict == expected
+    assert found.words == (expected if effect is None else f"{expected}, at laptop scale")
+    assert decided(effect, "gpu", "millions of images").words == decided(effect, "laptop").words == expected
+
+
+# --------------------------------------------------------------------------- the claims
+
+
+def test_claims_are_complete():
+    """Every claim is decided by exactly one experiment."""
+    ids = [claim.id for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
+    assert sorted(ids) == [f"C{number:02d}" for number in range(1, 23)]
+
+
+@pytest.mark.parametrize("name", sorted(CLAIMS))
+def test_claims_say_how_they_are_judged_and_nothing_is_tested_without_records(name):
+    claim, found = CLAIMS[name], judge(name, [])
+    assert claim.sentence.endswith(".") and claim.criterion.endswith(".") and claim.item
+    assert len(claim.criterion) > 40
+    assert found.verdict == NOT_TESTED and found.note and found.effect_text() == "–"
 
 
 # --------------------------------------------------------------------------- which records decide
@@ -221,14 +330,17 @@ def test_the_sensitivity_of_a_verdict_is_that_of_the_records_that_decide_it():
 # --------------------------------------------------------------------------- from scratch
 
 
-def scratch(values, prof=LAPTOP, seeds=SEEDS, **more):
-    """Records of Table 1's runs. ``values``: (family, da) to test accuracy, or None to leave the runs out."""
+def scratch(values, prof=LAPTOP, seeds=SEEDS, scatter=0.5, **more):
+    """Records of Table 1's runs. ``values``: (family, da) to test accuracy, or None to leave the runs out.
+    ``scatter``: how much of :data:`WIGGLE` a seed adds with DA, and takes away without.
+    """
     made = []
     for spec in scratch_runs(prof, seeds):
         accuracy = values.get((spec.model.family, spec.augment.any))
         if accuracy is None:
             continue
-        metrics = dict(test_top1=accuracy + WIGGLE.get(spec.seed, 0.0), train_top1=0.99)
+        wiggle = scatter * WIGGLE[spec.seed] * (1 if spec.augment.any else -1)
+        metrics = dict(test_top1=accuracy + wiggle, train_top1=0.99)
         made.append(record(spec, **{**metrics, **more}))
     return made
 
@@ -242,28 +354,31 @@ def table(s_plain=0.50, s_da=0.70, b_plain=0.55, b_da=0.75):
     }
 
 
-def test_c01_reaches_the_papers_own_gains():
+def test_c01_in_all_its_outcomes():
     gains = {
         model: paper.value("Table 1", f"{model} + DA @5000", "CIFAR-10").value
         - paper.value("Table 1", f"{model} @100", "CIFAR-10").value
         for model in ("S-MLP", "B-MLP")
     }
     assert gains == pytest.approx({"S-MLP": 18.1, "B-MLP": 17.3})
-    assert verdict("C01", scratch(table(s_da=0.50 + 0.185, b_da=0.55 + 0.178))) == REPRODUCED
-    # Both gains are sure but one is too small, then none is there at all.
-    assert verdict("C01", scratch(table(s_da=0.50 + 0.185, b_da=0.55 + 0.10))) == PARTLY
-    assert verdict("C01", scratch(table(s_da=0.50, b_da=0.50))) == NOT_REPRODUCED
+
+    def gaining(s, b, **more):
+        return judge("C01", scratch(table(s_da=0.5 + s, b_da=0.55 + b), **more))
+
+    found = gaining(0.19, 0.16)
+    assert found.verdict == REPRODUCED and effects(found) == pytest.approx([19, 16])
+    assert [part.name for part in found.parts] == ["S-MLP, CIFAR-10", "B-MLP, CIFAR-10"]
+    smaller = gaining(0.19, 0.10)
+    assert smaller.verdict == PARTLY and "B-MLP, CIFAR-10 partly reproduced (smaller" in smaller.reason()
+    assert gaining(0.10, 0.30).verdict == gaining(0.19, 0.0).verdict == PARTLY
+    assert gaining(0.0, 0.0).verdict == gaining(-0.1, 0.0).verdict == CONTRADICTED
+    assert gaining(0.002, 0.002).verdict == INCONCLUSIVE, "it may be 0, and half a point"
+    assert gaining(0.19, 0.16, seeds=(0,)).measured[0].effect.source == "test images"
 
 
 def test_c01_needs_overfitting_without_augmentation():
-    records = scratch(table(s_da=0.70, b_da=0.75), train_top1=0.3)
-    assert verdict("C01", records) == PARTLY
-
-
-def test_c01_effect_is_the_smallest_case_in_points():
-    found = judge("C01", scratch(table(s_plain=0.50, s_da=0.70, b_plain=0.55, b_da=0.65)))
-    assert found.effect.mean == pytest.approx(10.0) and found.effect.n == 3
-    assert "CIFAR-10" in found.note and "points" in found.unit
+    found = judge("C01", scratch(table(s_da=0.69, b_da=0.72), train_top1=0.3))
+    assert found.verdict == PARTLY and found.reason() == "one condition fails"
 
 
 @pytest.mark.parametrize("missing", [{("s-mlp", True): None, ("b-mlp", True): None},
@@ -274,8 +389,9 @@ def test_c01_without_one_side_is_not_tested(missing):
 
 def test_c02_in_all_its_outcomes():
     assert verdict("C02", scratch(table(s_da=0.70, b_da=0.75))) == REPRODUCED
-    assert verdict("C02", scratch(table(s_da=0.75, b_da=0.70))) == NOT_REPRODUCED
-    assert verdict("C02", scratch(table(s_da=0.70, b_da=0.70))) == NOT_REPRODUCED, "no difference is no win"
+    assert verdict("C02", scratch(table(s_da=0.75, b_da=0.70))) == CONTRADICTED
+    assert verdict("C02", scratch(table(s_da=0.70, b_da=0.70))) == CONTRADICTED, "not by half a point"
+    assert verdict("C02", scratch(table(s_da=0.70, b_da=0.702), scatter=1.5)) == INCONCLUSIVE
     assert verdict("C02", scratch({("b-mlp", True): 0.7, ("b-mlp", False): 0.6})) == NOT_TESTED
     two = dataclasses.replace(LAPTOP, datasets=("cifar10", "cifar100"))
     records = [
@@ -285,6 +401,12 @@ def test_c02_in_all_its_outcomes():
         for r in scratch(table(), two)
     ]
     assert verdict("C02", records) == PARTLY, "won on one data set, lost on the other"
+
+
+def test_c02_does_not_pair_and_takes_the_spread_of_four_groups():
+    (part,) = judge("C02", scratch(table())).parts
+    assert part.effect.freedom == pytest.approx(8)
+    assert part.effect.error == pytest.approx(0.1 * math.sqrt(2 / 3)), "pairs by seed have no spread here"
 
 
 def test_c03_is_not_tested_by_short_runs():
@@ -297,7 +419,8 @@ def test_c03_is_not_tested_by_short_runs():
     [
         ({"s-mlp": 0.68, "b-mlp": 0.70}, REPRODUCED),
         ({"s-mlp": 0.68, "b-mlp": 0.80}, PARTLY),
-        ({"s-mlp": 0.80, "b-mlp": 0.80}, NOT_REPRODUCED),
+        ({"s-mlp": 0.80, "b-mlp": 0.80}, CONTRADICTED),
+        ({"s-mlp": 0.697, "b-mlp": 0.747}, INCONCLUSIVE),
     ],
 )
 def test_c03_in_all_its_outcomes(early, expected):
@@ -305,7 +428,8 @@ def test_c03_in_all_its_outcomes(early, expected):
     for spec in scratch_runs(GPU, SEEDS):
         if spec.model.family not in early:
             continue
-        final = table()[spec.model.family, spec.augment.any] + WIGGLE[spec.seed]
+        # The gain itself differs between seeds, so that its interval is not a point.
+        final = table()[spec.model.family, spec.augment.any] + 2 * WIGGLE[spec.seed]
         curve = {1000: early[spec.model.family], 5000: final} if spec.augment.any else {}
         records.append(record(spec, test_top1=final, curve=curve))
     assert verdict("C03", records) == expected
@@ -331,18 +455,19 @@ def permuted(mlp_cost, cnn_cost, seeds=SEEDS, leave_out=lambda spec: False):
     "mlp_cost, cnn_cost, expected",
     [
         (0.0, 0.2, REPRODUCED),
-        (0.001, 0.2, REPRODUCED),
+        (0.004, 0.2, REPRODUCED),
+        (0.009, 0.2, PARTLY),
         (0.1, 0.2, PARTLY),
         (0.0, 0.0, PARTLY),
-        (0.2, 0.1, NOT_REPRODUCED),
-        (0.1, 0.0, NOT_REPRODUCED),
-        (-0.1, -0.1, NOT_REPRODUCED),
+        (0.009, 0.002, INCONCLUSIVE),
+        (0.1, 0.0, CONTRADICTED),
+        (-0.1, -0.1, CONTRADICTED),
     ],
 )
 def test_c22_in_all_its_outcomes(mlp_cost, cnn_cost, expected):
     found = judge("C22", permuted(mlp_cost, cnn_cost))
     assert found.verdict == expected
-    assert found.effect.mean == pytest.approx(100 * cnn_cost, abs=0.01)
+    assert effects(found) == pytest.approx([100 * mlp_cost, 100 * cnn_cost], abs=0.01)
 
 
 @pytest.mark.parametrize("family", ["b-mlp", "small-cnn"])
@@ -360,7 +485,8 @@ def test_c22_is_an_identity_for_mlps_up_to_rounding():
 
 def test_c22_from_one_seed_uses_the_test_images():
     found = judge("C22", permuted(0.0, 0.2, seeds=(0,)))
-    assert found.verdict == REPRODUCED and found.effect.source == "test images"
+    assert found.verdict == PARTLY, "500 images do not show that the MLP loses less than a point"
+    assert {part.effect.source for part in found.parts} == {"test images"}
 
 
 # --------------------------------------------------------------------------- filters
@@ -375,9 +501,9 @@ def looks(values, seeds=SEEDS, prof=LAPTOP):
         value = values.get(condition(record(spec)))
         if value is not None:
             pair = value if isinstance(value, tuple) else (value, value)
-            smoothness, locality = (
-                v + WIGGLE.get(spec.upstream.seed, 0.0) * (spec.at == "final") for v in pair
-            )
+            # Only one condition moves with the seed, so that differences have a spread.
+            wiggle = 3 * WIGGLE[spec.upstream.seed] * (condition(record(spec)) == MOST)
+            smoothness, locality = (v + wiggle for v in pair)
             made.append(record(spec, smoothness=smoothness, locality=locality))
     return made
 
@@ -397,23 +523,24 @@ def test_conditions_are_those_of_the_runs():
         (0.0, 0.1, 0.3, REPRODUCED),
         (0.0, 0.3, 0.1, PARTLY),
         (0.2, 0.0, 0.1, PARTLY),
-        (0.3, 0.2, 0.1, NOT_REPRODUCED),
-        (0.1, 0.1, 0.1, NOT_REPRODUCED),
+        (0.3, 0.2, 0.1, CONTRADICTED),
+        (0.1, 0.1, 0.1, CONTRADICTED),
+        (0.1, 0.1, 0.105, INCONCLUSIVE),
     ],
 )
 def test_c20_in_all_its_outcomes(start, few, most, expected):
-    # What a seed adds is the same everywhere here, so the pairs have no spread; their signs stay.
     found = judge("C20", looks({INITIAL: start, FEW: few, MORE: 0.15, MOST: most, PLAIN: 0.0}))
     assert found.verdict == expected
-    assert found.effect.mean == pytest.approx(most - few)
+    assert effects(found) == pytest.approx(2 * [most - start, most - few])
 
 
 def test_smooth_filters_that_are_not_local_are_half_of_the_claims():
     found = looks({INITIAL: 0.0, FEW: 0.1, MORE: 0.2, MOST: (0.5, -0.1), PLAIN: (0.1, 0.1)})
     for claim in ("C20", "C21"):
         judgement = judge(claim, found)
-        assert judgement.verdict == PARTLY and judgement.effect.mean == pytest.approx(0.4)
-        assert judgement.note.startswith("by locality: not reproduced, -0.200")
+        assert judgement.verdict == PARTLY
+        for part in judgement.parts:
+            assert part.verdict == (REPRODUCED if part.name.startswith("smoothness") else CONTRADICTED)
 
 
 @pytest.mark.parametrize("missing", [(INITIAL,), (FEW, MORE), (FEW, MORE, MOST)])
@@ -427,14 +554,15 @@ def test_c20_needs_initialization_and_two_sizes(missing):
     [
         (0.0, 0.3, 0.05, REPRODUCED),
         (0.0, 0.3, 0.2, PARTLY),
-        (0.0, 0.1, 0.2, NOT_REPRODUCED),
-        (0.0, 0.2, 0.2, NOT_REPRODUCED),
+        (0.0, 0.1, 0.2, CONTRADICTED),
+        (0.0, 0.2, 0.2, CONTRADICTED),
+        (0.0, 0.205, 0.2, INCONCLUSIVE),
     ],
 )
 def test_c21_in_all_its_outcomes(start, with_da, without_da, expected):
     found = judge("C21", looks({INITIAL: start, FEW: 0.05, MOST: with_da, PLAIN: without_da}))
     assert found.verdict == expected
-    assert found.effect.mean == pytest.approx(with_da - without_da)
+    assert effects(found) == pytest.approx(2 * [with_da - without_da])
 
 
 @pytest.mark.parametrize("missing", [INITIAL, PLAIN, MOST])
@@ -477,7 +605,7 @@ def test_diverged_runs_are_left_out(name):
     mixed = [diverged(r) if seed_of(r) == 1 else r for r in records]
     without = [r for r in records if seed_of(r) != 1]
     assert judge(name, mixed) == judge(name, without)
-    assert judge(name, mixed).effect.n == 2
+    assert {part.effect.n for part in judge(name, mixed).measured} == {2}
 
 
 @pytest.mark.parametrize("name", sorted(all_records()))
@@ -492,14 +620,13 @@ def test_any_part_of_the_records_gets_a_verdict(name):
 
 
 def test_groups_without_a_common_seed_are_not_tested():
-    by_seed = {
-        "C01": [r for r in all_records()["C01"] if r.spec.augment.any == (seed_of(r) == 0)],
-        "C02": [r for r in all_records()["C02"] if (r.spec.model.family == "b-mlp") == (seed_of(r) == 0)],
-        "C20": [r for r in all_records()["C20"] if (condition(r) == MOST) == (seed_of(r) == 0)],
-        "C21": [r for r in all_records()["C21"] if (condition(r) == MOST) == (seed_of(r) == 0)],
-        "C22": [
-            r for r in all_records()["C22"] if (r.spec.data.pixel_permutation is None) == (seed_of(r) == 0)
-        ],
+    """C02 does not pair."""
+    sides = {
+        "C01": lambda r: r.spec.augment.any,
+        "C20": lambda r: condition(r) == MOST,
+        "C21": lambda r: condition(r) == MOST,
+        "C22": lambda r: r.spec.data.pixel_permutation is None,
     }
-    for name, records in by_seed.items():
+    for name, side in sides.items():
+        records = [r for r in all_records()[name] if side(r) == (seed_of(r) == 0)]
         assert verdict(name, records) == NOT_TESTED, name

@@ -307,13 +307,25 @@ def test_records_are_picked_by_seed():
     assert base.top1_at(records[0], specs[0].epochs) == pytest.approx(0.1)
 
 
+def test_unpaired_effects_count_a_group_once():
+    groups = base.group_by(
+        (
+            record(s, test_top1=0.4 + 0.01 * i * s.seed)
+            for i, s in enumerate(specs_of("from-scratch", "laptop"))
+        ),
+        lambda r: (r.spec.model.family, r.spec.augment.any),
+    )
+    b, s = groups["b-mlp", True], groups["s-mlp", True]
+    assert base.unpaired_effects({"": b}, {"": s}) == base.unpaired_effects({"": b}, {"": s}, b, s)
+    assert base.unpaired_effects({"": b}, {"": []}) == base.unpaired_effects({"": b}, {}) == {}
+
+
 def test_conditions_are_in_the_order_of_the_figure():
     records = list(reversed(records_of("filters", "laptop")))
     rows = [cell.row for cell in filters.summary(records, profile("laptop")) if cell.column == "locality"]
     assert rows == [
         "at initialization",
         "1,000 images, with DA",
-        "10,000 images, with DA",
         "all images, with DA",
         "all images, without DA",
     ]

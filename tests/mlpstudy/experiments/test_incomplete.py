@@ -21,7 +21,6 @@ from mlpstudy.evidence.records import every_published, seed_of
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.experiments.ablations import BASE, change_of
 from mlpstudy.experiments.choices import best_rate, is_tuning, rate
-from mlpstudy.experiments.standard_mlp import FAMILIES
 
 BOUNDED = dict(database=None, suppress_health_check=list(HealthCheck))
 DRAWINGS = settings(max_examples=4, **BOUNDED)
@@ -124,9 +123,9 @@ def test_any_part_of_the_records_gets_a_verdict_or_a_reason(name):
             assert isinstance(found, Judgement) and found.verdict in VERDICTS
             assert set(found.run_ids) <= {record.id for record in records}
             if found.verdict == NOT_TESTED:
-                assert found.note and found.effect is None and found.effect_text() == "–", claim.id
+                assert (found.note or found.reason()) and found.effect_text() == "–", claim.id
             else:
-                assert found.effect is not None and found.run_ids, claim.id
+                assert found.measured and found.run_ids, claim.id
 
     check()
 
@@ -202,12 +201,12 @@ def reads(method):
     [
         # The best of the MLPs that are there need not be the best, and a weaker one flatters the gap.
         ("C04", "from-scratch", lambda s: s.model.family == "b-mlp" and s.augment.any, "both MLPs with"),
-        ("C09", "batch-size", lambda s: s.upstream.batch_size == 2048, "256 and 2,048, for 8 epochs"),
-        ("C09", "batch-size", lambda s: s.upstream.batch_size == 256, "256 and 2,048, for 8 epochs"),
-        ("C09", "batch-size", lambda s: s.epoch is None, "for 8 epochs"),
+        ("C09", "batch-size", lambda s: s.upstream.batch_size == 2048, "512 and 2,048, for 4 epochs"),
+        ("C09", "batch-size", lambda s: s.upstream.batch_size == 512, "512 and 2,048, for 4 epochs"),
+        ("C09", "batch-size", lambda s: s.epoch is None, "for 4 epochs"),
         ("C10", "scaling-laws", hole, "3 of 27 combinations of model, examples and length are missing"),
         ("C12", "parameters-or-examples", hole, "3 of 27 combinations"),
-        ("C13", "normalization", lambda s: trained(s).model.family == "s-mlp", "two seeds of the S-MLP"),
+        ("C13", "normalization", lambda s: trained(s).model.family == "s-mlp", "the B-MLP and the S-MLP"),
         ("C16", "ablations", another_rate, "Lion and AdamW at several learning rates"),
         ("C17", "linear-probes", reads("ridge"), "needs both probes"),
         ("C17", "linear-probes", reads("linear"), "needs both probes"),
@@ -219,7 +218,7 @@ def test_what_is_left_of_a_comparison_is_not_taken_for_the_whole(claim, name, lo
     records = without(name, lost)
     assert 0 < len(records) < len(whole(name).records)
     found = judge(claim, records)
-    assert found.verdict == NOT_TESTED and why in found.note
+    assert found.verdict == NOT_TESTED and why in found.note + found.reason()
 
 
 def test_the_laws_of_both_mlps_need_whole_and_equal_grids():
@@ -231,12 +230,16 @@ def test_the_laws_of_both_mlps_need_whole_and_equal_grids():
             ends(family)(s) and trained(s).model.name.endswith("-64") and trained(s).data.examples
         )
 
-    notes = {family: judge("C19", without("standard-mlp", one_end(family))).note for family in FAMILIES}
-    assert "law not tested (1 of 12 combinations" in notes["s-mlp"]
-    assert "slope not tested (S-MLPs: 1 of 12" in notes["s-mlp"]
-    assert "slope not tested (B-MLPs: 1 of 12" in notes["b-mlp"] and "law not tested (1" not in notes["b-mlp"]
-    note = judge("C19", without("standard-mlp", ends("b-mlp"))).note
-    assert "slope not tested (S-MLPs and B-MLPs were not run with the same sizes" in note
+    def reasons(lost):
+        *_, law, slope = judge("C19", without("standard-mlp", lost)).parts
+        assert slope.verdict == NOT_TESTED
+        return law.reason(), slope.reason()
+
+    hole = "1 of 12 combinations of model, examples and length are missing"
+    assert reasons(one_end("s-mlp")) == (hole, f"S-MLPs: {hole}")
+    law, slope = reasons(one_end("b-mlp"))
+    assert hole not in law and slope == f"B-MLPs: {hole}"
+    assert reasons(ends("b-mlp"))[1].startswith("S-MLPs and B-MLPs were not run with the same sizes")
 
 
 def test_learning_rates_are_compared_on_the_seeds_that_all_of_them_have():

@@ -8,7 +8,7 @@ from small_runs import record
 from mlplib.planning import with_upstream
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlplib.store import run_id
-from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED
+from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import ablations, label_smoothing, normalization
 from mlpstudy.profiles import PROFILES, profile
 
@@ -45,18 +45,27 @@ def test_the_networks_differ_in_label_smoothing_alone(name):
 
 @pytest.mark.parametrize("name", ["smoke", "laptop", "gpu"])
 def test_the_base_is_trained_once_for_three_chapters(name):
-    """The paper's ablations pre-train on other data, so profile ``paper`` is left out."""
+    """The paper's ablations pre-train on other data, so profile ``paper`` is left out.
+
+    At laptop, label smoothing is varied without DA and shares the ablations' network without DA.
+    """
     chapters = (label_smoothing, normalization, ablations)
-    trained = [
+    smoothing, norms, changes = (
         {
             run_id(s)
             for s in with_upstream(chapter.runs(profile(name), (0,))).values()
             if isinstance(s, TrainSpec)
         }
         for chapter in chapters
-    ]
-    assert len(set.intersection(*trained)) == 1
-    assert len(set.union(*trained)) == sum(map(len, trained)) - 2
+    )
+    assert len(smoothing & changes) == len(norms & changes) == 1
+    assert len(smoothing & norms & changes) == (name != "laptop")
+
+
+def test_at_laptop_smoothing_is_varied_where_a_network_overfits():
+    trained = [s for s in label_smoothing.runs(LAPTOP, (0, 1)) if isinstance(s, TrainSpec)]
+    assert not any(s.augment.any for s in trained)
+    assert {(s.seed, s.data.draw) for s in trained} == {(0, 1), (1, 2)}, "a seed has images of its own"
 
 
 def test_the_table_has_what_transfers_and_pre_training_itself():
@@ -64,7 +73,7 @@ def test_the_table_has_what_transfers_and_pre_training_itself():
     assert len(cells) == 6 and {c.item for c in cells.values()} == {"Table 7"}
     probe = cells["label smoothing 0.3", "4 other CIFAR-10 classes, linear probe"]
     assert probe.estimate.mean == pytest.approx(62.0) and probe.estimate.n == 3
-    assert probe.setting == "B-6/Wi-128, 6 epochs on 6 CIFAR-10 classes"
+    assert probe.setting == "B-6/Wi-128, 40 epochs on 6 CIFAR-10 classes, 2,000 images, no DA"
     assert cells["label smoothing 0.1", "6 CIFAR-10 classes, pre-training"].estimate.mean == pytest.approx(40)
 
 
@@ -74,15 +83,17 @@ def test_the_table_has_what_transfers_and_pre_training_itself():
         (0.62, 0.63, REPRODUCED),
         (0.62, 0.58, PARTLY),
         (0.60, 0.62, PARTLY),
-        (0.60, 0.60, NOT_REPRODUCED),
-        (0.58, 0.57, NOT_REPRODUCED),
+        (0.60, 0.58, INCONCLUSIVE),
+        (0.60, 0.60, INCONCLUSIVE),
+        (0.58, 0.57, CONTRADICTED),
     ],
 )
 def test_c14_in_all_its_outcomes(little, much, expected):
     found = CLAIM.judge(records(0.60, little, much))
     assert found.verdict == expected
-    assert found.effect.mean == pytest.approx(100 * (much - 0.60))
-    assert f"smoothing 0.1 against none: {100 * (little - 0.60):+.1f}" in found.note
+    assert [part.name for part in found.parts] == ["smoothing 0.1", "smoothing 0.3"]
+    means = [part.effect.mean for part in found.parts]
+    assert means == pytest.approx([100 * (little - 0.60), 100 * (much - 0.60)])
 
 
 def test_c14_judges_probes_and_not_pre_training():
@@ -92,7 +103,7 @@ def test_c14_judges_probes_and_not_pre_training():
 def test_c14_pairs_by_seed():
     """The seeds differ by far more than smoothing does, and the interval does not show it."""
     found = CLAIM.judge(records())
-    assert found.effect.half_width < 1.0 and found.verdict == REPRODUCED
+    assert all(part.effect.half_width < 1.0 for part in found.parts) and found.verdict == REPRODUCED
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.1, 0.3])
@@ -103,8 +114,8 @@ def test_c14_needs_all_three_amounts(missing):
 
 def test_c14_from_one_seed_uses_the_test_images():
     found = CLAIM.judge(records(0.5, 0.8, 0.8, seeds=(0,)))
-    assert found.verdict == REPRODUCED and found.effect.source == "test images"
-    assert CLAIM.judge(records(seeds=(0,))).verdict == NOT_REPRODUCED, "two points are within the sampling"
+    assert found.verdict == REPRODUCED and found.parts[0].effect.source == "test images"
+    assert CLAIM.judge(records(seeds=(0,))).verdict == INCONCLUSIVE, "two points are within the sampling"
 
 
 def test_the_figure_has_both_columns_of_every_run():

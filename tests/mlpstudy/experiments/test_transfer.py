@@ -8,7 +8,7 @@ from small_runs import record
 from mlplib.planning import with_upstream
 from mlplib.specs import EvaluateSpec, FineTuneSpec, OptimizerSpec, TrainSpec
 from mlpstudy import paper
-from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, decide
+from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED, decide
 from mlpstudy.experiments import transfer
 from mlpstudy.experiments.pretraining import SCARCE, judged_data, task, tasks
 from mlpstudy.profiles import PROFILES, profile
@@ -192,14 +192,14 @@ def test_the_gaps_are_the_papers():
     [
         (arms(0.3, 0.4, 0.75), REPRODUCED),
         (arms(0.3, 0.4, 0.35), PARTLY),
-        (arms(0.5, 0.4, 0.35), NOT_REPRODUCED),
+        (arms(0.5, 0.4, 0.35), CONTRADICTED),
         (arms(0.3, 0.4, 0.75) | {(transfer.WITH_DA, "stl10"): 0.2}, PARTLY),
         (arms(0.3, 0.4, 0.2) | {(transfer.WITH_DA, "stl10"): 0.9}, PARTLY),
-        # 35 points are enough on CIFAR-100, whose gap is 29.6, not on TinyImageNet, whose gap is 38.7.
-        (arms(0.3, 0.4, 0.65), PARTLY),
+        # 25 points are enough on CIFAR-100, whose gap is 29.6, not on TinyImageNet, whose gap is 38.7.
+        (arms(0.3, 0.4, 0.55), PARTLY),
         # STL-10 has no gap in the paper: the smallest, ImageNet's, stands in.
         (arms(0.3, 0.4, 0.75) | {(transfer.WITH_DA, "stl10"): 0.42}, REPRODUCED),
-        (arms(0.3, 0.4, 0.75) | {(transfer.WITH_DA, "stl10"): 0.41}, PARTLY),
+        (arms(0.3, 0.4, 0.75) | {(transfer.WITH_DA, "stl10"): 0.36}, PARTLY),
     ],
 )
 def test_c05(accuracy, wanted):
@@ -208,21 +208,22 @@ def test_c05(accuracy, wanted):
     assert found.verdict == wanted and "ImageNet-21k for 800 epochs" in found.note
 
 
-def test_c05_shows_the_smallest_case():
+def test_c05_shows_every_task():
     found = verdict("C05", made(accuracy=arms(0.3, 0.4, 0.75) | {(transfer.WITH_DA, "stl10"): 0.2}))
-    assert found.effect.mean == pytest.approx(-10) and found.effect.n == 3
+    (odd,) = (part for part in found.parts if part.name == "STL-10")
+    assert odd.effect.mean == pytest.approx(-10) and odd.effect.n == 3 and len(found.parts) == 5
 
 
 @pytest.mark.parametrize(
     "accuracy, wanted",
     [
         (arms(0.3, 0.4, 0.75), REPRODUCED),
-        (arms(0.3, 0.4, 0.65), PARTLY),
-        (arms(0.3, 0.4, 0.65) | {(transfer.WITH_DA, "cifar100"): 0.71}, REPRODUCED),
+        (arms(0.3, 0.4, 0.6), PARTLY),
+        (arms(0.3, 0.4, 0.6) | {(transfer.WITH_DA, "cifar100"): 0.71}, REPRODUCED),
         # 30 points elsewhere are not 30 on CIFAR-100.
-        (arms(0.3, 0.4, 0.65) | {(transfer.WITH_DA, "stl10"): 0.9}, PARTLY),
+        (arms(0.3, 0.4, 0.6) | {(transfer.WITH_DA, "stl10"): 0.9}, PARTLY),
         (arms(0.3, 0.4, 0.75) | {(transfer.WITHOUT_DA, "stl10"): 0.8}, PARTLY),
-        (arms(0.3, 0.4, 0.35), NOT_REPRODUCED),
+        (arms(0.3, 0.4, 0.35), CONTRADICTED),
     ],
 )
 def test_c06(accuracy, wanted):
@@ -243,8 +244,9 @@ def test_at_laptop_all_labels_and_very_few_decide_nothing():
         for r in records
     ]
     for id in ("C05", "C06"):
-        assert verdict(id, lost).effect == verdict(id, records).effect
-        assert "200 images; 4 other CIFAR-10 classes, 1,000 images only" in verdict(id, lost).note
+        assert verdict(id, lost).parts == verdict(id, records).parts
+        names = [part.name for part in verdict(id, lost).parts]
+        assert names == [f"4 other CIFAR-10 classes, {n} images" for n in ("200", "1,000")]
         few = [r for r in records if task(r.spec)[1] not in SCARCE]
         assert verdict(id, few).verdict == NOT_TESTED
 
@@ -256,7 +258,7 @@ def test_at_laptop_all_labels_and_very_few_decide_nothing():
         (lambda name: 0.05 if name == "imagenet" else 0.02, PARTLY),
         (lambda name: 0.09 if name == "imagenet" else 0.1, PARTLY),
         (lambda name: 0.09 if name == "imagenet" else -0.02, PARTLY),
-        (-0.02, NOT_REPRODUCED),
+        (-0.02, CONTRADICTED),
     ],
 )
 def test_c07(tta, wanted):
@@ -265,17 +267,17 @@ def test_c07(tta, wanted):
 
 def test_c07_without_imagenet_is_partly_reproduced_at_most():
     found = verdict("C07", made("laptop", tta=0.5))
-    assert found.verdict == PARTLY and "not tested" in found.note
-    assert verdict("C07", made("laptop", tta=-0.5)).verdict == NOT_REPRODUCED
+    assert found.verdict == PARTLY and "ImageNet not tested" in found.reason()
+    assert verdict("C07", made("laptop", tta=-0.5)).verdict == INCONCLUSIVE, "ImageNet might still gain"
 
 
 @pytest.mark.parametrize(
     "real, wanted",
-    [(0.06, REPRODUCED), (0.048, REPRODUCED), (0.03, PARTLY), (0.2, PARTLY), (-0.01, NOT_REPRODUCED)],
+    [(0.06, REPRODUCED), (0.045, REPRODUCED), (0.02, PARTLY), (0.2, PARTLY), (-0.01, CONTRADICTED)],
 )
 def test_c08(real, wanted):
     found = verdict("C08", made(real=real))
-    assert found.verdict == wanted and found.effect.mean == pytest.approx(100 * real + 0.05)
+    assert found.verdict == wanted and found.parts[0].effect.mean == pytest.approx(100 * real + 0.05)
 
 
 def test_c08_needs_imagenet():
@@ -296,13 +298,13 @@ def test_a_seed_that_one_arm_lacks_is_left_out(id):
         dataclasses.replace(r, status="diverged", metrics={}) if r.spec.seed == 2 and i % 2 else r
         for i, r in enumerate(made())
     ]
-    assert verdict(id, records).effect.n in (2, 3)
+    assert {part.effect.n for part in verdict(id, records).parts} <= {2, 3}
 
 
 @pytest.mark.parametrize("id", CLAIMS)
 def test_one_seed_is_judged_by_test_images_and_says_so(id):
     found = verdict(id, made(seeds=(0,)))
-    assert found.effect.n == 1 and found.effect.source == "test images"
+    assert {(part.effect.n, part.effect.source) for part in found.parts} == {(1, "test images")}
     assert "1 seed" in found.effect_text()
 
 
