@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, filters, machine, official, probing, timing, training, weights
+from . import data, filters, inference, machine, official, probing, training, weights
 from .data.batches import RunData, open_data
 from .errors import MlplibError
 from .execution import Execution
@@ -280,7 +280,7 @@ def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
-    done = timing.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
+    done = inference.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
     return Record(run_id(spec), spec, "completed", {}, **vars(done))
 
 

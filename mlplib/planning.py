@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import cost, machine
+from . import cost, machine, timing
 from .data import catalog
 from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
 from .store import Record, RunStore, by_id, run_id
@@ -190,7 +190,7 @@ class Estimator:
         precision = machine.pick_precision(getattr(spec, "precision", "fp32"), self.device)
         fractions = self._fractions.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
         share = statistics.median(fractions) if fractions else ASSUMED_FRACTION
-        return OVERHEAD_SECONDS + flops / (share * machine.matmul_rate(self.device, precision))
+        return OVERHEAD_SECONDS + flops / (share * timing.matmul_rate(self.device, precision))
 
 
 def _kind(spec: TrainSpec) -> tuple:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import machine, memory, weights
+from . import machine, memory, timing, weights
 from .data import ImageDataset
 from .data.batches import Batch, RunData, open_data
 from .errors import Interrupted, MlplibError
@@ -419,7 +419,7 @@ def _compute(loop: Loop, state: TrainState) -> dict:
     network = meta_model(loop.start.model, shape, classes)
     macs = count_macs(network, shape)
     rate = state.images / state.seconds if state.seconds else 0.0
-    peak = machine.matmul_rate(loop.device, loop.precision)
+    peak = timing.matmul_rate(loop.device, loop.precision)
     return {
         "parameters": count_parameters(network),
         "forward_macs": macs,
