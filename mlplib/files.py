@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import time
@@ -64,6 +65,20 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock file ``path``. A process that tries to lock it at this very moment
+    may find it held.
+    """
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> None:
     """Refuse to begin what does not fit on the disk of ``folder``, which exists; ``needed`` is in bytes.
 
@@ -85,11 +100,12 @@ LOCK_MODE = 0o666
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def storage_errors(root: Path, variable: str = "MLPLIB_RUNS") -> Iterator[None]:
-    """Say in one line what is wrong with a folder that cannot be written to;
+    """Say in one line what is wrong with a folder that cannot be written to, or whose files cannot be locked;
     ``variable`` sets another one.
     """
     try:
@@ -99,6 +115,11 @@ def storage_errors(root: Path, variable: str = "MLPLIB_RUNS") -> Iterator[None]:
             raise MlplibError(
                 f"the disk of {root} is full ({error.strerror}): free some space and start again, "
                 "finished runs are kept"
+            ) from error
+        if error.errno in _NO_LOCKS:
+            raise MlplibError(
+                f"the file system of {root} cannot lock files ({error.strerror}): use a local disk, NFSv4 or "
+                f"Lustre with the mount option flock ({variable})"
             ) from error
         if error.errno in _NOT_WRITABLE:
             shared = f"; {SHARED}" if error.errno == errno.EACCES else ""

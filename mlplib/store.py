@@ -11,6 +11,8 @@ import json
 import math
 import os
 import re
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,8 +21,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .data.catalog import content_hash
-from .errors import MlplibError, require_choice
-from .files import LOCK_MODE, replacing, storage_errors
+from .errors import Interrupted, MlplibError, require_choice
+from .files import LOCK_MODE, is_locked, replacing, storage_errors
 from .specs import RunSpec, spec_from_json
 from .specs.checks import finite
 
@@ -169,6 +171,10 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
             raise MlplibError(f"{name} is {value!r:.80}, outside of its range")
 
 
+ATTEMPT = ".attempt.json"
+"""The process that does a run, and why it failed. The file is removed when the run ends or stops in order."""
+
+
 class RunClaimed(MlplibError):
     """Another process is doing the run."""
 
@@ -249,11 +255,40 @@ class RunStore:
                 if on_wait is not None:
                     on_wait()
                 lock.acquire()
+        attempt = {"where": _this_process(), "since": time.time()}
         try:
             _clear_leftovers(folder)
+            _write_json(folder / ATTEMPT, attempt)
             yield folder
+            (folder / ATTEMPT).unlink(missing_ok=True)
+        except (Interrupted, RunClaimed):
+            (folder / ATTEMPT).unlink(missing_ok=True)
+            raise
+        except Exception as error:
+            with suppress(MlplibError):  # a full disk, for example, which is what failed then
+                why = " ".join(str(error).split()) or type(error).__name__
+                _write_json(folder / ATTEMPT, {**attempt, "why": why})
+            raise
         finally:
             lock.release()
+
+    def attempt(self, run: RunSpec | str) -> dict | None:
+        """The last attempt at a run if it is going on, failed or lost its process; None otherwise.
+
+        Returns:
+            ``state``: ``running``, ``failed`` or ``died``; ``where``: the process, in words; ``since``: when
+            it began, in seconds since 1970; ``why`` it failed.
+        """
+        path = self.folder(run) / ATTEMPT
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if is_locked(path.with_name(".lock")):
+            return {"state": "running", **found}
+        if not path.exists():  # it ended in the meantime
+            return None
+        return {"state": "failed" if "why" in found else "died", **found}
 
     def write(self, record: Record) -> None:
         """Write a finished record, once.
@@ -266,9 +301,18 @@ class RunStore:
             raise MlplibError(
                 f"{path} exists and records are never overwritten: delete its folder to run again"
             )
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+        _write_json(path, record.to_json(), indent=1)
         self.written.add(record.id)
+
+
+def _write_json(path: Path, values: dict, indent: int | None = None) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=indent, allow_nan=False), encoding="utf-8")
+
+
+def _this_process() -> str:
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"{socket.gethostname()}, process {os.getpid()}" + (f", Slurm job {job}" if job else "")
 
 
 def _damaged(path: Path, why: object) -> MlplibError:

@@ -379,6 +379,14 @@ def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
         raise MlplibError(f"{path} is damaged ({reason}): delete it and the run starts over") from None
 
 
+def epochs_done(path: Path) -> int | None:
+    """The whole epochs in a checkpoint, None if there is none that can be read. Weights are not read."""
+    try:
+        return torch.load(path, weights_only=True, mmap=True, map_location="meta")["epoch"]
+    except Exception:  # torch raises several types for a file that is gone, damaged or no checkpoint
+        return None
+
+
 # --------------------------------------------------------------------------- the end of a run
 
 

@@ -113,7 +113,7 @@ def test_a_record_that_json_cannot_hold_leaves_nothing(store):
     with pytest.raises(ValueError):
         write(store, record(SPEC, test_loss=float("nan")))
     assert store.find(SPEC) is None
-    assert [p.name for p in store.folder(SPEC).iterdir() if p.name != ".lock"] == []
+    assert [p.name for p in store.folder(SPEC).iterdir() if not p.name.startswith(".")] == []
 
 
 GOOD = record(SPEC).to_json()
@@ -353,7 +353,7 @@ def test_a_record_that_does_not_fit_leaves_nothing_half_written(store):
     (line,) = done.stdout.splitlines()
     assert str(store.root) in line and "full" in line
     assert store.find(SPEC) is None
-    assert [p.name for p in store.folder(SPEC).iterdir() if p.name != ".lock"] == []
+    assert [p.name for p in store.folder(SPEC).iterdir() if not p.name.startswith(".")] == []
 
 
 # --------------------------------------------------------------------------- locks
