@@ -309,6 +309,8 @@ def test_a_full_disk_is_one_line(tmp_path):
         (errno.EACCES, "cannot be written to"),
         (errno.EROFS, "cannot be written to"),
         (errno.ENOENT, "cannot be written to"),
+        (errno.ENOLCK, "cannot lock files"),
+        (errno.EOPNOTSUPP, "cannot lock files"),
     ],
 )
 def test_the_systems_reasons_become_words(tmp_path, number, word):
