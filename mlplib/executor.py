@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -139,12 +141,19 @@ class Executor:
             found = self.store.find(spec)
             if found is not None:
                 return found
+            began = _now()
             record = KINDS[spec.kind](self, spec, folder)
+            times = {"began": began, "ended": _now()}
+            record = dataclasses.replace(record, environment=record.environment | times)
             self.store.write(record)
             (folder / training.CHECKPOINT).unlink(missing_ok=True)
         if record.status == "diverged":
             self.how.log(f"{record.id} diverged: its loss is no longer finite")
         return record
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def image_shape(dataset: data.ImageDataset, spec: DataSpec) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import os
 import platform
 import resource
@@ -11,8 +12,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -130,10 +131,22 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
     return 2 * size**3 / statistics.median(seconds[2:])
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Let :func:`peak_memory` count from here on (on a CPU: on Linux; elsewhere it counts from the start)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # https://docs.kernel.org/filesystems/proc.html
+
+
 def peak_memory(device: torch.device) -> int:
     """Peak bytes: of device memory allocated by torch, or of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError, StopIteration):  # unlike getrusage's, this peak can be reset
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -172,24 +185,40 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def source_digest(blobs: Mapping[str, str]) -> str:
+    """One hash for a state of the library's source.
+
+    Args:
+        blobs: path of each Python file below ``mlplib`` to the id that git gives its content.
+    """
+    return hashlib.sha256("".join(f"{path} {blobs[path]}\n" for path in sorted(blobs)).encode()).hexdigest()
+
+
+def blob_id(content: bytes) -> str:
+    """The id that git gives a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
 @functools.lru_cache
 def source_state() -> dict:
-    """The commit of the library's source and whether it was changed since; both None where there is none."""
-    root = Path(__file__).resolve().parent.parent
+    """The library's source: its hash, its commit, and whether it was changed since. The last two are None
+    where there is no repository; the hash is there always, and says what was really imported.
+    """
+    package = Path(__file__).resolve().parent
+    files = {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
+    source = source_digest({path: blob_id(content) for path, content in files.items()})
 
     def git(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
+        command = ["git", "-C", str(package.parent), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         # Installed below somebody else's repository, the library is not part of that one's commits.
         git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--", "mlplib")),
-        }
+        commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "mlplib"))
     except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
+        commit, dirty = None, None
+    return {"source": source, "commit": commit, "dirty": dirty}
 
 
 def environment(device: torch.device, precision: str) -> dict:

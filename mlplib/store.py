@@ -58,7 +58,8 @@ class Record:
     """What a run left.
 
     ``spec``, ``data``, ``history`` and ``metrics`` follow from the settings alone and are the same whenever
-    the run is repeated on the same device; ``compute`` and ``environment`` describe this execution.
+    the run is repeated on the same device; ``compute`` and ``environment`` describe this execution (of a run
+    that was resumed, the last part): with what code, on which machine, and when (``began``, ``ended``: UTC).
 
     ``status``: ``completed``, or ``diverged`` where the loss stopped being finite. ``metrics``: name to
     number; accuracies are fractions in [0, 1], losses are in nats. ``history``: name to list.

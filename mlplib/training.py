@@ -137,8 +137,7 @@ def train(
     state = loop.fresh_state()
     if folder is not None:
         load_checkpoint(folder / CHECKPOINT, state, spec)
-    if how.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(how.device)
+    machine.reset_peak_memory(how.device)
     with _threads(state, how):
         with (
             how.stop.listening(),

@@ -100,8 +100,9 @@ def check(results: ResultsOption = None):
     """Check that all published records and artifacts are valid, complete and unchanged."""
     from ..evidence.check import check
 
-    records, artifacts = check(results)
-    out.print(f"{records} records and {artifacts} artifacts checked: no faults", soft_wrap=True)
+    records, artifacts, known = check(results)
+    traced = f"{known} records are traced to the source of a commit in this clone"
+    out.print(f"{records} records and {artifacts} artifacts checked: no faults; {traced}", soft_wrap=True)
 
 
 def _print(merged, prefix: str = "") -> None:

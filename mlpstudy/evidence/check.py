@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 from mlplib.data.catalog import content_hash
 from mlplib.errors import MlplibError, require_choice
+from mlplib.machine import source_digest
 from mlplib.store import RUN_ID, Record
 
 from ..profiles import PROFILES
@@ -28,8 +31,9 @@ _PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|work|mnt|Users|workspace|s
 """A folder of one machine, which means nothing to a reader."""
 
 
-def check(results: Path | None = None) -> tuple[int, int]:
-    """Check everything published; the numbers of records and artifacts.
+def check(results: Path | None = None) -> tuple[int, int, int]:
+    """Check everything published; the numbers of records, of artifacts, and of records that are
+    :func:`traced` to a commit.
 
     Raises:
         MlplibError: the first fault: no records; a record that is not valid (:meth:`Record.from_json`), not
@@ -39,12 +43,10 @@ def check(results: Path | None = None) -> tuple[int, int]:
     root = results_folder(results)
     parts = (path for pattern in ("*.jsonl", HASHES, "artifacts") for path in root.glob(f"*/{pattern}"))
     folders = [_check_profile(folder) for folder in sorted({path.parent for path in parts})]
-    records, artifacts = (
-        sum(map(len, each)) for each in ([f.records for f in folders], [f.artifacts for f in folders])
-    )
+    records = [record for folder in folders for record in folder.records.values()]
     if not records:
         raise MlplibError(f"no published records in {root}")
-    return records, artifacts
+    return len(records), sum(len(folder.artifacts) for folder in folders), sum(map(traced, records))
 
 
 def _check_profile(root: Path) -> ProfileFolder:
@@ -96,6 +98,31 @@ def check_ids(records: Iterable[Record]) -> None:
                 f"the id of {record.id} is not that of its settings and data: it was made from another copy "
                 "of the data, or by another version of mlplib; run it again"
             )
+
+
+def traced(record: Record) -> bool:
+    """Whether the commit that a record names is known here and has the source that the record was made by.
+
+    Raises:
+        MlplibError: it claims a commit without changes whose source is another one.
+    """
+    commit, source, dirty = (record.environment.get(key) for key in ("commit", "source", "dirty"))
+    expected = _source_at(commit) if commit and source else None
+    if expected not in (None, source) and dirty is False:
+        raise MlplibError(f"{record.id} was not made by the source of commit {commit[:10]}, which it names")
+    return expected == source and source is not None
+
+
+@functools.lru_cache
+def _source_at(commit: str) -> str | None:
+    """The hash of the library's source at a commit (:func:`mlplib.machine.source_digest`), None if unknown."""
+    command = ["git", "-C", str(Path(__file__).parents[2]), "ls-tree", "-r", f"{commit}:mlplib"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    blobs = {path: about.split()[2] for about, path in (line.split("\t") for line in listed.splitlines())}
+    return source_digest({path: blob for path, blob in blobs.items() if path.endswith(".py")})
 
 
 def check_complete(root: Path, found: ProfileFolder) -> None:

@@ -62,6 +62,10 @@ def test_memory_is_counted_in_bytes():
     held = torch.ones(40_000_000)  # 160 MB
     assert machine.peak_memory(CPU) > held.nbytes
     assert machine.peak_memory(CPU) < 2**40
+    before, size = machine.peak_memory(CPU), held.nbytes
+    del held
+    machine.reset_peak_memory(CPU)
+    assert machine.peak_memory(CPU) < before - size / 2, "what an earlier run needed does not count"
     assert 2**20 < machine.free_memory(CPU) < 2**50
 
 
@@ -124,21 +128,23 @@ def copy(tmp_path):
 
 
 def test_the_commit_and_changes_to_the_library_are_told(copy):
-    commit = git(copy, "rev-parse", "HEAD")
-    assert state_of(copy) == {"commit": commit, "dirty": False}
+    commit, before = git(copy, "rev-parse", "HEAD"), state_of(copy)
+    assert before == {"source": before["source"], "commit": commit, "dirty": False}
     (copy / "notes.txt").write_text("not the library")
-    assert state_of(copy) == {"commit": commit, "dirty": False}
+    assert state_of(copy) == before
     with open(copy / "mlplib" / "errors.py", "a") as file:
         file.write("# changed\n")
-    assert state_of(copy) == {"commit": commit, "dirty": True}
+    after = state_of(copy)
+    assert after["source"] != before["source"] and (after["commit"], after["dirty"]) == (commit, True)
 
 
 def test_a_library_that_was_installed_tells_no_commit(copy, tmp_path):
+    nowhere = state_of(copy) | {"commit": None, "dirty": None}
     shutil.rmtree(copy / ".git")
-    assert state_of(copy) == {"commit": None, "dirty": None}
+    assert state_of(copy) == nowhere
     # Installed below somebody else's repository, whose commit says nothing about this library.
     (tmp_path / ".gitignore").write_text("clone\n")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "theirs")
-    assert state_of(copy) == {"commit": None, "dirty": None}
+    assert state_of(copy) == nowhere

@@ -1,8 +1,11 @@
 """Every fault of published records that a person or a disk could make is named in one line."""
 
+import io
 import json
 import re
 import shutil
+import subprocess
+import tarfile
 
 import pytest
 from published_folders import ALL, packed
@@ -10,8 +13,10 @@ from small_runs import ROOT
 from typer.testing import CliRunner
 
 from mlplib.errors import MlplibError
+from mlplib.machine import blob_id, source_digest
+from mlplib.store import Record
 from mlpstudy import cli
-from mlpstudy.evidence.check import check
+from mlpstudy.evidence.check import check, traced
 from mlpstudy.evidence.records import HASHES, sha256
 
 
@@ -19,6 +24,31 @@ def test_the_published_records_of_this_repository_have_no_faults():
     done = CliRunner().invoke(cli.app, ["results", "check", "--results", str(ROOT / "results")])
     assert done.exit_code == 0, done.exception
     assert re.match(r"[5-9]\d\d records and \d+ artifacts checked: no faults", done.output)
+
+
+def test_a_record_is_traced_to_the_source_of_its_commit():
+    def made(**environment):
+        return Record("x", None, "completed", {}, {}, environment=environment)
+
+    head = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    listed = ["git", "-C", ROOT, "archive", head, "mlplib"]
+    archive = subprocess.run(listed, capture_output=True, check=True).stdout
+    source = source_digest(
+        {
+            member.name.removeprefix("mlplib/"): blob_id(tar.extractfile(member).read())
+            for tar in [tarfile.open(fileobj=io.BytesIO(archive))]
+            for member in tar
+            if member.name.endswith(".py")
+        }
+    )
+    assert traced(made(commit=head, source=source, dirty=False))
+    assert not traced(made(commit=head, source="0" * 64, dirty=True)), "changed, and says so"
+    assert not traced(made(commit="0" * 40, source=source, dirty=False)), "a commit that is not here"
+    assert not traced(made(commit=head, dirty=False)), "an old record without a hash"
+    with pytest.raises(MlplibError, match="not made by the source of commit"):
+        traced(made(commit=head, source="0" * 64, dirty=False))
 
 
 @pytest.fixture(scope="module")
