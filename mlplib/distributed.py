@@ -1,14 +1,15 @@
 """One run on several processes, on one machine or many, as ``torchrun`` starts them.
 
 Each process computes its part of every batch; PyTorch's DistributedDataParallel averages the gradients while
-the backward pass goes on. Random numbers are drawn for whole batches, so any number of processes takes the same
-steps up to rounding. Small numbers and errors are exchanged over gloo, gradients on GPUs over NCCL.
+the backward pass goes on. Random numbers are drawn for whole batches, so any number of processes takes the
+same steps up to rounding. Small numbers and errors are exchanged over gloo, gradients on GPUs over NCCL.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -137,9 +138,22 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether an error says that another process of the run has ended or does not answer."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """Say in one line that another process of the run has ended or does not answer.
+
+    Raises:
+        MlplibError: that was so.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise
+        raise MlplibError(
+            "another process of this run has ended: start it again, with any number of processes, to resume "
+            "from the last checkpoint"
+        ) from error
 
 
 class _Differentiated(nn.Module):

@@ -45,7 +45,9 @@ class SharedStore(RunStore):
         """As :meth:`RunStore.claim`."""
         with ExitStack() as held:
             claim = super().claim(spec, on_wait)
-            yield self.processes.from_first(lambda: held.enter_context(claim))
+            folder = self.processes.from_first(lambda: held.enter_context(claim))
+            with distributed.lost_processes():
+                yield folder
 
     def write(self, record: Record) -> None:
         """As :meth:`RunStore.write`."""
@@ -73,20 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     processes = ALONE
     try:
-        processes = distributed.join()
-        record = _do(options, processes)
+        with distributed.lost_processes():
+            processes = distributed.join()
+            record = _do(options, processes)
     except MlplibError as error:
         if processes.first or not isinstance(error, distributed.ReportedElsewhere | Interrupted):
             _report(str(error))
         return 130 if isinstance(error, Interrupted) else 2
-    except RuntimeError as error:
-        if processes.alone or not distributed.is_lost_connection(error):
-            raise
-        _report(
-            f"process {processes.rank} lost another process of this run: start it again, with any number of "
-            "processes, and it resumes from its last checkpoint"
-        )
-        return 2
     if processes.first:
         print(f"{record.id}: {record.status} {json.dumps(record.metrics)}")
     distributed.leave()
@@ -108,7 +103,7 @@ def _do(options: argparse.Namespace, processes: Processes) -> Record:
     spec = processes.together(lambda: read_spec(options.spec))
     executor = processes.together(lambda: _executor(options, processes))
     if not processes.alone:
-        processes.together(lambda: _require_training(spec))
+        processes.together(lambda: require_training(spec))
         data = processes.together(
             lambda: {name: executor.dataset(name).content_hash for name in spec.data_names()}
         )
@@ -135,7 +130,12 @@ def _executor(options: argparse.Namespace, processes: Processes) -> Executor:
     )
 
 
-def _require_training(spec: RunSpec) -> None:
+def require_training(spec: RunSpec) -> None:
+    """Refuse what several processes cannot share.
+
+    Raises:
+        MlplibError: the run trains nothing.
+    """
     if not isinstance(spec, TrainSpec | FineTuneSpec):
         raise MlplibError(
             f"only a training can use several processes, not a run of kind {spec.kind}: start one"

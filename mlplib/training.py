@@ -230,8 +230,8 @@ class Loop:
         processes = how.processes
         if spec.batch_size % processes.count:
             raise MlplibError(
-                f"{processes.count} processes cannot share a batch of {spec.batch_size} evenly: start a number of "
-                f"processes that divides {spec.batch_size}"
+                f"{processes.count} processes cannot share a batch of {spec.batch_size} evenly: use a number "
+                f"of processes that divides {spec.batch_size}"
             )
         self.spec, self.data, self.device = spec, data, how.device
         self.precision = machine.pick_precision(spec.precision, how.device)
