@@ -33,7 +33,7 @@ def one_line_error(process) -> str:
     return lines[0]
 
 
-COMMANDS = ["plan", "run", "notebook", "claims", "bench", "data", "results"]
+COMMANDS = ["plan", "run", "status", "notebook", "claims", "bench", "data", "results"]
 
 
 def test_help_names_every_command(mlplib):
