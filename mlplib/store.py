@@ -247,7 +247,8 @@ class RunStore:
         folder = self.folder(spec)
         with storage_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(str(folder / ".lock"), mode=LOCK_MODE)
+            # A soft lock, filelock's substitute where files cannot be locked, outlives its process.
+            lock = FileLock(str(folder / ".lock"), mode=LOCK_MODE, fallback_to_soft=False)
             try:
                 lock.acquire(timeout=0.1 if self.wait else 0.0)
             except Timeout:

@@ -318,6 +318,17 @@ def test_the_systems_reasons_become_words(tmp_path, number, word):
         raise OSError(number, os.strerror(number))
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_store_that_cannot_lock_is_one_line(store, monkeypatch, number):
+    def refuse(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(MlplibError) as caught, store.claim(SPEC):
+        pytest.fail("nothing protects this run")
+    assert_one_line(caught, str(store.root), "cannot lock files", "NFSv4")
+
+
 def test_other_errors_pass_unchanged(tmp_path):
     with pytest.raises(OSError, match="Too many open files"), storage_errors(tmp_path):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
