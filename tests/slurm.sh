@@ -49,7 +49,8 @@ SlurmdLogFile=$folder/slurmd.log
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(free -m | awk '/^Mem/ {print $2}')
+SlurmdParameters=config_overrides
+NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=$(free -m | awk '/^Mem/ {print $2}')
 PartitionName=all Nodes=ALL Default=YES State=UP
 CONF
 setpriv --reuid munge --regid munge --clear-groups munged --key-file=/etc/munge/munge.key \
