@@ -1,8 +1,9 @@
-"""Claims of the paper, and the rules that turn a measured effect into a verdict."""
+"""Claims of the paper, and the rules that turn measured effects into a verdict."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,50 +12,258 @@ from mlplib.store import Record
 
 REPRODUCED = "reproduced"
 PARTLY = "partly reproduced"
-NOT_REPRODUCED = "not reproduced"
+INCONCLUSIVE = "inconclusive"
+CONTRADICTED = "contradicted"
 NOT_TESTED = "not tested at this scale"
-VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_TESTED)
+VERDICTS = (REPRODUCED, PARTLY, INCONCLUSIVE, CONTRADICTED, NOT_TESTED)
+
+POINTS = 0.5
+"""The smallest difference between two accuracies that a sentence such as "it helps" means, in points."""
+
+LITTLE = 0.2
+"""The same for a sentence that says "a little" or "modestly"."""
+
+MARGIN = 0.25
+"""How far a measured size may be from the paper's to count as that size, as a share of the paper's."""
+
+SMALL_PROFILES = ("smoke", "laptop")
+"""Profiles outside the regime of the paper's claims about scale."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The open interval (low, high) of effects."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def holds(self, estimate: Estimate) -> bool:
+        """Whether the whole interval lies inside."""
+        return self.low < estimate.low and estimate.high < self.high
+
+    def excludes(self, estimate: Estimate) -> bool:
+        """Whether the whole interval lies outside."""
+        return estimate.high <= self.low or estimate.low >= self.high
+
+
+def about(size: float) -> Range:
+    """Effects of about the paper's ``size``, give or take :data:`MARGIN`."""
+    return Range(size * (1 - MARGIN), size * (1 + MARGIN))
+
+
+def at_least(size: float) -> Range:
+    """Effects not clearly smaller than the paper's ``size``."""
+    return Range(size * (1 - MARGIN))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One effect that a claim speaks of, with what the sentence says about it.
+
+    The verdict on a part follows from where its whole interval lies:
+
+    - *contradicted*: outside of ``meant``, the effects that the sentence can mean;
+    - *reproduced*: inside of ``direction`` and of ``size``;
+    - *partly reproduced*: inside of ``direction`` only;
+    - *inconclusive*: none of these, or there is no interval;
+    - *not tested at this scale*: nothing was measured.
+
+    ``name``: what was compared, for a note; "" where it is all that the claim speaks of. ``why_not``: what
+    the runs lack, where ``effect`` is None. ``other``: a condition that is no effect, False where it fails;
+    the part is partly reproduced at best then.
+    """
+
+    name: str
+    effect: Estimate | None
+    unit: str
+    direction: Range
+    meant: Range
+    size: Range = Range()
+    other: bool = True
+    why_not: str = ""
+    form: str = "+.1f"
+
+    @property
+    def verdict(self) -> str:
+        """One of :data:`VERDICTS`."""
+        effect = self.effect
+        if effect is None:
+            return NOT_TESTED
+        if effect.low is None:
+            return INCONCLUSIVE
+        if self.meant.excludes(effect):
+            return CONTRADICTED
+        if not self.direction.holds(effect):
+            return INCONCLUSIVE
+        return REPRODUCED if self.size.holds(effect) and self.other else PARTLY
+
+    @property
+    def sought(self) -> float:
+        """The effect that runs should be able to show: the paper's size, else the smallest that is meant. It
+        counts from where the direction is decided: zero for differences, one for ratios.
+        """
+        if math.isfinite(self.direction.high):
+            return self.direction.high
+        low, high = self.size.low, self.size.high
+        start = max(self.direction.low, 0.0)
+        if math.isfinite(low):
+            return (low / (1 - MARGIN) if math.isinf(high) else (low + high) / 2) - start
+        return abs(self.meant.low) - start
+
+    def text(self) -> str:
+        """Name, mean and interval."""
+        return f"{self.name} {self.number()}".strip()
+
+    def number(self) -> str:
+        """Mean and interval; an en dash where nothing was measured."""
+        if self.effect is None:
+            return "–"
+        effect, form = self.effect, self.form
+        if form == "+.1f" and abs(effect.mean) < 1:
+            form = "+.2f"
+        interval = "" if effect.low is None else f" [{effect.low:{form}}, {effect.high:{form}}]"
+        return f"{effect.mean:{form}}{interval}"
+
+    def reason(self) -> str:
+        """Why the verdict is what it is, in one clause; "" for a reproduced part."""
+        return _REASONS[self.verdict](self)
+
+
+def _why_inconclusive(part: Part) -> str:
+    effect = part.effect
+    seeds = "1 seed" if effect.n == 1 else f"{effect.n} seeds"
+    if effect.low is None:
+        return f"{seeds}: no interval"
+    width = f"{effect.high - effect.low:{part.form.lstrip('+')}}"
+    needed = effect.seeds_for(part.sought)
+    more = f"; {needed} would do" if needed and needed > effect.n else ""
+    return f"{seeds}: interval {width} wide{more}"
+
+
+def _why_partly(part: Part) -> str:
+    if not part.size.excludes(part.effect):
+        return "the size is undecided" if not part.size.holds(part.effect) else "one condition fails"
+    return "smaller than in the paper" if part.effect.high <= part.size.low else "larger than in the paper"
+
+
+def _why_contradicted(part: Part) -> str:
+    if part.effect.high <= part.meant.low:
+        return f"the interval excludes even {part.meant.low:{part.form}}"
+    return f"the interval excludes even {part.meant.high:{part.form}}"
+
+
+_REASONS = {
+    REPRODUCED: lambda part: "",
+    PARTLY: _why_partly,
+    INCONCLUSIVE: _why_inconclusive,
+    CONTRADICTED: _why_contradicted,
+    NOT_TESTED: lambda part: part.why_not,
+}
+
+
+def positive(
+    effect: Estimate | None,
+    unit: str,
+    name: str = "",
+    *,
+    least: float = POINTS,
+    size: Range = Range(),
+    **more,
+) -> Part:
+    """The sentence says that the effect is above zero, and of a ``size`` if it names one.
+
+    Args:
+        least: the smallest effect that the sentence means, in ``unit``, above 0; fixed before the results
+            were known. An interval wholly below it contradicts the sentence.
+        more: further fields of :class:`Part`.
+    """
+    return Part(name, effect, unit, Range(0.0), Range(least), size, **more)
+
+
+def equal(effect: Estimate | None, unit: str, name: str = "", *, margin: float, **more) -> Part:
+    """The sentence says that there is no difference of ``margin`` or more.
+
+    An interval that contains 0 does not show equality: two scattered seeds give such an interval whatever the
+    truth is. Reproduced means that the whole interval lies within the margin: the pair of one-sided tests for
+    equivalence (TOST; Schuirmann 1987, https://doi.org/10.1007/BF01068419).
+    """
+    within = Range(-margin, margin)
+    return Part(name, effect, unit, within, within, **more)
+
+
+def not_worse(effect: Estimate | None, unit: str, name: str = "", *, margin: float, **more) -> Part:
+    """The sentence says "as good or better": being worse by ``margin`` would matter (non-inferiority)."""
+    return Part(name, effect, unit, Range(-margin), Range(-margin), **more)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on a claim.
+    """The verdict on a claim, with the parts that it follows from.
 
-    ``effect``: the measured effect in ``unit``, None if nothing was measured; ``note``: what limits the
-    verdict, one sentence; ``run_ids``: the runs that it is based on.
+    ``note``: what limits the verdict; ``run_ids``: the runs that it is based on; ``scale``: that of the
+    records, where the claim is about a larger one; ``because``: the reason, where it is not in the parts.
     """
 
     verdict: str
-    effect: Estimate | None = None
-    unit: str = ""
+    parts: tuple[Part, ...] = ()
     note: str = ""
     run_ids: tuple[str, ...] = ()
+    scale: str = ""
+    because: str = ""
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
             raise ValueError(f"unknown verdict {self.verdict!r}")
 
+    @property
+    def words(self) -> str:
+        """The verdict with the scale that it holds at."""
+        return f"{self.verdict}, at {self.scale} scale" if self.scale else self.verdict
+
+    @property
+    def measured(self) -> list[Part]:
+        """The parts that have an effect."""
+        return [part for part in self.parts if part.effect is not None]
+
     def effect_text(self) -> str:
-        """The effect with its interval and n as text; an en dash if there is none."""
-        if self.effect is None:
+        """Every measured effect with its interval, the unit and n; an en dash if there is none."""
+        if not (parts := self.measured):
             return "–"
-        effect = self.effect
-        digits = 2 if abs(effect.mean) < 1 else 1
-        text = f"{effect.mean:+.{digits}f}"
-        if effect.low is not None:
-            text += f" [{effect.low:+.{digits}f}, {effect.high:+.{digits}f}]"
-        seeds = "1 seed" if effect.n == 1 else f"{effect.n} seeds"
-        if effect.n == 1 and effect.low is not None:
-            seeds += f", interval from {effect.source} only"
-        return f"{text} {self.unit} ({seeds})"
+        effects = [part.effect for part in parts]
+        seeds = sorted({effect.n for effect in effects})
+        text = ", ".join("1 seed" if n == 1 else f"{n} seeds" for n in seeds)
+        if any(e.source != "seeds" and e.n == 1 and e.low is not None for e in effects):
+            text += f", interval from {effects[0].source} only"
+        units = {part.unit for part in parts}
+        if len(units) == 1:
+            shown = f"{'; '.join(part.text() for part in parts)} {parts[0].unit}".rstrip()
+        else:
+            shown = "; ".join(f"{part.text()} {part.unit}" for part in parts)
+        return f"{shown} ({text})"
+
+    def reason(self) -> str:
+        """Why the verdict is what it is: the reasons of its parts, like ones together."""
+        if self.because:
+            return self.because
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for part in self.parts:
+            if part.verdict != REPRODUCED or len(self.parts) > 1:
+                reasons.setdefault((part.verdict, part.reason()), []).append(part.name)
+        several = len(reasons) > 1
+        found = []
+        for (verdict, why), names in reasons.items():
+            words = f"{', '.join(filter(None, names))} {verdict}" if several else ""
+            found.append(f"{words} ({why})" if words and why else words or why)
+        return "; ".join(filter(None, found))
 
 
 @dataclass(frozen=True)
 class Claim:
     """A sentence of the paper with a criterion that code can decide.
 
-    ``criterion`` was written before the results were known. It says in words what ``judge`` computes from the
-    records of the experiment at one profile.
+    ``criterion`` says in words what ``judge`` computes from the records of the experiment at one profile.
+    ``regime``: what the sentence is about, where it is about a scale that small profiles do not reach.
+    ``afterthought``: what about the criterion was decided after a look at records.
     """
 
     id: str
@@ -62,6 +271,8 @@ class Claim:
     item: str
     criterion: str
     judge: Callable[[Sequence[Record]], Judgement]
+    regime: str = ""
+    afterthought: str = ""
 
 
 def not_tested(note: str) -> Judgement:
@@ -69,60 +280,37 @@ def not_tested(note: str) -> Judgement:
     return Judgement(NOT_TESTED, note=note)
 
 
+def judge(parts: Sequence[Part], run_ids: tuple[str, ...], note: str = "") -> Judgement:
+    """The verdict on a claim that says all of ``parts``."""
+    return Judgement(all_of([part.verdict for part in parts]), tuple(parts), note, run_ids)
+
+
+def all_of(verdicts: Sequence[str]) -> str:
+    """The verdict on a sentence that says several things.
+
+    Reproduced or contradicted if all are; partly reproduced if at least one is, wholly or partly; not tested
+    if none is; else inconclusive.
+    """
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    if REPRODUCED in verdicts or PARTLY in verdicts:
+        return PARTLY
+    return INCONCLUSIVE
+
+
 def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgement:
-    """The verdict on a claim from the records of one profile. ``smoke`` tests the code, not the paper."""
+    """The verdict on a claim from the records of one profile.
+
+    ``smoke`` tests the code, not the paper. A claim about scale is judged at the scale of the records, and
+    says so; small profiles cannot contradict it.
+    """
     judgement = claim.judge(records)
     if profile_name == "smoke":
-        note = "drawn shapes show that the machinery runs, not what the paper claims"
-        return dataclasses.replace(judgement, verdict=NOT_TESTED, note=note)
-    return judgement
-
-
-def judge_sign(effect: Estimate, enough: float = 0.0) -> str:
-    """The verdict on "the effect is positive", and if ``enough`` is above 0, "and about that large".
-
-    Reproduced: the whole interval is above 0 and reaches ``enough``. Partly reproduced: the whole interval is
-    above 0 but below ``enough``. Otherwise not reproduced. Without an interval (one seed), the mean is used.
-    """
-    low = effect.mean if effect.low is None else effect.low
-    high = effect.mean if effect.high is None else effect.high
-    if low <= 0:
-        return NOT_REPRODUCED
-    return REPRODUCED if high >= enough else PARTLY
-
-
-def judge_equal(effect: Estimate, margin: float) -> str:
-    """The verdict on "there is no difference of ``margin`` or more".
-
-    An interval that contains 0 does not show equality: two scattered seeds give such an interval whatever the
-    truth is. The interval has to be short, too:
-
-    - reproduced: the whole interval lies between ``-margin`` and ``margin``;
-    - partly reproduced: the mean lies there, but the interval does not, or there is none (one seed);
-    - not reproduced: the mean lies outside.
-
-    The first case is the pair of one-sided tests for equivalence (TOST; Schuirmann 1987,
-    https://doi.org/10.1007/BF01068419): "the difference is at most ``-margin``" and "it is at least
-    ``margin``" are both rejected, each at half of the error level, 2.5 % with 95 % intervals.
-
-    Args:
-        effect: the difference, in the unit of ``margin``.
-        margin: the smallest difference that matters, above 0; chosen before the results were known.
-
-    Raises:
-        ValueError: ``margin`` is not above 0.
-    """
-    if not margin > 0:
-        raise ValueError(f"a margin is above 0, not {margin!r}")
-    if abs(effect.mean) >= margin:
-        return NOT_REPRODUCED
-    if effect.low is None:
-        return PARTLY
-    return REPRODUCED if -margin < effect.low and effect.high < margin else PARTLY
-
-
-def worst(verdicts: Sequence[str]) -> str:
-    """The verdict on a claim about several cases: reproduced if all are, not reproduced if none is."""
-    if all(v == REPRODUCED for v in verdicts):
-        return REPRODUCED
-    return NOT_REPRODUCED if all(v == NOT_REPRODUCED for v in verdicts) else PARTLY
+        why = "drawn shapes show that the machinery runs, not what the paper claims"
+        return dataclasses.replace(judgement, verdict=NOT_TESTED, because=why)
+    if not claim.regime or profile_name not in SMALL_PROFILES or judgement.verdict == NOT_TESTED:
+        return judgement
+    if judgement.verdict == CONTRADICTED:
+        why = f"it does not hold at {profile_name} scale, but is about {claim.regime}"
+        return dataclasses.replace(judgement, verdict=NOT_TESTED, because=why)
+    return dataclasses.replace(judgement, scale=profile_name)

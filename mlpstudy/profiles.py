@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from mlplib.errors import MlplibError, require_choice
+from mlplib.specs import OptimizerSpec
 
 SEEDS = "a list of whole numbers, such as [0, 1, 2] or 0,1,2"
 """What seeds must be, for error messages."""
@@ -25,8 +26,10 @@ class Profile:
     Transfer: ``upstream``: the data set to pre-train on; ``downstream``: those to transfer to, the first is
     the main one; ``resolution``: the side in pixels of every image in transfer; ``pretrain_*``: pre-training
     of ``pretrain_model`` (``s_pretrain_model`` for the S-MLP it is compared with, ``small_model`` in chapters
-    of many runs); ``fine_tune_*``, with the learning rates of the head and of the body, and ``probe_*``: what
-    follows. Settings of one chapter only are in its experiment.
+    of many runs); ``fine_tune_*`` and ``probe_*``: what follows. ``fine_tune_lengths``: pairs of a number of
+    downstream training images, None for all, and the epochs on them; ``fine_tune_optimizer``: the head's,
+    ``fine_tune_body_lr``: the learning rate of everything else. Settings of one chapter only are in its
+    experiment.
     """
 
     name: str
@@ -51,9 +54,9 @@ class Profile:
     pretrain_epochs: int
     pretrain_batch_size: int
     pretrain_lr: float
-    fine_tune_epochs: int
+    fine_tune_lengths: tuple[tuple[int | None, int], ...]
     fine_tune_batch_size: int
-    fine_tune_lr: float
+    fine_tune_optimizer: OptimizerSpec
     fine_tune_body_lr: float
     probe_epochs: int
     probe_batch_size: int
@@ -83,9 +86,9 @@ SMOKE = Profile(
     pretrain_epochs=4,
     pretrain_batch_size=64,
     pretrain_lr=2e-3,
-    fine_tune_epochs=4,
+    fine_tune_lengths=((None, 4),),
     fine_tune_batch_size=64,
-    fine_tune_lr=0.1,
+    fine_tune_optimizer=OptimizerSpec("sgd", lr=0.1, weight_decay=1e-4),
     fine_tune_body_lr=0.01,
     probe_epochs=10,
     probe_batch_size=64,
@@ -106,21 +109,22 @@ LAPTOP = Profile(
     examples=(1000, 10000),
     permutation_epochs=4,
     convnet="small-cnn",
-    upstream="cifar10-animals",
-    downstream=("cifar10-vehicles",),
+    upstream="cifar10-upstream",
+    downstream=("cifar10-downstream",),
     resolution=32,
     pretrain_model="B-6/Wi-256",
     s_pretrain_model="S-6/Wi-256",
     small_model="B-6/Wi-128",
-    pretrain_epochs=12,
+    pretrain_epochs=24,
     pretrain_batch_size=512,
     pretrain_lr=5e-5,
-    fine_tune_epochs=8,
-    fine_tune_batch_size=512,
-    # Chosen on held-out training images, on average over networks pre-trained with and without augmentation:
-    # a body pre-trained on little data has more to learn than the paper's.
-    fine_tune_lr=0.01,
-    fine_tune_body_lr=0.03,
+    # Few labeled images are when anybody pre-trains. From 150 to 800 updates of 100 images.
+    fine_tune_lengths=((100, 150), (200, 100), (500, 60), (1000, 40), (None, 4)),
+    fine_tune_batch_size=100,
+    # The optimizer of training from scratch, so that the two differ in their first weights only: a body
+    # pre-trained on little data has more to learn than the paper's.
+    fine_tune_optimizer=OptimizerSpec(lr=5e-5),
+    fine_tune_body_lr=5e-5,
     probe_epochs=50,
     probe_batch_size=512,
     probe_lr=3e-4,
@@ -149,9 +153,9 @@ GPU = Profile(
     pretrain_epochs=800,
     pretrain_batch_size=4096,
     pretrain_lr=5e-5,
-    fine_tune_epochs=50,
+    fine_tune_lengths=((None, 50),),
     fine_tune_batch_size=2048,
-    fine_tune_lr=0.01,
+    fine_tune_optimizer=OptimizerSpec("sgd", lr=0.01, weight_decay=1e-4),
     fine_tune_body_lr=0.001,
     probe_epochs=50,
     probe_batch_size=2048,

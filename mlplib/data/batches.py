@@ -185,10 +185,10 @@ def _parts(dataset: ImageDataset, spec: DataSpec) -> tuple[_Part, _Part]:
 def _divide(part: _Part, split: Split, spec: DataSpec, setting: str) -> tuple[_Part, _Part]:
     """All but as many images as ``setting`` says, and those: the same share of every class."""
     indices = np.arange(len(split)) if part.indices is None else part.indices
-    count = getattr(spec, setting)
+    count, draw = getattr(spec, setting), spec.draw if setting == "examples" else 0
     if count > len(indices):
         raise MlplibError(f"{spec.name} has {len(indices)} training images: {setting}={count} is too many")
-    chosen = subset_indices(np.asarray(split.labels)[indices], count)
+    chosen = subset_indices(np.asarray(split.labels)[indices], count, draw)
     return _Part(part.stored, np.delete(indices, chosen)), _Part(part.stored, indices[chosen])
 
 

@@ -540,6 +540,21 @@ CATALOG: dict[str, Entry] = {
         _subset(
             _CIFAR10, "cifar10-vehicles", "CIFAR-10: 4 vehicles", "airplane", "automobile", "ship", "truck"
         ),
+        _subset(
+            _CIFAR10,
+            "cifar10-upstream",
+            "CIFAR-10: 6 classes",
+            *("airplane", "cat", "deer", "dog", "frog", "truck"),
+        ),
+        _subset(
+            _CIFAR10,
+            "cifar10-downstream",
+            "CIFAR-10: the other 4 classes",
+            "automobile",
+            "bird",
+            "horse",
+            "ship",
+        ),
         _CIFAR100,
         _TINY_IMAGENET,
         _STL10,

@@ -181,13 +181,15 @@ def _class_sequence(counts: list[int], length: int) -> list[int]:
     return sequence
 
 
-def subset_indices(labels: np.ndarray, examples: int) -> np.ndarray:
+def subset_indices(labels: np.ndarray, examples: int, draw: int = 0) -> np.ndarray:
     """Which examples a smaller training set keeps: each class in proportion, smaller sets inside larger ones.
 
     Args:
         labels: int64 ``(N,)``.
         examples: how many to keep. A class with ``c`` of the ``N`` examples gets ``examples * c / N``,
             rounded down or up to a whole example.
+        draw: which random order of the examples to choose by. Smaller sets are inside larger ones of the same
+            draw.
 
     Returns:
         int64 ``(examples,)``, ascending. Depends on nothing but the arguments (no seed of a run), and
@@ -200,7 +202,8 @@ def subset_indices(labels: np.ndarray, examples: int) -> np.ndarray:
     if not 1 <= examples <= len(labels):
         raise MlplibError(f"examples must be from 1 to the {len(labels)} that there are, not {examples}")
     # Raw PCG64 output is stable across numpy versions; Generator.permutation is not promised to be.
-    order = np.argsort(np.random.PCG64(_SUBSET_SEED).random_raw(len(labels)), kind="stable")
+    source = np.random.PCG64([_SUBSET_SEED, draw] if draw else _SUBSET_SEED)
+    order = np.argsort(source.random_raw(len(labels)), kind="stable")
     counts = np.bincount(labels)
     kept = np.bincount(_class_sequence(counts.tolist(), examples), minlength=len(counts))
     by_class = order[np.argsort(labels[order], kind="stable")]  # within a class still in the order of `order`

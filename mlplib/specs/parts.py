@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from ..errors import MlplibError, require_choice
-from .checks import as_tuple, at_least, below_one, check_types, finite, refuse_idle
+from .checks import as_tuple, at_least, below_one, check_range, check_types, finite, refuse_idle
 
 FAMILIES = {"B": "b-mlp", "S": "s-mlp"}
 BASELINES = ("small-cnn", "resnet18", "resnet152", "vit-b/4", "vit-b/8", "mixer-b/4")
@@ -103,6 +103,8 @@ class DataSpec:
     positions, applied to train and test alike (claim C22). ``resolution``: the side in pixels that images are
     resized to. ``held_out``: that many training images, the same share of every class, are taken out of the
     training set and stand in for the test set, so that settings can be tuned without looking at it.
+    ``draw``: which random choice of ``examples`` images is kept, so that seeds can train on different images;
+    subsets are nested within one draw only.
     """
 
     name: str
@@ -110,11 +112,14 @@ class DataSpec:
     pixel_permutation: int | None = None
     resolution: int | None = later(None)
     held_out: int | None = later(None)
+    draw: int = later(0)
 
     def __post_init__(self):
         check_types(self)
         at_least(self, 1, "examples", "resolution", "held_out")
         at_least(self, 0, "pixel_permutation")
+        check_range(self, 0, 2**63, "draw")
+        refuse_idle(self, "all examples", () if self.examples else ("draw",))
 
 
 @dataclass(frozen=True)

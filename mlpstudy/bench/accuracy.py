@@ -11,7 +11,7 @@ import torch
 from mlplib import machine
 from mlplib.execution import Execution
 from mlplib.specs import FULL_DA, NO_DA
-from mlplib.stats import over_seeds, paired_difference
+from mlplib.stats import over_seeds, paired
 from mlplib.training import train
 
 from .cases import Case
@@ -85,7 +85,7 @@ def difference(name: str, runs: Sequence[dict], first: tuple, second: tuple) -> 
     ours, other = final(first), final(second)
     if not ours.keys() & other.keys():
         return {"name": name, "why": "no seed ended with finite numbers in both"}
-    found = paired_difference(ours, other)
+    found = over_seeds(paired(ours, other))
     low, high = (None if v is None else 100 * v for v in (found.low, found.high))
     return {"name": name, "points": 100 * found.mean, "low": low, "high": high, "n": found.n}
 

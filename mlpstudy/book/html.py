@@ -37,7 +37,8 @@ STYLE = """
 .mlp-verdict { font-weight: 600; display: block; border-left: .5em solid; padding-left: .4em;
   min-width: 6.5rem; }
 .mlp-verdict.reproduced { border-color: #009E73; } .mlp-verdict.partly { border-color: #E69F00; }
-.mlp-verdict.not { border-color: #D55E00; } .mlp-verdict.untested { border-color: #999; }
+.mlp-verdict.inconclusive { border-color: #CC79A7; } .mlp-verdict.not { border-color: #D55E00; }
+.mlp-verdict.untested { border-color: #999; }
 .mlp-fold { margin: .8rem 0; } .mlp-fold > summary { cursor: pointer; font-weight: 600; }
 html[data-theme="dark"] .cell_output .text_html:has([class^="mlp-"]) { background: none !important;
   color: inherit !important; padding: 0 !important; } /* the book's theme puts dark text on light there */

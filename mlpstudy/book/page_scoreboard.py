@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from mlplib import machine, planning
 from mlplib.specs import RunSpec
 from mlplib.stats import CONFIDENCE
 from mlplib.store import Record
 
+from ..claims import NOT_TESTED, Claim
 from ..evidence import verdicts
+from ..evidence.criteria import criterion_dates
 from ..evidence.records import every_published, expected
 from ..experiments import EXPERIMENTS, experiment
+from ..plots import verdicts as draw
 from ..words import count, duration
 from . import html
 from .html import Html, escape, small
@@ -69,35 +75,81 @@ class Scoreboard:
         """Every claim that has a chapter: criterion, and the verdicts of the study, at each profile that it
         has records of, and of this execution.
         """
-        sides = [("this study", profile, found, "no records") for profile, found in self._published.items()]
-        sides = sides or [("this study", "", [], NOT_PUBLISHED)]
-        if not self.session.reading:
-            sides.append(("this execution", self.session.profile.name, self._own, "not run"))
         columns, tallies = {}, []
-        for whose, profile, evidence, absent in sides:
-            entries = {entry.claim.id: entry for entry in verdicts.judged(evidence)}
-            columns[whose + small(profile)] = entries, absent
+        for side, evidence in self._sides.items():
+            entries = verdicts.judged(evidence)
+            columns[side] = entries
             counts = Counter(entry.judgement.verdict for entry in entries.values())
             tally = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) or "nothing yet"
-            tallies.append(f"{whose}, {profile}: {tally}" if profile else f"{whose}: {tally}")
+            tallies.append(f"{side}: {tally}")
         rows = []
-        claims = [(name, claim) for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
-        for name, claim in sorted(claims, key=lambda pair: pair[1].id):
-            criterion = html.fold("criterion", f"<p>{small(escape(claim.criterion))}</p>")
+        for name, claim in verdicts.every_claim():
             link = f'<a href="{name}.html">{escape(experiment(name).TITLE)}</a>'
             where = small(f"{escape(claim.item)}; chapter {link}")
-            row = {"claim": claim.id, "the paper says": escape(claim.sentence) + where + criterion}
-            for heading, (entries, absent) in columns.items():
-                row[heading] = _verdict(entries.get(claim.id), absent)
-            rows.append(row)
+            about = escape(claim.sentence) + where + html.fold("criterion", _criterion(claim))
+            row = {"claim": claim.id, "the paper says": about}
+            rows.append(
+                row | {escape(side): _verdict(found.get(claim.id)) for side, found in columns.items()}
+            )
         return Html(html.table(rows, f"<b>Claims</b>; {escape('; '.join(tallies))}", row_headers=("claim",)))
 
-    def sensitivity(self) -> Html:
-        """How many claims get each verdict when all intervals of all criteria are made longer or shorter."""
-        sides = {"this study": verdicts.best(self._published), "this execution": self._own}
-        parts = [_sensitivity(side, evidence) for side, evidence in sides.items() if evidence]
-        nothing = html.box("<p>No records: nothing is published, and nothing was run.</p>")
-        return Html("".join(parts) or nothing)
+    def robustness(self) -> Html:
+        """Every verdict again, with intervals made in other ways: a figure, and what changes in words."""
+        sides = {side: verdicts.robustness(evidence) for side, evidence in self._sides.items() if evidence}
+        if not sides:
+            return Html(html.box("<p>No records: nothing is published, and nothing was run.</p>"))
+        late = {
+            entry.claim.id
+            for evidence in self._sides.values()
+            for entry in verdicts.judged(evidence).values()
+            if entry.claim.afterthought or entry.criterion_first is False
+        }
+        names = {claim.id: claim.id + " *" * (claim.id in late) for _, claim in verdicts.every_claim()}
+        rows = [
+            {"profile": side, "variant": variant, "claim": name, "verdict": found.get(id, NOT_TESTED)}
+            for side, variants in sides.items()
+            for variant, found in variants.items()
+            for id, name in names.items()
+        ]
+        frame = pd.DataFrame(rows)
+        caption = (
+            "<b>Every verdict with intervals made in other ways.</b> One column per way; the first is the "
+            "one that counts. An asterisk marks claims whose criterion was changed after some of the records."
+        )
+        alt = "Grid of verdicts: claims down, ways to make intervals across, one panel per profile."
+        image = html.svg_image(draw.robustness(frame), alt)
+        drawn = html.figures([html.figure(image, f"{caption} {html.csv_link(frame, 'robustness.csv')}.")])
+        text = "".join(f"<p>{escape(_what_it_comes_to(*side))}</p>" for side in sides.items())
+        return Html(drawn + text)
+
+    def power(self) -> Html:
+        """For each claim, the effect that its seeds can show against the one that the sentence means."""
+        rows = []
+        for side, evidence in self._sides.items():
+            for id, entry in sorted(verdicts.judged(evidence).items()):
+                part = verdicts.hardest(entry.judgement)
+                if part is None:
+                    continue
+                can = part.effect.detectable <= part.sought
+                rows.append(
+                    {
+                        "claim": id,
+                        "records": escape(side),
+                        "effect": escape(f"{part.name}, {part.unit}".strip(", ")),
+                        "detectable": f"{part.effect.detectable:.2g}",
+                        "sought": f"{part.sought:.2g}",
+                        "could these seeds show it?": "yes" if can else "no",
+                    }
+                )
+        return Html(html.table(rows, "<b>What the seeds can show</b>", row_headers=("claim",)))
+
+    @functools.cached_property
+    def _sides(self) -> dict[str, list[verdicts.Evidence]]:
+        """The evidence by column of a table."""
+        found = {f"this study, {name}": each for name, each in self._published.items()}
+        found = found or {f"this study, {NOT_PUBLISHED}": []}
+        own = {} if self.session.reading else {f"this execution, {self.session.profile.name}": self._own}
+        return found | own
 
     @property
     def _published(self) -> dict[str, list[verdicts.Evidence]]:
@@ -131,46 +183,39 @@ class Scoreboard:
         return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
 
 
-def _verdict(entry: verdicts.Entry | None, absent: str) -> str:
-    """The verdict on a claim with its effect and origin, or ``absent``, as HTML."""
+def _criterion(claim: Claim) -> str:
+    """A claim's criterion, when it was written, and what about it was decided after a look, as HTML."""
+    dates = [date.replace("T", " ") for date in criterion_dates(claim)]
+    written = f"First written {dates[0]}" + (f", last changed {dates[-1]}" if dates[1:] else "") + " (UTC)."
+    regime = f"The sentence is about {claim.regime}." if claim.regime else ""
+    text = " ".join(filter(None, (regime, claim.criterion, claim.afterthought, written)))
+    return f"<p>{small(escape(text))}</p>"
+
+
+ORDER = {True: "; criterion older than the records", False: "; criterion changed after the records", None: ""}
+
+
+def _verdict(entry: verdicts.Entry | None) -> str:
+    """The verdict on a claim with its effect and origin as HTML."""
     if entry is None:
-        return f'<span class="mlp-muted">{absent}</span>'
-    cells = judgement_cells(entry.judgement)
-    return f"{cells['verdict']}{cells['effect']}{small(escape(entry.origin))}"
+        return '<span class="mlp-muted">no records</span>'
+    cells, order = judgement_cells(entry.judgement), ORDER[entry.criterion_first]
+    return f"{cells['verdict']}{cells['effect']}{small(escape(entry.origin + order))}"
 
 
-def _sensitivity(side: str, evidence: Sequence[verdicts.Evidence]) -> str:
-    """The table of one side, with what it comes to."""
-    tallies = verdicts.sensitivity(lambda: verdicts.judged(evidence))
-    rows = []
-    for tally in tallies:
-        level = percent(tally.level)
-        usual = tally.level == CONFIDENCE
-        row = {"intervals at": f"<b>{level}</b>, as the criteria say" if usual else level}
-        row |= {escape(verdict): str(n) for verdict, n in tally.counts.items()}
-        changed = "; ".join(f"{id} {escape(verdict)}" for id, verdict in tally.changed.items())
-        rows.append(row | {"claims with another verdict": changed or "–"})
-    table = html.table(rows, f"<b>Verdicts by confidence</b>, {side}", row_headers=("intervals at",))
-    return table + f"<p>{small(_what_it_comes_to(tallies, verdicts.judged(evidence)))}</p>"
-
-
-def _what_it_comes_to(tallies: Sequence[verdicts.Tally], entries: Sequence[verdicts.Entry]) -> str:
-    moved = sorted({id for tally in tallies for id in tally.changed})
-    effects = [entry.judgement.effect for entry in entries if entry.judgement.effect is not None]
-    without = sum(effect.low is None for effect in effects)
-    text = (
-        f"Of {count(len(effects), 'claim')} with a measured effect, {len(moved)} would get another verdict "
-        f"somewhere between {percent(tallies[0].level)} and {percent(tallies[-1].level)}"
-    )
-    text += f" ({', '.join(moved)})." if moved else "."
-    if without:
-        text += f" The effects of {count(without, 'claim')} have no interval, so no confidence moves them."
-    return text
-
-
-def percent(level: float) -> str:
-    """A confidence as a person writes it: ``95 %``."""
-    return f"{100 * level:g} %"
+def _what_it_comes_to(side: str, variants: Mapping[str, Mapping[str, str]]) -> str:
+    """In words, how many verdicts move, and how many would be wrong by chance."""
+    usual = variants[verdicts.AS_JUDGED]
+    tested = [id for id, verdict in usual.items() if verdict != NOT_TESTED]
+    text = f"{side[0].upper()}{side[1:]}: of {count(len(tested), 'claim')} tested, "
+    moved = {
+        name: [id for id in sorted(tested) if found[id] != usual[id]] for name, found in variants.items()
+    }
+    always = len(set(tested).difference(*moved.values()))
+    text += f"{always} keep their verdict in every column. Others: "
+    text += "; ".join(f"{name}: {', '.join(ids)}" for name, ids in moved.items() if ids) or "none"
+    wrong = (1 - CONFIDENCE) / 2 * len(tested)
+    return f"{text}. If none of them were true, {wrong:.1f} would be expected to look true by chance."
 
 
 def _status(records: Sequence[Record], wanted: Iterable[RunSpec]) -> dict[str, str]:

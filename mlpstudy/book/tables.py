@@ -22,7 +22,7 @@ from mlplib.specs import (
 from mlplib.store import Record, run_id
 
 from .. import paper
-from ..claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, Judgement
+from ..claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED, Judgement
 from ..experiments.base import DATASET_TITLES, Cell
 from ..words import duration
 from . import html
@@ -31,7 +31,13 @@ from .html import escape, small
 NOT_PUBLISHED = "not yet published"
 NO_STUDY = f"this study{small(NOT_PUBLISHED)}"
 """The heading of the study's column where nothing is published, HTML."""
-VERDICT_CLASSES = {REPRODUCED: "reproduced", PARTLY: "partly", NOT_REPRODUCED: "not", NOT_TESTED: "untested"}
+VERDICT_CLASSES = {
+    REPRODUCED: "reproduced",
+    PARTLY: "partly",
+    INCONCLUSIVE: "inconclusive",
+    CONTRADICTED: "not",
+    NOT_TESTED: "untested",
+}
 
 
 def slug(text: str) -> str:
@@ -107,7 +113,8 @@ def judgement_cells(judgement: Judgement) -> dict[str, str]:
     """The cells ``verdict`` and ``effect``. A verdict shows by its word first and by its color second."""
     look = VERDICT_CLASSES[judgement.verdict]
     return {
-        "verdict": f'<span class="mlp-verdict {look}">{escape(judgement.verdict)}</span>',
+        "verdict": f'<span class="mlp-verdict {look}">{escape(judgement.words)}</span>'
+        + small(minus(escape(judgement.reason()))),
         "effect": minus(escape(judgement.effect_text())) + small(minus(escape(judgement.note))),
     }
 

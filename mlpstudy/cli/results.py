@@ -10,6 +10,7 @@ import typer
 from mlplib.errors import MlplibError
 
 from .options import (
+    DeviceOption,
     Experiments,
     ProfileOption,
     ResultsOption,
@@ -93,6 +94,31 @@ def merge(
         raise MlplibError(
             f"no experiment has {other[0]}: such runs ({len(other)}) were not merged and stay in {folder}"
         )
+
+
+@app.command("rerun")
+def rerun(
+    profile: ProfileOption = "laptop",
+    sample: Annotated[int, typer.Option(min=1, help="How many published trainings to repeat.")] = 20,
+    seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
+    device: DeviceOption = "auto",
+    results: ResultsOption = None,
+):
+    """Repeat some published trainings on this machine and record how far the results are from those."""
+    from tempfile import TemporaryDirectory
+
+    from mlplib.executor import Executor
+    from mlplib.machine import pick_device
+    from mlplib.progress import bars
+    from mlplib.store import RunStore
+
+    from ..evidence import rerun as repeated
+
+    chosen = repeated.sample(profile, sample, seed, results)
+    with TemporaryDirectory() as folder:
+        executor = Executor(RunStore(folder), device=pick_device(device), progress=bars())
+        rows = repeated.rerun(chosen, executor.record, results)
+    out.print(repeated.markdown(rows), soft_wrap=True)
 
 
 @app.command("check")

@@ -312,19 +312,18 @@ def claims(
 
     require_choice("format", form, ("table", "markdown"))
     if profile is None:
-        entries = verdicts.from_published(results)
+        board = verdicts.from_published(results)
     else:
         chosen = get_profile(profile)
-        entries = verdicts.from_store(chosen, seeds_of(seeds, chosen), runs)
+        board = verdicts.from_store(chosen, seeds_of(seeds, chosen), runs)
     if form == "markdown":
-        print(verdicts.markdown(entries))
+        print(verdicts.markdown(board))
         return
-    table = Table(title="Claims of the paper, judged by code", title_justify="left")
-    for heading in ("claim", "sentence", "verdict", "effect", "from"):
+    table = Table(title="Claims of the paper, judged by code", title_justify="left", show_lines=True)
+    for heading in ("claim", "sentence", *board):
         table.add_column(heading)
-    for entry in entries:
-        verdict = entry.judgement.verdict
-        table.add_row(
-            entry.claim.id, entry.claim.sentence, verdict, entry.judgement.effect_text(), entry.origin
-        )
+    for _, claim in verdicts.every_claim():
+        found = (entries.get(claim.id) for entries in board.values())
+        cells = (verdicts.cell(entry.judgement, "", "\n") if entry else "no records" for entry in found)
+        table.add_row(claim.id, claim.sentence, *cells)
     out.print(table)

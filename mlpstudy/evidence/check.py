@@ -115,7 +115,7 @@ def traced(record: Record) -> bool:
 
 @functools.lru_cache
 def _source_at(commit: str) -> str | None:
-    """The hash of the library's source at a commit (:func:`mlplib.machine.source_digest`), None if unknown."""
+    """The hash of the library at a commit (:func:`mlplib.machine.source_digest`), None if unknown."""
     command = ["git", "-C", str(Path(__file__).parents[2]), "ls-tree", "-r", f"{commit}:mlplib"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

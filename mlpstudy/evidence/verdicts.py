@@ -1,63 +1,85 @@
-"""The verdicts on all claims, from published records or a reader's own runs, and how they depend on the
-confidence of the intervals.
-"""
+"""The verdicts on all claims, from published records or a reader's own runs, and how robust they are."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from mlplib.stats import CONFIDENCE, at_confidence
+from mlplib.stats import CONFIDENCE, using
 from mlplib.store import Record, RunStore
 
-from ..claims import NOT_TESTED, VERDICTS, Claim, Judgement, decide, not_tested
+from ..claims import CONTRADICTED, PARTLY, REPRODUCED, Claim, Judgement, Part, decide
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import Profile
+from .criteria import written_before
 from .records import BEST_FIRST, every_published
 
-LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""The confidences of the sensitivity table; :data:`mlplib.stats.CONFIDENCE` is the one that counts."""
+AS_JUDGED = "as the criteria say"
+"""The name of the intervals that count: at 95 %, the spread between seeds pooled."""
+
+VARIANTS = {
+    AS_JUDGED: {},
+    "80 % intervals": {"confidence": 0.8},
+    "90 % intervals": {"confidence": 0.9},
+    "99 % intervals": {"confidence": 0.99},
+    "each setting's own spread": {"pooled": False},
+    "test images sampled, too": {"sampling": True},
+}
+"""Other ways to make every interval (:class:`mlplib.stats.Intervals`), by name."""
+
+HOLM = "Holm's correction"
+"""One more: the chance of any false verdict among all claims is 5 %, not that of each."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: a claim, the experiment that decides it, the judgement, and where its records are from.
+    """A claim, the experiment that decides it, the judgement, and where its records are from.
 
-    ``profile``: the name of the records' profile, None where there are no records.
+    ``criterion_first``: :func:`mlpstudy.evidence.criteria.written_before`.
     """
 
     claim: Claim
     experiment: str
     judgement: Judgement
     origin: str
-    profile: str | None = None
+    criterion_first: bool | None = None
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The records of one experiment at one profile, before anything is judged by them.
 
-    ``origin``: where they are from, for a reader. ``claims``: those that they decide, None for all of the
-    experiment's.
+    ``origin``: where they are from, for a reader.
     """
 
     experiment: str
     profile: str
     records: Sequence[Record]
     origin: str
-    claims: tuple[Claim, ...] | None = None
 
     def entries(self) -> list[Entry]:
-        """The claims, judged by these records."""
+        """The experiment's claims, judged by these records."""
+        return [
+            Entry(
+                claim,
+                self.experiment,
+                decide(claim, self.records, self.profile),
+                self.origin,
+                written_before(claim, self.records),
+            )
+            for claim in experiment(self.experiment).CLAIMS
+        ]
 
-        def entry(claim: Claim) -> Entry:
-            judgement = decide(claim, self.records, self.profile)
-            return Entry(claim, self.experiment, judgement, self.origin, self.profile)
 
-        claims = experiment(self.experiment).CLAIMS if self.claims is None else self.claims
-        return [entry(claim) for claim in claims]
+Board = dict[str, dict[str, Entry]]
+"""By profile, the best first: claim id to its verdict. Claims that no record speaks of are left out."""
+
+
+def every_claim() -> list[tuple[str, Claim]]:
+    """Every claim with the experiment that decides it, by its id."""
+    claims = [(name, claim) for name in EXPERIMENTS for claim in experiment(name).CLAIMS]
+    return sorted(claims, key=lambda pair: pair[1].id)
 
 
 def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, list[Evidence]]:
@@ -68,32 +90,6 @@ def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, lis
             origin = f"{each.profile.name}, {each.devices}"
             found[each.profile.name].append(Evidence(name, each.profile.name, each.records, origin))
     return {profile: evidence for profile, evidence in found.items() if evidence}
-
-
-def best(evidence: dict[str, list[Evidence]]) -> list[Evidence]:
-    """For every claim the records that decide it, each with the claims that it decides.
-
-    They are those of the best profile whose records test the claim, so that a few runs of a better profile
-    do not hide what a whole one has shown. Where none tests it, those of the best profile that has any.
-
-    Args:
-        evidence: by profile, the best first.
-    """
-    every = [each for group in evidence.values() for each in group]
-    deciding: dict[str, tuple[int, bool]] = {}
-    for place, each in enumerate(every):
-        for entry in each.entries():
-            tests = entry.judgement.verdict != NOT_TESTED
-            known = deciding.get(entry.claim.id)
-            if known is None or (tests and not known[1]):
-                deciding[entry.claim.id] = place, tests
-
-    def decided(place: int) -> tuple[Claim, ...]:
-        claims = experiment(every[place].experiment).CLAIMS
-        return tuple(claim for claim in claims if deciding[claim.id][0] == place)
-
-    chosen = [replace(each, claims=decided(place)) for place, each in enumerate(every)]
-    return [each for each in chosen if each.claims]
 
 
 def own_evidence(profile: Profile, seeds: Sequence[int], store: RunStore) -> list[Evidence]:
@@ -107,87 +103,77 @@ def own_evidence(profile: Profile, seeds: Sequence[int], store: RunStore) -> lis
     return found
 
 
-def judged(evidence: Iterable[Evidence]) -> list[Entry]:
-    """Every claim that there is evidence on, by its id."""
-    return _in_order([entry for each in evidence for entry in each.entries()])
+def judged(evidence: Iterable[Evidence]) -> dict[str, Entry]:
+    """Claim id to its verdict, for every claim that there is evidence on."""
+    return {entry.claim.id: entry for each in evidence for entry in each.entries()}
 
 
-def _in_order(entries: list[Entry]) -> list[Entry]:
-    return sorted(entries, key=lambda entry: entry.claim.id)
+def from_published(folder: str | os.PathLike | None = None) -> Board:
+    """The verdicts by published records, at each profile that has any."""
+    return {profile: judged(evidence) for profile, evidence in published_evidence(folder).items()}
 
 
-def _complete(entries: Sequence[Entry], why: str, origin: str) -> list[Entry]:
-    """``entries`` with those claims that no record speaks of, as not tested."""
-    known = {entry.claim.id for entry in entries}
-    others = [
-        Entry(claim, name, not_tested(why), origin)
-        for name in EXPERIMENTS
-        for claim in experiment(name).CLAIMS
-        if claim.id not in known
-    ]
-    return _in_order([*entries, *others])
+def from_store(profile: Profile, seeds: Sequence[int], runs: str | os.PathLike | None = None) -> Board:
+    """The verdicts by the finished runs of a profile in a run store. Trains nothing."""
+    return {f"own runs, {profile.name}": judged(own_evidence(profile, seeds, RunStore(runs)))}
 
 
-def from_published(folder: str | os.PathLike | None = None) -> list[Entry]:
-    """Every claim by its id, judged by the best published records that test it (:func:`best`)."""
-    entries = judged(best(published_evidence(folder)))
-    return _complete(entries, "no published records yet", "nothing published")
+def markdown(board: Board) -> str:
+    """All verdicts as a Markdown table, as in the README: one column per profile."""
+    lines = [["claim", "the paper says", *board], ["---"] * (2 + len(board))]
+    for _, claim in every_claim():
+        cells = [claim.id, claim.sentence]
+        for entries in board.values():
+            entry = entries.get(claim.id)
+            cells.append(cell(entry.judgement) if entry else "no records")
+        lines.append([cell.replace("|", "\\|") for cell in cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def from_store(profile: Profile, seeds: Sequence[int], runs: str | os.PathLike | None = None) -> list[Entry]:
-    """Every claim by its id, judged by the finished runs of a profile in a run store. Trains nothing."""
-    entries = judged(own_evidence(profile, seeds, RunStore(runs)))
-    return _complete(entries, "not run yet", f"own runs, {profile.name}")
+def cell(judgement: Judgement, bold: str = "**", newline: str = "<br>") -> str:
+    """Verdict, reason and effect, below each other."""
+    why = judgement.reason() or judgement.note
+    parts = (f"{bold}{judgement.words}{bold}", why, judgement.effect_text() if judgement.measured else "")
+    return newline.join(filter(None, parts))
 
 
-# --------------------------------------------------------------------------- how much the tolerance decides
+# --------------------------------------------------------------------------- how robust they are
 
 
-@dataclass(frozen=True)
-class Tally:
-    """The verdicts at one confidence.
+def robustness(evidence: Sequence[Evidence]) -> dict[str, dict[str, str]]:
+    """The verdicts when every interval is made in another way.
 
-    ``counts``: verdict to the number of claims; ``changed``: id of a claim to its verdict, where that is not
-    the one at :data:`mlplib.stats.CONFIDENCE`.
+    Returns:
+        name of the variant (:data:`VARIANTS`, :data:`HOLM`) to claim id to verdict.
     """
 
-    level: float
-    counts: dict[str, int]
-    changed: dict[str, str]
+    def verdicts(**changes) -> dict[str, str]:
+        with using(**changes):
+            return {id: entry.judgement.verdict for id, entry in judged(evidence).items()}
+
+    found = {name: verdicts(**changes) for name, changes in VARIANTS.items()}
+    usual = judged(evidence)
+    tests = [id for id, entry in usual.items() if entry.judgement.measured]
+    return found | {HOLM: _holm(tests, found[AS_JUDGED], verdicts)}
 
 
-def sensitivity(judge: Callable[[], Iterable[Entry]], levels: Sequence[float] = LEVELS) -> list[Tally]:
-    """How the verdicts move when every interval in every criterion is made at another confidence.
-
-    Args:
-        judge: judges again at each call, such as ``lambda: judged(evidence)``.
-        levels: confidences, fractions.
+def _holm(tests: Sequence[str], usual: Mapping[str, str], verdicts) -> dict[str, str]:
+    """Holm's step-down correction (1979, https://www.jstor.org/stable/4615733), without p-values: while k
+    claims are undecided, they are judged at the level 5 % / k; those that are decided leave.
     """
-
-    def verdicts(level: float) -> dict[str, str]:
-        with at_confidence(level):
-            return {entry.claim.id: entry.judgement.verdict for entry in judge()}
-
-    usual, tallies = verdicts(CONFIDENCE), []
-    for level in levels:
-        found = verdicts(level)
-        counted = Counter(found.values())
-        changed = {id: verdict for id, verdict in found.items() if verdict != usual[id]}
-        tallies.append(Tally(level, {verdict: counted[verdict] for verdict in VERDICTS}, changed))
-    return tallies
+    decided: dict[str, str] = {}
+    while left := [id for id in tests if id not in decided]:
+        found = verdicts(confidence=1 - (1 - CONFIDENCE) / len(left))
+        new = {id: found[id] for id in left if found[id] in (REPRODUCED, PARTLY, CONTRADICTED)}
+        if not new:
+            return {**usual, **found, **decided}
+        decided |= new
+    return {**usual, **decided}
 
 
-def markdown(entries: Sequence[Entry]) -> str:
-    """All verdicts as a Markdown table, as in the README."""
-    lines = ["| claim | the paper says | this study | effect | from |", "|---|---|---|---|---|"]
-    for entry in entries:
-        judgement = entry.judgement
-        cells = (
-            entry.claim.id,
-            entry.claim.sentence,
-            f"**{judgement.verdict}**",
-            judgement.effect_text(),
-            entry.origin,
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
+def hardest(judgement: Judgement) -> Part | None:
+    """The part that the runs are least able to show: of all, its detectable effect is the largest multiple of
+    the effect sought.
+    """
+    parts = [part for part in judgement.measured if part.effect.detectable]
+    return max(parts, key=lambda part: part.effect.detectable / part.sought, default=None)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mlplib.stats import Estimate, accuracy_difference, over_seeds
+from mlplib import stats
+from mlplib.stats import Estimate
 from mlplib.store import Record
 
-from ..claims import Claim, Judgement, judge_sign, worst
+from ..claims import Claim, Judgement
 
 DATASET_TITLES = {
     "shapes-16": "drawn shapes",
@@ -21,6 +23,8 @@ DATASET_TITLES = {
     "cifar10": "CIFAR-10",
     "cifar10-animals": "CIFAR-10 animals",
     "cifar10-vehicles": "CIFAR-10 vehicles",
+    "cifar10-upstream": "6 CIFAR-10 classes",
+    "cifar10-downstream": "4 other CIFAR-10 classes",
     "cifar100": "CIFAR-100",
     "tinyimagenet": "TinyImageNet",
     "stl10": "STL-10",
@@ -120,25 +124,53 @@ def mean_cells(
 ) -> list[Cell]:
     """One cell per group: the mean of ``value`` over seeds. Groups in which no record has it are left out.
 
+    The spread between seeds is estimated from all groups together (:func:`mlplib.stats.jointly`).
+
     Args:
         groups: (row, column) to records that differ in their seed only.
         setting: what a group was measured on, in a few words.
     """
-    cells = []
-    for (row, column), group in groups.items():
-        if values := by_seed(group, value):
-            estimate = over_seeds(list(values.values()))
-            cells.append(Cell(item, row, column, estimate, unit, setting(group), run_ids(group)))
-    return cells
+    values = {key: list(by_seed(group, value).values()) for key, group in groups.items()}
+    estimates = stats.jointly({key: found for key, found in values.items() if found})
+    return [
+        Cell(item, *key, estimate, unit, setting(groups[key]), run_ids(groups[key]))
+        for key, estimate in estimates.items()
+    ]
 
 
 # --------------------------------------------------------------------------- effects
 
 
-def percent(estimate: Estimate) -> Estimate:
-    """An estimate of a fraction, in percent or points."""
-    low, high = (None if v is None else 100 * v for v in (estimate.low, estimate.high))
-    return Estimate(100 * estimate.mean, low, high, estimate.n, estimate.source)
+def effects(
+    first: Mapping[Key, Sequence[Record]],
+    second: Mapping[Key, Sequence[Record]],
+    value: Callable[[Record], float | None] = top1,
+    other: Callable[[Record], float | None] | None = None,
+) -> dict[Key, Estimate]:
+    """Accuracy of one group minus another's in points, paired by seed, per name such as a data set's.
+
+    Names under which the groups share no seed are left out. The spread between seeds is estimated from all
+    names together (:func:`mlplib.stats.jointly`).
+
+    Args:
+        value: the accuracy (fraction) of a record.
+        other: that of the second group's, if it is another.
+    """
+    sides = {name: _by_common_seed(first[name], second.get(name, ()), value, other) for name in first}
+    sides = {name: both for name, both in sides.items() if both[0]}
+    found = stats.jointly({name: stats.paired(*both) for name, both in sides.items()})
+    return {name: _points(found[name], both, first[name]) for name, both in sides.items()}
+
+
+def _by_common_seed(first, second, value, other) -> tuple[dict[int, float], dict[int, float]]:
+    a, b = by_seed(first, value), by_seed(second, other or value)
+    return {seed: a[seed] for seed in a if seed in b}, {seed: b[seed] for seed in b if seed in a}
+
+
+def _points(found: Estimate, both: Iterable[Mapping[int, float]], records: Sequence[Record]) -> Estimate:
+    """A difference of accuracies (fractions) in points, with the sampling of test images where it counts."""
+    accuracies = [math.fsum(side.values()) / len(side) for side in both]
+    return stats.with_sampling(found, accuracies, completed(records)[0].data["test_images"]).times(100)
 
 
 def effect(
@@ -147,27 +179,32 @@ def effect(
     value: Callable[[Record], float | None] = top1,
     other: Callable[[Record], float | None] | None = None,
 ) -> Estimate | None:
-    """Accuracy of one group minus another's in points, paired by seed; None where they share no seed.
-
-    ``value`` is the accuracy (fraction) of a record, ``other`` that of the second group if it is another.
-    """
-    a, b = by_seed(first, value), by_seed(second, other or value)
-    if not a.keys() & b.keys():
-        return None
-    return percent(accuracy_difference(a, b, completed(first)[0].data["test_images"]))
+    """:func:`effects` of a single pair of groups; None where they share no seed."""
+    return effects({"": first}, {"": second}, value, other).get("")
 
 
-def effects(
-    first: Mapping[Key, Sequence[Record]], second: Mapping[Key, Sequence[Record]], *values
+def unpaired_effects(
+    first: Mapping[Key, Sequence[Record]], second: Mapping[Key, Sequence[Record]], *others: Sequence[Record]
 ) -> dict[Key, Estimate]:
-    """:func:`effect` per name, such as per data set; names for which there is none are left out."""
-    found = {name: effect(group, second.get(name, ()), *values) for name, group in first.items()}
-    return {name: estimate for name, estimate in found.items() if estimate is not None}
+    """As :func:`effects` for networks that have nothing in common but the number of their seed.
 
+    Args:
+        others: further groups, each of runs that differ in their seed only, that tell the spread between
+            seeds, too.
+    """
 
-def weakest(found: Iterable[Estimate]) -> Estimate:
-    """The smallest effect, with which a claim about all cases stands or falls."""
-    return min(found, key=lambda estimate: estimate.mean)
+    def top1s(group: Sequence[Record]) -> list[float]:
+        return list(by_seed(group, top1).values())
+
+    values = [{name: top1s(group) for name, group in side.items()} for side in (first, second)]
+    every = {run_ids(group): group for group in (*first.values(), *second.values(), *others)}  # each once
+    shared, found = stats.shared_spread(filter(None, map(top1s, every.values()))), {}
+    for name in first:
+        both = [side.get(name) for side in values]
+        if all(both):
+            estimate = stats.difference(*both, shared)
+            found[name] = _points(estimate, [dict(enumerate(side)) for side in both], first[name])
+    return found
 
 
 def in_words(estimate: Estimate, form: str = "+.1f", unit: str = "") -> str:
@@ -184,25 +221,18 @@ def dataset_titles(names: Iterable[str]) -> str:
 # --------------------------------------------------------------------------- claims
 
 
-def claim(id: str, item: str, sentence: str, afterthought: str = "") -> Callable[[Callable], Claim]:
+def claim(id: str, item: str, sentence: str, regime: str = "", afterthought: str = "") -> Callable:
     """Make a claim of the function that judges it, whose docstring is the criterion.
 
     Args:
-        id, item, sentence: as in :class:`~mlpstudy.claims.Claim`.
-        afterthought: what about the criterion was decided after results were there.
+        id, item, sentence, regime, afterthought: as in :class:`~mlpstudy.claims.Claim`.
     """
 
     def decorate(judge: Callable[[Sequence[Record]], Judgement]) -> Claim:
         criterion = " ".join(inspect.getdoc(judge).split())
-        return Claim(id, sentence, item, criterion + afterthought, judge)
+        return Claim(id, sentence, item, criterion, judge, regime, afterthought)
 
     return decorate
-
-
-def judge_all(found: Mapping[str, Estimate], unit: str, note: str, ids: tuple[str, ...]) -> Judgement:
-    """The judgement on "every effect is positive"; the effect shown is the smallest."""
-    verdict = worst([judge_sign(estimate) for estimate in found.values()])
-    return Judgement(verdict, weakest(found.values()), unit, note, ids)
 
 
 # --------------------------------------------------------------------------- figures

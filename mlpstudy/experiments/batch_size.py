@@ -10,7 +10,7 @@ from mlplib.specs import ProbeSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
-from ..claims import Judgement, judge_sign, not_tested
+from ..claims import Judgement, judge, not_tested, positive
 from ..profiles import Profile
 from . import base
 from .choices import best_rate, is_tuning, probe_title, probes, rate, tuning_probe
@@ -246,13 +246,18 @@ FIGURES = {
 }
 
 
-@base.claim("C09", "Fig 5", "Larger pre-training batches transfer better at equal epochs.")
+@base.claim(
+    "C09",
+    "Fig 5",
+    "Larger pre-training batches transfer better at equal epochs.",
+    "pre-training on millions of images",
+)
 def c09(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, paired by seed, largest batch size minus
-    smallest, both pre-trained for the same number of epochs (the longest) at the paper's one learning rate:
-    reproduced if the whole 95 % interval is above 0, else not. Judged in the same way and told with the
-    verdict, without changing it: the difference at equal updates, and that with the learning rate that has
-    the highest mean accuracy over seeds on held-out downstream training images, chosen for each batch size.
+    smallest, both pre-trained for the same number of epochs (the longest) at the paper's one learning rate,
+    is above 0. Shown with the verdict, without changing it: the difference at equal updates, and that with
+    the learning rate that has the highest mean accuracy over seeds on held-out downstream training images,
+    chosen for each batch size.
     """
     groups = {name: pick(records) for name, pick in COMPARISONS.items()}
     ends, longest = compared(records)
@@ -264,14 +269,12 @@ def c09(records: Sequence[Record]) -> Judgement:
     note = "; ".join(_in_note(name, gain(groups[name], *ends)) for name in list(COMPARISONS)[1:])
     rates = ", ".join(f"{lr:g} for {size:,}" for size, lr in best_rates(records).items() if size in ends)
     note += f" (learning rates: {rates})" if rates else ""
-    unit = f"points, batch {ends[1]:,} over {ends[0]:,}"
-    return Judgement(judge_sign(found), found, unit, note, base.run_ids(records))
+    part = positive(found, f"points, batch {ends[1]:,} over {ends[0]:,}")
+    return judge([part], base.run_ids(records), note)
 
 
 def _in_note(name: str, found: Estimate | None) -> str:
-    return f"at {name}: " + (
-        "not measured" if found is None else f"{base.in_words(found)} ({judge_sign(found)})"
-    )
+    return f"at {name}: " + ("not measured" if found is None else base.in_words(found))
 
 
 CLAIMS = (c09,)

@@ -11,7 +11,7 @@ from mlplib.specs import ModelSpec, TimingSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
-from ..claims import NOT_REPRODUCED, PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
+from ..claims import Judgement, Part, Range, about, judge, not_tested
 from ..profiles import Profile
 from . import base
 
@@ -256,6 +256,9 @@ FIGURES = {
 }
 
 
+SLOWER = 1.1
+"""The smallest ratio of latencies that "less latency" means."""
+
 FAR_FEWER = 2.0
 """What "far fewer" FLOPs means: other networks need at least this many times as many."""
 
@@ -311,10 +314,6 @@ def _seconds_per_image(group: Sequence[Record], way: str) -> dict[int, list[floa
     return found
 
 
-def _minus(estimate: Estimate, value: float) -> Estimate:
-    return replace(estimate, mean=estimate.mean - value, low=estimate.low - value, high=estimate.high - value)
-
-
 def _missing(records: Sequence[Record]) -> list[str]:
     """The titles of the networks without a finished timing, among those to be timed in the same way.
 
@@ -337,13 +336,11 @@ def _missing(records: Sequence[Record]) -> list[str]:
 )
 def c18(records: Sequence[Record]) -> Judgement:
     """Three parts, with the largest MLP standing for the MLPs in the first two. (1) FLOPs: every other
-    network needs at least twice as many. (2) Median latency of one image, as a ratio to the MLP's: reproduced
-    if the whole 95 % interval is above 1 for every network. The interval is that of ratios paired by seed,
-    or, from one seed, a bootstrap over repeats. (3) Transfer, on a GPU only: best throughput with images on
-    the device over best throughput with a copy from pinned memory as float32 before each batch, without
-    overlap. Partly reproduced if for every MLP the whole interval is above 2, where the copy takes longer
-    than the rest; reproduced if it also reaches the paper's 6. All parts reproduced: reproduced; none at all:
-    not reproduced; otherwise partly. On a CPU the third part is not tested and the verdict is partly at best.
+    network needs more than twice as many. (2) Median latency of one image, as a ratio to the MLP's, is above
+    1 for every network, by a tenth at least. The interval is that of ratios paired by seed, or, from one
+    seed, a bootstrap over repeats. (3) Transfer, on a GPU only: best throughput with images on the device
+    over best throughput with a copy from pinned memory as float32 before each batch, without overlap, is
+    above 2 for every MLP, where the copy takes longer than the rest, and about the paper's 6.
     """
     groups = _groups(records)
     mlps = {name: group for name, group in groups.items() if group[0].spec.model.family in base.MLP_TITLES}
@@ -365,36 +362,36 @@ def c18(records: Sequence[Record]) -> Judgement:
     latency = {name: ratio for name, ratio in found.items() if ratio is not None}
     if len(latency) < len(others):
         return not_tested("needs every network timed with a seed that the MLP has, too")
-    verdicts = [
-        REPRODUCED if fewer >= FAR_FEWER else NOT_REPRODUCED,
-        worst([judge_sign(_minus(ratio, 1)) for ratio in latency.values()]),
-    ]
-    transfer, why = _judge_transfer(mlps, records)
-    verdict = worst([*verdicts, transfer]) if transfer else worst(verdicts)
-    if transfer is None and verdict == REPRODUCED:
-        verdict = PARTLY
-    closest = min(latency, key=lambda name: latency[name].mean)
-    note = f"every other network needs at least {fewer:.2g} times the FLOPs of {largest}; {why}"
-    unit = f"times the latency of {largest} for {closest}, the fastest other network"
-    return Judgement(verdict, latency[closest], unit, note, base.run_ids(records))
+    seeds = min(ratio.n for ratio in latency.values())
+    counted = Estimate(fewer, fewer, fewer, seeds)
+    parts = [_ratio_part("FLOPs of the closest network", counted, FAR_FEWER, Range(FAR_FEWER))]
+    parts += [_ratio_part(f"latency of {name}", ratio, 1.0, Range(SLOWER)) for name, ratio in latency.items()]
+    parts += _transfer_parts(mlps, records)
+    note = f"as multiples of {largest}'s; transfer: throughput without it as a multiple of that with it"
+    return judge(parts, base.run_ids(records), note)
 
 
-def _judge_transfer(mlps: dict[str, list[Record]], records: Sequence[Record]) -> tuple[str | None, str]:
-    """The verdict on the transfer, None where it is not tested, and what to say about it."""
+def _ratio_part(name: str, ratio: Estimate | None, above: float, meant: Range, **more) -> Part:
+    return Part(name, ratio, "times", Range(above), meant, form=".2g", **more)
+
+
+def _transfer_parts(mlps: dict[str, list[Record]], records: Sequence[Record]) -> list[Part]:
+    """What a copy from pinned memory costs each MLP, or one part that says why it was not measured."""
     gains = {
         name: _ratio(_seconds_per_image(group, "float32"), _seconds_per_image(group, "resident"))
         for name, group in mlps.items()
     }
-    measured = {name: gain for name, gain in gains.items() if gain is not None}
+    why = ""
     if any(record.environment.get("device_type") != "cuda" for record in base.completed(records)):
-        return None, "the transfer needs a GPU: on a CPU the copy stays within one memory"
-    if len(measured) < len(mlps):
-        return None, "the transfer was not measured: no batch fitted into memory"
-    verdict = worst([judge_sign(_minus(gain, BOUND), PAPER_TRANSFER - BOUND) for gain in measured.values()])
-    gains_text = "; ".join(
-        f"{name} {base.in_words(gain, '.2g', ' times')}" for name, gain in measured.items()
-    )
-    return verdict, f"throughput without the float32 copy: {gains_text}"
+        why = "it needs a GPU: on a CPU the copy stays within one memory"
+    elif None in gains.values():
+        why = "no batch fitted into memory"
+    if why:
+        return [_ratio_part("transfer", None, BOUND, Range(BOUND), why_not=why)]
+    return [
+        _ratio_part(f"transfer, {name}", gain, BOUND, Range(BOUND), size=about(PAPER_TRANSFER))
+        for name, gain in gains.items()
+    ]
 
 
 CLAIMS = (c18,)

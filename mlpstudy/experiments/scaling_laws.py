@@ -14,10 +14,10 @@ from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
-from ..claims import PARTLY, REPRODUCED, Judgement, judge_sign, not_tested, worst
+from ..claims import Judgement, Part, judge, not_tested, positive
 from ..profiles import Profile
 from . import base
-from .pretraining import pretraining_run, probe
+from .pretraining import data, pretraining_run, probe
 
 TITLE = "Scaling laws"
 ITEMS = ("Fig 1", "Fig 6")
@@ -93,7 +93,13 @@ def probes(
 ) -> list[ProbeSpec]:
     """Linear probes of one pre-training at each length, on each of the data sets."""
     return [
-        probe(profile, training, training.seed, name, epoch=None if epoch == training.epochs else epoch)
+        probe(
+            profile,
+            training,
+            training.seed,
+            data(profile, name),
+            epoch=None if epoch == training.epochs else epoch,
+        )
         for name in names
         for epoch in lengths
     ]
@@ -198,7 +204,7 @@ def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) ->
         for name, row in rows.items():
             estimate, unit = fitted.coefficients[name], ""
             if name == "E_inf":
-                estimate, unit = base.percent(estimate), "%"
+                estimate, unit = estimate.times(100), "%"
             setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
             found.append(base.Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
     return found
@@ -398,31 +404,36 @@ def span_problem(fit: Fit) -> str:
     return ""
 
 
-def judge_law(records: Sequence[Record]) -> tuple[str, Estimate | None, str]:
-    """Verdict on a power law, exponent and reason for one data set; an empty verdict if it decides nothing.
+LEAST_EXPONENT = 0.01
+"""The smallest exponent that counts as a power law: error falls by 2 % with every tenfold of compute."""
+
+
+def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
+    """The power law on one data set as a part of a claim, and what was fitted.
 
     Args:
         records: probes on one data set, including diverged ones.
+        name: the part's.
     """
+
+    def part(alpha: Estimate | None = None, **more) -> Part:
+        return positive(alpha, "exponent alpha", name, least=LEAST_EXPONENT, form="+.3f", **more)
+
     lacking = holes(records)
     if lacking:
-        return "", None, lacking
+        return part(why_not=lacking), ""
     grid = measured(base.completed(records))
     fitted, found = scaling.fit_front(grid), scaling.forecast(grid)
     problem = span_problem(fitted.fit)
+    if not problem and found is None:
+        problem = f"{fitted.fit.points} points on the front are too few to hold some out"
+    if not problem and fitted.coefficients["alpha"].low is None:
+        problem = "too few resampled grids allow a fit"
     if problem:
-        return "", None, problem
-    if found is None:
-        return "", None, f"{fitted.fit.points} points on the front are too few to hold some out"
-    alpha = fitted.coefficients["alpha"]
-    if alpha.low is None:
-        return "", None, "too few resampled grids allow a fit"
+        return part(why_not=problem), ""
     note = f"{fitted.fit.form}, {fit_setting(fitted.fit)}"
     note += f"; the forecast by a {found.fit.form} {'holds' if found.holds else 'fails'}, best: {found.best}"
-    sign = judge_sign(alpha)
-    if sign == REPRODUCED and not (found.holds and found.best == scaling.LAW):
-        sign = PARTLY
-    return sign, alpha, note
+    return part(fitted.coefficients["alpha"], other=found.holds and found.best == scaling.LAW), note
 
 
 AFTERTHOUGHT = (
@@ -430,31 +441,33 @@ AFTERTHOUGHT = (
     "of few points, when runs of profile laptop existed, without a look at them; it changed the law of "
     "their forecast, and with it the verdict of that profile from reproduced to partly."
 )
-"""Told with the criterion, since criteria are otherwise settled before there are any results."""
+"""Shown with the criterion, since criteria are otherwise settled before there are any results."""
 
 
-@base.claim("C10", ITEM, "Compute-optimal error follows a power law in compute.", AFTERTHOUGHT)
+@base.claim(
+    "C10",
+    ITEM,
+    "Compute-optimal error follows a power law in compute.",
+    "six decades of compute",
+    AFTERTHOUGHT.strip(),
+)
 def c10(records: Sequence[Record]) -> Judgement:
     """For each downstream data set: the front of mean error against compute must have at least six points
     over at least 2 decades, else it decides nothing. A power law (with a floor where the points determine it)
-    is fitted to all but the most expensive third. Not reproduced unless the whole 95 % interval of the whole
-    front's exponent, over resampled trainings and seeds, is above 0. Reproduced if, besides, every point held
-    out lies in the forecast's 95 % band and the power law predicts them better than a straight line in log
-    compute and than no change; else partly. Reproduced on all data sets that decide: reproduced; on none: not
-    reproduced; otherwise partly. The effect shown is the smallest exponent.
+    is fitted to the front; its exponent, with an interval over resampled trainings and seeds, is above 0.
+    Partly reproduced unless, besides, the law fitted to all but the most expensive third forecasts it: every
+    point held out lies in the forecast's 95 % band, and the power law predicts them better than a straight
+    line in log compute and than no change.
     """
-    verdicts, exponents, notes = [], [], []
-    for name in by_task(records):
-        verdict, alpha, note = judge_law(base.by_dataset(records)[name])
-        notes.append(f"{base.DATASET_TITLES[name]}: {note}")
-        if verdict:
-            verdicts.append(verdict)
-            exponents.append(alpha)
-    if not verdicts:
-        return not_tested("; ".join(notes) or "needs probes of a grid of pre-trainings")
-    return Judgement(
-        worst(verdicts), base.weakest(exponents), "exponent alpha", "; ".join(notes), base.run_ids(records)
-    )
+    tasks = by_task(records)
+    if not tasks:
+        return not_tested("needs probes of a grid of pre-trainings")
+    grouped, parts, notes = base.by_dataset(records), [], []
+    for name in tasks:
+        part, note = law_part(grouped[name], base.DATASET_TITLES[name])
+        parts.append(part)
+        notes.append(f"{part.name}: {note or part.why_not}")
+    return judge(parts, base.run_ids(records), "; ".join(notes))
 
 
 CLAIMS = (c10,)

@@ -8,6 +8,8 @@ import numpy as np
 import seaborn
 from matplotlib.figure import Figure
 
+from mlplib.stats import over_seeds
+
 from .look import (
     BLUE,
     GOLD,
@@ -55,6 +57,37 @@ def paired_dots(frame, first: Sequence[str]) -> Figure:
                 axes.plot(value, place, "o", color=colors.get(name, PINK), markersize=7)
         name_rows(axes, names)
     axes.set_xlabel("test accuracy (%)")
+    return figure
+
+
+@styled
+def learning_curves(frame, first: Sequence[str]) -> Figure:
+    """One panel per data set: accuracy against the number of training images, one line per network.
+
+    Args:
+        frame: columns ``data, network, images, seed, accuracy`` (percent).
+        first: the networks with a color of their own in :func:`paired_dots`, in this order.
+    """
+    names = [name for name in first if name in set(frame["network"])]
+    colors = dict(zip(first, ARM_COLORS, strict=True))
+    sizes = sorted(set(frame["images"]))
+    figure, panels = dataset_panels(frame, height=3.2)
+    for dataset, axes in panels.items():
+        for name in names:
+            part = frame[(frame["data"] == dataset) & (frame["network"] == name)]
+            means = [over_seeds(v.tolist()) for _, v in part.groupby("images")["accuracy"]]
+            places = sorted(set(part["images"]))
+            axes.plot(places, [m.mean for m in means], "o-", color=colors[name], markersize=6)
+            axes.plot(part["images"], part["accuracy"], "o", color=colors[name], markersize=2.5, alpha=0.7)
+            banded = [(x, m.low, m.high) for x, m in zip(places, means, strict=True) if m.low is not None]
+            if banded:
+                axes.fill_between(*zip(*banded, strict=True), color=colors[name], alpha=0.15, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.set_ylabel("test accuracy (%)")
+    axes.set_xlabel("downstream training images")
+    legend_below(figure, [key(name, colors[name], marker="o", markersize=5) for name in names], 1)
     return figure
 
 

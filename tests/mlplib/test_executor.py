@@ -94,7 +94,18 @@ def test_the_record_tells_all_parts(store):
     assert record.data["content_hash"] == data.content_hash("shapes-16")
     assert {"parameters", "forward_macs", "training_flops", "images_per_second", "matmul_fraction", "seconds",
             "peak_memory_bytes"} <= set(record.compute)  # fmt: skip
-    assert {"device", "cpu", "torch", "python", "commit", "dirty", "precision"} <= set(record.environment)
+    assert {
+        "device",
+        "cpu",
+        "torch",
+        "python",
+        "commit",
+        "dirty",
+        "precision",
+        "source",
+        "began",
+        "ended",
+    } <= set(record.environment)
     for name in ("test_top1", "test_top5", "train_top1", "train_top5"):
         assert 0 <= record.metrics[name] <= 1
 

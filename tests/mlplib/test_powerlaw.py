@@ -20,7 +20,7 @@ from mlplib.powerlaw import (
     fit_saturating,
     line,
 )
-from mlplib.stats import at_confidence
+from mlplib.stats import using
 
 FITS = pytest.mark.parametrize("fit", [fit_power_law, fit_saturating, fit_best])
 X = np.logspace(12, 16, 12)
@@ -52,7 +52,7 @@ def test_the_pure_fit_and_its_interval_are_those_of_linear_regression():
     found = fit.alpha(seeds=3)
     assert (found.low, found.high) == pytest.approx((-expected.slope - half, -expected.slope + half))
     assert (found.n, found.source) == (3, "scatter")
-    with at_confidence(0.5):
+    with using(confidence=0.5):
         assert fit.alpha(seeds=3).half_width < found.half_width
 
 

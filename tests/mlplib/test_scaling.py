@@ -14,7 +14,7 @@ from mlplib.planning import training_flops
 from mlplib.powerlaw import POWER_LAW, SATURATING, Law
 from mlplib.scaling import CONSTANT, LAW, STRAIGHT, Point, front, grid
 from mlplib.specs import DataSpec, ModelSpec
-from mlplib.stats import at_confidence
+from mlplib.stats import using
 
 MODELS, SIZES, LENGTHS = (4e5, 1.2e6, 4e6), (3e3, 1e4, 3e4), (2, 4, 8)
 
@@ -192,7 +192,7 @@ def test_more_noise_makes_intervals_longer_and_less_confidence_shorter():
 
     assert width(0.001) < width(0.01) < width(0.05)
     wide = width(0.05)
-    with at_confidence(0.5):
+    with using(confidence=0.5):
         assert width(0.05) < wide
 
 

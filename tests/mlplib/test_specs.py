@@ -51,6 +51,7 @@ BASES = {
 OFFICIAL = BASES[CheckpointSpec]
 MEANT = {
     (OptimizerSpec, "momentum"): OptimizerSpec("sgd"),
+    (DataSpec, "draw"): DataSpec("shapes-16", examples=64),
     (EvaluateSpec, "trained"): EvaluateSpec(OFFICIAL, data=DataSpec("shapes-16")),
     (EvaluateSpec, "data"): EvaluateSpec(OFFICIAL, data=DataSpec("shapes-16")),
     (EvaluateSpec, "real"): EvaluateSpec(OFFICIAL, data=DataSpec("imagenet")),
@@ -76,7 +77,7 @@ OTHER = {
         dropout=0.1,
         official_order=True,
     ),
-    DataSpec: dict(name="cifar10", examples=100, pixel_permutation=0, resolution=64, held_out=100),
+    DataSpec: dict(name="cifar10", examples=100, pixel_permutation=0, resolution=64, held_out=100, draw=1),
     AugmentSpec: dict(flip=False, crop_scale=(0.4, 1.0), crop_ratio=(1.0, 1.0), mixup=0.4, mixup_kind="ffcv"),
     OptimizerSpec: dict(
         name="sgd",
@@ -522,6 +523,7 @@ def test_every_bad_value_is_refused_in_one_line(cls, name):
         (lambda: OptimizerSpec(clip=0), "OptimizerSpec.clip must be above 0"),
         (lambda: OptimizerSpec(betas=(0.9, 1.0)), r"betas must be two numbers in \[0, 1\)"),
         (lambda: OptimizerSpec(betas=(0.9,)), r"betas must be two numbers in \[0, 1\)"),
+        (lambda: DataSpec("shapes-16", draw=1), "draw means nothing with all examples"),
         (lambda: OptimizerSpec("lion", momentum=0.8), "momentum means nothing with lion"),
         (lambda: OptimizerSpec("sgd", betas=(0.9, 0.999)), "betas means nothing with sgd"),
         (lambda: AugmentSpec(crop_ratio=(1.0, 1.0)), "crop_ratio means nothing with no crop"),

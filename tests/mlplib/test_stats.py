@@ -1,4 +1,4 @@
-"""Means and intervals against SciPy."""
+"""Means, differences and their intervals against SciPy."""
 
 import math
 
@@ -8,17 +8,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
+from mlplib import stats
 from mlplib.stats import (
     CONFIDENCE,
+    POWER,
     Estimate,
-    accuracy_difference,
-    at_confidence,
     confidence,
+    difference,
+    jointly,
     over_seeds,
-    paired_difference,
+    paired,
+    spread,
+    using,
+    with_sampling,
 )
 
 values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8)
+ALIKE = {"a": [71.2, 70.9, 72.4], "b": [60.3, 61.0, 60.1], "c": [50.0, 51.2, 50.4]}
+UNLIKE = {"a": [71.2, 70.9, 72.4], "b": [60.3, 60.3001, 60.3002]}
+
+
+def ends(estimate):
+    return estimate.low, estimate.high
+
+
+# --------------------------------------------------------------------------- one group
 
 
 @settings(max_examples=100, deadline=None)
@@ -26,76 +40,159 @@ values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8)
 def test_the_interval_is_students(sample):
     found = over_seeds(sample)
     assert found.mean == pytest.approx(np.mean(sample), abs=1e-9) and found.n == len(sample)
-    spread = np.std(sample, ddof=1)
-    half = reference.t.ppf(0.975, len(sample) - 1) * spread / math.sqrt(len(sample))
-    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=1e-6)
+    error = np.std(sample, ddof=1) / math.sqrt(len(sample))
+    half = reference.t.ppf(0.975, len(sample) - 1) * error
+    assert ends(found) == pytest.approx((found.mean - half, found.mean + half), abs=1e-6)
     assert found.half_width == pytest.approx(half, abs=1e-6) and found.source == "seeds"
-
-
-def test_against_scipys_own_interval():
-    sample = [71.2, 70.9, 72.4, 71.8]
-    found = over_seeds(sample)
-    expected = reference.ttest_1samp(sample, 0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx(tuple(expected))
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(2000):
-        found = over_seeds(rng.normal(3.0, 2.0, 3).tolist())
-        hits += found.low <= 3.0 <= found.high
-    assert 0.935 < hits / 2000 < 0.965
+    assert (found.error, found.freedom) == pytest.approx((error, len(sample) - 1), abs=1e-9)
 
 
 def test_one_seed_has_no_interval_and_none_is_an_error():
     found = over_seeds([0.5])
     assert found == Estimate(0.5, None, None, 1) and found.half_width is None
+    assert found.detectable is None and found.seeds_for(1.0) is None
     with pytest.raises(ValueError, match="no values"):
         over_seeds([])
 
 
 def test_equal_values_have_no_spread():
-    assert over_seeds([0.1, 0.1, 0.1]) == Estimate(
-        pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1), 3
-    )
+    found = over_seeds([0.1, 0.1, 0.1])
+    assert ends(found) == pytest.approx((0.1, 0.1)) and found.error == pytest.approx(0)
+
+
+# --------------------------------------------------------------------------- several groups
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(2, 5), min_size=1, max_size=6), st.floats(0, 3), st.integers(0, 100))
+def test_groups_are_alike_as_bartlett_says(sizes, scale, seed):
+    random = np.random.default_rng(seed)
+    groups = [random.normal(5, math.exp(scale * random.normal()), n).tolist() for n in sizes]
+    expected = len(groups) < 2 or reference.bartlett(*groups).pvalue >= stats.UNLIKE
+    assert stats.alike(groups) == expected
+
+
+def test_spreads_of_zero_are_alike_only_among_themselves():
+    assert stats.alike([[1.0, 1.0], [2.0, 2.0]]) and not stats.alike([[1.0, 1.0], [2.0, 2.1]])
+    assert stats.alike([[1.0], [2.0, 2.1]]) and stats.alike([])
+
+
+def test_a_pooled_spread_is_the_root_mean_square_within_groups():
+    found = spread(*ALIKE.values())
+    assert found.deviation == pytest.approx(math.sqrt(np.mean([np.var(g, ddof=1) for g in ALIKE.values()])))
+    assert 3 < found.freedom <= 6, "fewer than 6 by as much as the spreads differ"
+    equal = spread([0.0, 1.0], [5.0, 6.0], [9.0, 8.0], [3.0])
+    assert (equal.deviation, equal.freedom) == pytest.approx((math.sqrt(0.5), 3))
+    lone = spread([0.0, 1.0, 2.0], [5.0, 5.0 + 1e-9, 5.0])
+    assert lone.freedom == pytest.approx(2), "a group without spread tells nothing"
+    assert spread([1.0], [2.0]) is None and spread() is None
+
+
+def test_alike_groups_share_their_spread_and_others_do_not():
+    shared = spread(*ALIKE.values())
+    half = reference.t.ppf(0.975, shared.freedom) * shared.deviation / math.sqrt(3)
+    for key, found in jointly(ALIKE).items():
+        assert found.mean == pytest.approx(np.mean(ALIKE[key])) and found.half_width == pytest.approx(half)
+    assert jointly(UNLIKE) == {key: over_seeds(group) for key, group in UNLIKE.items()}
+    with using(pooled=False):
+        assert jointly(ALIKE) == {key: over_seeds(group) for key, group in ALIKE.items()}
+
+
+def test_other_groups_tell_the_spread_of_a_single_seed():
+    found = jointly(ALIKE | {"d": [40.0]})["d"]
+    assert found.n == 1 and found.half_width == pytest.approx(jointly(ALIKE)["a"].half_width * math.sqrt(3))
+
+
+# --------------------------------------------------------------------------- differences
 
 
 def test_pairs_are_matched_by_seed_and_the_rest_left_out():
     first = {2: 0.9, 0: 0.5, 1: 0.7, 7: 99.0}
     second = {0: 0.4, 1: 0.5, 2: 0.6, 8: -99.0}
-    found = paired_difference(first, second)
+    found = over_seeds(paired(first, second))
     expected = reference.ttest_rel([0.5, 0.7, 0.9], [0.4, 0.5, 0.6]).confidence_interval(0.95)
-    assert found.n == 3 and found.mean == pytest.approx(0.2)
-    assert (found.low, found.high) == pytest.approx(tuple(expected))
+    assert found.n == 3 and found.mean == pytest.approx(0.2) and ends(found) == pytest.approx(tuple(expected))
 
 
-def test_pairing_takes_away_what_seeds_share():
-    rng = np.random.default_rng(1)
-    shared = rng.normal(0, 10, 5)
-    first = {i: s + 1 + e for i, (s, e) in enumerate(zip(shared, rng.normal(0, 0.01, 5), strict=True))}
-    second = dict(enumerate(shared))
-    assert paired_difference(first, second).half_width < 0.1 < over_seeds(list(first.values())).half_width
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 1000))
+def test_a_difference_of_unpaired_groups_is_welchs(n, seed):
+    random = np.random.default_rng(seed)
+    first, second = random.normal(1, 1, n).tolist(), random.normal(0, 3, n).tolist()
+    found = difference(first, second)
+    expected = reference.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert found.n == n and found.mean == pytest.approx(np.mean(first) - np.mean(second))
+    assert ends(found) == pytest.approx(tuple(expected))
 
 
-def test_accuracies_of_several_seeds_are_a_paired_difference():
-    first, second = {0: 0.6, 1: 0.7}, {0: 0.5, 1: 0.55}
-    assert accuracy_difference(first, second, 500) == paired_difference(first, second)
+def test_a_difference_takes_the_spread_that_it_is_given():
+    shared = stats.Spread(2.0, 10)
+    found = difference([1.0, 2.0], [0.0], shared)
+    assert (found.mean, found.n, found.freedom) == (1.5, 1, 10)
+    assert found.error == pytest.approx(2 * math.sqrt(1 / 2 + 1))
+    assert difference([1.0], [0.0]) == Estimate(1.0, None, None, 1)
+
+
+# --------------------------------------------------------------------------- the test set
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 500), st.integers(0, 500))
 def test_one_seed_gets_the_interval_of_two_proportions(right, wrong):
     p, q, n = right / 500, wrong / 500, 500
-    found = accuracy_difference({3: p}, {3: q, 4: 0.1}, n)
+    found = with_sampling(over_seeds([p - q]), [p, q], n)
     half = reference.norm.ppf(0.975) * math.sqrt(p * (1 - p) / n + q * (1 - q) / n)
     assert found.mean == pytest.approx(p - q) and found.n == 1 and found.source == "test images"
-    assert (found.low, found.high) == pytest.approx((p - q - half, p - q + half), abs=1e-4)
+    assert ends(found) == pytest.approx((p - q - half, p - q + half), abs=1e-4)
+    assert found.seeds_for(0.01) is None, "further seeds see the same images"
 
 
-def test_more_test_images_make_the_interval_shorter():
-    halves = [accuracy_difference({0: 0.6}, {0: 0.5}, n).half_width for n in (100, 400, 10_000)]
-    assert halves[0] == pytest.approx(2 * halves[1]) and halves[0] == pytest.approx(10 * halves[2])
+def test_several_seeds_get_the_sampling_error_on_demand():
+    seeds = over_seeds([0.10, 0.12, 0.11])
+    assert with_sampling(seeds, [0.6, 0.5], 400) == seeds
+    with using(sampling=True):
+        both = with_sampling(seeds, [0.6, 0.5], 400)
+        exact = with_sampling(over_seeds([0.1, 0.1]), [0.6, 0.5], 400)
+    sampling = (0.6 * 0.4 + 0.5 * 0.5) / 400
+    assert both.error == pytest.approx(math.sqrt(seeds.error**2 + sampling)) and both.mean == seeds.mean
+    assert both.freedom == pytest.approx((seeds.error**2 + sampling) ** 2 / (seeds.error**4 / 2))
+    assert exact.half_width == pytest.approx(reference.norm.ppf(0.975) * math.sqrt(sampling))
+
+
+# --------------------------------------------------------------------------- what seeds can show
+
+
+@pytest.mark.parametrize("n", [3, 5, 20])
+def test_the_detectable_effect_is_found_as_often_as_it_says(n):
+    random = np.random.default_rng(0)
+    shift = Estimate(0, 0, 0, n, error=1 / math.sqrt(n), freedom=n - 1).detectable
+    samples = random.normal(shift, 1, (20_000, n))
+    errors = samples.std(1, ddof=1) / math.sqrt(n)
+    found = (samples.mean(1) > reference.t.ppf(0.975, n - 1) * errors).mean()
+    assert found == pytest.approx(POWER, abs=0.04)
+
+
+def test_enough_seeds_make_an_effect_detectable():
+    found = over_seeds([0.0, 1.0, 2.0])
+    for effect in (0.5, 1.0, 2.0):
+        needed = found.seeds_for(effect)
+        reach = [
+            Estimate(0, 0, 0, n, error=1 / math.sqrt(n), freedom=n - 1).detectable
+            for n in (needed - 1, needed)
+        ]
+        assert reach[1] <= effect < reach[0]
+    assert found.seeds_for(1e3) == 3, "those that there are"
+    assert found.seeds_for(1e-6) is None and found.seeds_for(0) is None and found.seeds_for(math.nan) is None
+
+
+def test_an_estimate_in_another_unit():
+    found = over_seeds([0.5, 0.7, 0.6])
+    percent = found.times(100)
+    assert (percent.mean, percent.n, percent.freedom) == (pytest.approx(60), 3, found.freedom)
+    assert (*ends(percent), percent.error) == pytest.approx(
+        tuple(100 * v for v in (*ends(found), found.error))
+    )
+    assert over_seeds([0.5]).times(100) == Estimate(50, None, None, 1)
 
 
 # --------------------------------------------------------------------------- other confidences
@@ -104,24 +201,24 @@ def test_more_test_images_make_the_interval_shorter():
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95, 0.99])
 def test_intervals_are_those_of_the_confidence_that_holds(level):
     sample = [71.2, 70.9, 72.4, 71.8]
-    with at_confidence(level):
-        found, single = over_seeds(sample), accuracy_difference({0: 0.6}, {0: 0.5}, 400)
+    with using(confidence=level):
+        found, single = over_seeds(sample), with_sampling(over_seeds([0.1]), [0.6, 0.5], 400)
     expected = reference.ttest_1samp(sample, 0).confidence_interval(level)
-    assert (found.low, found.high) == pytest.approx(tuple(expected))
+    assert ends(found) == pytest.approx(tuple(expected))
     half = reference.norm.ppf(0.5 + level / 2) * math.sqrt((0.6 * 0.4 + 0.5 * 0.5) / 400)
     assert single.half_width == pytest.approx(half) and single.mean == pytest.approx(0.1)
 
 
-def test_another_confidence_ends_with_its_block_even_after_an_error():
+def test_another_way_ends_with_its_block_even_after_an_error():
     assert confidence() == CONFIDENCE == 0.95
-    with at_confidence(0.5), at_confidence(0.8):
-        assert confidence() == 0.8
-    with pytest.raises(ZeroDivisionError), at_confidence(0.5):
+    with using(confidence=0.5), using(pooled=False):
+        assert confidence() == 0.5, "the inner block changes nothing else"
+    with pytest.raises(ZeroDivisionError), using(confidence=0.5):
         raise ZeroDivisionError
     assert confidence() == CONFIDENCE
 
 
 @pytest.mark.parametrize("level", [0, 1, 95, -0.5, math.nan])
 def test_a_confidence_is_a_fraction(level):
-    with pytest.raises(ValueError, match="between 0 and 1"), at_confidence(level):
+    with pytest.raises(ValueError, match="between 0 and 1"), using(confidence=level):
         pass

@@ -60,6 +60,13 @@ def test_entries_are_consistent(name):
         )
 
 
+def test_both_parts_of_cifar10_have_animals_and_vehicles_and_share_no_class():
+    upstream, downstream = CATALOG["cifar10-upstream"], CATALOG["cifar10-downstream"]
+    assert upstream.classes == ("airplane", "cat", "deer", "dog", "frog", "truck")
+    assert {*upstream.classes, *downstream.classes} == {*CATALOG["cifar10"].classes}
+    assert (upstream.train, downstream.train, downstream.test) == (30_000, 20_000, 4_000)
+
+
 def test_animals_and_vehicles_are_the_studys():
     assert CATALOG["cifar10-animals"].classes == ("bird", "cat", "deer", "dog", "frog", "horse")
     assert CATALOG["cifar10-vehicles"].classes == ("airplane", "automobile", "ship", "truck")

@@ -119,6 +119,16 @@ def test_smaller_subsets_lie_inside_larger_ones(labels):
         smaller = larger
 
 
+def test_draws_are_other_subsets_of_the_same_make():
+    labels = np.arange(1000) % 10
+    kept = [subset_indices(labels, 100, draw) for draw in range(4)]
+    assert len({tuple(k) for k in kept}) == 4
+    for draw, indices in enumerate(kept):
+        assert np.bincount(labels[indices]).tolist() == [10] * 10
+        assert set(subset_indices(labels, 20, draw)) < set(indices)
+    np.testing.assert_array_equal(kept[0], subset_indices(labels, 100))
+
+
 def test_all_examples_are_the_whole_set_in_order():
     labels = np.array([2, 0, 0, 1, 2, 2])
     np.testing.assert_array_equal(subset_indices(labels, 6), np.arange(6))
@@ -129,6 +139,7 @@ def test_subsets_never_change():
     kept = subset_indices(labels, 100)
     assert kept[:8].tolist() == [11, 14, 43, 45, 74, 78, 88, 92]
     assert hashlib.sha256(kept.astype("<i8").tobytes()).hexdigest()[:16] == "2a0676b2413f7574"
+    assert subset_indices(labels, 100, draw=1)[:8].tolist() == [59, 87, 121, 164, 165, 168, 176, 177]
 
 
 @pytest.mark.parametrize("examples", [0, -1, 7])

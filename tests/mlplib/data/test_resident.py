@@ -292,6 +292,17 @@ def test_a_subset_is_nested_balanced_and_normalized_as_the_whole():
     assert kept[8] < kept[20] < kept[100] < kept[200]
 
 
+def test_another_draw_keeps_other_images_and_holds_out_the_same():
+    source = numbered(200)
+    kept, held = [], []
+    for draw in (0, 1):
+        data = resident(source, DataSpec("shapes-16", examples=40, held_out=40, draw=draw))
+        kept.append({n for b in data.train_sample(10**6) for n in numbers(data, b)})
+        held.append([n for b in data.test_batches() for n in numbers(data, b)])
+    assert held[0] == held[1] and not (kept[0] | kept[1]) & set(held[0])
+    assert len(kept[0]) == len(kept[1]) == 40 and kept[0] != kept[1]
+
+
 @pytest.mark.parametrize("examples", [61, 10**9])
 def test_more_examples_than_there_are_is_an_error(examples):
     with pytest.raises(

@@ -23,6 +23,7 @@ from mlpstudy.claims import (
     worst,
 )
 from mlpstudy.evidence import verdicts
+from mlpstudy.experiments.architectures import exact_difference
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.experiments.architectures import runs as architecture_runs
 from mlpstudy.experiments.filters import INITIAL, condition
@@ -351,6 +352,10 @@ def test_c22_needs_all_four_groups(family, shuffled):
         return spec.model.family == family and (spec.data.pixel_permutation is not None) == shuffled
 
     assert verdict("C22", permuted(0.0, 0.2, leave_out=one_group)) == NOT_TESTED
+
+
+def test_c22_is_an_identity_for_mlps_up_to_rounding():
+    assert 0 < exact_difference() < 1e-5 and exact_difference("S-2/Wi-32", side=16, seed=3) < 1e-5
 
 
 def test_c22_from_one_seed_uses_the_test_images():

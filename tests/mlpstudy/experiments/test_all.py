@@ -76,6 +76,12 @@ def test_the_filters_look_at_the_runs_of_table_1(budget):
     assert len(trained) == len(table) + len(SEEDS) * len(profile(budget).examples)
 
 
+def test_at_laptop_the_filters_of_few_images_have_as_many_updates_as_those_of_all():
+    runs = [spec.upstream for spec in specs_of("filters", "laptop", (0,)) if spec.at == "final"]
+    updates = [(s.data.examples or catalog.find(s.data.name).train) // s.batch_size * s.epochs for s in runs]
+    assert max(updates) <= 1.02 * min(updates)
+
+
 @pytest.mark.parametrize("budget", PROFILES)
 def test_an_initialization_needs_no_training(budget):
     looks = [s for s in specs_of("filters", budget) if s.at == "initial"]

@@ -129,7 +129,7 @@ def test_test_images_choose_no_rate():
 
 def test_the_table_has_lines_and_rates():
     cells = {(c.row, c.column): c for c in batch_size.summary(records(by_batch(0.01)), LAPTOP)}
-    tested = "CIFAR-10 vehicles, linear probe"
+    tested = "4 other CIFAR-10 classes, linear probe"
     line = cells["batch 2,048, 1 epoch", tested]
     assert line.estimate.mean == pytest.approx(53) and line.setting == "B-6/Wi-128, 14 updates"
     assert cells["batch 256, 8 epochs", tested].setting == "B-6/Wi-128, 936 updates"

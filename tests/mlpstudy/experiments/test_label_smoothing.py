@@ -62,10 +62,10 @@ def test_the_base_is_trained_once_for_three_chapters(name):
 def test_the_table_has_what_transfers_and_pre_training_itself():
     cells = {(c.row, c.column): c for c in label_smoothing.summary(records(), LAPTOP)}
     assert len(cells) == 6 and {c.item for c in cells.values()} == {"Table 7"}
-    probe = cells["label smoothing 0.3", "CIFAR-10 vehicles, linear probe"]
+    probe = cells["label smoothing 0.3", "4 other CIFAR-10 classes, linear probe"]
     assert probe.estimate.mean == pytest.approx(62.0) and probe.estimate.n == 3
-    assert probe.setting == "B-6/Wi-128, 6 epochs on CIFAR-10 animals"
-    assert cells["label smoothing 0.1", "CIFAR-10 animals, pre-training"].estimate.mean == pytest.approx(40)
+    assert probe.setting == "B-6/Wi-128, 6 epochs on 6 CIFAR-10 classes"
+    assert cells["label smoothing 0.1", "6 CIFAR-10 classes, pre-training"].estimate.mean == pytest.approx(40)
 
 
 @pytest.mark.parametrize(
@@ -112,5 +112,5 @@ def test_the_figure_has_both_columns_of_every_run():
     frame = label_smoothing.values(made)
     assert sorted(frame["run"]) == sorted(r.id for r in made)
     assert list(dict.fromkeys(frame["setting"])) == ["0.0", "0.1", "0.3"]
-    assert frame["panel"].iloc[0] == "CIFAR-10 vehicles, linear probe"
+    assert frame["panel"].iloc[0] == "4 other CIFAR-10 classes, linear probe"
     assert len(label_smoothing.FIGURES["smoothing"].draw(frame).axes) == 2

@@ -55,7 +55,7 @@ def test_the_table_names_both_networks():
         for norm in ("LayerNorm", "BatchNorm", "no normalization")
     ]
     assert cells["S-MLP, no normalization"].estimate.mean == pytest.approx(30)
-    assert cells["S-MLP, LayerNorm"].setting == "S-6/Wi-128, 6 epochs on CIFAR-10 animals"
+    assert cells["S-MLP, LayerNorm"].setting == "S-6/Wi-128, 6 epochs on 6 CIFAR-10 classes"
 
 
 def test_the_margin_is_what_another_seed_does():

@@ -6,13 +6,15 @@ import pytest
 from small_runs import record
 
 from mlplib.planning import with_upstream
-from mlplib.specs import EvaluateSpec, FineTuneSpec, TrainSpec
+from mlplib.specs import EvaluateSpec, FineTuneSpec, OptimizerSpec, TrainSpec
 from mlpstudy import paper
 from mlpstudy.claims import NOT_REPRODUCED, NOT_TESTED, PARTLY, REPRODUCED, decide
 from mlpstudy.experiments import transfer
+from mlpstudy.experiments.pretraining import SCARCE, judged_data, task, tasks
 from mlpstudy.profiles import PROFILES, profile
 
 SEEDS = (0, 1, 2)
+LAPTOP = profile("laptop")
 CLAIMS = {claim.id: claim for claim in transfer.CLAIMS}
 
 
@@ -39,6 +41,10 @@ def made(budget="paper", seeds=SEEDS, accuracy=None, tta=0.05, real=0.06):
     return records
 
 
+def arms(scratch, without, tuned, **others):
+    return {transfer.SCRATCH: scratch, transfer.WITHOUT_DA: without, transfer.WITH_DA: tuned, **others}
+
+
 def verdict(id, records):
     return CLAIMS[id].judge(records)
 
@@ -50,13 +56,16 @@ def verdict(id, records):
 def test_arms_differ_in_one_thing_only(budget):
     chosen = profile(budget)
     specs = transfer.runs(chosen, SEEDS)
-    for name in chosen.downstream:
-        for seed in SEEDS:
-            mine = [s for s in specs if s.data_name() == name and s.seed == seed]
+    for seed in SEEDS:
+        decisive = judged_data(chosen, seed)
+        for where in tasks(chosen, seed):
+            key = where.name, where.examples
+            mine = [s for s in specs if task(s) == key and s.seed == seed]
             scratch = [s for s in mine if isinstance(s, TrainSpec)]
             without, tuned = (s for s in mine if isinstance(s, FineTuneSpec))
             looks = [s for s in mine if isinstance(s, EvaluateSpec)]
-            assert len(mine) == 5 and [s.trained for s in looks] == [without, tuned]
+            assert [s.trained for s in looks] == ([without, tuned] if where in decisive else [])
+            assert len(mine) == 3 + len(looks) and tuned.data == where
             assert tuned.upstream.augment.any and not without.upstream.augment.any
             assert dataclasses.replace(without, upstream=tuned.upstream) == tuned
             assert dataclasses.replace(without.upstream, augment=tuned.upstream.augment) == tuned.upstream
@@ -65,6 +74,28 @@ def test_arms_differ_in_one_thing_only(budget):
                 assert getattr(control, field) == getattr(tuned, field), field
             assert control.model == tuned.upstream.model
             assert [transfer.arm(s) for s in (control, without, tuned)] == list(transfer.ARMS)
+
+
+def test_the_laptop_has_a_curve_and_is_judged_where_labels_are_scarce():
+    """Images of a seed are its own, in nested subsets, and none is the draw that the design was found on."""
+    specs = [s for s in transfer.runs(LAPTOP, SEEDS) if not isinstance(s, EvaluateSpec)]
+    assert list(dict.fromkeys(s.data.examples for s in specs)) == [100, 200, 500, 1000, None]
+    assert {(s.seed, s.data.draw) for s in specs if s.data.examples} == {(0, 1), (1, 2), (2, 3)}
+    assert [where.examples for where in judged_data(LAPTOP, 0)] == list(SCARCE) == [200, 1000]
+    for name in ("smoke", "gpu", "paper"):
+        assert judged_data(profile(name), 0) == tasks(profile(name), 0)
+
+
+def test_the_laptop_has_one_optimizer_in_all_arms():
+    for spec in transfer.runs(LAPTOP, (0,)):
+        if not isinstance(spec, EvaluateSpec):
+            assert spec.optimizer == OptimizerSpec(lr=5e-5)
+            assert getattr(spec, "body_lr", 5e-5) == 5e-5
+
+
+def test_similar_numbers_of_updates_on_few_images():
+    updates = [n // LAPTOP.fine_tune_batch_size * epochs for n, epochs in LAPTOP.fine_tune_lengths if n]
+    assert updates == sorted(updates) and updates[-1] <= 3 * updates[0]
 
 
 @pytest.mark.parametrize("budget", ["gpu", "paper"])
@@ -121,7 +152,8 @@ def test_rows_of_profile_paper_meet_the_papers():
 def test_at_laptop_rows_say_what_ran():
     cells = transfer.summary(made("laptop"), profile("laptop"))
     assert {c.row.split(",")[0].split(" +")[0] for c in cells} == {"B-6/Wi-256"}
-    assert {c.column for c in cells} == {"CIFAR-10 vehicles"} and len(cells) == 7
+    columns = [f"4 other CIFAR-10 classes{n}" for n in (", 200 images", ", 1,000 images", "")]
+    assert [sum(c.column == name for c in cells) for name in columns] == [7, 7, 3]
 
 
 # --------------------------------------------------------------------------- figures
@@ -129,17 +161,25 @@ def test_at_laptop_rows_say_what_ran():
 
 def test_gains_are_over_one_look_at_the_same_network():
     frame = transfer.gains_by_views(made("laptop", seeds=(0,)))
+    assert set(frame["data"]) == {f"4 other CIFAR-10 classes, {n} images" for n in ("200", "1,000")}
     assert frame["gain"].to_list() == pytest.approx([5.0] * len(frame))
     assert set(frame["views"]) == {1, 32} and set(frame["average"]) == set(transfer.AVERAGES.values())
     assert set(frame["network"]) == {transfer.WITHOUT_DA, transfer.WITH_DA}
     assert set(transfer.accuracies(made("laptop"))["network"]) == set(transfer.ARMS)
 
 
+def test_the_curve_has_every_number_of_images_and_bands_over_seeds():
+    records = made("laptop", accuracy=arms(0.3, 0.4, 0.75))
+    frame = transfer.accuracy_by_images(records)
+    assert sorted(set(frame["images"])) == [100, 200, 500, 1000, 20_000] and len(frame) == 5 * 3 * 3
+    assert set(transfer.accuracies(records)["data"]) == set(transfer.gains_by_views(records)["data"])
+    (axes,) = transfer.FIGURES["accuracy-by-images"].draw(frame).axes
+    assert len(axes.collections) == 3 and len(axes.lines) == 6
+    one_seed = frame[frame["seed"] == 0]
+    assert not transfer.FIGURES["accuracy-by-images"].draw(one_seed).axes[0].collections
+
+
 # --------------------------------------------------------------------------- claims
-
-
-def arms(scratch, without, tuned, **others):
-    return {transfer.SCRATCH: scratch, transfer.WITHOUT_DA: without, transfer.WITH_DA: tuned, **others}
 
 
 def test_the_gaps_are_the_papers():
@@ -192,6 +232,21 @@ def test_c06(accuracy, wanted):
 def test_c06_without_cifar100_asks_the_data_set_with_the_largest_gain():
     assert verdict("C06", made("laptop", accuracy=arms(0.3, 0.4, 0.75))).verdict == REPRODUCED
     assert verdict("C06", made("laptop", accuracy=arms(0.3, 0.4, 0.6))).verdict == PARTLY
+
+
+def test_at_laptop_all_labels_and_very_few_decide_nothing():
+    records = made("laptop", accuracy=arms(0.3, 0.4, 0.75))
+    lost = [
+        dataclasses.replace(r, metrics=r.metrics | {"test_top1": 0.1})
+        if transfer.arm(r.spec) == transfer.WITH_DA and task(r.spec)[1] not in SCARCE
+        else r
+        for r in records
+    ]
+    for id in ("C05", "C06"):
+        assert verdict(id, lost).effect == verdict(id, records).effect
+        assert "200 images; 4 other CIFAR-10 classes, 1,000 images only" in verdict(id, lost).note
+        few = [r for r in records if task(r.spec)[1] not in SCARCE]
+        assert verdict(id, few).verdict == NOT_TESTED
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""``mlplib results rerun``: published runs done once more, to see how far the machine decides a result."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mlplib.errors import MlplibError
+from mlplib.specs import RunSpec, TrainSpec
+from mlplib.store import Record
+
+from .records import read_folder, results_folder
+
+FILE = "reruns.jsonl"
+"""The repeated runs of all profiles, one per line, in the folder of published records."""
+
+LARGEST = 2e15
+"""Floating-point operations of the most expensive training that is repeated: minutes on a laptop."""
+
+
+def sample(profile: str, count: int, seed: int, folder: Path | None = None) -> list[Record]:
+    """Some published trainings of a profile that a laptop can repeat, drawn at random.
+
+    Raises:
+        MlplibError: there are fewer.
+    """
+    found = [
+        record
+        for record in read_folder(results_folder(folder) / profile).records.values()
+        if isinstance(record.spec, TrainSpec) and record.status == "completed"
+        if record.compute["training_flops"] <= LARGEST
+    ]
+    if len(found) < count:
+        raise MlplibError(f"profile {profile} has {len(found)} published trainings to repeat, not {count}")
+    return random.Random(seed).sample(sorted(found, key=lambda record: record.id), count)
+
+
+def rerun(
+    records: Iterable[Record], repeat: Callable[[RunSpec], Record], folder: Path | None = None
+) -> list[dict]:
+    """Repeat runs and add what came out to :data:`FILE`; a repetition on the same machine replaces the last.
+
+    Args:
+        repeat: does a run in an empty store.
+    """
+    path, rows = results_folder(folder) / FILE, []
+    for record in records:
+        other = repeat(record.spec)
+        rows.append(
+            {
+                "id": record.id,
+                "published": record.metrics["test_top1"],
+                "again": other.metrics.get("test_top1", math.nan),
+                "same_weights": record.metrics["weights_sha256"] == other.metrics.get("weights_sha256"),
+                "first": machine(record),
+                "second": machine(other),
+            }
+        )
+    known = {(row["id"], row["first"], row["second"]): row for row in [*read(folder), *rows]}
+    text = "".join(json.dumps(known[key], sort_keys=True) + "\n" for key in sorted(known))
+    path.write_text(text, encoding="utf-8")
+    return rows
+
+
+def machine(record: Record) -> str:
+    """Where a record was made, as far as it decides the bits."""
+    found = record.environment
+    return f"{found['device']}, torch {found['torch'].partition('+')[0]}, {found['precision']}"
+
+
+def read(folder: str | os.PathLike | None = None) -> list[dict]:
+    """The repeated runs; empty where there are none."""
+    path = results_folder(folder) / FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def markdown(rows: Iterable[dict]) -> str:
+    """The repeated runs by pair of machines, as a Markdown table; differences in points of test accuracy."""
+    pairs: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        pairs.setdefault((row["first"], row["second"]), []).append(row)
+    heads = ("published on", "repeated on", "runs", "same weights", "mean difference", "SD", "largest")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for (first, second), found in sorted(pairs.items()):
+        points = [100 * (row["again"] - row["published"]) for row in found]
+        spread = f"{statistics.stdev(points):.2f}" if len(points) > 1 else "–"
+        same = sum(row["same_weights"] for row in found)
+        mean, largest = statistics.fmean(points), max(map(abs, points))
+        cells = (first, second, len(found), same, f"{mean:+.2f}", spread, f"{largest:.2f}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)

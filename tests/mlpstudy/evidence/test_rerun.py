@@ -1,0 +1,75 @@
+"""Repeated runs: what is drawn, what is written down, and what the methods page says of it."""
+
+import dataclasses
+import json
+
+import pytest
+from small_runs import ROOT
+from typer.testing import CliRunner
+
+from mlplib.specs import TrainSpec
+from mlpstudy import cli
+from mlpstudy.evidence import rerun
+
+
+def test_trainings_of_minutes_are_drawn_the_same_for_the_same_seed():
+    drawn = rerun.sample("laptop", 5, seed=1, folder=ROOT / "results")
+    assert drawn == rerun.sample("laptop", 5, seed=1, folder=ROOT / "results")
+    assert len({record.id for record in drawn}) == 5
+    assert all(isinstance(r.spec, TrainSpec) and r.compute["training_flops"] < 2e15 for r in drawn)
+
+
+def test_too_few_trainings_are_one_line():
+    done = CliRunner().invoke(cli.app, ["results", "rerun", "--sample", "99999"])
+    assert done.exit_code != 0 and "published trainings to repeat, not 99999" in str(done.exception)
+
+
+def test_every_repetition_is_written_down_once_and_told_in_points(tmp_path):
+    drawn = rerun.sample("laptop", 3, seed=0, folder=ROOT / "results")
+    by_spec = {record.spec: record for record in drawn}
+
+    def again(points, weights="same"):
+        def repeat(spec):
+            record = by_spec[spec]
+            changed = {"test_top1": record.metrics["test_top1"] + points / 100}
+            changed |= {} if weights == "same" else {"weights_sha256": "0" * 64}
+            return dataclasses.replace(
+                record,
+                metrics=record.metrics | changed,
+                environment=record.environment | {"device": "another CPU"},
+            )
+
+        return repeat
+
+    rerun.rerun(drawn, again(1.0, "others"), tmp_path)
+    assert len(rerun.rerun(drawn[:1], again(0.0), tmp_path)) == 1
+    assert len((tmp_path / rerun.FILE).read_text().splitlines()) == 3, (
+        "the first run's new result replaces the old"
+    )
+    table = rerun.markdown(rerun.read(tmp_path)).splitlines()
+    assert len(table) == 2 + len({rerun.machine(record) for record in drawn})
+    assert sum(int(line.split(" | ")[2]) for line in table[2:]) == 3
+    assert sum(int(line.split(" | ")[3]) for line in table[2:]) == 1, "one had the same weights"
+    assert all("another CPU" in line for line in table[2:])
+    assert json.loads((tmp_path / rerun.FILE).read_text().splitlines()[0]).keys() >= {"published", "again"}
+
+
+def test_without_repetitions_the_table_is_empty(tmp_path):
+    assert rerun.read(tmp_path) == [] and len(rerun.markdown([]).splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_training_is_really_repeated(tmp_path, monkeypatch):
+    """On drawn shapes, published by a run of its own: the same machine gives the same weights."""
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    invoke = CliRunner().invoke
+    for words in (
+        ["run", "label-smoothing", "--runs", str(runs)],
+        ["results", "publish", "label-smoothing", "--runs", str(runs), "--results", str(results)],
+    ):
+        assert invoke(cli.app, [*words, "--profile", "smoke"]).exit_code == 0
+    done = invoke(
+        cli.app, ["results", "rerun", "--profile", "smoke", "--sample", "2", "--results", str(results)]
+    )
+    assert done.exit_code == 0, done.exception
+    assert [row["same_weights"] for row in rerun.read(results)] == [True, True]
