@@ -97,7 +97,7 @@ class Killer:
 
 
 def storm(folder: Path, seed: int) -> tuple[int, list[str]]:
-    """Do the runs of an experiment by :data:`JOBS` workers while random ones are killed, as often as it takes;
+    """Do the runs of an experiment by :data:`JOBS` workers while random ones are killed, until all are done;
     gives the number of kills and the finished runs.
     """
     done, killer = [], None
