@@ -44,8 +44,11 @@ except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter
     THREADS = config.get("threads", 8)
 
 # Jobs that do the runs before the chapters, together, each for so many minutes at most.
-WORKERS = [OUT / f"_build/workers/{number}" for number in range(int(config.get("workers", 0)))]
-MINUTES = int(config.get("minutes", 1435))
+try:
+    WORKERS = [OUT / f"_build/workers/{number}" for number in range(int(config.get("workers", 0)))]
+    MINUTES = int(config.get("minutes", 1435))
+except ValueError:
+    sys.exit("make: workers and minutes must be whole numbers, such as workers=8 minutes=55")
 
 CHECKPOINTS = []
 try:
