@@ -2,13 +2,15 @@
 # The sweep `smoke` on Slurm itself, on this machine: what book/cluster.md shows, checked. Takes minutes; not part of `make test`.
 #   tests/slurm.sh [EXPERIMENT...]         all of them by default
 # Needs root, the Debian packages slurmctld, slurmd, slurm-client and munge, and in PYTHON's environment (default:
-# .venv/bin/python) snakemake-executor-plugin-slurm. Everything is written to a temporary folder, which is removed.
+# .venv/bin/python) snakemake-executor-plugin-slurm. All files go to a temporary folder, which is removed, except for
+# /etc/slurm/slurm.conf, which must not exist: the plugin's jobs do not inherit the variable SLURM_CONF.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-.venv/bin/python}
 experiments=("$@")
 folder=$(mktemp -d /tmp/slurm-test.XXXXXX)
-export SLURM_CONF=$folder/slurm.conf MLPLIB_RUNS=$folder/runs OMP_NUM_THREADS=1
+conf=/etc/slurm/slurm.conf
+export MLPLIB_RUNS=$folder/runs OMP_NUM_THREADS=1
 
 heading() { printf '\n== %s\n' "$*"; }
 mlplib() { "$python" -m mlplib "$@"; }
@@ -22,8 +24,9 @@ end() {
         [ ! -f "$folder/$daemon" ] || kill "$(cat "$folder/$daemon")" || true
     done
     sleep 2
-    rm -rf "$folder"
+    rm -rf "$folder" "$conf"
 }
+[ ! -e "$conf" ] || fail "$conf exists: this is for a machine without Slurm's settings"
 trap end EXIT
 
 heading "munged, slurmctld and slurmd on loopback"
@@ -31,7 +34,7 @@ mkdir "$folder"/{state,spool,munge}
 chmod 755 "$folder"
 chown munge "$folder/munge"
 host=$(hostname -s)
-cat > "$SLURM_CONF" <<CONF
+cat > "$conf" <<CONF
 ClusterName=loopback
 SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
