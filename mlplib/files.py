@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import time
@@ -50,7 +51,9 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
     ``work``: what a process that holds it does, in words, as in "packs cifar10".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, mode=0o666)  # with filelock's own 0o644 the umask could not let a group share it
+    # With filelock's own 0o644 the umask could not let a group share the lock. A soft lock, filelock's
+    # substitute where files cannot be locked, would outlive its process.
+    lock = FileLock(path, mode=0o666, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0.1)
     except Timeout:
@@ -60,6 +63,20 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock file ``path``. A process that tries to lock it at this very moment
+    may find it held.
+    """
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> None:
@@ -76,6 +93,9 @@ def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> N
         )
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
 @contextmanager
 def storage_errors(place: Path, variable: str | None = None) -> Iterator[None]:
     """Say in one line what is wrong with a file or folder that cannot be written.
@@ -90,6 +110,11 @@ def storage_errors(place: Path, variable: str | None = None) -> Iterator[None]:
     except OSError as error:
         shared = " (users who share it need one group and umask 002)" if error.errno == errno.EACCES else ""
         another = f", or choose another folder ({variable})" if variable else ""
+        if error.errno in _NO_LOCKS:
+            raise MlplibError(
+                f"the file system of {place} cannot lock files ({error.strerror}): use a local disk, NFSv4, "
+                f"or Lustre with the mount option flock{another}"
+            ) from None
         raise MlplibError(
             f"cannot write {place}: {error.strerror or error}; check that the folder is writable{shared} and "
             f"the disk not full{another}"

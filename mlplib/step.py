@@ -57,7 +57,7 @@ class WorkingCopies:
         for path, module in model.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if type(module) in CASTED:
-                    copy = parameter.detach().to(torch.bfloat16).requires_grad_()
+                    copy = nn.Parameter(parameter.detach().to(torch.bfloat16))
                     self.by_name[f"{path}.{name}"] = self.by_parameter[parameter] = copy
 
     @torch.no_grad()
@@ -114,7 +114,10 @@ class Engine:
         if how.compiled:
             self._compile()
         self._graph: StepGraph | None = None
+        self.processes = how.processes
         self._try_graph = how.graphs and self.graphs_possible
+        leaves = [self.copies.by_parameter.get(p, p) for p in model.parameters()]
+        self._pass = self.processes.averaging(leaves, lambda *batch: self._loss(*batch))
 
     # ------------------------------------------------------------------ one step
 
@@ -160,7 +163,7 @@ class Engine:
         for first in range(0, count, self.micro_batch):
             part = slice(first, first + self.micro_batch)
             labels, partner_labels = batch.labels[part], batch.partner_labels[part]
-            loss, correct = self._loss(batch.images[part], labels, partner_labels, self._share(batch.lam))
+            loss, correct = self._pass(batch.images[part], labels, partner_labels, self._share(batch.lam))
             loss = loss * (len(labels) / count)  # so that the parts' gradients add up to that of the mean
             loss.backward()
             if count > self.micro_batch:  # add in float32: a sum in bf16 would be rounded
@@ -225,6 +228,11 @@ class Engine:
 
     def _split(self) -> None:
         """Halve the micro-batch."""
+        if not self.processes.alone:
+            raise MlplibError(
+                f"out of memory on {self.device} with {self.micro_batch} images per pass: use more processes "
+                "or a smaller --micro-batch"
+            ) from None
         if self.whole or self.micro_batch <= 1:
             why = "cannot be split (BatchNorm or dropout)" if self.whole else "is down to one image"
             raise MlplibError(
@@ -253,9 +261,9 @@ class Engine:
 
     @property
     def graphs_possible(self) -> bool:
-        """Whether a step can be a CUDA graph: all on a GPU, in one pass, without random numbers."""
+        """Whether a step can be a CUDA graph: all on one GPU, in one pass, without random numbers."""
         lion_only = isinstance(self.optimizer, Lion) and self.clip is None
-        return self.device.type == "cuda" and lion_only and not self.whole
+        return self.device.type == "cuda" and lion_only and not self.whole and self.processes.alone
 
     @property
     def ways(self) -> list[str]:

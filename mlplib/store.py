@@ -11,14 +11,16 @@ import json
 import math
 import os
 import re
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .data.catalog import content_hash
-from .errors import MlplibError, require_choice
-from .files import locked, replacing, storage_errors
+from .errors import Interrupted, MlplibError, require_choice
+from .files import is_locked, locked, replacing, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
 
@@ -175,6 +177,10 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
             raise MlplibError(f"{name} is {item!r:.80}, not a finite number")
 
 
+ATTEMPT = ".attempt.json"
+"""The process that does a run, and why it failed. The file is removed when the run ends or stops in order."""
+
+
 class RunClaimed(MlplibError):
     """Another process is doing the run."""
 
@@ -256,8 +262,38 @@ class RunStore:
         with ExitStack() as stack:
             with storage_errors(self.root, "MLPLIB_RUNS"):
                 stack.enter_context(locked(folder / ".lock", waiting, "does this run"))
+            attempt = {"where": _this_process(), "since": time.time()}
             _clear_leftovers(folder)
-            yield folder
+            _write_json(folder / ATTEMPT, attempt)
+            try:
+                yield folder
+            except (Interrupted, RunClaimed):
+                (folder / ATTEMPT).unlink(missing_ok=True)
+                raise
+            except Exception as error:
+                with suppress(MlplibError):  # a full disk, for example, which is what failed then
+                    why = " ".join(str(error).split()) or type(error).__name__
+                    _write_json(folder / ATTEMPT, {**attempt, "why": why})
+                raise
+            (folder / ATTEMPT).unlink(missing_ok=True)
+
+    def attempt(self, run: RunSpec | str) -> dict | None:
+        """The last attempt at a run if it is going on, failed or lost its process; None otherwise.
+
+        Returns:
+            ``state``: ``running``, ``failed`` or ``died``; ``where``: the process, in words; ``since``: when
+            it began, in seconds since 1970; ``why`` it failed.
+        """
+        path = self.folder(run) / ATTEMPT
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if is_locked(path.with_name(".lock")):
+            return {"state": "running", **found}
+        if not path.exists():  # it ended in the meantime
+            return None
+        return {"state": "failed" if "why" in found else "died", **found}
 
     def write(self, record: Record) -> None:
         """Write a finished record, once.
@@ -270,9 +306,18 @@ class RunStore:
             raise MlplibError(
                 f"{path} exists and records are never overwritten: delete its folder to run again"
             )
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+        _write_json(path, record.to_json(), indent=1)
         self.written.add(record.id)
+
+
+def _write_json(path: Path, values: dict, indent: int | None = None) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=indent, allow_nan=False), encoding="utf-8")
+
+
+def _this_process() -> str:
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"{socket.gethostname()}, process {os.getpid()}" + (f", Slurm job {job}" if job else "")
 
 
 def _damaged(path: Path, why: object) -> MlplibError:

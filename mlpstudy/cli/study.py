@@ -99,6 +99,7 @@ def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
             "experiments": list(users[spec]),
             "missing": spec in missing,
             "training_flops": training_flops(spec),
+            "spec": spec.to_json(),
         }
         for spec in everything.runs
     ]

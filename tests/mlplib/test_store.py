@@ -1,6 +1,7 @@
 """The run store: records written once and whole, damage named, locks that other processes see."""
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -112,7 +113,7 @@ def test_a_record_that_json_cannot_hold_leaves_nothing(store):
     with pytest.raises(ValueError):
         write(store, record(SPEC, test_loss=float("nan")))
     assert store.find(SPEC) is None
-    assert [p.name for p in store.folder(SPEC).iterdir() if p.name != ".lock"] == []
+    assert [p.name for p in store.folder(SPEC).iterdir() if not p.name.startswith(".")] == []
 
 
 GOOD = record(SPEC).to_json()
@@ -299,6 +300,17 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert_one_line(caught, str(tmp_path), "No space left on device", "disk not full")
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_store_that_cannot_lock_is_one_line(store, monkeypatch, number):
+    def refuse(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(MlplibError) as caught, store.claim(SPEC):
+        pytest.fail("nothing protects this run")
+    assert_one_line(caught, str(store.root), "cannot lock files", "NFSv4")
+
+
 def test_other_errors_pass_unchanged(tmp_path):
     with pytest.raises(ZeroDivisionError), storage_errors(tmp_path):
         _ = 1 / 0
@@ -334,7 +346,7 @@ def test_a_record_that_does_not_fit_leaves_nothing_half_written(store):
     (line,) = done.stdout.splitlines()
     assert str(store.root) in line and "full" in line
     assert store.find(SPEC) is None
-    assert [p.name for p in store.folder(SPEC).iterdir() if p.name != ".lock"] == []
+    assert [p.name for p in store.folder(SPEC).iterdir() if not p.name.startswith(".")] == []
 
 
 # --------------------------------------------------------------------------- locks

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 from queues import (
+    RUNS,
     SMOKE,
     Killer,
     experiment,
@@ -38,7 +39,8 @@ from mlpstudy.experiments import experiment as experiment_named
 from mlpstudy.queue import Unit, in_order, units
 
 STORMS = int(os.environ.get("MLPLIB_STORMS", 3))
-"""How many storms of SIGKILLs the workers have to survive: ``MLPLIB_STORMS=20`` for all of them, a minute."""
+"""How many storms of SIGKILLs the workers have to survive: ``MLPLIB_STORMS=20`` for all of them, a minute;
+``MLPLIB_STORM=500,4,60`` makes each one of 500 runs, 4 workers and 60 kills."""
 
 # --------------------------------------------------------------------------- order
 
@@ -125,7 +127,7 @@ def alone(tmp_path_factory):
     """The records that one worker leaves of the runs of :func:`queues.several`."""
     folder = tmp_path_factory.mktemp("alone")
     assert finished(folder, start_command(folder))["left"] == {}
-    assert len(results(folder)) == 10
+    assert len(results(folder)) == RUNS
     return results(folder)
 
 

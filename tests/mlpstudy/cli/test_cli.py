@@ -39,7 +39,7 @@ def refusal(words, capsys) -> str:
     return line
 
 
-COMMANDS = ["plan", "run", "notebook", "claims", "bench", "data", "results"]
+COMMANDS = ["plan", "run", "status", "notebook", "claims", "bench", "data", "results"]
 
 
 def test_help_names_every_command(mlplib):
