@@ -28,12 +28,12 @@ from mlplib.official import candidates
 from mlpstudy.book.execute import OVERVIEWS, names, unlisted
 from mlpstudy.book.jobs import forward_signals
 from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
+from mlpstudy.book.render import repository
 from mlpstudy.evidence.records import fingerprint
 
 NAMES = CheckpointParameters.model_fields
 PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in NAMES if name in config}
 OUT = Path(config.get("out", "book"))
-JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date
 
 PAGES = checks.pages_of(ROOT / "book")
@@ -209,11 +209,9 @@ rule book:
     log:
         OUT / "_build/book.log",
     params:
-        out=str(OUT),
+        out=os.path.relpath(OUT, ROOT),
         root=str(SOURCE),
+        repository=repository(),  # another remote: other buttons
     shell:
         "echo 'book: rendering';"
-        # --all: a page that was rendered earlier would keep its warnings to itself.
-        " NO_COLOR=1 {JUPYTER_BOOK:q} build --all -W -n --keep-going {params.out:q} > {log:q} 2>&1"
-        " || {{ grep -E 'WARNING|ERROR|Error' {log:q} >&2 || tail -n 20 {log:q} >&2; exit 1; }}"
-        " && PYTHONPATH={params.root:q} {sys.executable:q} -m mlpstudy.book.check {params.out:q}"
+        " cd {params.root:q} && {sys.executable:q} -m mlpstudy.book.render {params.out:q}"

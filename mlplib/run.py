@@ -22,7 +22,7 @@ from .distributed import ALONE, Processes
 from .errors import Interrupted, MlplibError
 from .executor import Executor
 from .progress import bars, quiet
-from .specs import FineTuneSpec, RunSpec, TrainSpec, spec_from_json
+from .specs import FineTuneSpec, RunSpec, TrainSpec
 from .store import Record, RunStore
 
 
@@ -62,7 +62,7 @@ def read_spec(path: Path) -> RunSpec:
     """
     try:
         values = json.loads(path.read_bytes())
-        return spec_from_json(values.get("spec", values) if isinstance(values, dict) else values)
+        return RunSpec.from_json(values.get("spec", values) if isinstance(values, dict) else values)
     except OSError as error:
         raise MlplibError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, RecursionError, MlplibError) as error:

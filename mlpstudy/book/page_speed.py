@@ -21,7 +21,7 @@ from ..evidence.records import results_folder
 from ..experiments import EXPERIMENTS
 from ..plots import speed as draw
 from ..words import duration
-from . import html
+from . import html, svg
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
 from .session import Session, counted, open_session
@@ -292,5 +292,5 @@ def _table(rows: list[dict[str, str]], caption: str, *row_headers: str, command:
 
 
 def _figure(drawn, alt: str, caption: str, frame, filename: str) -> Html:
-    image = html.svg_image(drawn, alt or "nothing to draw")
+    image = svg.drawing(drawn, alt or "nothing to draw")
     return Html(html.figures([html.figure(image, f"{caption} {html.csv_link(frame, filename)}.")]))

@@ -60,7 +60,7 @@ def test_a_page_shows_every_row_and_target_of_a_published_file(results, tmp_path
         assert f"{show.spread(ratio)} times" in parts["tried"]
     assert measured["command"] in parts["provenance"] and measured["machine"]["torch"] in parts["provenance"]
     assert "a-cpu.json" in parts["banner"]
-    assert parts["parts"].count("<img ") == parts["roofline"].count("<img ") == 1
+    assert parts["parts"].count("<svg ") == parts["roofline"].count("<svg ") == 1
     assert "matrix products" in re.search(r'alt="(.*?)"', parts["parts"])[1]
     assert "this execution" not in "".join(parts.values()).replace("this execution, smoke", "")
     for target in TARGETS:
