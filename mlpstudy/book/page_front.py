@@ -90,7 +90,7 @@ def teaser(results: str | os.PathLike | None = None) -> str:
     frame = pd.DataFrame(rows)
     alt = "Dots for the study's values and crosses for the paper's, one row per line of the paper's table."
     caption = (
-        "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, a color for each profile, "
+        "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, a color per profile, "
         f"with 95 % intervals. {html.csv_link(frame, 'paper-against-study.csv')}."
     )
     return html.figures([html.figure(svg.drawing(front.against_paper(frame), alt), caption)])
