@@ -59,6 +59,14 @@ def pytest_make_collect_report(collector):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_power_cuts():
+    """Waiting for the disk after every file takes up to a fifth of a second, and no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_runs(tmp_path_factory):
     """Runs of the tests go to a folder of their own, for this process and the ones it starts."""
     before = os.environ.get("MLPLIB_RUNS")
@@ -68,6 +76,15 @@ def own_runs(tmp_path_factory):
         del os.environ["MLPLIB_RUNS"]
     else:
         os.environ["MLPLIB_RUNS"] = before
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small models are faster on one thread, and sums have the same order as in worker processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

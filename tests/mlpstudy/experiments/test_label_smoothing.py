@@ -67,7 +67,7 @@ def test_the_table_has_what_transfers_and_pre_training_itself():
     assert len(cells) == 6 and {c.item for c in cells.values()} == {"Table 7"}
     probe = cells["label smoothing 0.3", "4 other CIFAR-10 classes, linear probe"]
     assert probe.estimate.mean == pytest.approx(62.0) and probe.estimate.n == 3
-    assert probe.setting == "B-6/Wi-128, 50 epochs on 6 CIFAR-10 classes, 3,000 images, no DA"
+    assert probe.setting == "B-6/Wi-128, 40 epochs on 6 CIFAR-10 classes, 2,000 images, no DA"
     assert cells["label smoothing 0.1", "6 CIFAR-10 classes, pre-training"].estimate.mean == pytest.approx(40)
 
 

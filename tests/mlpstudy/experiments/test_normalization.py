@@ -48,7 +48,7 @@ def test_the_table_names_both_networks():
     norms = ("LayerNorm", "BatchNorm", "no normalization")
     assert list(cells) == [f"{net}, {norm}" for net in ("B-MLP", "S-MLP") for norm in norms]
     assert cells["S-MLP, no normalization"].estimate.mean == pytest.approx(30)
-    assert cells["S-MLP, LayerNorm"].setting == "S-6/Wi-128, 50 epochs on 6 CIFAR-10 classes, 3,000 images"
+    assert cells["S-MLP, LayerNorm"].setting == "S-6/Wi-128, 40 epochs on 6 CIFAR-10 classes, 2,000 images"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from small_runs import ROOT
 
-from mlpstudy.book import html
+from mlpstudy.book import svg
 from mlpstudy.evidence.records import every_published, seed_of
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.plots import look
@@ -48,7 +48,7 @@ def test_where_there_is_nothing_a_figure_says_so(name, title):
     figure = drawn(name, FIGURES[name, title], ())
     said = any("nothing to draw" in text.get_text() for text in figure.axes[0].texts)
     assert said == FIGURES[name, title].data([]).empty
-    html.svg_image(figure, "nothing")
+    svg.drawing(figure, "nothing")
     assert dict(matplotlib.rcParams) == before
 
 
