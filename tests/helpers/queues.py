@@ -132,7 +132,7 @@ def start_command(folder: Path, **how):
 
 def finished(folder: Path, process) -> dict:
     """The report of a command's process, once it has ended."""
-    process.join(60)
+    process.join(300)
     return json.loads((folder / f"{process.pid}.json").read_text(encoding="utf-8"))
 
 
