@@ -136,7 +136,7 @@ def start_command(folder: Path, **how):
 
 def finished(folder: Path, process) -> dict:
     """The report of a command's process, once it has ended."""
-    process.join(60 + 5 * RUNS)
+    process.join(300 + 5 * RUNS)
     return json.loads((folder / f"{process.pid}.json").read_text(encoding="utf-8"))
 
 

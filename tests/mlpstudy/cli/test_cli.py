@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from small_runs import ROOT
 from typer.testing import CliRunner
 
 from mlpstudy.cli import app, main
@@ -23,7 +24,8 @@ def mlplib(folder):
     """Run ``mlplib`` with words in an empty folder; gives the finished process."""
 
     def call(*words, **environment):
-        env = {**os.environ, "COLUMNS": "160", "MLPLIB_RUNS": str(folder / "runs"), **environment}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", **environment}
+        env["MLPLIB_RUNS"] = str(folder / "runs")
         command = [sys.executable, "-m", "mlplib", *words]
         return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
