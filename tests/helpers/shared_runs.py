@@ -11,14 +11,14 @@ from contextlib import redirect_stderr
 import torch
 from small_runs import workers
 
-from mlplib import data, machine, run
+from mlplib import data, machine, run, timing
 
 
 def process(rank: int, environment: dict, folder, arguments, change: dict) -> None:
     """What one process of ``torchrun`` does; its errors go to ``folder/<rank>.txt``."""
     os.environ |= {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
-    machine.matmul_rate = lambda device, precision: 1e11  # measuring it takes longer than a run here
+    timing.matmul_rate = lambda device, precision: 1e11  # measuring it takes longer than a run here
     if rank == 1 and "code" in change:
         machine.source_state = lambda: {"source": "another"}
     if rank == 1 and "data" in change:
