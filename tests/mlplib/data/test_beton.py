@@ -1,5 +1,6 @@
 """Betons: the same bytes as by FFCV's own writer; whole or not there, whatever happens to the writer."""
 
+import importlib
 import multiprocessing
 import os
 import resource
@@ -191,6 +192,7 @@ def test_a_read_only_cache_serves(tmp_path, monkeypatch, nobody):
             parent.chmod(0o755)
     for path in tmp_path.rglob("*"):
         path.chmod(0o555)
+    importlib.import_module("ffcv.fields.decoders")  # which nobody may not read, perhaps
     nobody()
     seen = open_data(source, DataSpec("hand"), torch.device("cpu"), "ffcv")
     assert len(list(seen.test_batches())) == 1
