@@ -390,7 +390,10 @@ def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
     if problem:
         return part(why_not=problem), ""
     note = f"{fitted.fit.form}, {fit_setting(fitted.fit)}"
-    note += f"; the forecast by a {found.fit.form} {'holds' if found.holds else 'fails'}, best: {found.best}"
+    for each in (found, scaling.forecast(grid, SATURATING if found.fit.form == POWER_LAW else POWER_LAW)):
+        if each is not None:  # which law suits the points hangs on little, so both forecasts are shown
+            outcome = "holds" if each.holds else "fails"
+            note += f"; the forecast by a {each.fit.form} {outcome}, best: {each.best}"
     return part(fitted.coefficients["alpha"], other=found.holds and found.best == scaling.LAW), note
 
 

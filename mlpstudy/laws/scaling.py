@@ -264,6 +264,9 @@ class FrontFit:
     coefficients: dict[str, Estimate]
 
 
+_FITS = {None: fit_best, POWER_LAW: fit_power_law, SATURATING: fit_saturating}
+
+
 def fit_front(measured: Grid, form: str | None = None, draws: int = DRAWS, seed: int = 0) -> FrontFit:
     """The law that the front's errors follow in compute, with bootstrap intervals.
 
@@ -271,8 +274,7 @@ def fit_front(measured: Grid, form: str | None = None, draws: int = DRAWS, seed:
         form: ``POWER_LAW`` or ``SATURATING``; None takes the latter where the front determines it.
     """
     optimal = measured.front()
-    fitted = {None: fit_best, POWER_LAW: fit_power_law, SATURATING: fit_saturating}[form]
-    fit = fitted(optimal.compute, optimal.error)
+    fit = _FITS[form](optimal.compute, optimal.error)
     if fit.law is None:
         return FrontFit(fit, {})
     found = estimates(measured, FrontLaw(fit.form, fit.law), draws, seed)
@@ -320,8 +322,9 @@ class Forecast:
         return min(self.misses, key=self.misses.get)
 
 
-def forecast(measured: Grid, draws: int = DRAWS, seed: int = 0) -> Forecast | None:
-    """How well the cheaper part of the front predicts its most expensive third.
+def forecast(measured: Grid, form: str | None = None, draws: int = DRAWS, seed: int = 0) -> Forecast | None:
+    """How well the cheaper part of the front predicts its most expensive third, by the law of ``form``, or by
+    that which suits that part best.
 
     None where the front is too short: it takes four points to fit and two to hold out. The interval of a
     prediction adds the scatter around the law to the uncertainty of the law itself. It is wide enough for all
@@ -333,7 +336,7 @@ def forecast(measured: Grid, draws: int = DRAWS, seed: int = 0) -> Forecast | No
     seen, unseen = slice(None, -held), slice(-held, None)
     if len(x[seen]) <= FEWEST_POINTS[POWER_LAW] or (error <= 0).any():
         return None
-    fit = fit_best(x[seen], error[seen])
+    fit = _FITS[form](x[seen], error[seen])
     if fit.law is None:
         return None
     predicted = fit.law(x)
