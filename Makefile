@@ -21,9 +21,9 @@ python = "$$VENV/bin/python"
 engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
 	--quiet host reason rules progress --config quiet=true
 
-.PHONY: help setup read book smoke test clean
+.PHONY: help setup read book smoke release test clean
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
 
 setup: ## install the package and what it needs into .venv (the others do it, too)
 	@bin/set-up
@@ -39,6 +39,11 @@ book: setup ## run the notebooks, then render the book: book/_build/html/index.h
 smoke: setup ## the same in profile smoke, in minutes: build/smoke/_build/html/index.html
 	@exec $(engine) profile=smoke out=build/smoke
 	@echo "read the book: build/smoke/_build/html/index.html"
+
+release: setup ## tag the version in pyproject.toml and zip its pages: dist/
+	@$(python) bin/release --check
+	@$(MAKE) --no-print-directory read
+	@$(python) bin/release
 
 test: setup ## run every test
 	@bin/set-up ffcv

@@ -6,8 +6,8 @@
     snakemake --cores all --config profile=smoke out=build/smoke    into another folder
     snakemake --cores all --config official_checkpoints=DIR the weights that the paper's authors published, too
     snakemake --cores all -- book/chapters/filters.ipynb    one chapter
-    snakemake --executor slurm --jobs 4 --config threads=16     every chapter a job of its own on a cluster, after
-                                                            pip install snakemake-executor-plugin-slurm
+    snakemake --profile profiles/slurm --config profile=gpu workers=8   on a Slurm cluster: eight jobs do the runs, then
+                                                            every chapter is a job (book/cluster.md)
 
 A chapter is rendered again when its notebook, the library, its published records or the profile changed. What was
 trained before is not trained again: the library finds its runs.
@@ -28,12 +28,12 @@ from mlplib.official import candidates
 from mlpstudy.book.execute import OVERVIEWS, names, unlisted
 from mlpstudy.book.jobs import forward_signals
 from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
+from mlpstudy.book.render import repository
 from mlpstudy.evidence.records import fingerprint
 
 NAMES = CheckpointParameters.model_fields
 PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in NAMES if name in config}
 OUT = Path(config.get("out", "book"))
-JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date
 
 PAGES = checks.pages_of(ROOT / "book")
@@ -42,6 +42,13 @@ try:
     THREADS = workflow.cores
 except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter's job asks for
     THREADS = config.get("threads", 8)
+
+# Jobs that do the runs before the chapters, together, each for so many minutes at most.
+try:
+    WORKERS = [OUT / f"_build/workers/{number}" for number in range(int(config.get("workers", 0)))]
+    MINUTES = int(config.get("minutes", 1435))
+except ValueError:
+    sys.exit("make: workers and minutes must be whole numbers, such as workers=8 minutes=55")
 
 CHECKPOINTS = []
 try:
@@ -129,8 +136,26 @@ rule all:
         OUT / "_build/html/index.html",
 
 
+rule worker:
+    input:
+        LIBRARY,
+    output:
+        touch(OUT / "_build/workers/{number}"),
+    params:
+        profile=PARAMETERS["profile"],
+        root=str(SOURCE),
+        seeds=f"--seeds={PARAMETERS['seeds']}" if "seeds" in PARAMETERS else "",
+    threads: THREADS
+    resources:
+        runtime=MINUTES + 5,
+    shell:
+        "cd {params.root:q} && {sys.executable:q} -m mlplib run --profile {params.profile:q} {params.seeds:q}"
+        " --minutes {MINUTES}"
+
+
 rule chapter:
     input:
+        WORKERS,
         earlier_chapters,
         records,
         official,
@@ -184,11 +209,9 @@ rule book:
     log:
         OUT / "_build/book.log",
     params:
-        out=str(OUT),
+        out=os.path.relpath(OUT, ROOT),
         root=str(SOURCE),
+        repository=repository(),  # another remote: other buttons
     shell:
         "echo 'book: rendering';"
-        # --all: a page that was rendered earlier would keep its warnings to itself.
-        " NO_COLOR=1 {JUPYTER_BOOK:q} build --all -W -n --keep-going {params.out:q} > {log:q} 2>&1"
-        " || {{ grep -E 'WARNING|ERROR|Error' {log:q} >&2 || tail -n 20 {log:q} >&2; exit 1; }}"
-        " && PYTHONPATH={params.root:q} {sys.executable:q} -m mlpstudy.book.check {params.out:q}"
+        " cd {params.root:q} && {sys.executable:q} -m mlpstudy.book.render {params.out:q}"

@@ -22,10 +22,10 @@ from .. import paper
 from ..claims import Claim, decide
 from ..evidence.records import ExperimentRecords, shown
 from ..experiments import experiment
-from ..experiments.base import Cell, Figure
+from ..experiments.base import Cell
 from ..profiles import PROFILES, Profile
 from ..words import count, devices, duration
-from . import html
+from . import html, svg
 from .html import Html, escape, small
 from .parameters import of_notebook
 from .session import Session, counted, open_session, reading_entries, replace_line
@@ -33,11 +33,14 @@ from .tables import (
     NO_FACT,
     NO_STUDY,
     cells_frame,
+    chip,
     facts,
     judgement_cells,
     measured_cell,
+    minus,
     numbers_table,
     paper_cell,
+    run_anchor,
     runs_table,
     slug,
 )
@@ -103,6 +106,19 @@ class Chapter:
         return runs
 
     # ------------------------------------------------------------------ before the runs
+
+    def found(self) -> Html:
+        """What a chapter opens with: the verdicts of the published records on each claim, and the effects."""
+        parts = []
+        for claim in self.experiment.CLAIMS:
+            judged = {s.profile.name: decide(claim, s.records, s.profile.name) for s in self.studies}
+            chips = "".join(chip(j.verdict, f"{name}: {j.words}") for name, j in judged.items())
+            measured = {name: j.effect_text() for name, j in judged.items() if j.measured}
+            effects = "; ".join(f"{name} {minus(escape(text))}" for name, text in measured.items())
+            said = f"<b>{claim.id}.</b> {escape(claim.sentence)}{small(effects)}"
+            parts.append(f'<div class="mlp-found"><p>{said}</p><p>{chips}</p></div>')
+        text = "".join(parts) if self.studies else f"<p>{NO_RECORDS}</p>"
+        return Html(html.style() + html.box(text))
 
     def banner(self) -> Html:
         """What this execution is going to do, where, and how long it will take; or what is published."""
@@ -259,36 +275,42 @@ class Chapter:
     # ------------------------------------------------------------------ figures
 
     def figure(self, name: str) -> Html:
-        """A figure of the experiment, from the published records and from this execution's."""
-        parts, sides = [], self._sides()
+        """A figure of the experiment, from the published records and from this execution's, in tabs."""
+        drawn, sides, panes = self.experiment.FIGURES[name], self._sides(), {}
         results = {side: {r.id: r.metrics for r in found.records} for side, found in sides.items()}
         same = [side for side in sides if side != "execution" and results[side] == results.get("execution")]
         for side, found in sides.items():
             if side in same:
                 continue
-            whose = (
-                "This study and this execution"
-                if same and side == "execution"
-                else f"This {side.partition('-')[0]}"
-            )
-            file = "-".join([self.name, name, *([] if side == "execution" else [side])])
-            parts.append(self._draw(self.experiment.FIGURES[name], found, f"{whose} ({_about(found)})", file))
-        return Html(html.figures(parts) if parts else html.box(f"<p>{NO_RECORDS}</p>"))
+            both = same and side == "execution"
+            whose = "This study and this execution" if both else f"This {side.partition('-')[0]}"
+            panes[f"{whose} ({_about(found)})"] = self._draw(name, found, side)
+        if not panes:
+            return Html(html.box(f"<p>{NO_RECORDS}</p>"))
+        caption = escape(drawn.caption)
+        if len(panes) == 1:
+            caption = f"<b>{next(iter(panes))}.</b> {caption}"
+        # The last study is the one that is complete.
+        image = html.tabs(f"{self.name}-{name}", panes, max(0, len(self.studies) - 1 - len(same)))
+        return Html(html.figures([html.figure(image, caption)]))
 
-    def _draw(self, drawn: Figure, found: ExperimentRecords, label: str, file: str) -> str:
+    def _draw(self, name: str, found: ExperimentRecords, side: str) -> str:
+        """A figure of some records, with its data, or why there is none."""
+        drawn = self.experiment.FIGURES[name]
         frame = drawn.data(found.records)
         if frame.empty and found.records is not self.records:  # an incomplete study may have none of its runs
-            return html.box(f"<p>{label}: no run that this figure shows is published.</p>")
+            return html.box("<p>No run that this figure shows is published.</p>")
         try:
-            image = html.svg_image(drawn.draw(frame, found.records, found.artifacts), f"{label}: {drawn.alt}")
+            figure = drawn.draw(frame, found.records, found.artifacts)
         except MlplibError as error:  # a published artifact that is not there must not end the chapter
-            return html.box(f"<p>{label}: {escape(error)}</p>", warning=True)
-        link = html.csv_link(frame, f"{file}.csv")
-        return html.figure(image, f"<b>{label}.</b> {escape(drawn.caption)} {link}.")
+            return html.box(f"<p>{escape(error)}</p>", warning=True)
+        image = svg.drawing(figure, f"{_title(side)}: {drawn.alt}", frame, run_anchor(_title(side), ""))
+        file = "-".join([self.name, name, *([] if side == "execution" else [side])])
+        return f"{image}<p>{small(html.csv_link(frame, f'{file}.csv'))}</p>"
 
     def show(self, figure, caption: str, alt: str) -> Html:
         """A matplotlib figure of one's own, with its caption and, in ``alt``, what it shows in words."""
-        return Html(html.figures([html.figure(html.svg_image(figure, alt), escape(caption))]))
+        return Html(html.figures([html.figure(svg.drawing(figure, alt), escape(caption))]))
 
     # ------------------------------------------------------------------ verdicts
 
@@ -332,13 +354,17 @@ class Chapter:
         """Which runs every number comes from, and how each run was made; folded."""
         parts = []
         for side, found in self._sides().items():
-            title = f"This {side.replace('-', ', ')}"
+            title = _title(side)
             numbers = [cell for cell in self._cells(found) if cell.run_ids]
             if numbers:
                 parts.append(numbers_table(title, numbers))
             if found.records:
                 parts.append(runs_table(title, [*found.records, *found.upstream]))
         return Html(html.fold("Where every number comes from", "".join(parts) or f"<p>{NO_RECORDS}</p>"))
+
+
+def _title(side: str) -> str:
+    return f"This {side.replace('-', ', ')}"
 
 
 NO_RECORDS = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import re
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +29,15 @@ STYLE = """
 .mlp-figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
 .mlp-figures figure { margin: .8rem 0; padding: 0; flex: 0 1 auto; max-width: min(100%, 40rem);
   text-align: left; }
-.mlp-figures img { max-width: 100%; height: auto; margin: 0; background: #fff; }
+.mlp-figures svg { max-width: 100%; height: auto; margin: 0; background: #fff; }
+.mlp-tabs { display: flex; flex-wrap: wrap; gap: 0 .2rem; margin: .8rem 0; }
+.mlp-tabs > input { position: absolute; opacity: 0; }
+.mlp-tabs > label { padding: .2rem .8rem; margin: 0; cursor: pointer; border-bottom: 3px solid transparent; }
+.mlp-tabs > input:checked + label { border-color: #0072B2; font-weight: 600; }
+.mlp-tabs > input:focus-visible + label { outline: 2px solid #0072B2; }
+.mlp-tabs > div { display: none; order: 1; width: 100%; }
+.mlp-tabs > input:checked + label + div { display: block; }
+@media print { .mlp-tabs > div { display: block; } .mlp-tabs > label { order: 1; width: 100%; } }
 .mlp-figures figcaption { font-size: .9em; font-weight: normal; text-align: left; margin: .3rem 0 0;
   padding: 0; color: var(--pst-color-text-base, inherit); }
 .mlp-claim { margin: 1.4rem 0 0; } .mlp-claim p { margin: 0 0 .3rem; }
@@ -39,6 +46,14 @@ STYLE = """
 .mlp-verdict.reproduced { border-color: #009E73; } .mlp-verdict.partly { border-color: #E69F00; }
 .mlp-verdict.inconclusive { border-color: #CC79A7; } .mlp-verdict.not { border-color: #D55E00; }
 .mlp-verdict.untested { border-color: #999; }
+.mlp-chip { display: inline-block; padding: 0 .5em; margin: .1rem 0; border: 2px solid; border-radius: 1em;
+  font-size: .9em; color: #1a1a1a !important; text-decoration: none; }
+.mlp-chip.reproduced { border-color: #009E73; background: #d5f0e7; }
+.mlp-chip.partly { border-color: #E69F00; background: #fbeccb; }
+.mlp-chip.inconclusive { border-color: #CC79A7; background: #f6e3ee; }
+.mlp-chip.not { border-color: #D55E00; background: #f9dccb; }
+.mlp-chip.untested { border-color: #999; background: #eee; }
+.mlp-found + .mlp-found { border-top: 1px solid var(--pst-color-border, #c9ccd1); }
 .mlp-fold { margin: .8rem 0; } .mlp-fold > summary { cursor: pointer; font-weight: 600; }
 html[data-theme="dark"] .cell_output .text_html:has([class^="mlp-"]) { background: none !important;
   color: inherit !important; padding: 0 !important; } /* the book's theme puts dark text on light there */
@@ -54,7 +69,7 @@ class Html(str):
         return str(self)
 
     def __repr__(self) -> str:
-        text = re.sub(r"<style.*?</style>", "", self, flags=re.DOTALL)
+        text = re.sub(r"<(style|svg).*?</\1>", "", self, flags=re.DOTALL)
         text = re.sub(r"</(tr|p|dd|li|figcaption|summary|caption|h\d)>", "\n", text)
         return html.unescape(re.sub(r"[ \t]*\n\s*", "\n", re.sub(r"<[^>]*>", " ", text))).strip()
 
@@ -96,30 +111,20 @@ def box(content: str, warning: bool = False) -> str:
     return f'<div class="mlp-box{" mlp-warning" if warning else ""}">{content}</div>'
 
 
+def style() -> str:
+    """The style of everything here, once at the top of a page."""
+    return f"<style>{STYLE}</style>"
+
+
 def banner(entries: Mapping[str, str]) -> Html:
     """What a page opens with: its style, and a box of names and their values (HTML)."""
     items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in entries.items())
-    return Html(f"<style>{STYLE}</style>" + box(f"<dl>{items}</dl>"))
+    return Html(style() + box(f"<dl>{items}</dl>"))
 
 
 def fold(summary: str, content: str) -> str:
     """``content`` (HTML) behind a line that opens it."""
     return f'<details class="mlp-fold"><summary>{escape(summary)}</summary>{content}</details>'
-
-
-def svg_image(figure, alt: str) -> str:
-    """A matplotlib figure as an SVG image inside the page; closes the figure."""
-    import matplotlib
-    import matplotlib.pyplot as plt
-
-    buffer = io.BytesIO()
-    # The same drawing gives the same bytes: no date, and element names that do not change.
-    with matplotlib.rc_context({"svg.hashsalt": "mlplib", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    plt.close(figure)
-    source = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return f'<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}">'
 
 
 def figure(image: str, caption: str) -> str:
@@ -130,6 +135,25 @@ def figure(image: str, caption: str) -> str:
 def figures(parts: Sequence[str]) -> str:
     """Figures side by side where there is room."""
     return f'<div class="mlp-figures">{"".join(parts)}</div>'
+
+
+def tabs(group: str, panes: Mapping[str, str], chosen: int) -> str:
+    """Panes of which one is shown; labels and panes are HTML. No script: a radio button chooses.
+
+    Args:
+        group: a name that no other tabs of the page have.
+        chosen: which one is shown first.
+    """
+    if len(panes) == 1:
+        return "".join(panes.values())
+    parts = []
+    for number, (label, pane) in enumerate(panes.items()):
+        id, checked = f"{group}-{number}", " checked" if number == chosen else ""
+        parts.append(
+            f'<input type="radio" name="{group}" id="{id}"{checked}><label for="{id}">{label}</label>'
+        )
+        parts.append(f"<div>{pane}</div>")
+    return f'<div class="mlp-tabs">{"".join(parts)}</div>'
 
 
 def csv_link(frame, filename: str) -> str:

@@ -21,7 +21,7 @@ from ..evidence.records import every_published, expected
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
 from ..words import count, duration
-from . import html
+from . import html, svg
 from .html import Html, escape, small
 from .session import Session, open_session, reading_entries
 from .tables import NOT_PUBLISHED, judgement_cells
@@ -117,7 +117,7 @@ class Scoreboard:
             "one that counts. An asterisk marks claims whose criterion was changed after some of the records."
         )
         alt = "Grid of verdicts: claims down, ways to make intervals across, one panel per profile."
-        image = html.svg_image(draw.robustness(frame), alt)
+        image = svg.drawing(draw.robustness(frame), alt)
         drawn = html.figures([html.figure(image, f"{caption} {html.csv_link(frame, 'robustness.csv')}.")])
         text = "".join(f"<p>{escape(_what_it_comes_to(*side))}</p>" for side in sides.items())
         return Html(drawn + text)

@@ -119,6 +119,14 @@ def judgement_cells(judgement: Judgement) -> dict[str, str]:
     }
 
 
+def chip(verdict: str, text: str, link: str = "", title: str = "") -> str:
+    """A label in the color of a verdict, as HTML; with a ``link``, one to click."""
+    about = f' title="{escape(title)}"' if title else ""
+    look = f'class="mlp-chip {VERDICT_CLASSES[verdict]}"{about}'
+    text = escape(text)
+    return f'<a {look} href="{link}">{text}</a> ' if link else f"<span {look}>{text}</span> "
+
+
 def minus(text: str) -> str:
     """``text`` with real minus signs before its numbers."""
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
@@ -228,7 +236,8 @@ def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
 # --------------------------------------------------------------------------- provenance
 
 
-def _anchor(side: str, run_id: str) -> str:
+def run_anchor(side: str, run_id: str) -> str:
+    """The element of a page where :func:`runs_table` tells how a run was made."""
     return f"{slug(side)}-{run_id}"
 
 
@@ -237,7 +246,7 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     rows = []
     for cell in cells:
         value = number(cell.estimate.mean, cell.unit)
-        links = [f'<a href="#{_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids]
+        links = [f'<a href="#{run_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids]
         rows.append(
             {
                 "number": escape(f"{cell.row}, {cell.column}"),
@@ -257,7 +266,7 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
         rate, share = compute.get("images_per_second"), compute.get("matmul_fraction")
         rows.append(
             {
-                "run": f'<code id="{_anchor(side, record.id)}">{escape(record.id)}</code>',
+                "run": f'<code id="{run_anchor(side, record.id)}">{escape(record.id)}</code>',
                 "settings": f'<span class="mlp-wide">{escape(_settings_line(record.spec))}</span>',
                 "ended": escape(record.status),
                 "time": duration(compute["seconds"]) if "seconds" in compute else "–",

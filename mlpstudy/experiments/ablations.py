@@ -62,7 +62,7 @@ class Budget:
 BUDGETS = {
     "smoke": Budget(weight_decay=0.1, lion=(2e-3, 5e-3), adamw=(5e-3, 2e-2)),
     "laptop": Budget(
-        weight_decay=0.1,
+        weight_decay=0.19,
         lion=(1.25e-5, 5e-5, 2e-4, 8e-4),
         adamw=(2e-4, 8e-4, 3.2e-3, 1.28e-2),
     ),

@@ -20,7 +20,7 @@ from .pretraining import data, pretraining_run, probe, task, task_title
 
 PRETRAINING = {
     "smoke": dict(epochs=2),
-    "laptop": dict(epochs=50, batch_size=128, examples=3000),
+    "laptop": dict(epochs=40, batch_size=128, examples=2000),
     "gpu": dict(epochs=80),
     "paper": dict(epochs=800),
 }

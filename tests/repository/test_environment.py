@@ -3,9 +3,11 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,35 @@ def test_citation_and_package_agree():
     assert [author["family-names"] for author in paper["authors"]] == ["Bachmann", "Anagnostidis", "Hofmann"]
 
 
+def test_a_release_needs_one_version_and_committed_files(tmp_path, monkeypatch):
+    copied = tmp_path / "clone"
+    for name in ("pyproject.toml", "CITATION.cff", "book/changelog.md", "bin/release"):
+        (copied / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copied / name)
+    (copied / ".gitignore").write_text("/dist/\n/book/_build/\n", encoding="utf-8")
+    (copied / "book/_build/html").mkdir(parents=True)
+    (copied / "book/_build/html/index.html").write_text("<h1>Title</h1>", encoding="utf-8")
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(name, "ada@example.org")
+
+    def release() -> str:
+        done = subprocess.run([sys.executable, copied / "bin/release"], capture_output=True, text=True)
+        assert done.returncode == bool(done.stderr) and len((done.stdout + done.stderr).splitlines()) == 1
+        return done.stdout + done.stderr
+
+    subprocess.run(["git", "init", "-q", copied], check=True)
+    assert "uncommitted changes" in release()
+    subprocess.run("git add -A && git commit -qm x", shell=True, cwd=copied, check=True)
+    assert "made dist/scaling-mlps-" in release()
+    (made,) = (copied / "dist").iterdir()
+    assert zipfile.ZipFile(made).namelist()[-1] == "html/index.html"
+    assert "released already" in release()
+    (copied / "CITATION.cff").write_text("version: 0\n", encoding="utf-8")
+    assert "CITATION.cff is not of version" in release()
+    (copied / "book/changelog.md").write_text("# Changelog\n", encoding="utf-8")
+    assert "say there what changed" in release()
+
+
 # --------------------------------------------------------------------------- set-up
 
 
@@ -104,8 +135,8 @@ def set_up(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def fake_python(folder: Path, script: str) -> str:
-    path = folder / "python"
+def fake_python(folder: Path, script: str, name: str = "python") -> str:
+    path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(0o755)
     return str(path)
@@ -148,6 +179,17 @@ def test_set_up_does_nothing_when_nothing_changed(tmp_path, name):
     assert set_up(VENV=str(venv), PYTHON="no-such-python").returncode == 1
 
 
+def test_make_without_a_home_says_what_to_set(tmp_path):
+    """As in a container that was started under an id that it does not know."""
+    fake_python(tmp_path, "exit 2", name="getent")
+    env = {name: value for name, value in os.environ.items() if name != "HOME"}
+    env |= {"PATH": f"{tmp_path}:{env['PATH']}", "VENV": str(tmp_path / "env")}
+    done = subprocess.run(["make", "read"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    said, stopped = done.stderr.splitlines()
+    assert said == "set-up: this user has no home folder: set HOME to a folder that you can write to"
+    assert stopped.startswith("make: ***") and not (tmp_path / "env").exists()
+
+
 def test_set_up_refuses_what_it_does_not_know():
     done = set_up("everything")
     assert done.returncode == 1
@@ -158,3 +200,26 @@ def test_make_lists_its_targets():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = re.findall(r"^make (\w+)", done.stdout, flags=re.MULTILINE)
     assert {"book", "smoke", "test", "clean"} <= set(targets)
+
+
+# --------------------------------------------------------------------------- on GitHub
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.stem)
+def test_a_workflow_uses_known_keys_pinned_actions_and_commands_that_exist(path):
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(workflow) <= {
+        "name",
+        True,
+        "permissions",
+        "concurrency",
+        "jobs",
+    }  # YAML 1.1 reads "on" as true
+    for name, job in workflow["jobs"].items():
+        assert job["runs-on"] and set(job.get("needs", "").split()) <= set(workflow["jobs"]), name
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step), step
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step.get("uses", "a/b@v1")), step
+            if step.get("run", "").startswith((".", "make")):
+                program, *target = step["run"].split()
+                assert (ROOT / program).is_file() or f"\n{target[0]}:" in (ROOT / "Makefile").read_text()

@@ -7,6 +7,7 @@ import html
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from small_runs import ROOT, record
+from small_runs import PACKAGES, ROOT, record
 
 from mlplib import planning
 from mlplib.errors import Interrupted, MlplibError
@@ -241,9 +242,10 @@ def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
     assert "gpu, device of gpu" in parts["table"] and "laptop, device of laptop" in parts["table"]
     assert "n&nbsp;=&nbsp;3" in parts["table"] and "n&nbsp;=&nbsp;2" in parts["table"]
     for figure in chapter.experiment.FIGURES:
-        captions = re.findall(r"<figcaption><b>(.*?)</b>", parts[figure])
-        assert captions == ["This study (gpu, device of gpu).", "This execution (laptop, device of laptop)."]
-        assert parts[figure].count("<img ") == parts[figure].count(" alt=") == 2
+        labels = re.findall(r"<label .*?>(.*?)</label>", parts[figure])
+        assert labels == ["This study (gpu, device of gpu)", "This execution (laptop, device of laptop)"]
+        assert parts[figure].count("<svg ") == parts[figure].count(" aria-label=") == 2
+        assert parts[figure].count("<figcaption>") == 1
     for run in (*chapter.records, *chapter.studies[0].records, *chapter.studies[0].upstream):
         assert run.id in parts["provenance"]
 
@@ -267,10 +269,12 @@ def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_
         headings = re.findall(r'this study<span class="mlp-small">(.*?)</span>', parts[call])
         assert headings[:2] == ["gpu, device of gpu", "laptop, device of laptop"], call
     for figure in chapter.experiment.FIGURES:
-        captions = re.findall(r"<b>(This .*?)\.</b>", parts[figure])
-        gpu = "This study (gpu, device of gpu)"
-        assert captions[0] == gpu or f"{gpu}: no run that this figure shows is published" in parts[figure]
-        assert "This study (laptop, device of laptop)" in captions and captions[-1].startswith("This exec")
+        labels = re.findall(r"<input [^>]*?( checked)?><label .*?>(.*?)</label>", parts[figure])
+        assert [label for _, label in labels[:2]] == [
+            "This study (gpu, device of gpu)",
+            "This study (laptop, device of laptop)",
+        ]
+        assert labels[-1][1].startswith("This exec") and [bool(mark) for mark, _ in labels].index(True) == 1
     for study in chapter.studies:
         for run in (*study.records, *study.upstream):
             assert f'id="this-study-{study.profile.name}-{run.id}"' in parts["provenance"]
@@ -285,7 +289,7 @@ def test_the_same_runs_are_drawn_once(tmp_path):
     chapter = open_chapter("from-scratch", **folders, device="cpu")
     chapter.run()
     text = str(chapter.figure("accuracy-over-epochs"))
-    assert text.count("<img ") == 1 and "This study and this execution" in text
+    assert text.count("<svg ") == 1 and "This study and this execution" in text
 
 
 def test_table_1_shows_the_papers_values_their_footnotes_and_rows_that_nobody_ran(tmp_path):
@@ -346,7 +350,7 @@ def test_a_published_picture_that_is_missing_is_named_and_the_rest_is_shown(tmp_
     chapter = open_chapter("filters", **folders, device="cpu")
     chapter.run()
     text = str(chapter.figure("first-layer-weights"))
-    assert text.count("<img ") == 1 and "cannot read the filters" in text
+    assert text.count("<svg ") == 1 and "cannot read the filters" in text
 
 
 def test_the_definition_is_the_code_that_runs(tmp_path):
@@ -457,7 +461,7 @@ def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):
         ("from-scrath", {}, "unknown notebook 'from-scrath': choose one of architectures"),
         ("filters", {"typo": 1}, "unknown parameter 'typo': choose from profile"),
         ("filters", {"profile": "tiny"}, "unknown profile 'tiny'"),
-        ("filters", {"seeds": "-1"}, "must not be negative"),
+        ("filters", {"seeds": "-1"}, "seeds must be at least 0"),
     ],
 )
 def test_execute_refuses_before_a_kernel_starts(name, given, why, tmp_path):
@@ -662,13 +666,34 @@ def test_an_executed_notebook_is_whole_and_clean(name, executed):
     assert "papermill" not in json.loads(text)["metadata"]
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> dict[str, str]:
+    """Environment variables under which Python imports a copy that pip installed, without the source tree."""
+    folder = tmp_path_factory.mktemp("installed")
+    tree, site = folder / "tree", folder / "site"
+    for part in PACKAGES:
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / part, tree)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target"]
+    subprocess.run([*pip, site, tree], check=True, timeout=300)
+    shutil.rmtree(tree)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = [sys.executable, "-c", "import mlpstudy, mlplib; print(mlpstudy.__file__, mlplib.__file__)"]
+    found = subprocess.run(where, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.count(str(site)) == 2
+    return environment
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_plain_papermill_finds_every_run_done(name, executed, tmp_path):
+def test_plain_papermill_with_an_installed_package_finds_every_run_done(name, executed, installed, tmp_path):
+    """As on Binder or Colab: only the notebook is at hand, in a folder of its own."""
     before = snapshot(executed["runs"])
-    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), "out.ipynb"]
+    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path)
+    command = [sys.executable, "-m", "papermill", f"{name}.ipynb", "out.ipynb"]
     command += ["-p", "profile", "smoke", "-p", "seeds", "0", "-p", "runs_dir", str(executed["runs"])]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=installed, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert ", all of them done already" in (tmp_path / "out.ipynb").read_text()
     assert snapshot(executed["runs"]) == before

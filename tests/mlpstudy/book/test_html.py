@@ -5,23 +5,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pandas as pd
-from plot_frames import curve_frame
 
 from mlpstudy.book import html
-from mlpstudy.plots import curves
-
-
-def test_a_figure_becomes_the_same_svg_every_time_with_words_for_who_cannot_see_it():
-    first, second = (
-        html.svg_image(curves.accuracy_curves(curve_frame((0, 1))), 'curves of "accuracy" & more')
-        for _ in range(2)
-    )
-    assert first == second
-    assert 'alt="curves of &quot;accuracy&quot; &amp; more"' in first
-    data = re.search(r"base64,([^\"]+)", first)[1]
-    root = ElementTree.fromstring(base64.b64decode(data))
-    assert root.tag.endswith("svg")
-    assert not list(root.iter("{http://www.w3.org/2000/svg}text"))  # letters are paths: no font is needed
 
 
 def test_a_table_has_headers_with_scope_a_caption_and_merged_names():
@@ -50,3 +35,12 @@ def test_a_csv_link_holds_the_whole_frame():
 def test_printed_html_is_plain_text():
     printed = repr(html.Html("<style>p {}</style><p>A &amp; B</p><p>C</p>"))
     assert [line.strip() for line in printed.splitlines()] == ["A & B", "C"]
+
+
+def test_one_of_several_tabs_is_shown_first_and_a_single_pane_has_none():
+    assert html.tabs("group", {"label": "<p>pane</p>"}, 0) == "<p>pane</p>"
+    text = html.tabs("group", {"first": "a", "second": "b"}, 1)
+    assert re.findall(r'id="([^"]+)"( checked)?><label for="([^"]+)"', text) == [
+        ("group-0", "", "group-0"),
+        ("group-1", " checked", "group-1"),
+    ]

@@ -1,0 +1,124 @@
+"""What the front page shows of the published records: the answer, a figure, and every verdict.
+
+``write`` makes a Markdown file that ``book/index.md`` includes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from .. import paper
+from ..claims import NOT_TESTED, VERDICTS
+from ..evidence import verdicts
+from ..evidence.records import shown
+from ..experiments import experiment
+from ..experiments.base import Cell
+from ..plots import front
+from . import html, svg
+from .html import escape
+from .tables import VERDICT_CLASSES, chip, minus
+
+NAME = "chapters/front.md"
+"""Where the file goes, below the book's folder; like the chapters, it is made and not committed."""
+TEASER = {"from-scratch": "Table 1", "parameters-or-examples": "Fig 7, 8"}
+"""The experiments whose values are compared with the paper's in the figure, with the paper's item."""
+
+
+def write(book: Path, results: str | os.PathLike | None = None) -> None:
+    """Write the file for the book in ``book`` from the records in ``results``.
+
+    Raises:
+        MlplibError: published records are damaged.
+    """
+    board = verdicts.from_published(results)
+    text = "<p>No records are published yet.</p>"
+    if board:
+        text = answer(board) + teaser(results) + scoreboard(board)
+    target = Path(book) / NAME
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(f"```{{raw}} html\n{html.style()}{text}\n```\n", encoding="utf-8")
+
+
+def _best(board: verdicts.Board) -> dict[str, tuple[str, verdicts.Entry]]:
+    """By claim, the profile and the verdict of the largest profile whose records test it, else of any."""
+    found = {}
+    for tested in (False, True):
+        for profile, entries in reversed(board.items()):
+            for id, entry in entries.items():
+                if not tested or entry.judgement.verdict != NOT_TESTED:
+                    found[id] = (profile, entry)
+    return found
+
+
+def answer(board: verdicts.Board) -> str:
+    """The study's answer in three sentences at most, as HTML; a sentence without records is left out."""
+    best = _best(board)
+    counts = Counter(entry.judgement.verdict for _, entry in best.values())
+    total = len(verdicts.every_claim())
+    counts[NOT_TESTED] += total - len(best)
+    tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    sentences = [f"Of {total} claims of the paper, each at the largest scale that was run: {tally}."]
+    for text, ids in (
+        ("Without built-in knowledge of images", ("C01", "C04")),
+        ("What scale buys", ("C10", "C12")),
+    ):
+        effects = []
+        for id in ids:
+            profile, entry = best.get(id, ("", None))
+            if entry and entry.judgement.measured:
+                effects.append(f"{escape(entry.judgement.effect_text())} ({id}, profile {profile})")
+        if effects:
+            sentences.append(f"{text}: {minus('; '.join(effects))}.")
+    return f"<p>{' '.join(sentences)}</p>"
+
+
+def teaser(results: str | os.PathLike | None = None) -> str:
+    """A figure of the paper's values against those of this study, as HTML; "" without any."""
+    import pandas as pd
+
+    rows = []
+    for name, item in TEASER.items():
+        for study in reversed(shown(name, results)):
+            for cell in experiment(name).summary(study.records, study.profile):
+                known = paper.value(cell.item, cell.row, cell.column)
+                if cell.item == item and known:
+                    rows.append(_row(cell, study.profile.name) | {"paper": known.value})
+    if not rows:
+        return ""
+    frame = pd.DataFrame(rows)
+    alt = "Dots for the study's values and crosses for the paper's, one row per line of the paper's table."
+    caption = (
+        "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, a color per profile, "
+        f"with 95 % intervals. {html.csv_link(frame, 'paper-against-study.csv')}."
+    )
+    return html.figures([html.figure(svg.drawing(front.against_paper(frame), alt), caption)])
+
+
+def _row(cell: Cell, profile: str) -> dict:
+    estimate = cell.estimate
+    return {
+        "item": cell.item,
+        "name": f"{cell.row}, {cell.column}",
+        "unit": cell.unit,
+        "profile": profile,
+        "value": estimate.mean,
+        "low": estimate.low,
+        "high": estimate.high,
+    }
+
+
+def scoreboard(board: verdicts.Board) -> str:
+    """Every verdict as a colored label that leads to its chapter, one row per profile, as HTML."""
+    rows = []
+    for profile, entries in board.items():
+        chips = []
+        for name, claim in verdicts.every_claim():
+            entry = entries.get(claim.id)
+            verdict = entry.judgement.verdict if entry else NOT_TESTED
+            words = entry.judgement.words if entry else "no records"
+            chips.append(chip(verdict, claim.id, f"chapters/{name}.html", f"{claim.sentence} {words}"))
+        rows.append(f"<p><b>{profile}</b><br>{''.join(chips)}</p>")
+    legend = "".join(chip(verdict, verdict) for verdict in VERDICT_CLASSES)
+    return html.box(f"{''.join(rows)}<p>{legend}</p>")

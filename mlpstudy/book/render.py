@@ -1,0 +1,124 @@
+"""Render the book from its sources and the executed chapters. For the Snakefile.
+
+``python -m mlpstudy.book.render FOLDER`` calls Jupyter Book and checks what it wrote. The address behind the
+buttons (repository, suggest edit, Binder, Colab) is that of the clone's own git remote.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mlplib.errors import MlplibError
+
+from . import check
+
+ROOT = Path(__file__).resolve().parents[2]
+JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
+GITHUB = re.compile(r"(?:^|//|@)github\.com[:/]+([\w.-]+)/([\w.-]+?)(?:\.git)?/?$")
+OTHER_REMOTE = (
+    "this clone's git remote is not on github.com: the pages get no buttons for repository, Binder and Colab"
+)
+ADDRESS = "&lt;address of this repository&gt;"
+"""A page's words for the address, as HTML."""
+
+
+def _git(root: Path, *arguments: str) -> list[str]:
+    """The lines that a git command prints; none where it fails or is not installed."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+    except OSError:
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def repository(root: Path = ROOT, log: Callable[[str], None] = lambda line: None) -> tuple[str, str] | None:
+    """Address and default branch of the GitHub repository that ``root`` is a clone of.
+
+    The remote is ``origin``, or the first one if none has that name. None without a remote; also for a remote
+    that is not on GitHub, which is logged.
+    """
+    if not (root / ".git").exists():
+        return None  # a copy of the files; a repository around it is another one
+    remotes = _git(root, "remote")
+    if not remotes:
+        return None
+    remote = "origin" if "origin" in remotes else remotes[0]
+    found = GITHUB.search("".join(_git(root, "remote", "get-url", remote)))
+    if not found:
+        log(OTHER_REMOTE)
+        return None
+    head = "".join(_git(root, "symbolic-ref", "--short", f"refs/remotes/{remote}/HEAD"))
+    branch = head.removeprefix(f"{remote}/") or "".join(_git(root, "branch", "--show-current")) or "main"
+    return f"https://github.com/{found[1]}/{found[2]}", branch
+
+
+def settings(text: str, found: tuple[str, str] | None) -> str:
+    """The book's settings (YAML) with the buttons of its repository, if it has one."""
+    import yaml
+
+    config = yaml.safe_load(text)
+    if found:
+        # Jupyter Book's own `repository` and `launch_buttons` are lost where `html_theme_options` is given.
+        config["sphinx"]["config"]["html_theme_options"] |= {
+            "repository_url": found[0],
+            "repository_branch": found[1],
+            "path_to_docs": "book",
+            "use_repository_button": True,
+            "use_edit_page_button": True,
+            "use_issues_button": True,
+            "launch_buttons": {
+                "notebook_interface": "jupyterlab",
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+            },
+        }
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def link_sources(pages: Path, address: str) -> None:
+    """Point the buttons of chapters to ``notebooks``, where their sources are, and fill in the address."""
+    for page in pages.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        linked = re.sub(r'(href="https://[^"]*/)book/chapters/', r"\1notebooks/", text)
+        page.write_text(linked.replace(ADDRESS, address), encoding="utf-8")
+
+
+def main(folder: str) -> int:
+    """Render the book in ``folder``; the exit status is 0 for a whole one. Jupyter Book writes to a log."""
+    from .page_front import write  # not at the top: Snakemake imports this module, and need not load pandas
+
+    out = Path(folder)
+    build = out / "_build"
+    build.mkdir(exist_ok=True)
+    found = repository(log=lambda line: print(f"book: {line}", file=sys.stderr))
+    try:
+        write(out)
+    except MlplibError as error:
+        print(f"book: {error}", file=sys.stderr)
+        return 1
+    config = build / "_config.yml"
+    config.write_text(settings((out / "_config.yml").read_text(encoding="utf-8"), found), encoding="utf-8")
+    # --all: a page that was rendered earlier would keep its warnings to itself.
+    command = [JUPYTER_BOOK, "build", "--all", "-W", "-n", "--keep-going", "--config", config, out]
+    log = build / "book.log"
+    with log.open("w", encoding="utf-8") as lines:
+        env = {**os.environ, "NO_COLOR": "1"}
+        done = subprocess.run(command, stdout=lines, stderr=subprocess.STDOUT, env=env)
+    if done.returncode:
+        text = log.read_text(encoding="utf-8").splitlines()
+        print(
+            *[s for s in text if re.search("WARNING|ERROR|Error", s)] or text[-20:], sep="\n", file=sys.stderr
+        )
+        return 1
+    if found:
+        link_sources(build / "html", found[0])
+    return check.main(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

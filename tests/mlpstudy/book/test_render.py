@@ -1,0 +1,78 @@
+"""Buttons of the rendered book: the address behind them is that of the clone's own remote."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+from small_runs import ROOT
+
+from mlpstudy.book import render
+
+ADDRESS = "https://github.com/ada/study"
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A function that gives a repository with one remote of that address."""
+
+    def make(remote: str | None):
+        subprocess.run(["git", "init", "-q", "-b", "trunk", tmp_path], check=True)
+        if remote:
+            subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        ADDRESS,
+        f"{ADDRESS}.git/",
+        "git@github.com:ada/study.git",
+        "ssh://git@github.com/ada/study",
+        ADDRESS.replace("//", "//token" + "@"),
+    ],
+)
+def test_a_github_remote_gives_address_and_branch(clone, remote):
+    assert render.repository(clone(remote)) == (ADDRESS, "trunk")
+
+
+@pytest.mark.parametrize(
+    "remote", ["https://gitlab.com/ada/study", "/mirrors/github.com/ada/study/x", "https://notgithub.com/a/b"]
+)
+def test_another_remote_gives_no_buttons_and_one_line(clone, remote):
+    lines = []
+    assert render.repository(clone(remote), lines.append) is None
+    assert lines == [render.OTHER_REMOTE]
+
+
+def test_no_remote_gives_no_buttons_and_no_line(clone, tmp_path):
+    assert render.repository(clone(None), pytest.fail) is None
+    (copy := tmp_path / "copy of the files").mkdir()
+    assert render.repository(copy, pytest.fail) is None
+
+
+def test_settings_have_buttons_with_a_repository_only():
+    text = (ROOT / "book" / "_config.yml").read_text(encoding="utf-8")
+    assert yaml.safe_load(render.settings(text, None)) == yaml.safe_load(text)
+    options = yaml.safe_load(render.settings(text, (ADDRESS, "trunk")))["sphinx"]["config"][
+        "html_theme_options"
+    ]
+    assert options["repository_url"] == ADDRESS and options["use_edit_page_button"]
+    assert options["search_bar_text"] and set(options["launch_buttons"]) > {"colab_url", "binderhub_url"}
+
+
+def test_links_lead_to_the_notebooks_in_the_repository(tmp_path):
+    book = "".join(f'<a href="{ADDRESS}/{kind}/trunk/book/{page}">' for kind, page in
+                   [("edit", "chapters/filters.ipynb"), ("edit", "re-run.md")])  # fmt: skip
+    page = tmp_path / "a.html"
+    page.write_text(f"{book} git clone {render.ADDRESS}", encoding="utf-8")
+    render.link_sources(tmp_path, ADDRESS)
+    text = page.read_text(encoding="utf-8")
+    linked = re.findall(r'trunk/([^"]+)"', text)
+    assert linked == ["notebooks/filters.ipynb", "book/re-run.md"] and all(
+        (ROOT / p).is_file() for p in linked
+    )
+    assert text.endswith(f"git clone {ADDRESS}")
