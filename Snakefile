@@ -6,8 +6,8 @@
     snakemake --cores all --config profile=smoke out=build/smoke    into another folder
     snakemake --cores all --config official_checkpoints=DIR the weights that the paper's authors published, too
     snakemake --cores all -- book/chapters/filters.ipynb    one chapter
-    snakemake --executor slurm --jobs 4 --config threads=16     every chapter a job of its own on a cluster, after
-                                                            pip install snakemake-executor-plugin-slurm
+    snakemake --profile profiles/slurm --config profile=gpu workers=8   on a Slurm cluster: eight jobs do the runs, then
+                                                            every chapter is a job (book/cluster.md)
 
 A chapter is rendered again when its notebook, the library, its published records or the profile changed. What was
 trained before is not trained again: the library finds its runs.
@@ -42,6 +42,13 @@ try:
     THREADS = workflow.cores
 except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter's job asks for
     THREADS = config.get("threads", 8)
+
+# Jobs that do the runs before the chapters, together, each for so many minutes at most.
+try:
+    WORKERS = [OUT / f"_build/workers/{number}" for number in range(int(config.get("workers", 0)))]
+    MINUTES = int(config.get("minutes", 1435))
+except ValueError:
+    sys.exit("make: workers and minutes must be whole numbers, such as workers=8 minutes=55")
 
 CHECKPOINTS = []
 try:
@@ -129,8 +136,26 @@ rule all:
         OUT / "_build/html/index.html",
 
 
+rule worker:
+    input:
+        LIBRARY,
+    output:
+        touch(OUT / "_build/workers/{number}"),
+    params:
+        profile=PARAMETERS["profile"],
+        root=str(SOURCE),
+        seeds=f"--seeds={PARAMETERS['seeds']}" if "seeds" in PARAMETERS else "",
+    threads: THREADS
+    resources:
+        runtime=MINUTES + 5,
+    shell:
+        "cd {params.root:q} && {sys.executable:q} -m mlplib run --profile {params.profile:q} {params.seeds:q}"
+        " --minutes {MINUTES}"
+
+
 rule chapter:
     input:
+        WORKERS,
         earlier_chapters,
         records,
         official,

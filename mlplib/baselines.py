@@ -1,7 +1,8 @@
-"""Networks with an inductive bias for images, to hold the MLPs against."""
+"""Baselines: networks with an inductive bias for images, to compare the MLPs with."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 
@@ -16,21 +17,21 @@ GROUPS = 8
 """Groups of the small CNN's GroupNorm."""
 
 SMALL_IMAGE = 64
-"""Longest side in pixels up to which ResNet18 gets the stem for small images."""
+"""Images up to this side in pixels get ResNet18's stem for small images."""
 
 WITH_BATCH_NORM = ("resnet18", "resnet152")
-"""The networks whose training step depends on the whole batch at once."""
+"""Networks with BatchNorm: their training step needs the whole batch at once."""
 
 VIT_B = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 MIXER_B = {"embed_dim": 768, "num_blocks": 12}
-"""Size "B" of the two papers; the number after the slash is the side of a patch in pixels."""
+"""Size "B" of the two papers. The number after the slash in a name is the side of a patch in pixels."""
 
 
-# --------------------------------------------------------------------------- what they share
+# --------------------------------------------------------------------------- shared parts
 
 
 class ImageNetwork(nn.Module):
-    """A body that reads images and one linear map from its features to logits.
+    """A body that computes features of images, and a linear head that maps them to logits.
 
     Args:
         body: float images (B, channels, H, W) to features (B, ``width``).
@@ -46,7 +47,7 @@ class ImageNetwork(nn.Module):
         self.linear_out = nn.Linear(width, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Activations (B, width) that the head reads, for images as in :meth:`forward`."""
+        """The head's input, (B, width), for images as in :meth:`forward`."""
         _check_images(self.name, images, self.image_shape)
         return self.body(images)
 
@@ -73,9 +74,9 @@ def _check_images(name: str, images: Tensor, image_shape: tuple[int, int, int]) 
 class SmallCNN(nn.Module):
     """Four blocks of 3x3 convolution, GroupNorm and GELU, then global average pooling and a linear head.
 
-    It looks at neighboring pixels only and treats every place alike, the bias that an MLP lacks
-    (claim C22, paper Section 2). GroupNorm, not BatchNorm: an image's logits then depend on that image
-    alone, as in the MLPs, and a batch can be split without changing its gradients.
+    It is local and translation-equivariant: the inductive bias that an MLP lacks (claim C22, paper
+    Section 2). With GroupNorm instead of BatchNorm, an image's logits depend on that image alone, as in the
+    MLPs, and a batch can be split without changing its gradients.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], classes: int):
@@ -89,7 +90,7 @@ class SmallCNN(nn.Module):
         self.linear_out = nn.Linear(before, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Pooled activations (B, 256) of float images (B, 3, H, W): what the head reads."""
+        """Pooled activations (B, 256) of float images (B, 3, H, W): the head's input."""
         _check_images("the small CNN", images, self.image_shape)
         return self.blocks(images).mean(dim=(2, 3))
 
@@ -99,7 +100,7 @@ class SmallCNN(nn.Module):
 
 
 def _conv_block(before: int, after: int, stride: int) -> nn.Sequential:
-    # No bias: the norm that follows has one.
+    # No bias: the norm that follows has its own.
     convolution = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.GroupNorm(GROUPS, after), nn.GELU())
 
@@ -113,11 +114,11 @@ def small_cnn(image_shape: tuple[int, int, int], classes: int) -> SmallCNN:
 
 
 def resnet18(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
-    """ResNet18 (https://arxiv.org/abs/1512.03385), as torchvision has it, with its usual stem by image size.
+    """torchvision's ResNet18 (https://arxiv.org/abs/1512.03385), with the usual stem for the image size.
 
-    Neither the paper nor its code says which stem its ResNet18 has. On images of up to 64 pixels a side it
-    gets the one that is usual there: a first convolution of 3x3 with stride 1, and no max-pooling. Larger
-    ones get ImageNet's. 11.2 million parameters and 0.56 G MACs for CIFAR-10.
+    Neither the paper nor its code says which stem its ResNet18 has. For images up to 64x64 we use the common
+    one: a 3x3 first convolution with stride 1, and no max-pooling. Larger images get ImageNet's stem.
+    11.2 million parameters and 0.56 G MACs for CIFAR-10.
     """
     body = _resnet("resnet18", image_shape)
     if max(image_shape[:2]) <= SMALL_IMAGE:
@@ -128,9 +129,9 @@ def resnet18(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
 
 
 def resnet152(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
-    """ResNet-152 for 64x64 images: torchvision's, without its first stride and its max-pooling (Table 9).
+    """torchvision's ResNet-152 for 64x64 images, without the first stride and the max-pooling (Table 9).
 
-    The first convolution stays 7x7. 58.1 million parameters and a head, 15 G MACs at 64x64.
+    The first convolution stays 7x7. 58.1 million parameters without the head, 15 G MACs at 64x64.
     """
     body = _resnet("resnet152", image_shape)
     body.conv1.stride = (1, 1)
@@ -139,7 +140,7 @@ def resnet152(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
 
 
 def _resnet(name: str, image_shape: tuple[int, int, int]) -> nn.Module:
-    import torchvision  # here, since it takes a second that MLPs need not wait for
+    import torchvision  # imported late: it takes a second, which MLPs do not need
 
     if image_shape[2] != 3:
         raise MlplibError(f"{name} takes images of 3 channels, not {image_shape[2]}")
@@ -156,29 +157,27 @@ def _with_head(name: str, body: nn.Module, image_shape: tuple[int, int, int], cl
 
 
 def vit_b(patch: int) -> Callable[[tuple[int, int, int], int], ImageNetwork]:
-    """A function as :func:`resnet152` for ViT-B (https://arxiv.org/abs/2010.11929) on patches of this side.
+    """A builder, called like :func:`resnet152`, of timm's ViT-B (https://arxiv.org/abs/2010.11929).
 
-    timm's, with a class token and without dropout. With a head, 86 million parameters and, at 64x64, 23 G
-    MACs on patches of 4, 5.6 G on patches of 8.
+    It has a class token and no dropout. With the head, 86 million parameters; at 64x64, 23 G MACs with
+    patches of side 4, and 5.6 G with patches of side 8.
+
+    Args:
+        patch: side of a patch in pixels.
     """
-
-    def build(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
-        return _of_patches(f"vit-b/{patch}", "VisionTransformer", VIT_B, patch, image_shape, classes)
-
-    return build
+    return functools.partial(_of_patches, f"vit-b/{patch}", "VisionTransformer", VIT_B, patch)
 
 
 def mixer_b(patch: int) -> Callable[[tuple[int, int, int], int], ImageNetwork]:
-    """A function as :func:`resnet152` for Mixer-B (https://arxiv.org/abs/2105.01601) on patches of this side.
+    """A builder, called like :func:`resnet152`, of timm's Mixer-B (https://arxiv.org/abs/2105.01601).
 
-    timm's, which mixes over half the width's number of hidden units between patches (384) and four times
-    the width between channels, whatever the number of patches.
+    Regardless of the number of patches, token mixing has half the width (384) as hidden units, and channel
+    mixing four times the width.
+
+    Args:
+        patch: side of a patch in pixels.
     """
-
-    def build(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
-        return _of_patches(f"mixer-b/{patch}", "MlpMixer", MIXER_B, patch, image_shape, classes)
-
-    return build
+    return functools.partial(_of_patches, f"mixer-b/{patch}", "MlpMixer", MIXER_B, patch)
 
 
 def _of_patches(
@@ -207,17 +206,17 @@ def _timm(name: str) -> ModuleType:
 
 
 def activation_bytes(family: str, image_shape: tuple[int, int, int]) -> int:
-    """A rough upper bound for the bytes of float32 activations that one image keeps for the backward pass.
+    """A rough upper bound of the bytes of float32 activations that one image keeps for the backward pass.
 
-    ``family`` names one of the networks above; those of :data:`WITH_BATCH_NORM` are not asked for, since a
-    batch of theirs is never split.
+    ``family`` names one of the networks above, except those in :data:`WITH_BATCH_NORM`, whose batches are
+    never split.
     """
     height, width, _ = image_shape
     if family == "small-cnn":
         return 4 * height * width * 512
     patch = int(family.rpartition("/")[2])
     patches = (height // patch) * (width // patch)
-    # In units of the width, each block keeps so much for a patch, and Mixer's layer between patches its
-    # half a width twice.
+    # In units of the width, what each block keeps per patch. Mixer's token mixing also keeps its hidden units
+    # (half a width) twice.
     kept = 17 * (patches + 1) if family.startswith("vit") else 13 * patches + MIXER_B["embed_dim"]
     return 4 * VIT_B["embed_dim"] * VIT_B["depth"] * kept

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from . import machine
+from .distributed import ALONE, Processes
 from .progress import Progress, quiet
 from .stopping import StopRequest
 
@@ -33,6 +34,7 @@ class Execution:
         log: called with one line when something is worth reporting.
         stop: checked at every safe point; when it is true, a checkpoint is written and
             :class:`~mlplib.errors.Interrupted` raised.
+        processes: those that share the run, each with a part of every batch (:mod:`mlplib.distributed`).
     """
 
     device: torch.device = field(default_factory=machine.pick_device)
@@ -44,3 +46,4 @@ class Execution:
     progress: Progress = quiet
     log: Callable[[str], None] = print
     stop: StopRequest = field(default_factory=StopRequest)
+    processes: Processes = ALONE

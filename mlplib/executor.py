@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, filters, machine, models, official, probing, timing, training, weights
+from . import data, filters, inference, machine, official, probing, training, weights
 from .data.batches import RunData, open_data
 from .errors import MlplibError
 from .execution import Execution
@@ -76,7 +76,7 @@ class Executor:
         """The network of a finished run on the device, its head included."""
         start = self.start(upstream, epoch)
         if isinstance(upstream, CheckpointSpec):
-            _, shape, classes = models.describe(start.state)
+            _, shape, classes = official.describe(start.state)
         else:
             dataset = self.dataset(upstream.data.name)
             shape, classes = image_shape(dataset, upstream.data), len(dataset.classes)
@@ -88,7 +88,7 @@ class Executor:
     def _model(self, upstream: RunSpec, state: Mapping[str, torch.Tensor]) -> ModelSpec:
         while isinstance(upstream, FineTuneSpec):
             upstream = upstream.upstream
-        return models.describe(state)[0] if isinstance(upstream, CheckpointSpec) else upstream.model
+        return official.describe(state)[0] if isinstance(upstream, CheckpointSpec) else upstream.model
 
     def weights(self, upstream: RunSpec, epoch: int | None = None) -> dict[str, torch.Tensor]:
         """The weights that a finished run left in the store, at its end or after an epoch that it kept.
@@ -97,16 +97,12 @@ class Executor:
             MlplibError: the file is missing or damaged, or not what the run's record says.
         """
         name = training.WEIGHTS if epoch is None else training.kept_weights(epoch)
-        path = self.store.folder(upstream) / name
-        found = weights.load(path)
         record = self.store.find(upstream) if epoch is None else None
-        expected = record.metrics.get("weights_sha256") if record is not None else None
-        if expected is not None and expected != weights.digest(found):
-            raise MlplibError(
-                f"{path} is damaged or belongs to another run (its hash is not that of the record): "
-                "delete its folder and run again"
-            )
-        return found
+        return weights.load(
+            self.store.folder(upstream) / name,
+            label=None if epoch is None else f"{run_id(upstream)}/{name}",
+            sha256=record.metrics.get("weights_sha256") if record is not None else None,
+        )
 
     def features(self, spec: ProbeSpec) -> probing.Features:
         """What a probe reads. The last network's are cached: probes of one network follow each other."""
@@ -173,16 +169,8 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
         start = executor.start(spec.upstream)
     dataset = executor.dataset(spec.data.name)
     done = training.train(spec, dataset, folder, start=start, how=executor.how)
-    return Record(
-        id=run_id(spec),
-        spec=spec,
-        status=done.status,
-        data=done.data,
-        metrics=done.metrics,
-        history=done.history,
-        compute=done.compute,
-        environment=done.environment,
-    )
+    parts = ("status", "data", "metrics", "history", "compute", "environment")
+    return Record(run_id(spec), spec, **{name: getattr(done, name) for name in parts})
 
 
 def _record(executor: Executor, spec: RunSpec, metrics: dict, precision: str = "fp32", **more) -> Record:
@@ -216,9 +204,9 @@ def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Recor
         )
     if official.digest(path) != spec.sha256:
         raise MlplibError(f"checkpoint {path} has changed since it was found: start again")
-    model_spec, model = models.load_official(path)
+    model = official.load(path)
     weights.save(folder / training.WEIGHTS, model.state_dict())
-    facts = {"model": str(model_spec), "image_size": model.image_shape[0], "classes": model.classes}
+    facts = {"model": str(model.spec), "image_size": model.image_shape[0], "classes": model.classes}
     size = {
         "parameters": count_parameters(model),
         "forward_macs": count_macs(model, model.image_shape),
@@ -292,17 +280,8 @@ def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
-    done = timing.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
-    return Record(
-        id=run_id(spec),
-        spec=spec,
-        status="completed",
-        data={},
-        metrics=done.metrics,
-        history=done.history,
-        compute=done.compute,
-        environment=done.environment,
-    )
+    done = inference.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
+    return Record(run_id(spec), spec, "completed", {}, **vars(done))
 
 
 KINDS = {

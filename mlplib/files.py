@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .errors import MlplibError
 from .progress import Progress
@@ -26,18 +29,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        # Without this a power cut could leave the new name on empty contents.
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save wraps some failures in RuntimeError
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        shared = f" ({SHARED})" if isinstance(error, PermissionError) else ""
-        raise MlplibError(
-            f"cannot write {path}: {reason}; check that the folder is writable{shared} and the disk not full"
-        ) from None
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                yield temporary
+            except RuntimeError as error:  # torch.save wraps some failures in it
+                raise OSError(" ".join(str(error).split())) from None
+            # Without this a power cut could leave the new name on empty contents.
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):  # mostly because it is not there, now or from the start
             temporary.unlink()
@@ -49,12 +50,12 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
 
     ``work``: what a process that holds it does, in words, as in "packs cifar10".
     """
-    from filelock import FileLock, Timeout
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, mode=LOCK_MODE)
+    # With filelock's own 0o644 the umask could not let a group share the lock. A soft lock, filelock's
+    # substitute where files cannot be locked, would outlive its process.
+    lock = FileLock(path, mode=0o666, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.1)
     except Timeout:
         with progress(None, f"waiting for another process that {work}"):
             lock.acquire()
@@ -62,6 +63,20 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock file ``path``. A process that tries to lock it at this very moment
+    may find it held.
+    """
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> None:
@@ -78,31 +93,29 @@ def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> N
         )
 
 
-SHARED = "users who share it need one group and umask 002"
-
-LOCK_MODE = 0o666
-"""Less the umask. With filelock's own 0o644 the umask could not let a group share a lock."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def storage_errors(root: Path, variable: str = "MLPLIB_RUNS") -> Iterator[None]:
-    """Say in one line what is wrong with a folder that cannot be written to;
-    ``variable`` sets another one.
+def storage_errors(place: Path, variable: str | None = None) -> Iterator[None]:
+    """Say in one line what is wrong with a file or folder that cannot be written.
+
+    ``variable``: the environment variable that sets another place.
+
+    Raises:
+        MlplibError: for any error of the file system.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        shared = " (users who share it need one group and umask 002)" if error.errno == errno.EACCES else ""
+        another = f", or choose another folder ({variable})" if variable else ""
+        if error.errno in _NO_LOCKS:
             raise MlplibError(
-                f"the disk of {root} is full ({error.strerror}): free some space and start again, "
-                "finished runs are kept"
-            ) from error
-        if error.errno in _NOT_WRITABLE:
-            shared = f"; {SHARED}" if error.errno == errno.EACCES else ""
-            raise MlplibError(
-                f"{root} cannot be written to ({error.strerror}): choose another folder ({variable}){shared}"
-            ) from error
-        raise
+                f"the file system of {place} cannot lock files ({error.strerror}): use a local disk, NFSv4, "
+                f"or Lustre with the mount option flock{another}"
+            ) from None
+        raise MlplibError(
+            f"cannot write {place}: {error.strerror or error}; check that the folder is writable{shared} and "
+            f"the disk not full{another}"
+        ) from None

@@ -1,6 +1,5 @@
-"""First-layer weights as images, and two numbers for them:
-how local and how smooth a filter is (Fig 11, 12).
-"""
+"""First-layer weights as images, and two measures of them: how local and how smooth a filter is (Fig 11,
+12)."""
 
 from __future__ import annotations
 
@@ -64,17 +63,11 @@ def smoothness(filters: np.ndarray) -> np.ndarray:
     Returns:
         float64 (m,); 0 for a constant filter.
     """
-    first, second = [], []
     m = len(filters)
-    for one, other in (
-        (filters[:, :-1], filters[:, 1:]),
-        (filters[:, :, :-1], filters[:, :, 1:]),
-    ):
-        first.append(one.reshape(m, -1))
-        second.append(other.reshape(m, -1))
+    first = [part.reshape(m, -1) for part in (filters[:, :-1], filters[:, :, :-1])]
+    second = [part.reshape(m, -1) for part in (filters[:, 1:], filters[:, :, 1:])]
     # Both orders of a pair, so that the correlation does not depend on which pixel is called the first.
-    a = np.concatenate(first + second, axis=1)
-    b = np.concatenate(second + first, axis=1)
+    a, b = np.concatenate(first + second, axis=1), np.concatenate(second + first, axis=1)
     rounding = 1e-24 * (a * a).sum(axis=1)
     a = a - a.mean(axis=1, keepdims=True)
     b = b - b.mean(axis=1, keepdims=True)
@@ -83,8 +76,8 @@ def smoothness(filters: np.ndarray) -> np.ndarray:
 
 
 def mosaic(filters: np.ndarray, units: int = UNITS_SHOWN) -> np.ndarray:
-    """The first ``units`` filters as the paper draws them:
-    maximum over channels, each scaled to its own range.
+    """The first ``units`` filters as the paper draws them: maximum over channels, each scaled to its own
+    range.
 
     Args:
         filters: float (m, H, W, 3).
@@ -96,19 +89,16 @@ def mosaic(filters: np.ndarray, units: int = UNITS_SHOWN) -> np.ndarray:
     return np.rint(255 * (shown - low) / np.maximum(high - low, 1e-30)).astype(np.uint8)
 
 
-def describe(filters: np.ndarray) -> dict[str, float]:
-    """Mean and spread over all units of :func:`locality` and :func:`smoothness`, as a record's metrics."""
-    out: dict[str, float] = {"units": len(filters)}
+def describe(filters: np.ndarray) -> dict[str, int | float]:
+    """Mean, spread and quartiles over all units of :func:`locality` and :func:`smoothness`, as a record's
+    metrics; ``units`` counts the filters.
+    """
+    found: dict[str, int | float] = {"units": len(filters)}
     for name, values in (("locality", locality(filters)), ("smoothness", smoothness(filters))):
-        low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
-        out |= {
-            name: float(values.mean()),
-            f"{name}_std": float(values.std()),
-            f"{name}_q25": float(low),
-            f"{name}_median": float(middle),
-            f"{name}_q75": float(high),
-        }
-    return out
+        found |= {name: float(values.mean()), f"{name}_std": float(values.std())}
+        quartiles = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+        found |= zip((f"{name}_q25", f"{name}_median", f"{name}_q75"), quartiles, strict=True)
+    return found
 
 
 def load_mosaic(path: Path) -> np.ndarray:

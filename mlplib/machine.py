@@ -1,17 +1,16 @@
-"""What the machine is and what it can do: device, precision, matrix-product rate, versions."""
+"""What the machine is and what it has: device, precision, memory, versions."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import hashlib
+import importlib.metadata
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -109,28 +108,6 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-@functools.lru_cache
-def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: int = 7) -> float:
-    """The device's matrix-product rate in FLOP/s: best-case square product, median of ``repeats``.
-
-    Args:
-        precision: ``bf16``, ``tf32`` or ``fp32``.
-        size: side of the matrices; 0 takes 2048 on a CPU and 8192 on a GPU.
-    """
-    size = size or (8192 if device.type == "cuda" else 2048)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = []
-    with matmul_precision(precision):
-        for _ in range(2 + repeats):
-            synchronize(device)
-            start = time.perf_counter()
-            left @ right
-            synchronize(device)
-            seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(seconds[2:])
-
-
 def reset_peak_memory(device: torch.device) -> None:
     """Let :func:`peak_memory` count from here on (on a CPU: on Linux; elsewhere it counts from the start)."""
     if device.type == "cuda":
@@ -219,6 +196,15 @@ def source_state() -> dict:
     except (OSError, subprocess.SubprocessError):
         commit, dirty = None, None
     return {"source": source, "commit": commit, "dirty": dirty}
+
+
+def versions(*packages: str) -> dict[str, str | None]:
+    """The installed versions of packages; None for one that is missing."""
+    found: dict[str, str | None] = dict.fromkeys(packages)
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def environment(device: torch.device, precision: str) -> dict:

@@ -1,25 +1,23 @@
-"""The paper's networks, S-MLP and B-MLP (Section 3), and the official checkpoints of them.
+"""The paper's networks, S-MLP and B-MLP (Section 3).
 
 Parameters carry the names of the official code (https://github.com/gregorbachmann/scaling_mlps), so that
-its state dicts load strictly here and ours load there. Weights start at PyTorch's defaults, as there.
+its state dicts load strictly here (:mod:`mlplib.official`) and ours load there. Weights start at PyTorch's
+defaults, as there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from .baselines import mixer_b, resnet18, resnet152, small_cnn, vit_b
+from .baselines import SmallCNN, mixer_b, resnet18, resnet152, vit_b
 from .errors import MlplibError
-from .files import replacing
 from .specs import ModelSpec
 
 NORMS = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d, "none": nn.Identity}
@@ -42,7 +40,7 @@ class ImageMLP(nn.Module):
 
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__()
-        _refuse_changes(spec, self.unused)
+        spec.refuse_ignored(spec.family, *self.unused)
         if spec.norm == "none" and spec.norm_position != "pre":
             raise MlplibError("norm_position has no effect with norm 'none': leave it out or choose a norm")
         self.spec, self.image_shape, self.classes = spec, tuple(image_shape), classes
@@ -153,24 +151,16 @@ def _baseline(make: Callable[[tuple[int, int, int], int], nn.Module]) -> Callabl
     """A builder for a network that has no settings."""
 
     def build(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        _refuse_changes(spec, tuple(f.name for f in dataclasses.fields(spec) if f.name != "family"))
+        spec.refuse_ignored(spec.family, *(f.name for f in dataclasses.fields(spec) if f.name != "family"))
         return make(image_shape, classes)
 
     return build
 
 
-def _refuse_changes(spec: ModelSpec, names: tuple[str, ...]) -> None:
-    """Refuse a setting that would be ignored."""
-    defaults = {field.name: field.default for field in dataclasses.fields(spec)}
-    for name in names:
-        if getattr(spec, name) != defaults[name]:
-            raise MlplibError(f"{name} means nothing to the model {spec.family!r}: leave it out")
-
-
 BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]] = {
     "b-mlp": BottleneckMLP,
     "s-mlp": StandardMLP,
-    "small-cnn": _baseline(small_cnn),
+    "small-cnn": _baseline(SmallCNN),
     "resnet18": _baseline(resnet18),
     "resnet152": _baseline(resnet152),
     "vit-b/4": _baseline(vit_b(4)),
@@ -242,128 +232,3 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         functional_call(model, shapes, (images,))
     return counter.get_total_flops() // (2 * 2)
-
-
-# --------------------------------------------------------------------------- official checkpoints
-
-
-def load_official(path: str | Path) -> tuple[ModelSpec, ImageMLP]:
-    """Read a checkpoint of the official code: a state dict saved by ``torch.save``, S-MLP or B-MLP, any size.
-
-    Depth, width, expansion, norm, classes and the (square) image size follow from the names and shapes; what
-    leaves no trace is as in the official code: pre-norm, GELU, a skip in B-MLPs only, the official order
-    in S-MLPs. Nothing in the file is executed (``weights_only=True``).
-
-    Returns:
-        The spec, and the model on the CPU in float32, in training mode.
-
-    Raises:
-        MlplibError: the file is missing, damaged, or not such a state dict.
-    """
-    state = _read_state_dict(Path(path))
-    try:
-        spec, image_shape, classes = describe(state)
-        model = meta_model(spec, image_shape, classes)
-        _compare(state, model.state_dict())
-    except MlplibError as error:
-        raise MlplibError(f"checkpoint {path} is not an official S-MLP or B-MLP: {error}") from None
-    # Memory comes without drawing weights, so loading leaves the random generators alone.
-    model = model.to_empty(device="cpu")
-    model.load_state_dict(state, strict=True)
-    return spec, model
-
-
-def save_official(model: nn.Module, path: str | Path) -> None:
-    """Write the model's weights as the official code does, for it and :func:`load_official` to read.
-
-    Raises:
-        MlplibError: the official code has no such network (then it would compute something else from
-            these weights), or the file cannot be written.
-    """
-    if not isinstance(model, ImageMLP):
-        raise MlplibError("only S-MLPs and B-MLPs have an official form: save others with mlplib.weights")
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    spec, image_shape, _ = describe(state)
-    # Dropout is no part of the official networks, and does nothing once trained.
-    ours = {**dataclasses.asdict(model.spec), "dropout": 0.0}
-    for name, value in dataclasses.asdict(spec).items():
-        if ours[name] != value:
-            raise MlplibError(
-                f"the official code has no {spec.family} with {name} {ours[name]!r}, only {value!r}"
-            )
-    if image_shape != model.image_shape:
-        raise MlplibError(f"the official code has square images only, not {model.image_shape}")
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(state, file)
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise MlplibError(f"no checkpoint {path}: check the path, or download the file again")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
-        kind = type(error).__name__
-        raise MlplibError(
-            f"checkpoint {path} cannot be read ({kind}): it is cut off, damaged or not saved by torch.save "
-            "from a plain state dict; download it again"
-        ) from None
-    plain = isinstance(state, Mapping) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    )
-    if not plain:
-        raise MlplibError(f"checkpoint {path} is not a state dict of names and tensors: extract it first")
-    return state
-
-
-def describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, int], int]:
-    """Spec, image shape and classes of an official state dict, read from a few of its names and shapes.
-
-    Raises:
-        MlplibError: it is none.
-    """
-    width, pixels = _matrix(state, "linear_in.weight")
-    classes, _ = _matrix(state, "linear_out.weight")
-    side = math.isqrt(pixels // 3)
-    if 3 * side * side != pixels:
-        raise MlplibError(f"linear_in.weight takes {pixels} numbers: no square image of three channels")
-    if any(name.startswith("blocks.") for name in state):
-        wide, thin = _matrix(state, "blocks.0.block.0.weight")
-        if wide % thin:
-            raise MlplibError(f"blocks.0.block.0.weight is {wide} x {thin}: no whole expansion")
-        block = r"blocks\.\d+\.block\.0\.weight"
-        settings = dict(family="b-mlp", expansion=wide // thin)
-    else:
-        _matrix(state, "layers.0.weight")
-        block = r"layers\.\d+\.weight"
-        settings = dict(family="s-mlp", skip=False, official_order=True)
-    depth = sum(re.fullmatch(block, name) is not None for name in state)
-    return ModelSpec(depth=depth, width=width, norm=_norm_of(state), **settings), (side, side, 3), classes
-
-
-def _matrix(state: Mapping[str, Tensor], name: str) -> tuple[int, int]:
-    if name not in state:
-        raise MlplibError(f"it lacks {name}")
-    if state[name].ndim != 2 or 0 in state[name].shape:
-        raise MlplibError(f"{name} is {tuple(state[name].shape)}, not a matrix")
-    return tuple(state[name].shape)
-
-
-def _norm_of(state: Mapping[str, Tensor]) -> str:
-    if not any(name.startswith("layernorms.") for name in state):
-        return "none"
-    return "batch" if any(name.endswith(".running_mean") for name in state) else "layer"
-
-
-def _compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse a state dict that differs from the expected one in names, shapes or kind of number."""
-    for name in expected:
-        if name not in state:
-            raise MlplibError(f"it lacks {name}")
-    for name, tensor in state.items():
-        if name not in expected:
-            raise MlplibError(f"it has an unknown {name}")
-        if tensor.shape != expected[name].shape:
-            raise MlplibError(f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}")
-        if tensor.is_floating_point() != expected[name].is_floating_point():
-            raise MlplibError(f"{name} holds {tensor.dtype}, not {expected[name].dtype}")

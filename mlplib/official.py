@@ -8,13 +8,19 @@ name it by its content (:class:`~mlplib.specs.CheckpointSpec`), so the folder ma
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from .data import catalog
 from .errors import MlplibError
+from .models import ImageMLP, meta_model
 from .specs import CheckpointSpec, DataSpec, ModelSpec
 
 NOTES = (".txt", ".md", ".json", ".yaml", ".yml", ".csv", ".log")
@@ -90,14 +96,69 @@ def read(path: str | os.PathLike) -> Checkpoint:
     Raises:
         MlplibError: it cannot be read or holds no official S-MLP or B-MLP; the line names the file.
     """
-    from .models import load_official
-
     path = Path(path)
-    sha256 = digest(path)
-    model_spec, model = load_official(path)
-    side, classes = model.image_shape[0], model.classes
-    spec = CheckpointSpec(_name(model_spec, side, classes), sha256)
-    return Checkpoint(path, spec, model_spec, side, classes)
+    sha256, model = digest(path), load(path)
+    side, classes, name = model.image_shape[0], model.classes, model.spec.name
+    if (side, classes) != PUBLISHED:
+        name += f", {side} px, {classes:,} classes"
+    return Checkpoint(path, CheckpointSpec(name, sha256), model.spec, side, classes)
+
+
+def load(path: str | os.PathLike) -> ImageMLP:
+    """The network of a checkpoint: a state dict saved by ``torch.save``, S-MLP or B-MLP, any size.
+
+    What leaves no trace in names and shapes is as in the official code: pre-norm, GELU, a skip in B-MLPs
+    only, the official order in S-MLPs. Nothing in the file is executed (``weights_only=True``).
+
+    Returns:
+        The model on the CPU in float32, in training mode.
+
+    Raises:
+        MlplibError: the file is missing, damaged, or not such a state dict.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
+        raise MlplibError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}): it is missing, damaged or not "
+            "saved by torch.save from a plain state dict; download it again"
+        ) from None
+    named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
+    if not named or not all(isinstance(value, Tensor) for value in state.values()):
+        raise MlplibError(f"checkpoint {path} is not a state dict of names and tensors: extract it first")
+    try:
+        model = meta_model(*describe(state))
+        # Takes the file's tensors instead of drawing weights, so the random generators stay as they are.
+        model.load_state_dict(state, strict=True, assign=True)
+    except (MlplibError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise MlplibError(f"checkpoint {path} is not an official S-MLP or B-MLP: {reason:.200}") from None
+    return model.float()
+
+
+def describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, int], int]:
+    """Spec, image shape and classes of an official state dict, read from a few of its names and shapes.
+
+    Raises:
+        MlplibError: it is none.
+    """
+    try:
+        width, pixels = state["linear_in.weight"].shape
+        classes, _ = state["linear_out.weight"].shape
+        if any(name.startswith("blocks.") for name in state):
+            wide, thin = state["blocks.0.block.0.weight"].shape
+            block, settings = r"blocks\.\d+\.block\.0\.weight", dict(family="b-mlp", expansion=wide // thin)
+        else:
+            block, settings = r"layers\.\d+\.weight", dict(family="s-mlp", skip=False, official_order=True)
+    except KeyError as error:
+        raise MlplibError(f"it lacks {error.args[0]}") from None
+    except (ValueError, ZeroDivisionError):
+        raise MlplibError("one of its weights is not a matrix") from None
+    norm = "layer" if any(name.startswith("layernorms.") for name in state) else "none"
+    if any(name.endswith(".running_mean") for name in state):
+        norm = "batch"
+    side, depth = math.isqrt(pixels // 3), sum(re.fullmatch(block, name) is not None for name in state)
+    return ModelSpec(depth=depth, width=width, norm=norm, **settings), (side, side, 3), classes
 
 
 def digest(path: str | os.PathLike) -> str:
@@ -119,8 +180,3 @@ def digest(path: str | os.PathLike) -> str:
 def files(checkpoints: Iterable[Checkpoint]) -> dict[str, Path]:
     """Where each content lies: what :class:`mlplib.executor.Executor` wants to know."""
     return {checkpoint.spec.sha256: checkpoint.path for checkpoint in checkpoints}
-
-
-def _name(model: ModelSpec, side: int, classes: int) -> str:
-    """The network's name, and where it is not one of the published ones, what it reads and tells apart."""
-    return model.name if (side, classes) == PUBLISHED else f"{model.name}, {side} px, {classes:,} classes"

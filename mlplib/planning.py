@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 
-from . import machine, scaling
+from . import cost, machine, timing
 from .data import catalog
 from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
-from .store import Record, RunStore, run_id
+from .store import Record, RunStore, by_id, run_id
 
 ASSUMED_FRACTION = 0.4
 """Assumed share of the matrix-product rate for a kind of run that this device has not done yet. Other kinds
@@ -29,30 +29,24 @@ OVERHEAD_SECONDS = 1.0
 # --------------------------------------------------------------------------- which runs
 
 
-def with_upstream(specs: Iterable[RunSpec], ids: dict[RunSpec, str] | None = None) -> dict[str, RunSpec]:
-    """The distinct runs among ``specs`` and the runs they depend on, by id, dependencies first.
-
-    Args:
-        ids: a cache of ids, extended here: computing an id takes a hundred times as long as looking it up.
-            Valid until another data set is prepared.
-    """
-    ids = {} if ids is None else ids
-    found: dict[str, RunSpec] = {}
-    seen: set[RunSpec] = set()
+def upstream_first(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """The distinct runs among ``specs`` and the runs they depend on, dependencies first."""
+    found: dict[RunSpec, None] = {}
 
     def add(spec: RunSpec) -> None:
-        if spec in seen:
-            return
-        seen.add(spec)
-        for upstream in spec.needs():
-            add(upstream)
-        if spec not in ids:
-            ids[spec] = run_id(spec)
-        found.setdefault(ids[spec], spec)
+        if spec not in found:
+            for upstream in spec.needs():
+                add(upstream)
+            found[spec] = None
 
     for spec in specs:
         add(spec)
-    return found
+    return list(found)
+
+
+def with_upstream(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """:func:`upstream_first` by id."""
+    return by_id(upstream_first(specs))
 
 
 @dataclass(frozen=True)
@@ -113,15 +107,15 @@ class Planner:
     def missing(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
         """The runs without a record that ``specs`` still need, by id, dependencies first."""
         # A finished run does not need its dependencies any more.
-        needed = with_upstream((spec for spec in specs if not self.done(spec)), self._ids)
-        return {id: spec for id, spec in needed.items() if not self.done(spec)}
+        needed = upstream_first(spec for spec in specs if not self.done(spec))
+        return {self.id(spec): spec for spec in needed if not self.done(spec)}
 
     def plan(self, specs: Collection[RunSpec]) -> Plan:
         """The plan for ``specs`` and the runs they depend on."""
-        runs = with_upstream(specs, self._ids)
+        runs = upstream_first(specs)
         missing = tuple(self.missing(specs).values())
         seconds = sum(map(self.estimator.seconds, missing), 0.0)
-        return Plan(tuple(runs.values()), missing, sum(map(training_flops, missing)), seconds)
+        return Plan(tuple(runs), missing, sum(map(training_flops, missing)), seconds)
 
 
 def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Plan:
@@ -137,7 +131,7 @@ def training_flops(spec: RunSpec) -> float:
     where it only evaluates one. Norms, activations and the small heads of probes are not counted.
     """
     if isinstance(spec, TrainSpec):
-        return 6.0 * scaling.model_size(spec).forward_macs * _images_seen(spec)
+        return 6.0 * cost.model_size(spec).forward_macs * _images_seen(spec)
     if isinstance(spec, FineTuneSpec):
         return 6.0 * _upstream_macs(spec.upstream, spec.data) * _images_seen(spec)
     if isinstance(spec, EvaluateSpec):
@@ -151,7 +145,7 @@ def training_flops(spec: RunSpec) -> float:
 
 
 def _images_seen(spec: TrainSpec | FineTuneSpec) -> int:
-    return scaling.images_per_epoch(spec) * spec.epochs
+    return cost.images_per_epoch(spec) * spec.epochs
 
 
 def _upstream_macs(upstream: RunSpec, data: DataSpec) -> int:
@@ -159,7 +153,7 @@ def _upstream_macs(upstream: RunSpec, data: DataSpec) -> int:
     while isinstance(upstream, FineTuneSpec):
         upstream = upstream.upstream
     known = isinstance(upstream, TrainSpec)
-    return scaling.network_size(upstream.model, data).forward_macs if known else 0
+    return cost.network_size(upstream.model, data).forward_macs if known else 0
 
 
 class Estimator:
@@ -196,7 +190,7 @@ class Estimator:
         precision = machine.pick_precision(getattr(spec, "precision", "fp32"), self.device)
         fractions = self._fractions.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
         share = statistics.median(fractions) if fractions else ASSUMED_FRACTION
-        return OVERHEAD_SECONDS + flops / (share * machine.matmul_rate(self.device, precision))
+        return OVERHEAD_SECONDS + flops / (share * timing.matmul_rate(self.device, precision))
 
 
 def _kind(spec: TrainSpec) -> tuple:

@@ -2,7 +2,7 @@
 
 The protocol is one call: ``progress(total, label)`` returns a context manager whose value has
 ``advance(n)``. ``total`` is a number of steps of any unit (images, bytes, batches), ``None`` when it is not
-known. Library functions take such a factory as ``progress`` and stay silent when it is ``None``.
+known. Library functions take such a factory as ``progress``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
 from typing import Protocol
+
+import rich.progress
+from rich.console import Console
 
 PLAIN_INTERVAL_S = 5.0
 """Seconds between two plain lines; a step shorter than this prints nothing."""
@@ -29,23 +33,14 @@ Progress = Callable[[int | None, str], AbstractContextManager[Bar]]
 """``progress(total, label)``: see the module's text."""
 
 
-class _Silent:
-    def advance(self, n: int = 1) -> None:
-        pass
-
-
 @contextmanager
 def quiet(total: int | None, label: str) -> Iterator[Bar]:
     """The progress factory that shows nothing."""
-    yield _Silent()
+    yield SimpleNamespace(advance=lambda n=1: None)
 
 
 def bars() -> Progress:
     """The factory for a person at work: Rich bars in a terminal or notebook, else plain lines on stderr."""
-    try:
-        from rich.console import Console
-    except ImportError:
-        return plain
     console = Console(stderr=True)
     return _RichBars(console) if console.is_terminal or console.is_jupyter else plain
 
@@ -88,6 +83,15 @@ def plain(total: int | None, label: str) -> Iterator[Bar]:
 # --------------------------------------------------------------------------- Rich
 
 
+COLUMNS = (
+    rich.progress.TextColumn("{task.description}"),
+    rich.progress.BarColumn(),
+    rich.progress.TaskProgressColumn(text_format_no_percentage=""),
+    rich.progress.TimeElapsedColumn(),
+    rich.progress.TimeRemainingColumn(),
+)
+
+
 class _RichBars:
     """One live display that all open bars share, because Rich may refuse to nest two displays."""
 
@@ -95,39 +99,22 @@ class _RichBars:
         self.console, self.display, self.open = console, None, 0
         self.lock = threading.Lock()
 
-    def _columns(self):
-        from rich import progress as rp
-
-        percent = rp.TaskProgressColumn(text_format_no_percentage="")
-        times = rp.TimeElapsedColumn(), rp.TimeRemainingColumn()
-        return rp.TextColumn("{task.description}"), rp.BarColumn(), percent, *times
-
     @contextmanager
     def __call__(self, total: int | None, label: str) -> Iterator[Bar]:
-        from rich.progress import Progress as Display
-
         with self.lock:
             if self.open == 0:
                 # A finished bar would stay in a notebook's saved output; in a terminal it is a useful trace.
                 transient = self.console.is_jupyter
-                self.display = Display(*self._columns(), console=self.console, transient=transient)
+                self.display = rich.progress.Progress(*COLUMNS, console=self.console, transient=transient)
                 self.display.start()
             self.open += 1
             display = self.display
         task = display.add_task(label, total=total)
         try:
-            yield _RichTask(display, task)
+            yield SimpleNamespace(advance=lambda n=1: display.advance(task, n))
         finally:
             with self.lock:
                 display.stop_task(task)
                 self.open -= 1
                 if self.open == 0:
                     display.stop()
-
-
-class _RichTask:
-    def __init__(self, display, task):
-        self.display, self.task = display, task
-
-    def advance(self, n: int = 1) -> None:
-        self.display.advance(self.task, n)

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from . import memory
+from . import memory, timing
 from .data.batches import Batch
 from .errors import MlplibError
 from .execution import Execution
@@ -33,8 +32,8 @@ CASTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 COMPILE_STEPS = 2000
 """GPU runs of at least this many steps are compiled: compiling takes as long as a few hundred steps."""
 
-WARM_UPS, TIMED = 3, 5
-"""Steps before a graph is recorded, which PyTorch requires, and steps to time each variant by."""
+WARM_UPS, TIMED, ROUNDS = 3, 5, 3
+"""Steps before a graph is recorded, which PyTorch requires; steps per timing; and timings of each variant."""
 
 TOLERANCE = 0.02
 """Largest relative difference between the losses of a replayed and a plain step: bf16 sums in another order
@@ -58,7 +57,7 @@ class WorkingCopies:
         for path, module in model.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if type(module) in CASTED:
-                    copy = parameter.detach().to(torch.bfloat16).requires_grad_()
+                    copy = nn.Parameter(parameter.detach().to(torch.bfloat16))
                     self.by_name[f"{path}.{name}"] = self.by_parameter[parameter] = copy
 
     @torch.no_grad()
@@ -115,7 +114,10 @@ class Engine:
         if how.compiled:
             self._compile()
         self._graph: StepGraph | None = None
+        self.processes = how.processes
         self._try_graph = how.graphs and self.graphs_possible
+        leaves = [self.copies.by_parameter.get(p, p) for p in model.parameters()]
+        self._pass = self.processes.averaging(leaves, lambda *batch: self._loss(*batch))
 
     # ------------------------------------------------------------------ one step
 
@@ -161,7 +163,7 @@ class Engine:
         for first in range(0, count, self.micro_batch):
             part = slice(first, first + self.micro_batch)
             labels, partner_labels = batch.labels[part], batch.partner_labels[part]
-            loss, correct = self._loss(batch.images[part], labels, partner_labels, self._share(batch.lam))
+            loss, correct = self._pass(batch.images[part], labels, partner_labels, self._share(batch.lam))
             loss = loss * (len(labels) / count)  # so that the parts' gradients add up to that of the mean
             loss.backward()
             if count > self.micro_batch:  # add in float32: a sum in bf16 would be rounded
@@ -226,6 +228,11 @@ class Engine:
 
     def _split(self) -> None:
         """Halve the micro-batch."""
+        if not self.processes.alone:
+            raise MlplibError(
+                f"out of memory on {self.device} with {self.micro_batch} images per pass: use more processes "
+                "or a smaller --micro-batch"
+            ) from None
         if self.whole or self.micro_batch <= 1:
             why = "cannot be split (BatchNorm or dropout)" if self.whole else "is down to one image"
             raise MlplibError(
@@ -254,9 +261,9 @@ class Engine:
 
     @property
     def graphs_possible(self) -> bool:
-        """Whether a step can be a CUDA graph: all on a GPU, in one pass, without random numbers."""
+        """Whether a step can be a CUDA graph: all on one GPU, in one pass, without random numbers."""
         lion_only = isinstance(self.optimizer, Lion) and self.clip is None
-        return self.device.type == "cuda" and lion_only and not self.whole
+        return self.device.type == "cuda" and lion_only and not self.whole and self.processes.alone
 
     @property
     def ways(self) -> list[str]:
@@ -316,8 +323,11 @@ def record_graph(engine: Engine, batch: Batch, rates: Sequence[float]) -> StepGr
     try:
         graph = StepGraph(engine, batch)
         undo()
-        plain_loss, plain = _timed(engine, lambda: _plain(engine, batch, rates), undo)
-        graph_loss, replayed = _timed(engine, lambda: graph.replay(batch, rates), undo)
+        variants = {
+            "plain": lambda: _plain(engine, batch, rates),
+            "graph": lambda: graph.replay(batch, rates),
+        }
+        seconds, losses = _compare(variants, undo, engine.device)
     except Exception as error:
         undo()
         reason = (str(error).strip().splitlines() or [""])[0]
@@ -325,10 +335,11 @@ def record_graph(engine: Engine, batch: Batch, rates: Sequence[float]) -> StepGr
         return None
     finally:
         torch.cuda.empty_cache()  # the graph cannot use the memory that plain steps left
-    if not abs(graph_loss - plain_loss) <= TOLERANCE * abs(plain_loss):
-        engine.log(f"no CUDA graph: its loss is {graph_loss:g} instead of {plain_loss:g}; continuing without")
+    plain, replayed = losses["plain"], losses["graph"]
+    if not abs(replayed - plain) <= TOLERANCE * abs(plain):
+        engine.log(f"no CUDA graph: its loss is {replayed:g} instead of {plain:g}; continuing without")
         return None
-    return graph if replayed < plain else None
+    return graph if seconds["graph"] < seconds["plain"] else None
 
 
 def _moved(engine: Engine) -> list[Tensor]:
@@ -343,18 +354,27 @@ def _plain(engine: Engine, batch: Batch, rates: Sequence[float]) -> tuple[Tensor
     return found
 
 
-def _timed(engine: Engine, step: Callable, undo: Callable) -> tuple[float, float]:
-    """The last loss of :data:`TIMED` steps, and the median of their seconds. The steps are undone."""
-    seconds = []
-    for _ in range(TIMED):
-        torch.cuda.synchronize(engine.device)
-        start = time.perf_counter()
-        loss, _ = step()
-        torch.cuda.synchronize(engine.device)
-        seconds.append(time.perf_counter() - start)
-    last = float(loss)
-    undo()
-    return last, statistics.median(seconds)
+def _compare(
+    variants: dict[str, Callable], undo: Callable, device: torch.device
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Time :data:`TIMED` steps of each variant in turns, from the same weights.
+
+    Returns:
+        each variant's median seconds per step, including undoing the steps, and its last loss.
+    """
+    losses: dict[str, float] = {}
+
+    def timer(name: str) -> Callable[[], float]:
+        def steps(count: int) -> None:
+            for _ in range(count):
+                loss, _ = variants[name]()
+            losses[name] = float(loss)  # read now: the next replay overwrites it
+            undo()
+
+        return lambda: timing.seconds_per_call(steps, TIMED, device)
+
+    seconds = timing.take_turns({name: timer(name) for name in variants}, ROUNDS)
+    return {name: statistics.median(values) for name, values in seconds.items()}, losses
 
 
 class StepGraph:

@@ -11,18 +11,18 @@ import json
 import math
 import os
 import re
+import socket
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .data.catalog import content_hash
-from .errors import MlplibError, require_choice
-from .files import LOCK_MODE, replacing, storage_errors
-from .specs import RunSpec, spec_from_json
-from .specs.checks import finite
+from .errors import Interrupted, MlplibError, require_choice
+from .files import is_locked, locked, replacing, storage_errors
+from .specs import RunSpec
+from .specs.settings import finite
 
 RECORD_FORMAT = 1
 
@@ -72,11 +72,19 @@ class Record:
     compute: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
 
-    def same_results(self, other: Record) -> bool:
-        """Whether ``other`` is of the same run and says the same of it; when and where it was done may
-        differ.
+    def difference(self, other: Record) -> str | None:
+        """How ``other`` contradicts this record of the same run, None if it does not; when and where the run
+        was done may differ.
         """
-        return self.id == other.id and all(getattr(self, name) == getattr(other, name) for name in RESULTS)
+        for part in RESULTS:
+            mine, theirs = getattr(self, part), getattr(other, part)
+            if mine == theirs:
+                continue
+            if not isinstance(mine, dict):
+                return f"{part} ({mine} there, {theirs} here)"
+            key = next(key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key))
+            return f"{part} ({key}: {mine.get(key)!s:.60} there, {theirs.get(key)!s:.60} here)"
+        return None
 
     def to_json(self) -> dict:
         """Plain JSON values; :meth:`from_json` reads them back."""
@@ -115,7 +123,7 @@ class Record:
                 f"a record of format {version!r} cannot be read: this version reads {RECORD_FORMAT}"
             )
         try:
-            record = cls(spec=spec_from_json(values.pop("spec")), **values)
+            record = cls(spec=RunSpec.from_json(values.pop("spec")), **values)
             _validate(record)
         except (KeyError, TypeError) as error:
             raise MlplibError(f"not a complete record: {error}") from None
@@ -153,21 +161,24 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
     if isinstance(value, dict) and not metric:
         for key, item in value.items():
             _validate_value(key, item)
-    elif isinstance(value, list) and not metric:
-        for item in value:
+        return
+    hashed = name.endswith("sha256") or name == "content_hash"
+    high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
+    for item in value if isinstance(value, list) and not metric else (value,):
+        if isinstance(item, dict | list) and not metric:
             _validate_value(name, item)
-    elif name.endswith("sha256") or name == "content_hash":
-        if not isinstance(value, str) or not SHA256.fullmatch(value):
-            raise MlplibError(f"{name} is {value!r:.80}, not a SHA-256 in hex")
-    else:
-        high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number and (metric or high is not None):
-            raise MlplibError(f"{name} is {value!r:.80}, not a number")
-        if number and not finite(value):
-            raise MlplibError(f"{name} is {value!r:.80}, not a finite number")
-        if high is not None and not 0 <= value <= high:
-            raise MlplibError(f"{name} is {value!r:.80}, outside of its range")
+        elif hashed:
+            if not isinstance(item, str) or not SHA256.fullmatch(item):
+                raise MlplibError(f"{name} is {item!r:.80}, not a SHA-256 in hex")
+        elif finite(item):
+            if high is not None and not 0 <= item <= high:
+                raise MlplibError(f"{name} is {item!r:.80}, outside of its range")
+        elif metric or high is not None or type(item) in (int, float):
+            raise MlplibError(f"{name} is {item!r:.80}, not a finite number")
+
+
+ATTEMPT = ".attempt.json"
+"""The process that does a run, and why it failed. The file is removed when the run ends or stops in order."""
 
 
 class RunClaimed(MlplibError):
@@ -239,22 +250,50 @@ class RunStore:
             RunClaimed: another process holds the lock, and this store does not wait.
         """
         folder = self.folder(spec)
-        with storage_errors(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(str(folder / ".lock"), mode=LOCK_MODE)
-            try:
-                lock.acquire(timeout=0.1 if self.wait else 0.0)
-            except Timeout:
-                if not self.wait:
-                    raise RunClaimed(f"another process is doing {run_id(spec)}") from None
-                if on_wait is not None:
-                    on_wait()
-                lock.acquire()
-        try:
+
+        @contextmanager
+        def waiting(total: None, label: str) -> Iterator[None]:
+            if not self.wait:
+                raise RunClaimed(f"another process is doing {run_id(spec)}")
+            if on_wait is not None:
+                on_wait()
+            yield
+
+        with ExitStack() as stack:
+            with storage_errors(self.root, "MLPLIB_RUNS"):
+                stack.enter_context(locked(folder / ".lock", waiting, "does this run"))
+            attempt = {"where": _this_process(), "since": time.time()}
             _clear_leftovers(folder)
-            yield folder
-        finally:
-            lock.release()
+            _write_json(folder / ATTEMPT, attempt)
+            try:
+                yield folder
+            except (Interrupted, RunClaimed):
+                (folder / ATTEMPT).unlink(missing_ok=True)
+                raise
+            except Exception as error:
+                with suppress(MlplibError):  # a full disk, for example, which is what failed then
+                    why = " ".join(str(error).split()) or type(error).__name__
+                    _write_json(folder / ATTEMPT, {**attempt, "why": why})
+                raise
+            (folder / ATTEMPT).unlink(missing_ok=True)
+
+    def attempt(self, run: RunSpec | str) -> dict | None:
+        """The last attempt at a run if it is going on, failed or lost its process; None otherwise.
+
+        Returns:
+            ``state``: ``running``, ``failed`` or ``died``; ``where``: the process, in words; ``since``: when
+            it began, in seconds since 1970; ``why`` it failed.
+        """
+        path = self.folder(run) / ATTEMPT
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if is_locked(path.with_name(".lock")):
+            return {"state": "running", **found}
+        if not path.exists():  # it ended in the meantime
+            return None
+        return {"state": "failed" if "why" in found else "died", **found}
 
     def write(self, record: Record) -> None:
         """Write a finished record, once.
@@ -267,9 +306,18 @@ class RunStore:
             raise MlplibError(
                 f"{path} exists and records are never overwritten: delete its folder to run again"
             )
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(record.to_json(), indent=1, allow_nan=False), encoding="utf-8")
+        _write_json(path, record.to_json(), indent=1)
         self.written.add(record.id)
+
+
+def _write_json(path: Path, values: dict, indent: int | None = None) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=indent, allow_nan=False), encoding="utf-8")
+
+
+def _this_process() -> str:
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"{socket.gethostname()}, process {os.getpid()}" + (f", Slurm job {job}" if job else "")
 
 
 def _damaged(path: Path, why: object) -> MlplibError:

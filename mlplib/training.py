@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import machine, memory, weights
+from . import machine, memory, timing, weights
 from .data import ImageDataset
 from .data.batches import Batch, RunData, open_data
 from .errors import Interrupted, MlplibError
@@ -133,10 +133,16 @@ def train(
     """
     how = how or Execution()
     machine.keep_freed_memory()
-    loop = Loop(spec, open_data(dataset, spec.data, how.device, how.loader), how, start)
+    processes = how.processes
+    loop = processes.together(
+        lambda: Loop(spec, open_data(dataset, spec.data, how.device, how.loader), how, start)
+    )
     state = loop.fresh_state()
     if folder is not None:
-        load_checkpoint(folder / CHECKPOINT, state, spec)
+        processes.together(lambda: load_checkpoint(folder / CHECKPOINT, state, spec))
+    if not processes.first:
+        state.sums.zero_()  # the checkpoint's count once
+        folder = None  # only the first process writes
     machine.reset_peak_memory(how.device)
     with _threads(state, how):
         with (
@@ -169,7 +175,7 @@ def _threads(state: TrainState, how: Execution) -> Iterator[None]:
 def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
     """Train until the last epoch is done or the loss is no longer finite."""
     saved = mark = time.monotonic()
-    stop = loop.how.stop
+    stop, processes = loop.how.stop, loop.how.processes
 
     def lap() -> None:
         nonlocal mark
@@ -182,13 +188,15 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
         for batch in loop.batches(state):
             loop.step(state, batch)
             bar.advance(1)
-            if not stop and time.monotonic() - saved < loop.how.checkpoint_every:
+            due = bool(stop) or time.monotonic() - saved >= loop.how.checkpoint_every
+            if not processes.any(due):
                 continue
             lap()
+            state.sums = processes.to_first(state.sums)
             if folder is not None:
                 save_checkpoint(folder / CHECKPOINT, state, loop.spec)
             saved = mark = time.monotonic()
-            if stop:
+            if processes.any(bool(stop)):
                 raise Interrupted(
                     f"stopped in epoch {state.epoch + 1} of {loop.spec.epochs} of {loop.spec.slug()}: "
                     "start it again to resume from there"
@@ -196,7 +204,8 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
         lap()
         loop.end_epoch(state)
         if folder is not None and state.epoch in loop.keep_at and not state.diverged:
-            weights.save(folder / kept_weights(state.epoch), state.model.state_dict())
+            name = kept_weights(state.epoch)
+            weights.save(folder / name, state.model.state_dict(), label=f"{folder.name}/{name}")
         mark = time.monotonic()  # evaluation does not count as training time
 
 
@@ -219,17 +228,29 @@ class Loop:
                 f"a batch of {spec.batch_size} is larger than the {len(data.train)} training images of "
                 f"{spec.data.name}: choose a smaller batch_size"
             )
+        processes = how.processes
+        if spec.batch_size % processes.count:
+            raise MlplibError(
+                f"{processes.count} processes cannot share a batch of {spec.batch_size} evenly: use a number "
+                f"of processes that divides {spec.batch_size}"
+            )
         self.spec, self.data, self.device = spec, data, how.device
         self.precision = machine.pick_precision(spec.precision, how.device)
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.start = start or Start(spec.model)
+        if not processes.alone and memory.whole_batches_only(self.start.model):
+            raise MlplibError(
+                f"{self.start.model} has BatchNorm or dropout, which need whole batches: train it in one "
+                "process"
+            )
         self.keep_at = getattr(spec, "keep_at", ())
         self.steps = len(data.train) // spec.batch_size
         compiled = how.compiled
         if compiled is None:
             compiled = worth_compiling(how.device, self.steps * spec.epochs)
+        share = spec.batch_size // processes.count
         micro_batch = memory.pick_micro_batch(
-            self.start.model, spec.batch_size, data.image_shape, how.device, how.micro_batch
+            self.start.model, share, data.image_shape, how.device, how.micro_batch
         )
         self.how = replace(how, compiled=compiled, micro_batch=micro_batch)
         self.schedules = [spec.optimizer]  # per parameter group: the head's first, then the body's
@@ -239,6 +260,8 @@ class Loop:
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
         spec = self.spec
+        # Processes with more free memory than others take as many passes as those.
+        how = replace(self.how, micro_batch=self.how.processes.smallest(self.how.micro_batch))
         model = self.start.build(self.data.image_shape, len(self.data.classes), spec.seed).to(self.device)
         groups = list(model.parameters())
         if len(self.schedules) > 1:
@@ -247,7 +270,7 @@ class Loop:
             model,
             groups,
             spec.optimizer,
-            self.how,
+            how,
             precision=self.precision,
             label_smoothing=spec.label_smoothing,
             whole=memory.whole_batches_only(self.start.model),
@@ -258,7 +281,13 @@ class Loop:
         """The rest of the epoch's batches."""
         spec = self.spec
         return self.data.training_batches(
-            spec.batch_size, spec.augment, spec.seed, state.epoch, self.dtype, start=state.batch
+            spec.batch_size,
+            spec.augment,
+            spec.seed,
+            state.epoch,
+            self.dtype,
+            start=state.batch,
+            part=self.how.processes.part(spec.batch_size),
         )
 
     def step(self, state: TrainState, batch: Batch) -> None:
@@ -273,11 +302,11 @@ class Loop:
         count = len(batch.labels)
         state.sums += torch.stack((loss * count, correct, torch.full_like(loss, count))).to(torch.float64)
         state.batch += 1
-        state.images += count
+        state.images += spec.batch_size
 
     def end_epoch(self, state: TrainState) -> None:
         """Add the epoch's means to the history, and evaluate if ``evaluate_at`` names this epoch."""
-        loss, correct, count = state.sums.tolist()
+        loss, correct, count = self.how.processes.sum(state.sums).tolist()
         state.sums.zero_()
         state.epoch, state.batch = state.epoch + 1, 0
         if not math.isfinite(loss):
@@ -378,6 +407,14 @@ def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
         raise MlplibError(f"{path} is damaged ({reason}): delete it and the run starts over") from None
 
 
+def epochs_done(path: Path) -> int | None:
+    """The whole epochs in a checkpoint, None if there is none that can be read. Weights are not read."""
+    try:
+        return torch.load(path, weights_only=True, mmap=True, map_location="meta")["epoch"]
+    except Exception:  # torch raises several types for a file that is gone, damaged or no checkpoint
+        return None
+
+
 # --------------------------------------------------------------------------- the end of a run
 
 
@@ -418,7 +455,8 @@ def _compute(loop: Loop, state: TrainState) -> dict:
     network = meta_model(loop.start.model, shape, classes)
     macs = count_macs(network, shape)
     rate = state.images / state.seconds if state.seconds else 0.0
-    peak = machine.matmul_rate(loop.device, loop.precision)
+    processes = loop.how.processes.count
+    peak = processes * timing.matmul_rate(loop.device, loop.precision)
     return {
         "parameters": count_parameters(network),
         "forward_macs": macs,
@@ -433,6 +471,7 @@ def _compute(loop: Loop, state: TrainState) -> dict:
         "micro_batch": state.engine.micro_batch,
         "ways": state.engine.ways,
         "loader": loop.data.loader,
+        "processes": processes,
     }
 
 

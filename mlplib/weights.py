@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import MlplibError
@@ -18,36 +18,43 @@ RESERVED = "__metadata__"
 """The one name that the format keeps for itself."""
 
 
-def save(path: str | Path, state_dict: Mapping[str, Tensor]) -> None:
+def save(path: str | Path, state_dict: Mapping[str, Tensor], label: str | None = None) -> None:
     """Write tensors of any shape and device as a safetensors file; an existing file is replaced in one step.
 
     A reader sees the old file or the whole new one, never a part, also when this process is killed.
 
     Args:
         state_dict: names and tensors; non-contiguous tensors and views are stored as their own values.
+        label: stored with a hash of the tensors, for :func:`load` to compare.
 
     Raises:
         MlplibError: a value is not a dense tensor of a dtype that the format has, or writing failed.
     """
     tensors = {name: _storable(name, value) for name, value in state_dict.items()}
+    metadata = None if label is None else {"label": label, "sha256": digest(tensors)}
     with replacing(path) as temporary:
         try:
-            save_file(tensors, temporary)
+            save_file(tensors, temporary, metadata)
         except SafetensorError as error:  # a full disk, mostly
             raise OSError(_line(error)) from None
         except (KeyError, ValueError) as error:
             raise MlplibError(f"weights of this dtype cannot be stored: {_line(error)}") from None
 
 
-def load(path: str | Path) -> dict[str, Tensor]:
+def load(path: str | Path, label: str | None = None, sha256: str | None = None) -> dict[str, Tensor]:
     """Read a safetensors file: names and CPU tensors that own their memory.
 
+    Args:
+        label: the one that the file was saved with; a file without any is not checked.
+        sha256: the :func:`digest` of its tensors, by default the one in the file.
+
     Raises:
-        MlplibError: the file is missing, truncated or not a safetensors file.
+        MlplibError: the file is missing, truncated, not a safetensors file, or not the expected one.
     """
     path = Path(path)
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            found, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except OSError as error:
         raise MlplibError(f"cannot read the weights {path}: {error.strerror or error}") from None
     except Exception as error:  # the package's own error, or whatever a damaged header leads to
@@ -55,6 +62,14 @@ def load(path: str | Path) -> dict[str, Tensor]:
             f"the weights {path} are truncated or not a safetensors file ({_line(error)}): "
             "delete the file and make it again"
         ) from None
+    other = label is not None and metadata.get("label", label) != label
+    sha256 = sha256 or metadata.get("sha256")
+    if other or (sha256 is not None and sha256 != digest(found)):
+        raise MlplibError(
+            f"{path} is damaged or belongs to another run (its hash or name is another one): delete its "
+            "folder and run again"
+        )
+    return found
 
 
 def digest(state_dict: Mapping[str, Tensor]) -> str:

@@ -98,17 +98,22 @@ class Part:
         return REPRODUCED if self.size.holds(effect) and self.other else PARTLY
 
     @property
-    def sought(self) -> float:
-        """The effect that runs should be able to show: the paper's size, else the smallest that is meant. It
-        counts from where the direction is decided: zero for differences, one for ratios.
+    def smallest(self) -> float:
+        """The smallest effect that the sentence means, or the margin; it counts from where the direction is
+        decided, which is zero for differences and one for ratios.
         """
         if math.isfinite(self.direction.high):
             return self.direction.high
+        return abs(self.meant.low - max(self.direction.low, 0.0))
+
+    @property
+    def sought(self) -> float:
+        """The effect that runs should be able to show: the paper's size, else the smallest that is meant."""
         low, high = self.size.low, self.size.high
-        start = max(self.direction.low, 0.0)
-        if math.isfinite(low):
-            return (low / (1 - MARGIN) if math.isinf(high) else (low + high) / 2) - start
-        return abs(self.meant.low) - start
+        if not math.isfinite(low):
+            return self.smallest
+        size = low / (1 - MARGIN) if math.isinf(high) else (low + high) / 2
+        return size - max(self.direction.low, 0.0)
 
     def text(self) -> str:
         """Name, mean and interval."""
@@ -135,7 +140,7 @@ def _why_inconclusive(part: Part) -> str:
     if effect.low is None:
         return f"{seeds}: no interval"
     width = f"{effect.high - effect.low:{part.form.lstrip('+')}}"
-    needed = effect.seeds_for(part.sought)
+    needed = effect.seeds_for(part.smallest)
     more = f"; {needed} would do" if needed and needed > effect.n else ""
     return f"{seeds}: interval {width} wide{more}"
 

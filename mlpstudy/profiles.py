@@ -194,24 +194,18 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
     Raises:
         MlplibError: not seeds, negative, 2**63 or more, or one twice.
     """
-    wrong = MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
+    found = seeds
     if isinstance(seeds, str):
-        listed = re.fullmatch(r"\[(.*)\]|\((.*)\)|([^][()]*)", seeds.strip())
-        parts = [] if listed is None else listed[listed.lastindex].split(",")
-        if not all(re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", part) for part in parts):
-            raise wrong
-        seeds = [int(part) for part in parts]
-    elif isinstance(seeds, int):
-        seeds = [seeds]
-    if not isinstance(seeds, (list, tuple)) or not seeds:
-        raise wrong
-    if any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
-        raise wrong
-    if min(seeds) < 0:
-        raise MlplibError(f"seeds must not be negative, but {min(seeds)} is: write 0 or more")
-    if max(seeds) >= 2**63:
-        raise MlplibError(f"seeds must be below 2**63, but {max(seeds)} is not")
-    for seed in seeds:
-        if seeds.count(seed) > 1:
+        parts = re.sub(r"^\s*(?:\[(.*)\]|\((.*)\))\s*$", r"\1\2", seeds).split(",")
+        numbers = all(re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", part) for part in parts)
+        found = [int(part) for part in parts] if numbers else None
+    elif type(seeds) is int:
+        found = [seeds]
+    if not isinstance(found, list | tuple) or not found or any(type(seed) is not int for seed in found):
+        raise MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
+    for seed in found:
+        if not 0 <= seed < 2**63:
+            raise MlplibError(f"seeds must be at least 0 and below 2**63, but {seed} is not")
+        if found.count(seed) > 1:
             raise MlplibError(f"seed {seed} is given twice: name every seed once")
-    return tuple(seeds)
+    return tuple(found)

@@ -113,21 +113,13 @@ def in_order(
 # --------------------------------------------------------------------------- doing them
 
 
-@dataclass(frozen=True)
-class Left:
-    """What is left of an experiment: runs not counted for an earlier one, and the estimated time."""
-
-    experiment: str
-    runs: int
-    seconds: float
-
-
 @dataclass
 class Report:
     """How the work ended.
 
     ``done``: ids of the finished runs; ``failed``: run id to reason; ``left_out``: data set to the reason why
-    it is not available and the number of runs that need it; ``left``: by experiment; ``trouble``: why the
+    it is not available and the number of runs that need it; ``left``: experiment to the number of its runs
+    that are left, without those counted for an earlier one, and the estimated seconds; ``trouble``: why the
     work ended early, None if that was the deadline, the user or the end of the queue; ``stopped``: whether it
     was the user.
     """
@@ -135,7 +127,7 @@ class Report:
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, tuple[str, int]] = field(default_factory=dict)
-    left: list[Left] = field(default_factory=list)
+    left: dict[str, tuple[int, float]] = field(default_factory=dict)
     trouble: str | None = None
     stopped: bool = False
 
@@ -191,11 +183,17 @@ class RunQueue:
         for _, runs in in_order(found, self._missing, self.planner.estimator.seconds, self.as_named):
             self._unfinished |= {self.planner.id(spec): spec for spec in runs}
         if self._unfinished:
-            self._require_writable()
+            # A folder that cannot be written to is refused before any worker starts.
+            with replacing(self.store.root / ".writable") as temporary:
+                temporary.touch()
+            (self.store.root / ".writable").unlink(missing_ok=True)
             with self.stop.listening():
                 self._work()
         self.report.stopped = self.stop.signaled
-        self.report.left = self._left(found)
+        for unit, runs in in_order(found, self._missing, self._seconds, as_named=True):
+            number, seconds = self.report.left.get(unit.experiment, (0, 0.0))
+            seconds += sum(map(self._seconds, runs)) / self.jobs
+            self.report.left[unit.experiment] = number + len(runs), seconds
         return self.report
 
     def _missing(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
@@ -219,21 +217,6 @@ class RunQueue:
             runs = {spec for unit in found if name in needed[unit] for spec in missing[unit]}
             self.report.left_out[name] = (why, len(runs))
         return [unit for unit in found if not needed[unit] & refused.keys()]
-
-    def _require_writable(self) -> None:
-        """Refuse a folder that cannot be written to before any worker starts."""
-        path = self.store.root / ".writable"
-        with replacing(path) as temporary:
-            temporary.touch()
-        path.unlink(missing_ok=True)
-
-    def _left(self, found: Sequence[Unit]) -> list[Left]:
-        left = {name: Left(name, 0, 0.0) for name in self.names}
-        for unit, runs in in_order(found, self._missing, self._seconds, as_named=True):
-            before = left[unit.experiment]
-            seconds = before.seconds + sum(map(self._seconds, runs)) / self.jobs
-            left[unit.experiment] = Left(unit.experiment, before.runs + len(runs), seconds)
-        return [each for each in left.values() if each.runs]
 
     def _seconds(self, spec: RunSpec) -> float:
         """The estimate for a run, corrected by how long the finished runs took compared with theirs."""

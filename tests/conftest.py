@@ -59,6 +59,14 @@ def pytest_make_collect_report(collector):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_power_cuts():
+    """Waiting for the disk after every file takes up to a fifth of a second, and no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_runs(tmp_path_factory):
     """Runs of the tests go to a folder of their own, for this process and the ones it starts."""
     before = os.environ.get("MLPLIB_RUNS")
@@ -68,3 +76,26 @@ def own_runs(tmp_path_factory):
         del os.environ["MLPLIB_RUNS"]
     else:
         os.environ["MLPLIB_RUNS"] = before
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small models are faster on one thread, and sums have the same order as in worker processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Bootstraps of a tenth of the size, for tests of what is made of them."""
+    from mlpstudy.laws import scaling
+
+    real = scaling.bootstrap
+
+    def few(grid, statistic, draws=0, seed=0):
+        return real(grid, statistic, 40, seed)
+
+    monkeypatch.setattr(scaling, "bootstrap", few)
+    monkeypatch.setattr(scaling, "ENOUGH_DRAWS", 0.9 * 40 / scaling.DRAWS)

@@ -52,6 +52,24 @@ class Draws:
     partner: np.ndarray
     lam: float
 
+    def of_part(self, part: slice) -> tuple[np.ndarray, Draws]:
+        """What augmenting some images of the batch needs.
+
+        Returns:
+            where the needed images are in the batch, int64: those of ``part``, then partners of theirs from
+            outside of it; and the draws for all these. Only what comes out for ``part`` is what it would be
+            in the whole batch.
+        """
+        own = np.arange(len(self.flip))[part]
+        others = np.setdiff1d(self.partner[own], own) if self.lam != 1 else own[:0]
+        needed = np.concatenate([own, others])
+        place = np.zeros(len(self.flip), dtype=np.int64)
+        place[needed] = np.arange(len(needed))
+        partner = np.arange(len(needed))
+        partner[: len(own)] = place[self.partner[own]]
+        boxes = (values[needed] for values in (self.flip, self.top, self.left, self.height, self.width))
+        return needed, Draws(*boxes, partner, self.lam)
+
 
 def draw(spec: AugmentSpec, indices: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> Draws:
     """Draw what happens to the images ``indices`` (int64 (B,)) of ``size`` (H, W).
@@ -188,16 +206,18 @@ def mix(images: Tensor, draws: Draws, part: slice = slice(None)) -> Tensor:
     return rows.index_select(0, partner).lerp_(rows[part], draws.lam).permute(0, 2, 1, 3)
 
 
-def mixup_ffcv(images: Tensor, lam: float) -> Tensor:
+def mixup_ffcv(images: Tensor, lam: float, partners: Tensor | None = None) -> Tensor:
     """MixUp as FFCV's ``ImageMixup`` does it: with the batch's previous image, truncated to uint8.
 
     Args:
         images: uint8 (B, C, H, W).
         lam: share that an image keeps.
+        partners: the previous images, where ``images`` is not a whole batch.
     Returns:
         uint8 (B, C, H, W).
     """
-    mixed = images.to(torch.float32) * lam + images.roll(1, 0).to(torch.float32) * (1 - lam)
+    partners = images.roll(1, 0) if partners is None else partners
+    mixed = images.to(torch.float32) * lam + partners.to(torch.float32) * (1 - lam)
     return mixed.to(torch.uint8)
 
 
@@ -217,7 +237,8 @@ def augment(
     if spec.mixup > 0 and spec.mixup_kind == "ffcv":
         if cropped:
             images = crop_and_flip(images, draws, torch.float32).round_().clamp_(0, 255).to(torch.uint8)
-        out = mixup_ffcv(images, draws.lam).to(dtype)
+        partners = images.index_select(0, to_device(draws.partner, images.device))
+        out = mixup_ffcv(images, draws.lam, partners).to(dtype)
     else:
         out = crop_and_flip(images, draws, dtype) if cropped else images.to(dtype)
         if spec.mixup > 0 and normalize is None:

@@ -24,6 +24,9 @@ from .streaming import StreamedSplit, reader_of
 # Streams of random numbers that must not repeat one another: the first entry after the run's seed.
 SHUFFLE, AUGMENT = 0, 1
 
+WHOLE = slice(None)
+"""The part of a batch that is all of it."""
+
 LOADERS = ("auto", "resident", "ffcv")
 """Where the images are while a run goes on: in device memory, or in FFCV files; ``auto`` decides by size."""
 
@@ -78,13 +81,24 @@ class RunData:
         return torch.sub(images, mean, out=out).mul_(scale)
 
     def training_batches(
-        self, batch_size: int, spec: AugmentSpec, seed: int, epoch: int, dtype: torch.dtype, start: int = 0
+        self,
+        batch_size: int,
+        spec: AugmentSpec,
+        seed: int,
+        epoch: int,
+        dtype: torch.dtype,
+        start: int = 0,
+        part: slice = WHOLE,
     ) -> Iterator[Batch]:
         """The batches of one epoch from batch ``start`` on;
         each is a function of (seed, epoch, its number) alone.
 
         Images are reshuffled every epoch and the incomplete last batch is left
         out, as in the official loader.
+
+        Args:
+            part: the part of every batch to give. Only these images and their partners are augmented; random
+                numbers are drawn for the whole batch, so parts make up the batch.
         """
         order = np.random.default_rng([seed, SHUFFLE, epoch]).permutation(len(self.train))
         h, w, _ = self.image_shape
@@ -94,10 +108,15 @@ class RunData:
             for images, labels in found:  # enumerate() would keep the bytes until the next batch
                 indices = order[number * batch_size : (number + 1) * batch_size]
                 draws = draw(spec, indices, (h, w), np.random.default_rng([seed, AUGMENT, epoch, number]))
-                images = augment(images, spec, draws, dtype, self.normalize)
                 partner_labels = labels
                 if draws.lam != 1:
                     partner_labels = labels.index_select(0, machine.to_device(draws.partner, labels.device))
+                labels, partner_labels = labels[part], partner_labels[part]
+                if part != WHOLE:
+                    needed, draws = draws.of_part(part)
+                    rows, needed = images.permute(0, 2, 1, 3), machine.to_device(needed, images.device)
+                    images = rows.index_select(0, needed).permute(0, 2, 1, 3)  # keeps the order in memory
+                images = augment(images, spec, draws, dtype, self.normalize)[: len(labels)]
                 yield Batch(images, labels, partner_labels, draws.lam)
                 number += 1
 

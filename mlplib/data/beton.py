@@ -1,10 +1,4 @@
-"""Data sets as FFCV files ("betons"), written once; :mod:`mlplib.data.streaming` reads them.
-
-The files are byte-identical to those of FFCV's ``DatasetWriter`` with a single worker, and use FFCV's own
-types. They are written here because that writer keeps Python objects and shared memory for every image, and
-waits forever when the disk is full and its workers have died. The offsets of raw images of one size can be
-computed, so several threads copy whole pages.
-"""
+"""Data sets as FFCV files ("betons"): written once, by FFCV; :mod:`mlplib.data.streaming` reads them."""
 
 from __future__ import annotations
 
@@ -12,24 +6,24 @@ import importlib.util
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from ..errors import MlplibError
 from ..files import locked, require_room
-from ..progress import Progress, quiet
+from ..progress import Bar, Progress, quiet
 from .dataset import ImageDataset, Split
 from .get import cache
-from .get.prepare import cores
 
 PAGE_BYTES = 8 * 2**20
 """Images never cross the border of a page; FFCV's default."""
 
-_RAW = 1  # FFCV's IMAGE_MODES["raw"]
+BLOCK = 1024
+"""Images read at a time."""
+
 HOW = (
     "install the headers of OpenCV and turbojpeg (on Debian: apt-get install pkg-config libopencv-dev "
     'libturbojpeg0-dev), then pip install --no-build-isolation -e ".[ffcv]"'
@@ -80,165 +74,87 @@ def _set_num_threads(compiler: type, count: int) -> None:
 # --------------------------------------------------------------------------- the file
 
 
-class _Layout:
-    """The offsets in the beton of ``count`` images uint8 (H, W, 3): header, field table, one row of metadata
-    per image, pages of pixels, one row of allocation per image.
-    """
+def write_beton(split: Split, path: Path, progress: Progress | None = None) -> Path:
+    """Write a split as an FFCV file with the fields ``image`` (raw RGB) and ``label``.
 
-    def __init__(self, count: int, shape: tuple[int, int, int]):
-        from ffcv.fields import IntField, RGBImageField
-        from ffcv.types import ALLOC_TABLE_TYPE, FieldDescType, HeaderType, get_metadata_type
-
-        self.count, self.shape = count, shape
-        self.image_bytes = int(np.prod(shape))
-        self.page_bytes = max(PAGE_BYTES, 1 << (self.image_bytes - 1).bit_length())
-        self.per_page = self.page_bytes // self.image_bytes
-        self.pages = -(-count // self.per_page)
-        self.fields = {"image": RGBImageField(write_mode="raw"), "label": IntField()}
-        self.row_type, self.place_type = get_metadata_type(list(self.fields.values())), ALLOC_TABLE_TYPE
-        self.metadata_at = HeaderType.itemsize + len(self.fields) * FieldDescType.itemsize
-        metadata_end = self.metadata_at + count * self.row_type.itemsize
-        self.pages_at = -(-metadata_end // self.page_bytes) * self.page_bytes
-        self.places_at = self.pages_at + self.pages * self.page_bytes
-        self.bytes = self.places_at + count * self.place_type.itemsize
-
-    def head(self) -> bytes:
-        """The header and the table of fields."""
-        from ffcv.types import CURRENT_VERSION, TYPE_ID_HANDLER, FieldDescType, HeaderType
-
-        header = np.zeros((), HeaderType)
-        header["version"], header["num_fields"], header["num_samples"] = CURRENT_VERSION, 2, self.count
-        header["page_size"], header["alloc_table_ptr"] = self.page_bytes, self.places_at
-        fields = np.zeros(len(self.fields), FieldDescType)
-        numbers = {kind: number for number, kind in TYPE_ID_HANDLER.items()}
-        for row, (name, field) in zip(fields, self.fields.items(), strict=True):
-            row["type_id"] = numbers[type(field)]
-            row["name"][: len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
-            row["arguments"][:] = field.to_binary()[0]
-        return header.tobytes() + fields.tobytes()
-
-    def blocks(self, page: int, split: Split) -> Iterator[tuple[int, np.ndarray]]:
-        """What to write for a page, each with its offset: pixels, metadata, allocations."""
-        first = page * self.per_page
-        part = slice(first, min(first + self.per_page, self.count))
-        pixels = np.ascontiguousarray(split.images[part])
-        rows, places = (np.zeros(len(pixels), kind) for kind in (self.row_type, self.place_type))
-        at = self.pages_at + page * self.page_bytes
-        places["sample_id"] = np.arange(part.start, part.stop)
-        places["ptr"] = at + np.arange(len(pixels)) * self.image_bytes
-        places["size"] = self.image_bytes
-        image, label = (rows[name] for name in rows.dtype.names)
-        image["mode"], image["height"], image["width"] = _RAW, *self.shape[:2]
-        image["data_ptr"] = places["ptr"]
-        label[:] = split.labels[part]
-        yield at, pixels
-        yield self.metadata_at + first * self.row_type.itemsize, rows
-        yield self.places_at + first * self.place_type.itemsize, places
-
-
-def write_beton(
-    images: np.ndarray,
-    labels: np.ndarray,
-    path: str | Path,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Path:
-    """Write images and labels as an FFCV file with the fields ``image`` (raw RGB) and ``label`` (integer).
-
-    The finished file replaces an existing one. Other processes that write the same file wait. What a killed
-    writer left is overwritten the next time.
+    A whole file of as many images stays: it is taken to be this one. Other processes that write the same file
+    wait. A killed writer leaves nothing that looks finished; what it left is overwritten the next time.
 
     Args:
-        images: uint8 (N, H, W, 3), may be a memory map: only a few pages of it are read at a time.
-        labels: integers (N,).
-        workers: threads; None takes as many as this process has cores.
+        split: its images may be a memory map: only a few pages of it are read at a time.
         progress: see :mod:`mlplib.progress`; counts images.
 
     Returns:
         ``path``.
 
     Raises:
-        MlplibError: FFCV is not installed; other shapes or types; the folder cannot be written, or the disk
-            is full.
+        MlplibError: FFCV is not installed; the folder cannot be written, or the disk is full.
     """
-    path, progress = Path(path), progress or quiet
-    if workers is not None and workers < 1:
-        raise MlplibError(f"workers must be at least 1, not {workers}")
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise MlplibError(f"a beton takes uint8 images (N, H, W, 3), not {images.dtype} {images.shape}")
-    if labels.shape != images.shape[:1] or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
-        raise MlplibError(
-            f"a beton takes an integer label for each of its images, one at least, not {labels.dtype} "
-            f"{labels.shape} for {len(images)} images"
-        )
     require()
-    _put(Split(images, labels), path, workers or cores(), progress, keep=False)
-    return path
-
-
-def _put(split: Split, path: Path, workers: int, progress: Progress, keep: bool) -> None:
-    """Write a beton under a temporary name, then move it; ``keep`` one that is there."""
-    layout = _Layout(len(split), split.images.shape[1:])
-    lock = path.with_name(f".{path.name}.lock")
-    with _writing(path), locked(lock, progress, f"writes {path.name}"):
-        if keep and _is_whole(path, layout):  # another process wrote it while this one waited
-            return
-        temporary = path.with_name(f".{path.name}.unfinished")
+    if _is_whole(path, len(split)):
+        return path
+    progress = progress or quiet
+    lock, temporary = (path.with_name(f".{path.name}.{suffix}") for suffix in ("lock", "unfinished"))
+    with cache.writing(str(path)), locked(lock, progress, f"writes {path.name}"):
+        if _is_whole(path, len(split)):  # another process wrote it while this one waited
+            return path
         try:
-            _write(layout, split, temporary, workers, progress, path.name)
+            temporary.unlink(missing_ok=True)  # what a killed writer left takes room that is counted below
+            with progress(len(split), f"writing {path.name}") as bar:
+                _write(split, temporary, bar)
+            if not _is_whole(temporary, len(split)):  # FFCV does not look whether a page was written whole
+                raise OSError("the disk is full")
             os.replace(temporary, path)
         finally:
             with suppress(OSError):  # mostly because it is not there any more
                 temporary.unlink()
+    return path
 
 
-def _is_whole(path: Path, layout: _Layout) -> bool:
+def _is_whole(path: Path, count: int) -> bool:
+    """Whether there is a complete file of ``count`` images: whole pages, then a table of the images."""
+    from ffcv.types import ALLOC_TABLE_TYPE, HeaderType
+
     try:
-        return path.stat().st_size == layout.bytes
-    except OSError:
+        header = np.fromfile(path, HeaderType, 1)[0]
+        table, page = int(header["alloc_table_ptr"]), int(header["page_size"])
+        end = table + count * ALLOC_TABLE_TYPE.itemsize
+        return header["num_samples"] == count and table % page == 0 and path.stat().st_size == end
+    except (OSError, IndexError, ZeroDivisionError):
         return False
 
 
-def _write(layout: _Layout, split: Split, path: Path, workers: int, progress: Progress, name: str) -> None:
-    path.unlink(missing_ok=True)  # what a killed writer left takes room that is counted below
-    require_room(path.parent, layout.bytes)
-    with open(path, "wb") as file, progress(layout.count, f"writing {name}") as bar:
-        # Gaps between pages are zeros without being written.
-        file.truncate(layout.bytes)
-        _write_at(file.fileno(), layout.head(), 0)
+def _write(split: Split, path: Path, bar: Bar) -> None:
+    """What FFCV's ``DatasetWriter`` does, in this process.
 
-        def write_page(page: int) -> int:
-            for at, block in layout.blocks(page, split):
-                _write_at(file.fileno(), block.reshape(-1).view(np.uint8), at)
-            return min(layout.per_page, layout.count - page * layout.per_page)
+    Its own processes need shared memory for all images, and if they die, as on a full disk, it waits forever.
+    """
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.memory_allocator import MemoryAllocator
+    from ffcv.writer import DatasetWriter, handle_sample
 
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                for done in pool.map(write_page, range(layout.pages)):
-                    bar.advance(done)
-            finally:
-                pool.shutdown(cancel_futures=True)
+    image_bytes = split.images[0].nbytes
+    page_bytes = max(PAGE_BYTES, 1 << (image_bytes - 1).bit_length())
+    pages = 2 - (-len(split) // (page_bytes // image_bytes))
+    require_room(path.parent, pages * page_bytes)
+    fields = {"image": RGBImageField(write_mode="raw"), "label": IntField()}
+    writer = DatasetWriter(str(path), fields, page_bytes)
+    writer.num_samples = len(split)
+    writer.prepare()
+    writer.metadata_sm.close()
+    writer.metadata_sm.unlink()
+    rows = np.zeros(len(split), writer.metadata_type)
+    writer.metadata_sm = SimpleNamespace(buf=rows.view(np.uint8))
+    allocator = MemoryAllocator(str(path), writer.data_region_start, page_bytes)
+    with allocator:
+        for first in range(0, len(split), BLOCK):
+            images, labels = (values[first : first + BLOCK] for values in (split.images, split.labels))
+            for row, example in enumerate(zip(np.ascontiguousarray(images), labels, strict=True), first):
+                handle_sample(example, row, rows.dtype.names, rows, allocator, fields)
+            bar.advance(len(labels))
+    writer.finalize(allocator.allocations)
+    with open(path, "rb+") as file:
         os.fsync(file.fileno())
-
-
-def _write_at(file: int, data, at: int) -> None:
-    # Plain writes and not a memory map: on a full disk a map ends the process instead of raising an error.
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(file, rest, at)
-        rest, at = rest[written:], at + written
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MlplibError(
-            f"cannot write {path}: {error.strerror or error}; free some space there or set MLPLIB_CACHE to a "
-            "folder that can be written and has room"
-        ) from error
 
 
 # --------------------------------------------------------------------------- the betons of a data set
@@ -256,11 +172,11 @@ def find(dataset: ImageDataset, split: str) -> Path | None:
         MlplibError: FFCV is not installed.
     """
     require()
-    path, images = folder(dataset) / f"{split}.beton", getattr(dataset, split).images
-    return path if _is_whole(path, _Layout(len(images), images.shape[1:])) else None
+    path = folder(dataset) / f"{split}.beton"
+    return path if _is_whole(path, len(getattr(dataset, split))) else None
 
 
-def write(dataset: ImageDataset, *, workers: int | None = None, progress: Progress | None = None) -> Path:
+def write(dataset: ImageDataset, progress: Progress | None = None) -> Path:
     """Write the betons of both splits, unless they are there, and give their folder.
 
     Those of another content under the same name are deleted: they take as much room as the images.
@@ -268,11 +184,9 @@ def write(dataset: ImageDataset, *, workers: int | None = None, progress: Progre
     Raises:
         MlplibError: as :func:`write_beton`.
     """
-    for name in ("train", "test"):
-        if find(dataset, name) is None:
-            path = folder(dataset) / f"{name}.beton"
-            _put(getattr(dataset, name), path, workers or cores(), progress or quiet, keep=True)
     at = folder(dataset)
+    for name in ("train", "test"):
+        write_beton(getattr(dataset, name), at / f"{name}.beton", progress)
     for other in at.parent.iterdir():
         if other != at and re.fullmatch(re.escape(dataset.name) + "-[0-9a-f]{12}", other.name):
             shutil.rmtree(other, ignore_errors=True)

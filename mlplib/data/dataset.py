@@ -85,17 +85,6 @@ def unordered_hash(train: Split, test: Split) -> str:
     return hashlib.sha256(sums.encode()).hexdigest()
 
 
-def binary_batch_md5(split: Split, examples: int = 10_000) -> str:
-    """Md5 (hex) of the first ``examples`` images as label byte, then red, green and blue plane.
-
-    That is the layout of CIFAR-10's "binary version", see https://www.cs.toronto.edu/~kriz/cifar.html.
-    """
-    images = split.images[:examples]
-    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    labels = split.labels[:examples].astype(np.uint8)[:, None]
-    return hashlib.md5(np.concatenate([labels, planes], axis=1).tobytes()).hexdigest()
-
-
 _BLOCK = 1024
 """Images looked at together: a data set may be far larger than the memory."""
 

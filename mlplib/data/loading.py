@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import MlplibError
 from ..progress import Progress, quiet
-from .catalog import CATALOG, ClassSubset, Drawn, Entry, OwnFolder, Stored, content_hash, find
+from .catalog import CATALOG, ClassSubset, Drawn, Entry, OwnFolder, Stored, find
 from .dataset import ImageDataset, class_subset, ordered_hash, statistics
 from .get import cache, shapes
 
@@ -44,9 +44,14 @@ def load(
         )
     if isinstance(entry, ClassSubset):
         parent = load(entry.parent, progress, verify)
-        return class_subset(parent, name, entry.classes, content_hash(name))
+        return class_subset(parent, name, entry.classes, entry.identity)
     if isinstance(entry, Drawn):
-        return _drawn(entry)
+        train, test = shapes.draw(entry.train, entry.test, entry.image_size)
+        if ordered_hash(train, test) != entry.content_hash:
+            raise MlplibError(
+                f"{name} came out different on this machine: please report its numpy version and CPU"
+            )
+        return ImageDataset(name, train, test, entry.classes, *statistics(train.images), entry.content_hash)
     return _stored(entry, progress or quiet, verify, skip_unreadable)
 
 
@@ -57,18 +62,9 @@ def _find(name: str) -> Entry:
     except MlplibError:
         from .get import sources
 
-        if found := sources.exported_own(name):
-            return found
+        if entry := sources.exported_own(name):
+            return entry
         raise
-
-
-def _drawn(entry: Drawn) -> ImageDataset:
-    train, test = shapes.draw(entry.train, entry.test, entry.image_size)
-    if ordered_hash(train, test) != entry.content_hash:
-        raise MlplibError(
-            f"{entry.name} came out different on this machine: please report its numpy version and CPU"
-        )
-    return ImageDataset(entry.name, train, test, entry.classes, *statistics(train.images), entry.content_hash)
 
 
 def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bool) -> ImageDataset:
@@ -80,18 +76,15 @@ def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bo
     if not is_good():
         from .get import sources
 
-        known: Stored = CATALOG.get(entry.name, entry)  # not the numbers of a copy that is to be replaced
         wrong = cache.damage(entry.name, hashes)
-        if isinstance(entry, OwnFolder):
-            # Only its folder's reader knows where the images are, unless an export is at hand.
-            known = sources.exported_own(entry.name)
-            if known is None:
-                repair = OwnFolder.how_to_repair(entry.name)
-                raise MlplibError(f"{entry.name} in the cache is damaged ({wrong}): {repair}")
+        # Not with the numbers of a copy that is to be replaced.
+        known = sources.exported_own(entry.name) or CATALOG.get(entry.name)
+        if known is None:  # only the reader of an own folder knows where the images are
+            raise OwnFolder.damaged(entry.name, wrong)
         if cache.folder(entry.name).exists():
             _log.warning("getting %s again: %s", entry.name, wrong or "another version of its content")
 
-        def fetch(staging: Path) -> cache.Found:
+        def fetch(staging: Path) -> cache.Prepared:
             return sources.fetch(known, staging, progress, skip_unreadable)
 
         cache.build(entry.name, is_good, fetch, progress)

@@ -8,7 +8,7 @@ therefore a new run, and "its record is there, skip it" cannot lie.
 Only the standard library is imported here: planning must not need torch.
 """
 
-from .base import NUMERICS_VERSION, RunSpec
+from .base import KINDS, NUMERICS_VERSION, RunSpec
 from .parts import (
     ACTIVATIONS,
     BASELINES,
@@ -26,7 +26,6 @@ from .parts import (
     OptimizerSpec,
 )
 from .runs import (
-    KINDS,
     PRECISIONS,
     PROBES,
     CheckpointSpec,
@@ -36,35 +35,4 @@ from .runs import (
     ProbeSpec,
     TimingSpec,
     TrainSpec,
-    spec_from_json,
 )
-
-__all__ = [
-    "ACTIVATIONS",
-    "BASELINES",
-    "FAMILIES",
-    "FULL_DA",
-    "KINDS",
-    "MIXUP_KINDS",
-    "NORMS",
-    "NORM_POSITIONS",
-    "NO_DA",
-    "NUMERICS_VERSION",
-    "OPTIMIZERS",
-    "PRECISIONS",
-    "PROBES",
-    "SCHEDULES",
-    "AugmentSpec",
-    "CheckpointSpec",
-    "DataSpec",
-    "EvaluateSpec",
-    "FilterSpec",
-    "FineTuneSpec",
-    "ModelSpec",
-    "OptimizerSpec",
-    "ProbeSpec",
-    "RunSpec",
-    "TimingSpec",
-    "TrainSpec",
-    "spec_from_json",
-]

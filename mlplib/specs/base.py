@@ -6,20 +6,28 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ..errors import MlplibError, require_choice
 from .parts import DataSpec
+from .settings import Settings
 
 NUMERICS_VERSION = 1
 """Raise this whenever training starts to compute something else from the same settings."""
 
+KINDS: dict[str, type[RunSpec]] = {}
+"""Every kind of run by its name."""
 
-@dataclass(frozen=True)
-class RunSpec:
-    """What every kind of run shares. Subclasses set ``kind`` and :meth:`slug`."""
 
-    kind: ClassVar[str] = ""
+@dataclasses.dataclass(frozen=True)
+class RunSpec(Settings):
+    """What every kind of run shares. A subclass names its ``kind`` and sets :meth:`slug`."""
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, kind: str):
+        cls.kind = kind
+        KINDS[kind] = cls
 
     def slug(self) -> str:
         """A short readable name, not unique by itself."""
@@ -27,26 +35,42 @@ class RunSpec:
 
     def data_name(self) -> str | None:
         """The catalog name of the data set that the run itself reads, None if it reads none."""
-        return None
+        data = getattr(self, "data", None)
+        return None if data is None else data.name
+
+    def needs(self) -> tuple[RunSpec, ...]:
+        """The runs whose results this one reads."""
+        return tuple(value for value in self._values() if isinstance(value, RunSpec))
 
     def data_names(self) -> tuple[str, ...]:
         """The catalog names of every data set that the outcome depends on, upstream runs' included."""
         names: list[str] = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for value in self._values():
             if isinstance(value, RunSpec):
                 names += value.data_names()
             elif isinstance(value, DataSpec):
                 names.append(value.name)
         return tuple(dict.fromkeys(names))
 
-    def needs(self) -> tuple[RunSpec, ...]:
-        """The runs whose results this one reads."""
-        return ()
+    def _values(self) -> list:
+        return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
     def to_json(self) -> dict:
-        """The spec as plain JSON values, with its ``kind``; :func:`spec_from_json` reads it back."""
-        return {"kind": self.kind, **plain(self)}
+        """The spec as plain JSON values, with its ``kind``; :meth:`from_json` reads it back."""
+        return {"kind": self.kind, **super().to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict) -> RunSpec:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            MlplibError: an unknown kind or setting, or a value that the spec refuses.
+        """
+        if not isinstance(values, dict):
+            raise MlplibError(f"a run is written as a JSON object, not as {values!r}")
+        kind = values.get("kind")
+        require_choice("kind of run", kind, sorted(KINDS))
+        return super(RunSpec, KINDS[kind]).from_json({k: v for k, v in values.items() if k != "kind"})
 
     def id_on(self, contents: Mapping[str, str]) -> str:
         """``<slug>-<12 hex digits>``: the id of this run on data sets with these content hashes, by name.
@@ -61,28 +85,3 @@ class RunSpec:
         }
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return f"{self.slug()}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
-
-
-def plain(spec) -> dict:
-    """A spec's fields as plain JSON values; later additions only where they are not at their default."""
-    out = {}
-    for field in dataclasses.fields(spec):
-        value = getattr(spec, field.name)
-        if field.metadata.get("later") and value == field.default:
-            continue
-        if isinstance(value, RunSpec):
-            value = value.to_json()
-        elif dataclasses.is_dataclass(value):
-            value = plain(value)
-        elif isinstance(value, tuple):
-            value = [_plain_number(v, field) for v in value]
-        else:
-            value = _plain_number(value, field)
-        out[field.name] = value
-    return out
-
-
-def _plain_number(value, field: dataclasses.Field):
-    # 1 and 1.0, 0.0 and -0.0 are the same setting where a float is meant, so they must hash alike.
-    real = "float" in str(field.type) and isinstance(value, (int, float))
-    return float(value) + 0.0 if real else value

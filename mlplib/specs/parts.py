@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..errors import MlplibError, require_choice
-from .checks import as_tuple, at_least, below_one, check_range, check_types, finite, refuse_idle
+from ..errors import MlplibError
+from .settings import Settings, setting
 
 FAMILIES = {"B": "b-mlp", "S": "s-mlp"}
 BASELINES = ("small-cnn", "resnet18", "resnet152", "vit-b/4", "vit-b/8", "mixer-b/4")
@@ -17,17 +17,12 @@ OPTIMIZERS = ("lion", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
 MIXUP_KINDS = ("standard", "ffcv")
 
-
-def later(default):
-    """A field that was added after records had been published.
-
-    At its default it stays out of the JSON form, so older runs keep their ids.
-    """
-    return field(default=default, metadata={"later": True})
+SEEDS = 2**63
+"""Seeds are below this, the most that torch takes."""
 
 
 @dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(Settings):
     """A network: an MLP of the paper (Section 3) or a named baseline.
 
     ``family`` is ``b-mlp``, ``s-mlp`` or the name of a baseline (:mod:`mlplib.baselines`), for which the
@@ -36,25 +31,19 @@ class ModelSpec:
     instead of the text's (norm, linear, activation).
     """
 
-    family: str
-    depth: int = 6
-    width: int = 256
-    expansion: int = 4
-    norm: str = "layer"
-    norm_position: str = "pre"
-    activation: str = "gelu"
+    family: str = setting(choices=(*FAMILIES.values(), *BASELINES))
+    depth: int = setting(6, least=1)
+    width: int = setting(256, least=1)
+    expansion: int = setting(4, least=1)
+    norm: str = setting("layer", choices=NORMS)
+    norm_position: str = setting("pre", choices=NORM_POSITIONS)
+    activation: str = setting("gelu", choices=ACTIVATIONS)
     skip: bool = True
-    dropout: float = 0.0
+    dropout: float = setting(0.0, least=0, below=1)
     official_order: bool = False
 
     def __post_init__(self):
-        check_types(self)
-        require_choice("model family", self.family, (*FAMILIES.values(), *BASELINES))
-        at_least(self, 1, "depth", "width", "expansion")
-        below_one(self, "dropout")
-        require_choice("norm", self.norm, NORMS)
-        require_choice("norm position", self.norm_position, NORM_POSITIONS)
-        require_choice("activation", self.activation, ACTIVATIONS)
+        super().__post_init__()
         if self.official_order and self.family != "s-mlp":
             raise MlplibError("official_order concerns the S-MLP only: leave it out for other models")
 
@@ -95,7 +84,7 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class DataSpec:
+class DataSpec(Settings):
     """A data set by its name in the catalog, and what is done to it once, before training.
 
     ``examples`` keeps that many training images, the same share of every class, each smaller subset
@@ -108,22 +97,20 @@ class DataSpec:
     """
 
     name: str
-    examples: int | None = None
-    pixel_permutation: int | None = None
-    resolution: int | None = later(None)
-    held_out: int | None = later(None)
-    draw: int = later(0)
+    examples: int | None = setting(None, least=1)
+    pixel_permutation: int | None = setting(None, least=0)
+    resolution: int | None = setting(None, least=1, later=True)
+    held_out: int | None = setting(None, least=1, later=True)
+    draw: int = setting(0, least=0, below=SEEDS, later=True)
 
     def __post_init__(self):
-        check_types(self)
-        at_least(self, 1, "examples", "resolution", "held_out")
-        at_least(self, 0, "pixel_permutation")
-        check_range(self, 0, 2**63, "draw")
-        refuse_idle(self, "all examples", () if self.examples else ("draw",))
+        super().__post_init__()
+        if self.examples is None:
+            self.refuse_ignored("all examples", "draw")
 
 
 @dataclass(frozen=True)
-class AugmentSpec:
+class AugmentSpec(Settings):
     """Random data augmentation; the default is none. :data:`FULL_DA` is the paper's.
 
     ``crop_scale``: range of the crop's area as a fraction of the image, ``None`` for no crop;
@@ -133,29 +120,23 @@ class AugmentSpec:
     """
 
     flip: bool = False
-    crop_scale: tuple[float, float] | None = None
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    mixup: float = 0.0
-    mixup_kind: str = "standard"
+    crop_scale: tuple[float, float] | None = setting(None, above=0)
+    crop_ratio: tuple[float, float] = setting((3 / 4, 4 / 3), above=0)
+    mixup: float = setting(0.0, least=0)
+    mixup_kind: str = setting("standard", choices=MIXUP_KINDS)
 
     def __post_init__(self):
-        as_tuple(self, "crop_scale", "crop_ratio")
-        check_types(self)
-        at_least(self, 0, "mixup")
-        require_choice("mixup kind", self.mixup_kind, MIXUP_KINDS)
+        super().__post_init__()
         for name in ("crop_scale", "crop_ratio"):
-            pair = getattr(self, name)
-            if pair is None:
-                continue
-            numbers = len(pair) == 2 and all(map(finite, pair))
-            if not numbers or not 0 < pair[0] <= pair[1]:
-                raise MlplibError(f"AugmentSpec.{name} must be two numbers 0 < low <= high, not {pair!r}")
-        if self.crop_scale is not None and self.crop_scale[1] > 1:
-            raise MlplibError(
-                f"AugmentSpec.crop_scale cannot exceed 1, the whole image, not {self.crop_scale!r}"
-            )
-        refuse_idle(self, "no crop", () if self.crop_scale else ("crop_ratio",))
-        refuse_idle(self, "no MixUp", () if self.mixup else ("mixup_kind",))
+            low, high = getattr(self, name) or (1, 1)
+            if low > high:
+                self.refuse(name, "two numbers that do not fall")
+        if self.crop_scale is None:
+            self.refuse_ignored("no crop", "crop_ratio")
+        elif self.crop_scale[1] > 1:
+            self.refuse("crop_scale", "at most 1, the whole image")
+        if not self.mixup:
+            self.refuse_ignored("no MixUp", "mixup_kind")
 
     @property
     def any(self) -> bool:
@@ -170,36 +151,25 @@ FULL_DA = AugmentSpec(flip=True, crop_scale=(0.08, 1.0), mixup=0.8)
 
 
 @dataclass(frozen=True)
-class OptimizerSpec:
+class OptimizerSpec(Settings):
     """An optimizer and its schedule; the default is the paper's Lion at 5e-5 without decay.
 
     ``betas``: Lion's or AdamW's; ``momentum``: SGD's; ``weight_decay`` is decoupled for Lion and AdamW;
     ``clip``: largest global gradient norm, ``None`` for no clipping; ``warmup``: epochs of linear warm-up.
     """
 
-    name: str = "lion"
-    lr: float = 5e-5
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    momentum: float = 0.9
-    schedule: str = "constant"
-    warmup: float = 0.0
-    clip: float | None = None
+    name: str = setting("lion", choices=OPTIMIZERS)
+    lr: float = setting(5e-5, least=0)
+    weight_decay: float = setting(0.0, least=0)
+    betas: tuple[float, float] = setting((0.9, 0.99), least=0, below=1)
+    momentum: float = setting(0.9, least=0, below=1)
+    schedule: str = setting("constant", choices=SCHEDULES)
+    warmup: float = setting(0.0, least=0)
+    clip: float | None = setting(None, above=0)
 
     def __post_init__(self):
-        as_tuple(self, "betas")
-        check_types(self)
-        require_choice("optimizer", self.name, OPTIMIZERS)
-        require_choice("schedule", self.schedule, SCHEDULES)
-        at_least(self, 0, "lr", "weight_decay", "warmup")
-        below_one(self, "momentum")
-        if len(self.betas) != 2 or not all(finite(b) and 0 <= b < 1 for b in self.betas):
-            raise MlplibError(f"OptimizerSpec.betas must be two numbers in [0, 1), not {self.betas!r}")
-        if self.clip is not None and self.clip <= 0:
-            raise MlplibError(
-                f"OptimizerSpec.clip must be above 0, not {self.clip!r} (leave it out for no clipping)"
-            )
-        refuse_idle(self, self.name, ("betas",) if self.name == "sgd" else ("momentum",))
+        super().__post_init__()
+        self.refuse_ignored(self.name, "betas" if self.name == "sgd" else "momentum")
 
 
 LION = OptimizerSpec()

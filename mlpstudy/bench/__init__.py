@@ -1,13 +1,14 @@
 """``mlplib bench``: how fast training is, compared with the machine's own rates and the usual way to train.
 
-Everything of one table is measured in one process, in turns, round by round, so that a slow spell of the
-machine slows all of it alike. Medians and quartiles over rounds are reported; ratios are taken per round.
+All rows of a table are measured in one process, in interleaved rounds (:mod:`mlplib.timing`), so that a
+slow spell of the machine slows all of them alike. Medians and quartiles over rounds are reported; ratios are
+computed per round.
 
-* ``rounds``: the timing harness; ``cases``: what is trained, and on what
-* ``workloads``: the pieces of a training step, alone and together; ``reference``: a loop of the usual kind
-* ``loaders``, ``roofline``, ``tried``, ``growth``: loaders, single layers, other ways, how costs grow
-* ``speed``: all of these in one file; ``derived``: numbers that follow; ``targets``: and whether they are met
-* ``accuracy``: what accuracy training reaches, in bf16 and in float32
-* ``against``, ``worker``: two revisions of the library, timed in turns
+* ``rounds``: what is timed, and rows of a results file; ``cases``: networks and data to train
+* ``workloads``: a training step and its parts, the machine's rates, single layers; ``reference``: a
+  conventional training loop; ``loaders``, ``tried``, ``growth``: loaders, alternatives, growth of costs
+* ``speed``: all of these in one file; ``derived``: numbers computed from it; ``targets``: their verdicts
+* ``accuracy``: test accuracy in bf16 and in float32
+* ``against``, ``worker``: two revisions of the library in interleaved rounds
 * ``show``: all results as tables
 """

@@ -66,6 +66,11 @@ def measure(
     }
 
 
+def evaluation_epochs(epochs: int) -> tuple[int, ...]:
+    """The epochs to evaluate after, the last one included."""
+    return tuple(sorted({-(-epochs * part // PARTS) for part in range(1, PARTS + 1)}))
+
+
 def differences(runs: Sequence[dict], usual: str) -> list[dict]:
     """The effect of bf16, and that of DA in the ``usual`` precision, on the final accuracy."""
     return [
@@ -74,15 +79,13 @@ def differences(runs: Sequence[dict], usual: str) -> list[dict]:
     ]
 
 
-def difference(name: str, runs: Sequence[dict], first: tuple, second: tuple) -> dict:
+def difference(name: str, runs: Sequence[dict], *settings: tuple[bool, str]) -> dict:
     """The final accuracy of one (augmentation, precision) minus that of another, without diverged runs."""
-
-    def final(setting: tuple) -> dict[int, float]:
-        ended = [run for run in runs if run["status"] == "completed"]
-        chosen = [run for run in ended if (run["da"], run["precision"]) == setting]
-        return {run["seed"]: list(run["top1"].values())[-1] for run in chosen}
-
-    ours, other = final(first), final(second)
+    final: dict[tuple, dict[int, float]] = {setting: {} for setting in settings}
+    for run in runs:
+        if run["status"] == "completed" and (setting := (run["da"], run["precision"])) in final:
+            final[setting][run["seed"]] = list(run["top1"].values())[-1]
+    ours, other = final.values()
     if not ours.keys() & other.keys():
         return {"name": name, "why": "no seed ended with finite numbers in both"}
     found = over_seeds(paired(ours, other))
@@ -90,16 +93,13 @@ def difference(name: str, runs: Sequence[dict], first: tuple, second: tuple) -> 
     return {"name": name, "points": 100 * found.mean, "low": low, "high": high, "n": found.n}
 
 
-def evaluation_epochs(epochs: int) -> tuple[int, ...]:
-    """The epochs to evaluate after, the last one included."""
-    return tuple(sorted({-(-epochs * part // PARTS) for part in range(1, PARTS + 1)}))
+def mean_curves(runs: Sequence[dict]):
+    """Mean test accuracy over seeds: a DataFrame with one row per (``da``, ``precision``), one column per
+    epoch.
+    """
+    import pandas as pd
 
-
-def mean_curves(runs: Sequence[dict]) -> dict[tuple[bool, str], dict[str, float]]:
-    """Mean test accuracy over seeds by epoch, for each augmentation and precision."""
-    found: dict[tuple[bool, str], dict[str, float]] = {}
-    for key in dict.fromkeys((run["da"], run["precision"]) for run in runs):
-        curves = [run["top1"] for run in runs if (run["da"], run["precision"]) == key and run["top1"]]
-        epochs = curves[0] if curves else {}
-        found[key] = {e: over_seeds([c[e] for c in curves if e in c]).mean for e in epochs}
-    return found
+    curves = pd.DataFrame([run["top1"] for run in runs])
+    return curves.groupby(
+        [[run["da"] for run in runs], [run["precision"] for run in runs]], sort=False
+    ).mean()

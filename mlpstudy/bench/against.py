@@ -1,8 +1,8 @@
 """``mlplib bench --against REV``: two revisions of this repository, timed in turns on the same machine.
 
-Each side is a process of its own (:mod:`mlpstudy.bench.worker`) with one checkout on its path. Both finish
-imports and warm-up first; then they take turns, A B B A, so a slow spell of the machine slows both alike.
-The old side is any revision that has this worker; the new side is the checkout at hand, changes included.
+Each side is a separate process (:mod:`mlpstudy.bench.worker`) with one checkout on its path. After imports
+and warm-up they take turns, A B B A, so that a slow spell of the machine slows both alike. The old side is
+any revision that has this worker; the new side is the current checkout, including uncommitted changes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from mlplib.errors import MlplibError
+from mlplib.timing import summary, take_turns
 
 from .cases import Case
-from .rounds import TURN_SECONDS, summary
-from .speed import FORMAT, write
+from .rounds import TURN_SECONDS
+from .speed import FORMAT, read, write
 from .worker import PROTOCOL, request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +68,7 @@ def measure(
             stack.callback(side.close)
         for side in sides:
             side.wait_until_ready()
-        rows = _take_turns(*sides, rounds, progress)
+        rows = _compare(*sides, rounds, progress)
         machine = sides[1].machine
     return {
         "case": case.name,
@@ -87,43 +89,27 @@ def append(path: Path, found: dict) -> None:
         MlplibError: the file exists and holds something else.
     """
     content = {"format": FORMAT, "what": "against", "comparisons": []}
-    if path.exists():
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = (content["format"], content["what"]) == (FORMAT, "against")
-        except (ValueError, KeyError, TypeError):
-            known = False
-        if not known:
-            raise MlplibError(f"{path} holds no comparisons of revisions: name another file")
+    if path.exists() and (content := read(path, "against")) is None:
+        raise MlplibError(f"{path} holds no comparisons of revisions: name another file")
     content["comparisons"].append(found)
     write(path, content)
 
 
-def _take_turns(old: Side, new: Side, rounds: int, progress) -> list[dict]:
+def _compare(old: Side, new: Side, rounds: int, progress) -> list[dict]:
     """The rows of all works that both sides know."""
     ids = [id for id in new.works if id in old.works]
     # The same number of calls on both sides, so that costs per turn weigh the same.
     calls = {id: max(side.works[id]["calls"] for side in (old, new)) for id in ids}
-    seconds: dict[str, list[tuple[float, float]]] = {id: [] for id in ids}
-    with progress(rounds * len(ids), "bench: two revisions") as bar:
-        for turn in range(rounds):
-            # The sides take turns to go first: the second one finds warmer caches and a hotter processor.
-            order = (old, new) if turn % 2 == 0 else (new, old)
-            for id in ids:
-                found = {side: side.time(id, calls[id]) for side in order}
-                seconds[id].append((found[old], found[new]))
-                bar.advance(1)
-    return [
-        {
-            "id": id,
-            "name": new.works[id]["name"],
-            "calls": calls[id],
-            "old_seconds": [theirs for theirs, _ in seconds[id]],
-            "new_seconds": [ours for _, ours in seconds[id]],
-            **summary([theirs / ours for theirs, ours in seconds[id]]),
-        }
-        for id in ids
-    ]
+    timers = {(side, id): partial(side.time, id, calls[id]) for id in ids for side in (old, new)}
+    with progress(rounds * len(timers), "bench: two revisions") as bar:
+        seconds = take_turns(timers, rounds, after_each=lambda: bar.advance(1))
+    rows = []
+    for id in ids:
+        theirs, ours = seconds[old, id], seconds[new, id]
+        row = {"id": id, "name": new.works[id]["name"], "calls": calls[id]}
+        row |= {"old_seconds": theirs, "new_seconds": ours}
+        rows.append(row | summary([a / b for a, b in zip(theirs, ours, strict=True)]))
+    return rows
 
 
 class Side:
@@ -190,10 +176,9 @@ def _checkout(root: Path, commit: str, revision: str) -> Iterator[Path]:
     """Both packages as they were at a commit, in a folder that is removed afterwards."""
     if not _git(root, "ls-tree", commit, "--", WORKER):
         raise MlplibError(f"{revision} has no {WORKER}: --against works for revisions that have it")
-    with tempfile.TemporaryDirectory() as folder:
-        content = _git(root, "archive", "--format=tar", commit, "--", "mlplib", "mlpstudy")
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            archive.extractall(folder, filter="data")
+    content = _git(root, "archive", "--format=tar", commit, "--", "mlplib", "mlpstudy")
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(folder, filter="data")
         yield Path(folder)
 
 
@@ -201,19 +186,21 @@ def _commit(root: Path, revision: str) -> str:
     """The commit of a revision."""
     if Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel")).strip()) != root.resolve():
         raise MlplibError("--against needs mlplib's own git repository: run it from a clone")
-    try:
-        found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
-    except MlplibError:
-        raise MlplibError(f"git knows no revision {revision!r}: name a commit, branch or tag") from None
-    return found.decode().strip()
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
+    return (
+        _git(root, *words, otherwise=f"git knows no revision {revision!r}: name a commit, branch or tag")
+        .decode()
+        .strip()
+    )
 
 
-def _git(root: Path, *words: str) -> bytes:
+def _git(root: Path, *words: str, otherwise: str = "") -> bytes:
+    """Git's output; ``otherwise`` is the error to raise instead of git's own."""
     try:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True)
     except FileNotFoundError:
         raise MlplibError("--against needs git, which is not installed") from None
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip().splitlines() or ["it failed"]
-        raise MlplibError(f"--against needs mlplib's own git repository; git says: {why[-1]}")
+        raise MlplibError(otherwise or f"--against needs mlplib's own git repository; git says: {why[-1]}")
     return done.stdout

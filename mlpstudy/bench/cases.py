@@ -1,4 +1,4 @@
-"""What is trained: a network, a batch size, and images."""
+"""Training cases: a network, a batch size, and images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOISE = "noise"
 NOISE_CLASSES, NOISE_SIDE, NOISE_BATCHES = 11_230, 64, 4
 
 EPOCHS = 5000
-"""Length of the run that a step is taken from: long enough to be worth every acceleration."""
+"""Length of the run that a step belongs to: long enough for every acceleration to pay."""
 
 BYTES_PER_PARAMETER = 12
 """Weight, gradient and Lion's momentum in float32."""
@@ -103,7 +103,7 @@ GPU_CASES = (Case("B-12/Wi-1024", NOISE, 16384, NOISE_SIDE), Case("B-6/Wi-1024",
 
 
 def default_cases(device: torch.device) -> tuple[Case, ...]:
-    """The cases that the targets for such a device are about."""
+    """The cases that the targets for this kind of device refer to."""
     return GPU_CASES if device.type == "cuda" else CPU_CASES
 
 

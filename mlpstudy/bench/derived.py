@@ -1,10 +1,11 @@
-"""Numbers that follow from rows: shares, ratios, and what they mean for a whole training."""
+"""Numbers computed from rows: shares, ratios, and what they mean for a whole training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
-from .rounds import per_round, rate, summary
+from mlplib.timing import summary
 
 IMAGENET21K_IMAGES = 11_801_680
 """Training images of ImageNet-21k after its clean-up (official code)."""
@@ -14,10 +15,38 @@ CIFAR10_IMAGES, CIFAR10_EPOCHS = 50_000, 5000
 
 PARTS = ("matrix products", "elementwise and the rest", "optimizer", "loading", "augmentation")
 
+Rows = Mapping[str, Mapping]
+"""Rows of one group, by id."""
+
 
 def rows_of(found: Mapping, group: str) -> dict[str, dict]:
     """The rows of a group of a results file, by id."""
     return {row["id"]: row for row in found["rows"] if row["group"] == group}
+
+
+def per_round(rows: Rows, compute: Callable[..., float], *ids: str) -> dict:
+    """Apply ``compute`` to the seconds of some rows in every round: median and quartiles, or ``why`` not."""
+    for id in ids:
+        if id not in rows:
+            return {"why": "it was not asked for"}
+        if "why" in rows[id]:
+            return {"why": rows[id]["why"]}
+    return summary([compute(*values) for values in zip(*(rows[id]["seconds"] for id in ids), strict=True)])
+
+
+def rate(row: Mapping, of: str) -> dict:
+    """``images``, ``flops`` or ``bytes`` of a row per second: median and quartiles, or ``why`` not."""
+    return per_round({"": row}, lambda seconds: row[of] / seconds, "")
+
+
+def ratio(seconds: float, other: float) -> float:
+    """How many times as long."""
+    return seconds / other
+
+
+def percent_more(seconds: float, other: float) -> float:
+    """By how many percent longer."""
+    return 100 * (seconds / other - 1)
 
 
 def numbers(rows: Sequence[Mapping], cases: Sequence[Mapping]) -> list[dict]:
@@ -25,86 +54,84 @@ def numbers(rows: Sequence[Mapping], cases: Sequence[Mapping]) -> list[dict]:
     groups: dict[str, dict[str, Mapping]] = {}
     for row in rows:
         groups.setdefault(row["group"], {})[row["id"]] = row
-    found = [n for case in cases if (name := case["name"]) in groups for n in _of_case(groups[name], name)]
-    found += _loaders(groups.get("loaders", {})) + _growth(groups.get("growth", {}))
-    for row in groups.get("start-up", {}).values():
-        found.append(_number("start-up", "seconds", row["name"], "s", summary(row["seconds"])))
-    return found
-
-
-def _number(group: str, id: str, name: str, unit: str, value: Mapping) -> dict:
-    return {"group": group, "id": id, "name": name, "unit": unit, **value}
-
-
-def _of_case(rows: Mapping[str, Mapping], group: str) -> list[dict]:
-    images = rows.get("end-to-end", {}).get("images", 0)
-
-    def add(id: str, name: str, unit: str, compute: Callable[..., float], *of: str) -> None:
-        found.append(_number(group, id, name, unit, per_round(rows, compute, *of)))
-
-    def add_share(id: str, name: str, row: str) -> None:
-        work, roof = rows.get(row, {}).get("flops", 0.0), rows["matmul"]["flops"]
-        add(id, name, "", lambda seconds, peak: (work / seconds) / (roof / peak), row, "matmul")
-
-    found: list[dict] = []
-    add_share("share", "share of the matrix-product rate, end to end with DA", "end-to-end")
-    add_share("share-no-da", "the same without DA", "end-to-end-no-da")
-    add_share("share-step", "the same, the step alone", "step")
-    add_share("share-products", "the same, the products of a step alone", "products")
-    add_share("share-reference", "the same, reference loop", "reference")
-    for id, name, theirs, ours in (
-        ("over-reference", "end to end", "reference", "end-to-end"),
-        ("over-reference-step", "the step alone", "reference-step", "step"),
-    ):
-        add(id, f"as fast as the reference loop, {name}", "times", _ratio, theirs, ours)
-    add("da-adds", "augmentation adds to the step", "%", _percent_more, "end-to-end", "end-to-end-no-da")
-    add(
-        "da-alone",
-        "augmentation alone, of the step",
-        "%",
-        lambda da, none, step: 100 * (da - none) / step,
-        *("batches", "batches-no-da", "step"),
-    )
-    add("loading-adds", "loading and augmentation add to the step", "%", _percent_more, "end-to-end", "step")
-    name = "an epoch of as many images as ImageNet-21k has"
-    add("imagenet21k-epoch", name, "s", lambda s: IMAGENET21K_IMAGES * s / images, "end-to-end")
-    total = CIFAR10_IMAGES * CIFAR10_EPOCHS
-    name = "CIFAR-10's images 5000 times"
-    add("cifar10-5000", name, "min", lambda s: total * s / images / 60, "end-to-end")
-    return found
-
-
-def _ratio(seconds: float, other: float) -> float:
-    return seconds / other
-
-
-def _percent_more(seconds: float, other: float) -> float:
-    return 100 * (seconds / other - 1)
-
-
-def _loaders(rows: Mapping[str, Mapping]) -> list[dict]:
-    if not rows:
-        return []
-    found = []
-    for id, row in rows.items():
-        value = {"why": row["why"]} if "why" in row else rate(row, "images")
-        found.append(_number("loaders", f"{id}-rate", row["name"], "images/s", value))
-    adds = per_round(rows, _percent_more, "streamed-epoch", "resident-epoch")
-    return [*found, _number("loaders", "ffcv-adds", "images from FFCV files add to a step", "%", adds)]
-
-
-def _growth(rows: Mapping[str, Mapping]) -> list[dict]:
-    if not rows:
-        return []
-    time, memory = per_round(rows, _ratio, "twice-the-images", "images"), rows["memory"]
-    value = {"why": memory["why"]} if "why" in memory else summary([100 * memory["growth"]])
+    of_group = {case["name"]: _of_case for case in cases}
+    of_group |= {"loaders": _loaders, "growth": _growth, "start-up": _start_up}
     return [
-        _number("growth", "time", "time of twice the images", "times", time),
-        _number("growth", "memory", "memory grows over later epochs", "%", value),
+        {"group": group, "id": id, "name": name, "unit": unit, **value}
+        for group, compute in of_group.items()
+        if group in groups
+        for id, name, unit, value in compute(groups[group])
     ]
 
 
-def step_parts(rows: Mapping[str, Mapping]) -> dict[str, float]:
+Number = tuple[str, str, str, dict]
+"""Id, name, unit, and ``value`` with quartiles or ``why``."""
+
+
+def _of_case(rows: Rows) -> Iterator[Number]:
+    of, images = partial(per_round, rows), rows.get("end-to-end", {}).get("images", 0)
+
+    def share(id: str) -> dict:
+        work, roof = rows.get(id, {}).get("flops", 0.0), rows["matmul"]["flops"]
+        return of(lambda seconds, peak: (work / seconds) / (roof / peak), id, "matmul")
+
+    def whole(images_seen: int, unit: int) -> dict:
+        return of(lambda seconds: images_seen * seconds / images / unit, "end-to-end")
+
+    def alone(da: float, none: float, step: float) -> float:
+        return 100 * (da - none) / step
+
+    faster = "as fast as the reference loop"
+    yield "share", "share of the matrix-product rate, end to end with DA", "", share("end-to-end")
+    yield "share-no-da", "the same without DA", "", share("end-to-end-no-da")
+    yield "share-step", "the same, the step alone", "", share("step")
+    yield "share-products", "the same, the products of a step alone", "", share("products")
+    yield "share-reference", "the same, reference loop", "", share("reference")
+    yield "over-reference", f"{faster}, end to end", "times", of(ratio, "reference", "end-to-end")
+    yield "over-reference-step", f"{faster}, the step alone", "times", of(ratio, "reference-step", "step")
+    adds = of(percent_more, "end-to-end", "end-to-end-no-da")
+    yield "da-adds", "augmentation adds to the step", "%", adds
+    yield "da-alone", "augmentation alone, of the step", "%", of(alone, "batches", "batches-no-da", "step")
+    adds = of(percent_more, "end-to-end", "step")
+    yield "loading-adds", "loading and augmentation add to the step", "%", adds
+    epoch, longest = whole(IMAGENET21K_IMAGES, 1), whole(CIFAR10_IMAGES * CIFAR10_EPOCHS, 60)
+    yield "imagenet21k-epoch", "an epoch of as many images as ImageNet-21k has", "s", epoch
+    yield "cifar10-5000", "CIFAR-10's images 5000 times", "min", longest
+
+
+def _loaders(rows: Rows) -> Iterator[Number]:
+    for id, row in rows.items():
+        yield f"{id}-rate", row["name"], "images/s", rate(row, "images")
+    adds = per_round(rows, percent_more, "streamed-epoch", "resident-epoch")
+    yield "ffcv-adds", "images from FFCV files add to a step", "%", adds
+
+
+def _growth(rows: Rows) -> Iterator[Number]:
+    yield "time", "time of twice the images", "times", per_round(rows, ratio, "twice-the-images", "images")
+    memory = rows["memory"]
+    grows = {"why": memory["why"]} if "why" in memory else summary([100 * memory["growth"]])
+    yield "memory", "memory grows over later epochs", "%", grows
+
+
+def _start_up(rows: Rows) -> Iterator[Number]:
+    for row in rows.values():
+        yield "seconds", row["name"], "s", summary(row["seconds"])
+
+
+LAYER = ("width", "batch", "flops_per_byte", "flops_per_second", "peak_flops_per_second", "bytes_per_second")
+"""The columns of :func:`layers`: sizes, what the layer reaches, and the rates of the machine."""
+
+
+def layers(rows: Rows) -> Iterator[tuple[float, ...]]:
+    """The layers among the rows of the group ``layers``, with the columns :data:`LAYER`."""
+    for id, row in rows.items():
+        if id.startswith("width-"):
+            width, batch = map(int, id.split("-")[1::2])
+            peak, copies = rate(rows["matmul"], "flops")["value"], rate(rows["copy"], "bytes")["value"]
+            yield width, batch, row["flops"] / row["bytes"], rate(row, "flops")["value"], peak, copies
+
+
+def step_parts(rows: Rows) -> dict[str, float]:
     """Seconds that each of :data:`PARTS` takes of a step end to end with DA; empty where no step was timed.
 
     Products and the optimizer were timed alone; the rest of a step on a fixed batch is elementwise operations

@@ -1,4 +1,4 @@
-"""Ways to get a training batch of crops and flips, without a network that waits for it."""
+"""Ways to load a training batch with crops and flips, timed without a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlplib.specs import FULL_DA
 
 from .cases import WITHOUT_MIXUP
 from .rounds import Work
-from .workloads import NO_FFCV, Training
+from .workloads import NO_FFCV, Runner, Training
 
 DATALOADER_BATCHES = 4
 """Batches per turn of torchvision's loader, the slowest one."""
@@ -30,31 +30,25 @@ def loader_works(training: Training, folder: Path, progress) -> list[Work]:
     Args:
         folder: where the images are written for FFCV's own augmentation.
     """
-    turns = training.turns | training.images
     resident, streamed = training.runner(WITHOUT_MIXUP), training.streamed(WITHOUT_MIXUP, progress)
+    turns = training.turns | training.images
+    # FFCV starts once per epoch, as in a run, so whole epochs are trained.
+    steps = min(EPOCH_STEPS, len(training.data.train) // training.case.batch_size)
+    epoch = {"calls": steps} | training.whole
+    of_files = training.streamed(FULL_DA, progress)
     return [
         Work("resident", "resident, batched crops and flips", resident.load, **turns),
         _or_why("streamed", "FFCV reads files, batched crops and flips", streamed, "load", turns),
         _ffcv(training, folder),
         _dataloader(training),
-        *_epochs(training, progress),
-    ]
-
-
-def _epochs(training: Training, progress) -> list[Work]:
-    """Whole epochs: FFCV starts once per epoch, as in a run."""
-    steps = min(EPOCH_STEPS, len(training.data.train) // training.case.batch_size)
-    options = {"calls": steps, **training.whole}
-    streamed, name = training.streamed(FULL_DA, progress), "a step of training, images from FFCV files"
-    return [
         Work(
-            "resident-epoch", "a step of training, images resident", training.runner(FULL_DA).train, **options
+            "resident-epoch", "a step of training, images resident", training.runner(FULL_DA).train, **epoch
         ),
-        _or_why("streamed-epoch", name, streamed, "train", options),
+        _or_why("streamed-epoch", "a step of training, images from FFCV files", of_files, "train", epoch),
     ]
 
 
-def _or_why(id: str, name: str, runner, method: str, options: dict) -> Work:
+def _or_why(id: str, name: str, runner: Runner | str, method: str, options: dict) -> Work:
     """The work of a runner's method, or the reason why there is no runner."""
     if isinstance(runner, str):
         return Work(id, name, why=runner)
@@ -76,9 +70,9 @@ def _dataloader(training: Training) -> Work:
     loader = torchvision_loader(training.first_images(batches * batch), batch, mean, std)
 
     def run(n: int) -> None:
-        for images, labels in loader:
-            images.to(training.device, non_blocking=True)
-            labels.to(training.device, non_blocking=True)
+        for batch in loader:
+            for tensor in batch:
+                tensor.to(training.device, non_blocking=True)
 
     name = "torch's DataLoader with torchvision's crops and flips"
     return Work("dataloader", name, run, calls=batches, **training.images)

@@ -170,10 +170,7 @@ class FfcvLoader:
             os_cache=True,
             drop_last=True,
             indices=np.arange(batches * batch_size),
-            pipelines={
-                "image": _images(size, mean, std, augment, device),
-                "label": _labels(augment, device),
-            },
+            pipelines=_pipelines(size, mean, std, augment, device),
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -186,35 +183,27 @@ class FfcvLoader:
                 yield Batch(images, labels, labels, 1.0)
 
 
-def _images(size, mean, std, augment: AugmentSpec, device: torch.device) -> list:
-    from ffcv.fields.decoders import RandomResizedCropRGBImageDecoder, SimpleRGBImageDecoder
-    from ffcv.transforms import Convert, ImageMixup, RandomHorizontalFlip, ToTensor, ToTorchImage
+def _pipelines(size, mean, std, augment: AugmentSpec, device: torch.device) -> dict[str, list]:
+    """FFCV's operations on images and on labels."""
+    from ffcv import transforms as ops
+    from ffcv.fields import decoders
+    from ffcv.transforms.common import Squeeze
     from torchvision.transforms import Normalize
 
+    def to_device() -> list:
+        return [ops.ToDevice(device, non_blocking=True)] if device.type == "cuda" else []
+
     crop, mix = augment.crop_scale, augment.mixup
-    return [
-        RandomResizedCropRGBImageDecoder(size, crop, augment.crop_ratio) if crop else SimpleRGBImageDecoder(),
-        *([RandomHorizontalFlip()] if augment.flip else []),
-        *([ImageMixup(mix, same_lambda=True)] if mix else []),
-        ToTensor(),
-        *_to(device),
-        ToTorchImage(),
-        Convert(torch.float32),
-        Normalize(np.asarray(mean).tolist(), np.asarray(std).tolist()),
-    ]
-
-
-def _labels(augment: AugmentSpec, device: torch.device) -> list:
-    from ffcv.fields.decoders import IntDecoder
-    from ffcv.transforms import LabelMixup, ToTensor
-    from ffcv.transforms.common import Squeeze
-
-    mix = [LabelMixup(augment.mixup, same_lambda=True)] if augment.mixup else []
-    return [IntDecoder(), *mix, ToTensor(), *_to(device), Squeeze()]
-
-
-def _to(device: torch.device) -> list:
-    """The operation that moves a tensor to a GPU; none for a CPU."""
-    from ffcv.transforms import ToDevice
-
-    return [ToDevice(device, non_blocking=True)] if device.type == "cuda" else []
+    decode = decoders.SimpleRGBImageDecoder()
+    if crop:
+        decode = decoders.RandomResizedCropRGBImageDecoder(size, crop, augment.crop_ratio)
+    flip = [ops.RandomHorizontalFlip()] if augment.flip else []
+    mix_images, mix_labels = (
+        [kind(mix, same_lambda=True)] if mix else [] for kind in (ops.ImageMixup, ops.LabelMixup)
+    )
+    normalize = Normalize(np.asarray(mean).tolist(), np.asarray(std).tolist())
+    to_images = [ops.ToTensor(), *to_device(), ops.ToTorchImage(), ops.Convert(torch.float32), normalize]
+    return {
+        "image": [decode, *flip, *mix_images, *to_images],
+        "label": [decoders.IntDecoder(), *mix_labels, ops.ToTensor(), *to_device(), Squeeze()],
+    }

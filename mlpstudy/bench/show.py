@@ -1,23 +1,20 @@
-"""Measurements as tables of text, for the terminal and for the chapter on speed."""
+"""Measurements as titles and DataFrames of text, for the terminal and for the chapter on speed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import pandas as pd
+
+from mlplib.timing import summary
 
 from . import tried
 from .accuracy import mean_curves
-from .derived import rows_of
-from .rounds import rate, summary
+from .derived import rate, rows_of
 from .targets import TARGETS
 
-
-@dataclass(frozen=True)
-class Table:
-    """A title, and rows of text by column."""
-
-    title: str
-    rows: list[dict[str, str]]
+Table = tuple[str, pd.DataFrame]
+"""A title, and cells of text."""
 
 
 def tables(found: Mapping) -> Iterator[Table]:
@@ -31,7 +28,13 @@ def tables(found: Mapping) -> Iterator[Table]:
         yield from (timings(found, group) for group in groups if group not in ("tried", "start-up"))
         if "tried" in groups:
             yield _tried(found)
-        yield _derived(found)
+        yield (
+            "derived numbers",
+            pd.DataFrame(
+                {"of": number["group"], "number": number["name"], "value": value(number)}
+                for number in found["derived"]
+            ),
+        )
         yield _targets(found)
 
 
@@ -43,33 +46,43 @@ def about(found: Mapping) -> str:
 
 def timings(found: Mapping, group: str, source: str = "") -> Table:
     """What was timed in a group; ``source`` names the file."""
-    rows = []
-    for row in rows_of(found, group).values():
-        cells = {"measure": row["name"], "ms": "", "images/s": "–", "rate": "–"}
-        if "why" in row:
-            cells["ms"] = f"not measured: {row['why']}"
-        elif "seconds" in row:
-            cells["ms"] = spread(summary([1e3 * seconds for seconds in row["seconds"]]))
-            cells["images/s"] = f"{rate(row, 'images')['value']:,.0f}" if "images" in row else "–"
-            cells["rate"] = _rate(row)
-        else:
-            cells["ms"] = ", ".join(f"{b / 1e6:,.0f} MB" for b in row["memory_bytes"])
-        rows.append(cells)
     where = ", ".join(filter(None, (group, source, about(found))))
-    return Table(f"{where}: median [quartiles] of {found['rounds']} rounds", rows)
+    rows = map(_timing, rows_of(found, group).values())
+    return f"{where}: median [quartiles] of {found['rounds']} rounds", pd.DataFrame(rows)
 
 
-def _rate(row: Mapping) -> str:
-    """The rate of arithmetic, or of copies where there is none."""
-    for key, unit in (("flops", "GFLOP/s"), ("bytes", "GB/s")):
+def _timing(row: Mapping) -> dict[str, str]:
+    cells = {"measure": row["name"], "ms": "", "images/s": "–", "rate": "–"}
+    if "why" in row:
+        return cells | {"ms": f"not measured: {row['why']}"}
+    if "memory_bytes" in row:
+        return cells | {"ms": ", ".join(f"{b / 1e6:,.0f} MB" for b in row["memory_bytes"])}
+    cells["ms"] = milliseconds(row["seconds"])
+    if "images" in row:
+        cells["images/s"] = f"{rate(row, 'images')['value']:,.0f}"
+    for key, unit in (("bytes", "GB/s"), ("flops", "GFLOP/s")):  # of arithmetic, where there is any
         if key in row:
-            return f"{rate(row, key)['value'] / 1e9:,.4g} {unit}"
-    return "–"
+            cells["rate"] = f"{rate(row, key)['value'] / 1e9:,.4g} {unit}"
+    return cells
+
+
+def milliseconds(seconds: list[float]) -> str:
+    """The median of some times in milliseconds, with quartiles."""
+    return spread(summary([1e3 * each for each in seconds]))
 
 
 def spread(values: Mapping) -> str:
     """``1.23 [1.20, 1.31]``."""
     return f"{digits(values['value'])} [{digits(values['q25'])}, {digits(values['q75'])}]"
+
+
+def value(number: Mapping) -> str:
+    """A derived number with its quartiles and unit, or why there is none."""
+    return (
+        f"{spread(number)} {number['unit']}".rstrip()
+        if "value" in number
+        else f"not measured: {number['why']}"
+    )
 
 
 def digits(value: float) -> str:
@@ -88,11 +101,15 @@ def faster(ratio: Mapping) -> str:
 
 def comparison(found: Mapping) -> Table:
     """Two revisions, timed in turns."""
-    rows = []
-    for row in found["rows"]:
-        old, new = (spread(summary([1e3 * s for s in row[side]])) for side in ("old_seconds", "new_seconds"))
-        speedup = f"{spread(row)} times" if "value" in row else ""
-        rows.append({"measure": row["name"], "ms, old": old, "ms, new": new, "speedup": speedup})
+    rows = pd.DataFrame(
+        {
+            "measure": row["name"],
+            "ms, old": milliseconds(row["old_seconds"]),
+            "ms, new": milliseconds(row["new_seconds"]),
+            "speedup": f"{spread(row)} times",
+        }
+        for row in found["rows"]
+    )
     machine = found["machine"]
     packages = ("python", "torch", "numpy", "cuda")
     versions = ", ".join(f"{name} {machine[name]}" for name in packages if machine.get(name))
@@ -100,50 +117,46 @@ def comparison(found: Mapping) -> Table:
         f"{found['case']}: {found['new']} against {found['old']}, median [quartiles] of {found['rounds']} "
         f"rounds. {machine['device']}, {machine['precision']}, {versions}"
     )
-    return Table(title, rows)
+    return title, rows
 
 
 def _tried(found: Mapping) -> Table:
-    rows = [
+    return "other ways: time per image over ours", pd.DataFrame(
         {"instead": t.name, "ours": t.instead_of, "times as long": spread(ratio), "it is": faster(ratio)}
         for t, ratio in tried.results(found["rows"])
-    ]
-    return Table("other ways: time per image over ours", rows)
-
-
-def _derived(found: Mapping) -> Table:
-    rows = []
-    for number in found["derived"]:
-        value = spread(number) if "value" in number else f"not measured: {number['why']}"
-        value = f"{value} {number['unit']}".rstrip()
-        rows.append({"of": number["group"], "number": number["name"], "value": value})
-    return Table("derived numbers", rows)
+    )
 
 
 def _targets(found: Mapping) -> Table:
     sentences = {target.id: target.sentence for target in TARGETS}
-    rows = []
-    for row in found["targets"]:
-        value = f"{digits(row['value'])} {row['unit']}".rstrip() if "value" in row else row["why"]
-        cells = {"what": sentences.get(row["id"], row["id"]), "target": row["target"]}
-        rows.append(cells | {"measured": value, "verdict": row["verdict"]})
-    return Table("targets", rows)
+
+    def cells(row: Mapping) -> dict[str, str]:
+        measured = f"{digits(row['value'])} {row['unit']}".rstrip() if "value" in row else row["why"]
+        what = sentences.get(row["id"], row["id"])
+        return {"what": what, "target": row["target"], "measured": measured, "verdict": row["verdict"]}
+
+    return "targets", pd.DataFrame(map(cells, found["targets"]))
 
 
 def _accuracy(found: Mapping) -> Iterator[Table]:
     curves = mean_curves(found["runs"])
-    epochs = list(next(iter(curves.values())))
+    cells = curves.map(lambda top1: "–" if pd.isna(top1) else f"{100 * top1:.1f} %").add_suffix(" epochs")
+    names = [f"{'with' if da else 'without'} DA, {precision}" for da, precision in curves.index]
+    cells.insert(0, "training", names)
     seeds = len({run["seed"] for run in found["runs"]})
-    rows = []
-    for (da, precision), curve in curves.items():
-        cells = {f"{e} epochs": f"{100 * curve[e]:.1f} %" if e in curve else "–" for e in epochs}
-        rows.append({"training": f"{'with' if da else 'without'} DA, {precision}"} | cells)
-    yield Table(f"{found['case']}: test accuracy, mean of {seeds} seeds. {about(found)}", rows)
-    effects = []
-    for each in found["differences"]:
-        text = each.get("why")
-        if text is None:
-            interval = "" if each["low"] is None else f" [{each['low']:+.2f}, {each['high']:+.2f}]"
-            text = f"{each['points']:+.2f}{interval} points, n = {each['n']}"
-        effects.append({"difference": each["name"], "final test accuracy": text})
-    yield Table("differences paired by seed, with their intervals", effects)
+    yield f"{found['case']}: test accuracy, mean of {seeds} seeds. {about(found)}", cells
+    yield (
+        "differences paired by seed, with their intervals",
+        pd.DataFrame(
+            {"difference": each["name"], "final test accuracy": _effect(each)}
+            for each in found["differences"]
+        ),
+    )
+
+
+def _effect(difference: Mapping) -> str:
+    if "why" in difference:
+        return difference["why"]
+    low, high = difference["low"], difference["high"]
+    interval = "" if low is None else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{difference['points']:+.2f}{interval} points, n = {difference['n']}"

@@ -1,9 +1,8 @@
-"""``mlplib bench``: everything measured, as the content of a results file."""
+"""``mlplib bench``: all measurements, as the content of a results file."""
 
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import json
 import tempfile
 import time
@@ -23,17 +22,16 @@ from ..profiles import Profile
 from . import derived, growth
 from .cases import Case, default_cases
 from .loaders import loader_works
-from .roofline import layer_works, machine_works
-from .rounds import TURN_SECONDS, Work, take_turns
+from .rounds import TURN_SECONDS, Work, time_works
 from .targets import TARGETS, judge
 from .tried import tried_works
-from .workloads import Training
+from .workloads import Training, layer_works, machine_works
 
 FORMAT = 1
 
 PARTS = ("steps", "reference", "loaders", "layers", "tried", "compiled", "growth", "start-up")
-"""What can be measured: the steps of each case and the reference loop; on the last case loaders, layers,
-other ways, a compiled step, growth; and how soon the command answers."""
+"""What can be measured: the steps of each case and the reference loop; loaders, layers, alternatives, a
+compiled step and growth on the last case; and the command's start-up."""
 
 
 @dataclass(frozen=True)
@@ -127,18 +125,18 @@ def _measure_once(cases, device, progress, effort, parts, seed) -> tuple[list[di
             if device.type == "cuda":
                 torch.cuda.empty_cache()
     if "start-up" in parts:
-        rows.append(growth.start_up())
+        rows.append(growth.start_up_row())
     return rows, about
 
 
 def _time_case(training: Training, last: bool, parts, folder: Path, progress, effort: Effort) -> list[dict]:
-    """The rows of a case; those of which one case is enough come from the last one."""
+    """The rows of a case; parts that need only one case are measured on the last one."""
     device, rows = training.device, []
 
     def take(group: str, works: Sequence[Work], turn_seconds: float = TURN_SECONDS) -> None:
         seconds = effort.turn_seconds or turn_seconds
         options = {"group": group, "progress": progress, "turn_seconds": seconds}
-        rows.extend(take_turns(works, effort.rounds, device, **options))
+        rows.extend(time_works(works, effort.rounds, device, **options))
 
     def rates() -> list[Work]:
         return machine_works(device, training.precision, effort.brief)
@@ -154,9 +152,9 @@ def _time_case(training: Training, last: bool, parts, folder: Path, progress, ef
     if last and "tried" in parts:
         take("tried", tried_works(training, "compiled" in parts), 0.15)
     if last and "growth" in parts:
-        growing = growth.Growing(training.case, training.dataset, device)
-        take("growth", growing.works())
-        rows.append(growing.memory())
+        epochs = growth.epoch_works(training)
+        take("growth", epochs)
+        rows.append(growth.memory_row(epochs[0], device))
     return rows
 
 
@@ -181,8 +179,17 @@ def _about(training: Training) -> dict:
         "precision": training.precision,
         "micro_batch": engine.micro_batch,
         "ways": engine.ways,
-        "notes": training.notes,
+        "notes": list(dict.fromkeys(training.notes)),
     }
+
+
+def read(path: Path, *what: str) -> dict | None:
+    """A results file of one of these kinds; None if it is damaged or holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if content["format"] == FORMAT and content["what"] in what else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def write(path: Path, content: dict) -> None:
@@ -192,11 +199,6 @@ def write(path: Path, content: dict) -> None:
 
 
 def environment(device: torch.device) -> dict:
-    """The machine, and the versions of what takes part."""
-    found: dict = machine.environment(device, machine.pick_precision("auto", device))
-    for name in ("torchvision", "ffcv", "numba"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    """The machine, and the versions of the packages involved."""
+    found = machine.environment(device, machine.pick_precision("auto", device))
+    return found | machine.versions("torchvision", "ffcv", "numba")

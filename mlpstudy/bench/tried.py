@@ -1,4 +1,4 @@
-"""Other ways to do a piece of training, each timed with ours. Whether one helps depends on the machine."""
+"""Alternatives to parts of our training, timed together. Which ones help depends on the machine."""
 
 from __future__ import annotations
 
@@ -14,43 +14,79 @@ from torch import Tensor
 from mlplib.data.augment import Draws, crop_and_flip, draw
 from mlplib.data.batches import Batch
 from mlplib.execution import Execution
+from mlplib.timing import repeat
 from mlplib.training import Loop
 
 from .cases import WITHOUT_MIXUP
+from .derived import per_round
 from .reference import TextbookLion
-from .rounds import Work, repeat, summary
+from .rounds import Work
 from .workloads import Training, optimizer_alone
 
 PARTS = 4
-"""Into how many parts a batch is cut, and how many times as large the larger batch is."""
+"""Number of parts that a batch is split into, and factor by which the larger batch is larger."""
 
 Step = Callable[[], object]
 
 
-def _stepping(
-    training: Training, batch: Batch, precision: str | None = None, micro: int | None = None, **options
-) -> Step:
-    """A step on a fixed batch, by a loop of its own."""
+@dataclass(frozen=True)
+class Trial:
+    """An alternative: what it replaces, why one might expect it to help, and the pair (ours, alternative).
+
+    ``times``: images per call of the alternative, as a multiple of ours.
+    """
+
+    id: str
+    name: str
+    instead_of: str
+    hope: str
+    pair: Callable[[Training], tuple[Step, Step]]
+    times: int = 1
+
+
+TRIALS: list[Trial] = []
+"""All trials, in the order of the page."""
+
+
+def trial(name: str, instead_of: str, hope: str, **options) -> Callable:
+    """Register a function that returns the pair as a trial, with the function's name as its id."""
+
+    def add(pair: Callable) -> Callable:
+        TRIALS.append(Trial(pair.__name__.replace("_", "-"), name, instead_of, hope, pair, **options))
+        return pair
+
+    return add
+
+
+def stepping(training: Training, batch: Batch | None = None, precision: str | None = None, **options) -> Step:
+    """A step on a fixed batch, in a loop of its own; ``options`` are those of
+    :class:`~mlplib.execution.Execution`.
+    """
+    batch = batch or training.fixed
     case = dataclasses.replace(training.case, batch_size=len(batch.labels))
     spec = case.spec(precision=precision or training.precision)
-    loop = Loop(spec, training.data, Execution(device=training.device, micro_batch=micro, **options))
+    loop = Loop(spec, training.data, Execution(device=training.device, **options))
     state, batch = loop.fresh_state(), dataclasses.replace(batch, images=batch.images.to(loop.dtype))
     return lambda: loop.step(state, batch)
 
 
-def _crops(training: Training) -> tuple[Step, Step]:
+@trial(
+    "crops by grid_sample",
+    "crops by two matrix products",
+    "it is PyTorch's own function for this, and it computes no product with a zero",
+)
+def grid_sample(training: Training) -> tuple[Step, Step]:
     indices = np.arange(training.case.batch_size) % len(training.data.train)
-    size = training.data.image_shape[:2]
-    draws = draw(WITHOUT_MIXUP, indices, size, np.random.default_rng(0))
+    draws = draw(WITHOUT_MIXUP, indices, training.data.image_shape[:2], np.random.default_rng(0))
     ((images, _),) = training.data.train.read(indices, len(indices))
     dtype = training.loop.dtype
     return lambda: crop_and_flip(images, draws, dtype), lambda: grid_sampled(images, draws, dtype)
 
 
 def grid_sampled(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
-    """What :func:`mlplib.data.augment.crop_and_flip` computes, by ``grid_sample``, in float32 inside.
+    """Like :func:`mlplib.data.augment.crop_and_flip`, but with ``grid_sample``, computed in float32.
 
-    Unlike that function it reads beyond the edge of a crop, so pixels at edges differ a little.
+    Unlike that function, it interpolates across a crop's edge, so edge pixels differ slightly.
     """
     count, _, height, width = images.shape
     theta = torch.zeros(count, 2, 3)
@@ -64,7 +100,8 @@ def grid_sampled(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(dtype)
 
 
-def _optimizers(training: Training) -> tuple[Step, Step]:
+@trial("Lion one tensor at a time", "our Lion", "a tensor that was just touched is still in the cache")
+def one_tensor_at_a_time(training: Training) -> tuple[Step, Step]:
     model = training.loop.fresh_state().model
     theirs = TextbookLion(model.parameters(), training.case.spec().optimizer)
     for weight in model.parameters():
@@ -72,30 +109,31 @@ def _optimizers(training: Training) -> tuple[Step, Step]:
     return optimizer_alone(training.loop), theirs.step
 
 
-def _parts(training: Training) -> tuple[Step, Step]:
+@trial("a batch in four parts", "a batch at once", "the activations of a part fit into a faster cache")
+def parts_of_a_batch(training: Training) -> tuple[Step, Step]:
     part = -(-training.case.batch_size // PARTS)
-    return _stepping(training, training.fixed), _stepping(training, training.fixed, micro=part)
+    return stepping(training), stepping(training, micro_batch=part)
 
 
-def _larger(training: Training) -> tuple[Step, Step]:
+@trial("a batch four times as large", "a batch at once", "weights are read for more images", times=PARTS)
+def larger_batch(training: Training) -> tuple[Step, Step]:
     count = min(PARTS * training.case.batch_size, len(training.data.train))
     tensors = {name: getattr(training.fixed, name) for name in ("images", "labels", "partner_labels")}
     repeated = {name: torch.cat([tensor] * PARTS)[:count].contiguous() for name, tensor in tensors.items()}
-    return _stepping(training, training.fixed), _stepping(
-        training, dataclasses.replace(training.fixed, **repeated)
-    )
+    return stepping(training), stepping(training, dataclasses.replace(training.fixed, **repeated))
 
 
-def _float32(training: Training) -> tuple[Step, Step]:
-    return _stepping(training, training.fixed), _stepping(training, training.fixed, precision="fp32")
+@trial(
+    "a step in float32",
+    "a step in the precision that the device is best at",
+    "nothing has to be converted",
+)
+def float32(training: Training) -> tuple[Step, Step]:
+    return stepping(training), stepping(training, precision="fp32")
 
 
-def _compiled(training: Training) -> tuple[Step, Step]:
-    plain = _stepping(training, training.fixed, compiled=False, graphs=False)
-    return plain, _stepping(training, training.fixed, compiled=True, graphs=False)
-
-
-def _fetching(training: Training) -> tuple[Step, Step]:
+@trial("the loss fetched after every step", "sums that stay on the device", "one number is not much to fetch")
+def fetching_metrics(training: Training) -> tuple[Step, Step]:
     loop = training.loop
     state = loop.fresh_state()
 
@@ -103,10 +141,15 @@ def _fetching(training: Training) -> tuple[Step, Step]:
         loop.step(state, training.fixed)
         state.sums.tolist()
 
-    return _stepping(training, training.fixed), fetching
+    return stepping(training), fetching
 
 
-def _images(training: Training) -> tuple[Step, Step]:
+@trial(
+    "crops from images kept as normalized float32",
+    "crops from images kept as uint8, normalized after that",
+    "the normalization is done once",
+)
+def float_images(training: Training) -> tuple[Step, Step]:
     data, dtype = training.data, training.loop.dtype
     count = min(PARTS * training.case.batch_size, len(data.train))
     rng = np.random.default_rng(0)
@@ -126,100 +169,36 @@ def _images(training: Training) -> tuple[Step, Step]:
     return ours, other
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Another way: what it replaces, why one might expect it to help, and the pair (ours, the other)."""
-
-    id: str
-    name: str
-    instead_of: str
-    hope: str
-    pair: Callable[[Training], tuple[Step, Step]]
-
-
-TRIALS = (
-    Trial(
-        "grid-sample",
-        "crops by grid_sample",
-        "crops by two matrix products",
-        "it is PyTorch's own function for this, and it computes no product with a zero",
-        _crops,
-    ),
-    Trial(
-        "one-tensor-at-a-time",
-        "Lion one tensor at a time",
-        "our Lion",
-        "a tensor that was just touched is still in the cache",
-        _optimizers,
-    ),
-    Trial(
-        "parts-of-a-batch",
-        "a batch in four parts",
-        "a batch at once",
-        "the activations of a part fit into a faster cache",
-        _parts,
-    ),
-    Trial(
-        "larger-batch",
-        "a batch four times as large",
-        "a batch at once",
-        "weights are read for more images",
-        _larger,
-    ),
-    Trial(
-        "float32",
-        "a step in float32",
-        "a step in the precision that the device is best at",
-        "nothing has to be converted",
-        _float32,
-    ),
-    Trial(
-        "fetching-metrics",
-        "the loss fetched after every step",
-        "sums that stay on the device",
-        "one number is not much to fetch",
-        _fetching,
-    ),
-    Trial(
-        "float-images",
-        "crops from images kept as normalized float32",
-        "crops from images kept as uint8, normalized after that",
-        "the normalization is done once",
-        _images,
-    ),
-)
-"""What was tried, in the order of the page."""
-
-COMPILED = Trial(
-    "compiled",
+@trial(
     "a step compiled by torch.compile",
     "a step as PyTorch offers it",
     "elementwise operations become one, so memory is read less often",
-    _compiled,
 )
-"""A part of its own, since compiling takes longer than all other trials."""
+def compiled(training: Training) -> tuple[Step, Step]:
+    plain = stepping(training, compiled=False, graphs=False)
+    return plain, stepping(training, compiled=True, graphs=False)
 
 
 def tried_works(training: Training, compiled: bool = False) -> list[Work]:
-    """For every trial ours (``<id>: ours``) and the other way (``<id>``), next to each other.
+    """For every trial, ours (``<id>: ours``) next to the alternative (``<id>``).
 
     Args:
-        compiled: include :data:`COMPILED`.
+        compiled: include the compiled step, which takes longer than all other trials.
     """
     works, images = [], training.case.batch_size
-    for trial in TRIALS + (COMPILED,) * compiled:
-        ours, other = trial.pair(training)
-        times = PARTS if trial.id == "larger-batch" else 1
-        works.append(Work(f"{trial.id}: ours", trial.instead_of, repeat(ours), images=images))
-        works.append(Work(trial.id, trial.name, repeat(other), images=images * times))
+    for trial in TRIALS if compiled else TRIALS[:-1]:
+        ours, other = map(repeat, trial.pair(training))
+        works.append(Work(f"{trial.id}: ours", trial.instead_of, ours, images=images))
+        works.append(Work(trial.id, trial.name, other, images=images * trial.times))
     return works
 
 
 def results(rows: list[dict]) -> Iterator[tuple[Trial, dict]]:
-    """Each trial with its time per image over ours, round by round: median and quartiles."""
+    """Each trial with its time per image over ours, per round: median and quartiles."""
     found = {row["id"]: row for row in rows if row["group"] == "tried"}
-    for trial in (trial for trial in (*TRIALS, COMPILED) if trial.id in found):
-        ours, other = found[f"{trial.id}: ours"], found[trial.id]
-        scale = ours["images"] / other["images"]
-        pairs = zip(other["seconds"], ours["seconds"], strict=True)
-        yield trial, summary([scale * theirs / us for theirs, us in pairs])
+    for trial in (trial for trial in TRIALS if trial.id in found):
+        scale = found[f"{trial.id}: ours"]["images"] / found[trial.id]["images"]
+        yield (
+            trial,
+            per_round(found, lambda other, ours, s=scale: s * other / ours, trial.id, f"{trial.id}: ours"),
+        )

@@ -1,9 +1,9 @@
-"""A training step, its parts, and the reference loop, as works to time."""
+"""Works to time: a training step and its parts, the reference loop, the machine's rates, single layers."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ from mlplib.data.batches import Batch, RunData, open_data
 from mlplib.execution import Execution
 from mlplib.models import meta_model
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec
+from mlplib.timing import copy_size, large_copy, repeat, square_product
 from mlplib.training import Loop, executed_flops
 
 from .cases import NOISE, Case
 from .reference import FfcvLoader, ReferenceLoop
-from .rounds import Work, repeat
+from .rounds import Work
 
 LEAST_STEPS, MOST_STEPS = 6, 24
 """Steps of a turn that trains end to end: the wait for the first batch is spread over them."""
@@ -29,6 +30,10 @@ REFERENCE_STEPS = 8
 """Steps of a turn of the reference loop, whose loader restarts in every turn."""
 
 NO_FFCV = "FFCV is not installed"
+
+WIDTHS = {"cpu": (128, 256, 512, 1024), "cuda": (256, 512, 1024)}
+BATCHES = {"cpu": (1, 8, 64, 512, 4096), "cuda": (1, 16, 256, 4096, 32768)}
+"""Sizes of the single layers, by type of device."""
 
 
 class Runner:
@@ -133,8 +138,7 @@ class Training:
         batches = min(REFERENCE_STEPS, len(self.data.train) // batch)
         path = folder / f"{self.dataset.name}-{self.case.resolution}-{batch * batches}.beton"
         if not path.exists():
-            part = self.first_images(batch * batches)
-            beton.write_beton(part.images, part.labels, path)
+            beton.write_beton(self.first_images(batch * batches), path)
         mean, std = (np.asarray(v.cpu()) for v in (self.data.mean, self.data.std))
         return FfcvLoader(path, self.data.image_shape[:2], mean, std, augment, batch, batches, self.device)
 
@@ -188,3 +192,52 @@ def _products(layers: list[nn.Linear], batch: int, device: torch.device, dtype: 
                 out @ weight
 
     return run
+
+
+# --------------------------------------------------------------------------- the machine and single layers
+
+
+def machine_works(device: torch.device, precision: str, brief: bool = False) -> list[Work]:
+    """Matrix products in the precision of training and in float32, and a copy within the device's memory.
+
+    Args:
+        brief: without float32, with smaller matrices and a smaller copy.
+    """
+    side = 1024 if brief else 8192 if device.type == "cuda" else 2048
+    size = 2**26 if brief else copy_size(device)
+    works = [
+        Work(
+            id,
+            f"matrix product, {each}, side {side}",
+            repeat(square_product(device, each, side)),
+            flops=2 * side**3,
+        )
+        for id, each in (("matmul", precision), ("matmul-fp32", "fp32"))[: 1 if brief else 2]
+    ]
+    copy = repeat(large_copy(device, device, size))
+    return [*works, Work("copy", "copy within memory", copy, bytes=2 * size)]
+
+
+def layer_works(
+    device: torch.device,
+    dtype: torch.dtype,
+    widths: Sequence[int] | None = None,
+    batches: Sequence[int] | None = None,
+) -> list[Work]:
+    """The product of a B-MLP's expanding layer, (B, m) to (B, 4 m), for several m and B.
+
+    ``bytes`` counts input, weights and output once each, as if nothing were cached.
+    """
+    works = []
+    for width in widths or WIDTHS[device.type]:
+        weight = torch.randn(4 * width, width, device=device, dtype=dtype)
+        for batch in batches or BATCHES[device.type]:
+            images = torch.randn(batch, width, device=device, dtype=dtype)
+            product = repeat(lambda images=images, weight=weight: images @ weight.t())
+            flops = 2 * batch * 4 * width * width
+            moved = weight.element_size() * (images.numel() + weight.numel() + batch * 4 * width)
+            name = f"width {width}, batch {batch}"
+            works.append(
+                Work(name.replace(", ", "-").replace(" ", "-"), name, product, flops=flops, bytes=moved)
+            )
+    return works

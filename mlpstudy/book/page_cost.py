@@ -1,12 +1,14 @@
-"""What the notebook ``compute`` shows: what the study cost, in time, arithmetic and energy, what sharing runs
-between chapters saved, and what is still to come.
+"""The notebook ``compute``: what the study cost in time, arithmetic and energy, what sharing runs between
+chapters saved, and which runs are still missing.
 """
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import NamedTuple
 
 from mlplib import planning
@@ -34,7 +36,9 @@ KINDS = {
 """Readable names of the kinds of runs."""
 
 COMING = "gpu"
-"""The profile that the study publishes piece by piece. Profile ``paper`` is for others to run."""
+"""The profile that the study publishes step by step. Profile ``paper`` is left to others."""
+
+ALL = "all, shared runs counted once"
 
 # --------------------------------------------------------------------------- energy
 
@@ -52,61 +56,45 @@ class Power(NamedTuple):
     url: str
 
 
-_NVIDIA = "https://www.nvidia.com/en-us"
-POWER = (
-    Power("NVIDIA H200", 700, "GPU", "H200 data sheet, SXM", f"{_NVIDIA}/data-center/h200/"),
-    Power("NVIDIA H100 PCIe", 350, "GPU", "H100 PCIe product brief", f"{_NVIDIA}/data-center/h100/"),
-    Power("NVIDIA H100 80GB HBM3", 700, "GPU", "H100 data sheet, SXM", f"{_NVIDIA}/data-center/h100/"),
-    Power("NVIDIA A100-SXM4", 400, "GPU", "A100 data sheet, SXM", f"{_NVIDIA}/data-center/a100/"),
-    Power(
-        "NVIDIA RTX A5000", 230, "GPU", "RTX A5000 data sheet", f"{_NVIDIA}/products/workstations/rtx-a5000/"
-    ),
-    Power("Tesla T4", 70, "GPU", "T4 data sheet", f"{_NVIDIA}/data-center/tesla-t4/"),
-    Power(
-        "AMD EPYC",
-        360 / 96,
-        "thread",
-        "EPYC 9654: 360 W for 96 cores, a thread taken for a core",
-        "https://www.amd.com/en/products/processors/server/epyc/4th-generation-9004-and-8004-series/amd-epyc-9654.html",
-    ),
-)
-"""The assumptions behind every energy on the page: thermal design power, as the makers state it. The first
-match counts; a device without a match is not estimated."""
+def _read() -> tuple[Power, ...]:
+    with files(__package__).joinpath("power.csv").open(encoding="utf-8") as file:
+        return tuple(Power(**row | {"watts": float(row["watts"])}) for row in csv.DictReader(file))
+
+
+POWER = _read()
+"""The assumptions behind each energy on the page: thermal design power, as stated by the manufacturer. The
+first match counts; there is no estimate for a device without a match."""
 
 
 def power(record: Record) -> Power | None:
-    """The assumption for the device of a run; None where there is none, as for a slice of a GPU (MIG)."""
+    """The assumption for a run's device; None if there is none, as for a slice of a GPU (MIG)."""
     name = record.environment.get("device", "")
     return next((each for each in POWER if name.startswith(each.device) and "MIG" not in name), None)
 
 
-def energy(record: Record) -> float | None:
-    """The estimated energy of a run in watt-hours, power times time; None where its device is unknown.
+def energy(records: Iterable[Record]) -> float | None:
+    """The estimated energy of runs in watt-hours, power times time; None if the device of one is unknown.
 
-    The rest of the machine and its cooling are left out.
+    It excludes the rest of the machine and its cooling. Runs without a time do not count.
     """
-    assumed = power(record)
-    if assumed is None:
-        return None
-    threads = record.environment.get("cpu_threads", 1) if assumed.each == "thread" else 1
-    return assumed.watts * threads * seconds(record) / 3600
-
-
-def total_energy(records: Iterable[Record]) -> float | None:
-    """The energy of some runs in watt-hours; None where the device of a run that took time is unknown."""
-    energies = [energy(record) for record in records if seconds(record)]
-    return None if None in energies else math.fsum(energies)
+    total = 0.0
+    for record in filter(seconds, records):
+        if (assumed := power(record)) is None:
+            return None
+        threads = record.environment.get("cpu_threads", 1) if assumed.each == "thread" else 1
+        total += assumed.watts * threads * seconds(record) / 3600
+    return total
 
 
 def seconds(record: Record) -> float:
-    """How long a run computed, 0 where its record does not say."""
+    """How long a run computed, 0 if its record does not say."""
     return record.compute.get("seconds", 0.0)
 
 
 def training_rate(records: Iterable[Record]) -> float | None:
     """Floating-point operations per second of all training runs among ``records`` together, None without any.
 
-    So a run counts as much as it computes: what is left is mostly the large ones.
+    Each run is weighted by its time, since most of the missing computation is in large runs.
     """
     trained = [r for r in records if r.compute.get("training_macs") and seconds(r)]
     flops = math.fsum(2 * record.compute["training_macs"] for record in trained)
@@ -117,7 +105,7 @@ def training_rate(records: Iterable[Record]) -> float | None:
 
 
 def open_compute(**parameters) -> Compute:
-    """The first call of the page.
+    """Open the page.
 
     Args:
         parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
@@ -140,35 +128,26 @@ class Compute:
 
     def chapters(self) -> Html:
         """Runs, time, arithmetic, energy, devices and versions of every chapter, and of all of them."""
-
-        def by_chapter(runs: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Record]]:
-            groups = {experiment(name).TITLE: list(found.values()) for name, found in runs.items()}
-            return groups | {"all, shared runs counted once": _different(runs)}
-
-        return self._table("chapter", "by chapter", by_chapter)
+        groups = {
+            (side, title): records
+            for side, runs in self._sides().items()
+            for title, records in [
+                *((experiment(name).TITLE, list(found.values())) for name, found in runs.items()),
+                (ALL, _different(runs)),
+            ]
+        }
+        return _costs("chapter", "by chapter", groups)
 
     def kinds(self) -> Html:
         """The same by kind of run, each run counted once."""
-
-        def by_kind(runs: Mapping[str, Mapping[str, Record]]) -> dict[str, list[Record]]:
-            groups: dict[str, list[Record]] = {}
+        groups: dict[tuple[str, str], list[Record]] = {}
+        for side, runs in self._sides().items():
             for record in _different(runs):
-                groups.setdefault(KINDS[record.spec.kind], []).append(record)
-            return groups
-
-        return self._table("kind of run", "by kind of run, each run once", by_kind)
-
-    def _table(self, heading: str, what: str, grouped: Callable) -> Html:
-        """One row for each group of each side's runs."""
-        rows = [
-            {"whose": escape(side), heading: escape(name)} | _cost_cells(records)
-            for side, runs in self._sides().items()
-            for name, records in grouped(runs).items()
-        ]
-        return Html(html.table(rows, f"<b>Cost</b> {what}", ("whose", heading)) if rows else _nothing())
+                groups.setdefault((side, KINDS[record.spec.kind]), []).append(record)
+        return _costs("kind of run", "by kind of run, each run once", groups)
 
     def _sides(self) -> dict[str, dict[str, dict[str, Record]]]:
-        """Side to experiment to records by id, those that the runs read from included."""
+        """Side to experiment to records by id, including the runs that others depend on."""
         found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
         for name in EXPERIMENTS:
             for side, records in self.session.finished(name).items():
@@ -180,40 +159,32 @@ class Compute:
         rows, groups = [], []
         for side, runs in self._sides().items():
             found = planning.sharing(runs, {r.id: seconds(r) for r in _different(runs)})
-            rows.append(
-                {
-                    "whose": escape(side),
-                    "different runs": f"{found.different:,}",
-                    "if no chapter shared": f"{sum(map(len, runs.values())):,}",
-                    "needed by several chapters": f"{found.shared:,}",
-                    "time saved": duration(found.saved),
-                }
-            )
+            row = {"whose": escape(side), "different runs": f"{found.different:,}"}
+            row["if no chapter shared"] = f"{sum(map(len, runs.values())):,}"
+            row["needed by several chapters"] = f"{found.shared:,}"
+            rows.append(row | {"time saved": duration(found.saved)})
             for names, (number, saved) in found.groups.items():
-                titles = ", ".join(escape(experiment(name).TITLE) for name in names)
-                row = {"whose": escape(side), "chapters": titles}
+                row = {
+                    "whose": escape(side),
+                    "chapters": ", ".join(escape(experiment(n).TITLE) for n in names),
+                }
                 groups.append(row | {"runs": f"{number:,}", "time saved": duration(saved)})
-        if not rows:
-            return Html(_nothing())
-        text = html.table(rows, "<b>Shared runs</b>, counted by their ids", row_headers=("whose",))
-        if groups:
-            text += html.table(groups, "<b>Who shares</b>", row_headers=("whose", "chapters"))
-        return Html(text)
+        who = _table(groups, "<b>Who shares</b>", "whose", "chapters") if groups else ""
+        return Html(_table(rows, "<b>Shared runs</b>, counted by their ids", "whose") + who)
 
     def still_to_come(self) -> Html:
         """How many runs of the study's large profile are published, and about how long the others take.
 
         Runs are compared by their settings, so that no data are needed.
         """
-        chosen, ids = profile(COMING), {}
+        chosen = profile(COMING)
         records = list(read_folder(results_folder(self.session.results_dir) / COMING).records.values())
         there, rate = {record.spec for record in records}, training_rate(records)
         wanted = {
-            experiment(name).TITLE: planning.with_upstream(expected(name, chosen, chosen.seeds), ids).values()
+            experiment(name).TITLE: planning.upstream_first(expected(name, chosen, chosen.seeds))
             for name in EXPERIMENTS
         }
-        everything = dict.fromkeys(spec for specs in wanted.values() for spec in specs)
-        wanted["all, shared runs counted once"] = everything
+        wanted[ALL] = dict.fromkeys(spec for specs in wanted.values() for spec in specs)
         rows = [{"chapter": escape(title)} | _left_cells(s, there, rate) for title, s in wanted.items()]
         seeds = ", ".join(map(str, chosen.seeds))
         caption = f"<b>Still to come</b>, profile <code>{COMING}</code>, seeds {seeds}"
@@ -223,10 +194,10 @@ class Compute:
                 f"Times assume the {arithmetic(rate)} FLOPs per second that the published training runs "
                 f"reached, all together ({escape(devices(records))})."
             )
-        return Html(html.table(rows, caption, row_headers=("chapter",)) + f"<p>{small(how)}</p>")
+        return Html(_table(rows, caption, "chapter") + f"<p>{small(how)}</p>")
 
     def power(self) -> Html:
-        """What the estimates of energy assume."""
+        """The assumptions of the energy estimates."""
         rows = [
             {
                 "device": escape(each.device),
@@ -235,8 +206,7 @@ class Compute:
             }
             for each in POWER
         ]
-        caption = "<b>Assumed power</b>, the thermal design power that the maker states"
-        return Html(html.table(rows, caption, row_headers=("device",)))
+        return _table(rows, "<b>Assumed power</b>, the thermal design power that the maker states", "device")
 
 
 def _different(runs: Mapping[str, Mapping[str, Record]]) -> list[Record]:
@@ -244,22 +214,27 @@ def _different(runs: Mapping[str, Mapping[str, Record]]) -> list[Record]:
     return list({id: record for found in runs.values() for id, record in found.items()}.values())
 
 
+def _costs(heading: str, what: str, groups: Mapping[tuple[str, str], Sequence[Record]]) -> Html:
+    """One row per group: (side, name) to records."""
+    rows = [
+        {"whose": escape(side), heading: escape(name)} | _cost_cells(records)
+        for (side, name), records in groups.items()
+    ]
+    return _table(rows, f"<b>Cost</b> {what}", "whose", heading)
+
+
 def _cost_cells(records: Sequence[Record]) -> dict[str, str]:
     macs = math.fsum(record.compute.get("training_macs", 0) for record in records)
     diverged = sum(record.status != "completed" for record in records)
-    versions = {
-        f"Python {record.environment.get('python', 'unknown')}, "
-        f"torch {record.environment.get('torch', 'unknown')}"
-        for record in records
-    }
+    software = {tuple(r.environment.get(name, "unknown") for name in ("python", "torch")) for r in records}
     return {
         "runs": f"{len(records):,}" + (small(f"{diverged} diverged") if diverged else ""),
         "time": duration(math.fsum(map(seconds, records))),
         "training, MACs": arithmetic(macs),
         "training, FLOPs": arithmetic(2 * macs),
-        "energy, estimated": watt_hours(total_energy(records)),
+        "energy, estimated": watt_hours(energy(records)),
         "device": escape(devices(records)),
-        "software": "<br>".join(escape(version) for version in sorted(versions)),
+        "software": "<br>".join(escape(f"Python {py}, torch {torch}") for py, torch in sorted(software)),
     }
 
 
@@ -293,6 +268,8 @@ def watt_hours(value: float | None) -> str:
     return f"{value:.0f} Wh" if value >= 10 else f"{value:.2g} Wh" if value else "–"
 
 
-def _nothing() -> str:
+def _table(rows: list[dict[str, str]], caption: str, *row_headers: str) -> Html:
+    if rows:
+        return Html(html.table(rows, caption, row_headers))
     what = count(len(EXPERIMENTS), "experiment")
-    return html.box(f"<p>No records of any of the {what}: nothing is published or finished.</p>")
+    return Html(html.box(f"<p>No records of any of the {what}: nothing is published or finished.</p>"))

@@ -1,20 +1,21 @@
-"""What the notebook ``how-fast`` shows: where the time of a training step goes, how near it comes to what the
-machine can do, the targets, and what was tried. Measured on the spot, and read from ``results/bench``.
+"""The notebook ``how-fast``: where the time of a training step goes, its share of the machine's rate,
+targets, and alternatives that were tried. Measured live, and read from ``results/bench``.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from mlplib.errors import MlplibError
 from mlplib.store import Record
+from mlplib.timing import summary
 
 from ..bench import derived, show, speed, tried
-from ..bench.rounds import rate, summary
 from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
 from ..evidence.records import results_folder
 from ..experiments import EXPERIMENTS
@@ -26,7 +27,7 @@ from .page_scoreboard import overview_banner
 from .session import Session, counted, open_session
 
 FOLDER = "bench"
-"""Where the published files are, inside the folder of results."""
+"""Folder of the published files, inside the folder of results."""
 
 COMMAND = f"mlplib bench --json results/{FOLDER}/<name>.json"
 ACCURACY = f"mlplib bench accuracy --json results/{FOLDER}/accuracy-<name>.json"
@@ -38,13 +39,9 @@ KINDS = ("speed", "accuracy", "against")
 VERDICT_CLASSES = {MET: "reproduced", NOT_MEASURED: "untested"}
 """The look of a verdict on a target; a missed one looks like a claim that is not reproduced."""
 
-LAYER_COLUMNS = (
-    "source width batch flops_per_byte flops_per_second peak_flops_per_second bytes_per_second".split()
-)
-
 
 def open_how_fast(**parameters) -> HowFast:
-    """The page with what is published.
+    """Read the published measurements.
 
     Args:
         parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
@@ -60,19 +57,14 @@ def open_how_fast(**parameters) -> HowFast:
 
 
 def read_files(folder: Path) -> dict[str, dict]:
-    """The published measurements by the name of their file, in its order; none without a folder.
+    """The published measurements by file name, sorted by it; empty without a folder.
 
     Raises:
         MlplibError: a file is damaged or of another format.
     """
     found = {}
     for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = content["format"] == speed.FORMAT and content["what"] in KINDS
-        except (ValueError, KeyError, TypeError):
-            known = False
-        if not known:
+        if (content := speed.read(path, *KINDS)) is None:
             raise MlplibError(f"{path.name} is not a file of mlplib bench: make it again with {COMMAND}")
         found[path.stem] = content
     return found
@@ -96,7 +88,7 @@ class HowFast:
         return self.files | ({} if self.live is None else {HERE: self.live})
 
     def banner(self) -> Html:
-        """What is timed here, and on which machine."""
+        """What this page covers, and on which machine it times."""
         files = ", ".join(f"<code>results/{FOLDER}/{escape(name)}.json</code>" for name in self.files)
         covers = files or "no published file"
         if not self.session.reading:
@@ -105,12 +97,12 @@ class HowFast:
         return overview_banner("how-fast", self.session, covers)
 
     def measure(self) -> Html:
-        """Time a step, its parts, layers and other ways on this machine, and list them."""
+        """Time a step, its parts, layers and alternatives on this machine; show the steps."""
         from IPython.display import clear_output
 
-        if self.session.reading:
-            return Html(html.box("<p>Nothing is timed here: the measurements below are published ones.</p>"))
         session, name = self.session, self.session.profile.name
+        if session.reading:
+            return Html(html.box("<p>Nothing is timed here: the measurements below are published ones.</p>"))
         self.live = speed.measure(
             [speed.live_case(session.profile, session.device)],
             session.device,
@@ -133,8 +125,6 @@ class HowFast:
 
     def parts(self) -> Html:
         """A figure: where the time of a step goes."""
-        import pandas as pd
-
         rows = [
             {"what": f"{case['model']},\n{name}", "part": part, "milliseconds": 1e3 * seconds}
             for name, found in self.sources.items()
@@ -143,7 +133,7 @@ class HowFast:
         ]
         frame = pd.DataFrame(rows, columns=["what", "part", "milliseconds"])
         alt = "; ".join(
-            f"{what.replace(chr(10), ' ')}: "
+            f"{what}: ".replace("\n", " ")
             + ", ".join(f"{row.part} {row.milliseconds:.3g} ms" for row in part.itertuples())
             for what, part in frame.groupby("what", sort=False)
         )
@@ -151,68 +141,57 @@ class HowFast:
         return _figure(draw.step_parts(frame), alt, caption, frame, "step-parts.csv")
 
     def loaders(self) -> Html:
-        """Ways to get a batch, from the published files."""
+        """The loaders, from the published files."""
         return _tables(show.timings(found, "loaders", name) for name, found in self.files.items())
 
     def roofline(self) -> Html:
         """A figure: layers of B-MLPs under the roof of each device."""
         frame = self.layers()
         alt = "; ".join(
-            f"{source}: width {row.width}, batch {row.batch} reaches {row.flops_per_second:.3g} FLOP/s"
-            for source, part in frame.groupby("source", sort=False)
-            for row in part.nlargest(1, "flops_per_second").itertuples()
+            f"{row.source}: width {row.width}, batch {row.batch} reaches {row.flops_per_second:.3g} FLOP/s"
+            for row in frame.loc[
+                frame.groupby("source", sort=False)["flops_per_second"].idxmax()
+            ].itertuples()
         )
         caption = "<b>Layers under the roof</b>: one line per width, from small batches to large ones."
         return _figure(draw.layer_roofline(frame), alt, caption, frame, "layers.csv")
 
-    def layers(self):
-        """The layers as a DataFrame with the columns :data:`LAYER_COLUMNS`."""
-        import pandas as pd
-
-        rows = []
-        for name, found in self.sources.items():
-            points = derived.rows_of(found, "layers")
-            for id, row in points.items():
-                if not id.startswith("width-"):
-                    continue
-                width, batch = (int(word) for word in id.split("-")[1::2])
-                peak, bandwidth = rate(points["matmul"], "flops"), rate(points["copy"], "bytes")
-                reached = rate(row, "flops")["value"]
-                intensity = row["flops"] / row["bytes"]
-                rows.append((name, width, batch, intensity, reached, peak["value"], bandwidth["value"]))
-        return pd.DataFrame(rows, columns=LAYER_COLUMNS)
+    def layers(self) -> pd.DataFrame:
+        """The layers of every source, with the columns :data:`mlpstudy.bench.derived.LAYER`."""
+        layers = {n: list(derived.layers(derived.rows_of(f, "layers"))) for n, f in self.sources.items()}
+        rows = [(name, *layer) for name, found in layers.items() for layer in found]
+        return pd.DataFrame(rows, columns=["source", *derived.LAYER])
 
     def targets(self) -> Html:
         """Every target with its verdict from each published file."""
-        judged = {name: {row["id"]: row for row in found["targets"]} for name, found in self.files.items()}
-        rows = []
-        for target in TARGETS:
-            row = {"what": escape(target.sentence) + small(escape(target.reason))}
-            row["target"] = escape(bounds(target))
-            rows.append(row | {escape(name): verdict(found.get(target.id)) for name, found in judged.items()})
+        judged = {
+            escape(name): {row["id"]: row for row in found["targets"]} for name, found in self.files.items()
+        }
+        rows = [
+            {"what": escape(target.sentence) + small(escape(target.reason)), "target": escape(bounds(target))}
+            | {name: verdict(found.get(target.id)) for name, found in judged.items()}
+            for target in TARGETS
+        ]
+        verdicts = {name: [row["verdict"] for row in found.values()] for name, found in judged.items()}
         met = "; ".join(
-            f"{escape(name)}: {sum(row['verdict'] == MET for row in found.values())} met of "
-            f"{sum(row['verdict'] != NOT_MEASURED for row in found.values())} measured"
-            for name, found in judged.items()
+            f"{name}: {all.count(MET)} met of {len(all) - all.count(NOT_MEASURED)} measured"
+            for name, all in verdicts.items()
         )
-        caption = f"<b>Targets</b>; {met or 'no published file'}"
-        return Html(html.table(rows, caption, row_headers=("what",)))
+        return _table(rows, f"<b>Targets</b>; {met or 'no published file'}", "what")
 
     def tried(self) -> Html:
-        """Other ways, each with its time over ours; then revisions of the library that were compared."""
-        found = {name: dict(tried.results(source["rows"])) for name, source in self.sources.items()}
+        """Alternatives, each with its time over ours; then comparisons of revisions of the library."""
+        found = {escape(name): dict(tried.results(f["rows"])) for name, f in self.sources.items()}
         rows = []
         for trial in dict.fromkeys(trial for each in found.values() for trial in each):
             instead = f"instead of {escape(trial.instead_of)}; {escape(trial.hope)}"
-            row = {"tried": escape(trial.name) + small(instead)}
-            for name, each in found.items():
-                ratio = each.get(trial)
-                text = f"{show.spread(ratio)} times" + small(show.faster(ratio)) if ratio else "–"
-                row[escape(name)] = text
-            rows.append(row)
-        caption = "<b>Time per image, over ours</b>: median [quartiles] over rounds"
+            ratios = {name: each[trial] if trial in each else None for name, each in found.items()}
+            rows.append(
+                {"tried": escape(trial.name) + small(instead)} | {n: _over(r) for n, r in ratios.items()}
+            )
         revisions = [table for found in self.comparisons.values() for table in show.tables(found)]
-        return Html(_table_or_hint(rows, caption, "tried") + (_tables(revisions) if revisions else ""))
+        caption = "<b>Time per image, over ours</b>: median [quartiles] over rounds"
+        return Html(_table(rows, caption, "tried") + (_tables(revisions) if revisions else ""))
 
     def precision(self) -> Html:
         """Test accuracy in bf16 and in float32, and the difference over seeds, from the published files."""
@@ -220,24 +199,27 @@ class HowFast:
 
     def runs(self) -> Html:
         """The share of the matrix-product rate that the study's own training runs reached."""
-        groups: dict[tuple[str, str, str], list[Record]] = {}
+        groups: dict[tuple[str, str, str], list[dict]] = {}
         for side, record in self.training_runs():
             key = side, record.spec.model.name, record.environment.get("device", "unknown")
-            groups.setdefault(key, []).append(record)
-        rows = []
-        for key, records in sorted(groups.items()):
-            images = statistics.median(record.compute["images_per_second"] for record in records)
-            shares = summary([record.compute["matmul_fraction"] for record in records])
-            row = dict(zip(("whose", "network", "device"), map(escape, key), strict=True))
-            row |= {"runs": f"{len(records):,}", "images/s": f"{images:,.0f}"}
-            rows.append(row | {"share of the rate": show.spread(shares)})
+            groups.setdefault(key, []).append(record.compute)
+        rows = [
+            dict(zip(("whose", "network", "device"), map(escape, key), strict=True))
+            | {
+                "runs": f"{len(found):,}",
+                "images/s": f"{statistics.median(each['images_per_second'] for each in found):,.0f}",
+                "share of the rate": show.spread(summary([each["matmul_fraction"] for each in found])),
+            }
+            for key, found in sorted(groups.items())
+        ]
         if not rows:
             return Html(html.box("<p>No training runs: nothing is published or finished.</p>"))
-        caption = "<b>Training runs</b>, end to end: median [quartiles] over runs"
-        return Html(html.table(rows, caption, row_headers=("whose", "network")))
+        return _table(
+            rows, "<b>Training runs</b>, end to end: median [quartiles] over runs", "whose", "network"
+        )
 
     def training_runs(self) -> Iterable[tuple[str, Record]]:
-        """The finished runs that trained from a random start, each once, with whose they are."""
+        """The finished runs that trained from random weights, each once, with the side they belong to."""
         found: dict[tuple[str, str], Record] = {}
         for name in EXPERIMENTS:
             for side, records in self.session.finished(name).items():
@@ -247,25 +229,31 @@ class HowFast:
                 yield side, record
 
     def provenance(self) -> Html:
-        """How every measurement was made."""
-        rows = []
-        for name, found in (self.sources | self.accuracies).items():
-            machine = found["machine"]
-            packages = ("python", "torch", "torchvision", "ffcv", "numpy")
-            versions = ", ".join(f"{name} {machine[name]}" for name in packages if machine.get(name))
-            commit = (machine.get("commit") or "unknown")[:10]
-            rows.append(
-                {
-                    "measured": escape(name),
-                    "on": escape(f"{machine['device']}, {machine['precision']}"),
-                    "rounds": str(found.get("rounds", "–")),
-                    "took": duration(found["seconds"]),
-                    "with": escape(versions),
-                    "commit": f"<code>{commit}</code>" + (" + changes" if machine.get("dirty") else ""),
-                    "command": f"<code>{escape(found['command'])}</code>",
-                }
-            )
-        return _table_or_hint(rows, "<b>How it was measured</b>", "measured")
+        """How each measurement was made."""
+        found = self.sources | self.accuracies
+        return _table(
+            [_provenance(*each) for each in found.items()], "<b>How it was measured</b>", "measured"
+        )
+
+
+def _over(ratio: Mapping | None) -> str:
+    return f"{show.spread(ratio)} times" + small(show.faster(ratio)) if ratio else "–"
+
+
+def _provenance(name: str, found: Mapping) -> dict[str, str]:
+    machine = found["machine"]
+    packages = ("python", "torch", "torchvision", "ffcv", "numpy")
+    versions = ", ".join(f"{name} {machine[name]}" for name in packages if machine.get(name))
+    commit = (machine.get("commit") or "unknown")[:10]
+    return {
+        "measured": escape(name),
+        "on": escape(f"{machine['device']}, {machine['precision']}"),
+        "rounds": str(found.get("rounds", "–")),
+        "took": duration(found["seconds"]),
+        "with": escape(versions),
+        "commit": f"<code>{commit}</code>" + (" + changes" if machine.get("dirty") else ""),
+        "command": f"<code>{escape(found['command'])}</code>",
+    }
 
 
 def verdict(row: Mapping | None) -> str:
@@ -283,20 +271,24 @@ def verdict(row: Mapping | None) -> str:
 
 def _tables(tables: Iterable[show.Table], command: str = COMMAND) -> Html:
     """Tables as HTML, without empty ones, or the command that makes them."""
-    texts = []
-    for table in tables:
-        rows = [{escape(name): escape(cell) for name, cell in row.items()} for row in table.rows]
-        if rows:
-            texts.append(html.table(rows, escape(table.title), row_headers=list(rows[0])[:1]))
-    return Html("".join(texts) or _hint(command))
+    texts = [
+        _table(
+            frame.rename(columns=escape).map(escape).to_dict("records"),
+            escape(title),
+            escape(frame.columns[0]),
+        )
+        for title, frame in tables
+        if len(frame)
+    ]
+    return Html("".join(texts)) if texts else _table([], "", "", command=command)
 
 
-def _table_or_hint(rows: list[dict[str, str]], caption: str, row_header: str) -> Html:
-    return Html(html.table(rows, caption, row_headers=(row_header,)) if rows else _hint(COMMAND))
-
-
-def _hint(command: str) -> str:
-    return html.box(f"<p>No published measurement: make one with <code>{escape(command)}</code>.</p>")
+def _table(rows: list[dict[str, str]], caption: str, *row_headers: str, command: str = COMMAND) -> Html:
+    """A table of HTML cells, or the command that measures what would be in it."""
+    if rows:
+        return Html(html.table(rows, caption, row_headers))
+    hint = f"No published measurement: make one with <code>{escape(command)}</code>."
+    return Html(html.box(f"<p>{hint}</p>"))
 
 
 def _figure(drawn, alt: str, caption: str, frame, filename: str) -> Html:

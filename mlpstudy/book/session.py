@@ -58,7 +58,7 @@ class Session:
         """The finished runs of this execution of an experiment, with those that they read from."""
         if self.reading:
             return []
-        wanted = planning.with_upstream(experiment(name).runs(self.profile, self.seeds)).values()
+        wanted = planning.upstream_first(experiment(name).runs(self.profile, self.seeds))
         return [record for record in map(self.store.find, wanted) if record is not None]
 
 

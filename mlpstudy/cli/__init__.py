@@ -17,7 +17,7 @@ import typer
 
 from mlplib.errors import Interrupted, MlplibError
 
-from . import bench, data, results, study
+from . import bench, data, results, status, study
 
 app = typer.Typer(
     help="Re-run the experiments of 'Scaling MLPs: A Tale of Inductive Bias', and read what came out.",
@@ -29,7 +29,7 @@ app = typer.Typer(
         "Everything can be stopped with Ctrl-C and started again."
     ),
 )
-for command in (study.plan, study.run, study.notebook, study.teach, study.claims, bench.bench):
+for command in (study.plan, study.run, status.status, study.notebook, study.teach, study.claims, bench.bench):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(results.app, name="results")

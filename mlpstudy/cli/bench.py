@@ -84,7 +84,7 @@ def bench(
         case = case or Case("B-6/Wi-256", data, batch_size, resolution)
         found = accuracy.measure(case, seeds=parse_seeds(seeds), epochs=epochs, **common)
     for table in show.tables(found):
-        _print(table)
+        _print(*table)
     if json_file is not None:
         revisions.append(json_file, one) if against is not None else speed.write(json_file, found)
 
@@ -95,13 +95,11 @@ def _command() -> str:
     return " ".join(Path(word).name if word.startswith("/") else word for word in words)
 
 
-def _print(table) -> None:
+def _print(title: str, cells) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(title=escape(table.title), title_justify="left")
-    for heading in table.rows[0] if table.rows else ():
-        shown.add_column(heading)
-    for row in table.rows:
-        shown.add_row(*map(escape, row.values()))
+    shown = Table(*cells.columns, title=escape(title), title_justify="left")
+    for row in cells.itertuples(index=False):
+        shown.add_row(*map(escape, row))
     out.print(shown)

@@ -18,10 +18,8 @@ app = typer.Typer(help="Get, list, check and export the data sets.", no_args_is_
 @app.command("list")
 def list_():
     """List every data set with its size and whether it is here already."""
-    from mlplib.data.get.status import describe, names
-
-    def number(value: int | None) -> str:
-        return "" if value is None else f"{value:,}"
+    from mlplib.data import catalog
+    from mlplib.data.get import real
 
     table = Table(
         title="Data sets",
@@ -31,15 +29,23 @@ def list_():
     )
     for heading in ("name", "what", "train", "test", "size", "here"):
         table.add_column(heading, no_wrap=heading not in ("what", "here"))
-    for name in names():
-        found = describe(name)
-        size = f"{found['image_size']} px" if found["image_size"] else ""
-        counts = (number(found[key]) for key in ("train", "test"))
-        here = "yes" if found["ready"] else "no"
-        if found["skipped"]:
-            here += f", without {found['skipped']} unreadable images"
-        table.add_row(name, found["title"], *counts, size, here)
+    for name in catalog.CATALOG:
+        entry, base = catalog.find(name), catalog.find_base(name)
+        ready = isinstance(base, catalog.Drawn) or base.cached
+        here = ("yes" + _without_skipped(base.name)) if ready else "no"
+        table.add_row(
+            name, entry.title, f"{entry.train:,}", f"{entry.test:,}", f"{entry.image_size} px", here
+        )
+    table.add_row(real.NAME, real.TITLE, "", f"{real.IMAGES:,}", "", "yes" if real.find() else "no")
     out.print(table)
+
+
+def _without_skipped(name: str) -> str:
+    """What to add to a line about a prepared data set whose unreadable images were left out."""
+    from mlplib.data.get import cache
+
+    skipped = cache.preparation(name).get("skipped")
+    return f", without {skipped} unreadable images" if skipped else ""
 
 
 @app.command("prepare")
@@ -53,12 +59,16 @@ def prepare(
     ] = False,
 ):
     """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
-    from mlplib.data.get.status import prepare
+    from mlplib.data import load
+    from mlplib.data.get import real
     from mlplib.progress import bars
 
     for name in names:
-        skipped = prepare(name, progress=bars(), skip_unreadable=skip_unreadable)["skipped"]
-        out.print(f"{name} is ready" + (f", without {skipped} unreadable images" if skipped else ""))
+        if name == real.NAME:
+            real.keep()
+        else:
+            load(name, bars(), skip_unreadable=skip_unreadable)
+        out.print(f"{name} is ready" + _without_skipped(name))
 
 
 @app.command("beton")
@@ -77,10 +87,6 @@ def beton(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="As for prepare, which is done first where needed.")
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Threads that write. Default: one for each core.", show_default=False),
-    ] = None,
 ):
     """Write data sets as FFCV files, once, so that runs can stream them (run --loader)."""
     from mlplib.data import beton
@@ -90,7 +96,7 @@ def beton(
     beton.require()
     for name in names:
         dataset = own.by_name_or_folder(name, resolution, bars(), skip_unreadable)
-        folder = beton.write(dataset, workers=workers, progress=bars())
+        folder = beton.write(dataset, bars())
         out.print(f"{dataset.name} is ready to be streamed: {folder}", soft_wrap=True)
 
 
@@ -106,7 +112,7 @@ def export(
 ):
     """Write data sets as parquet files in the Hugging Face layout, for other machines and programs.
 
-    Copy the folder there and set MLPLIB_DATA to it. After a stop, the same command continues.
+    Copy the folder there and set MLPLIB_DATA to it.
     """
     from mlplib.data.get import export
     from mlplib.progress import bars
@@ -121,24 +127,20 @@ def export(
     for source in dict.fromkeys(source for source in wanted.values() if source):
         done = export.export(source, out_folder, shard_bytes, bars())
         content = "original files" if done.original else "prepared images"
-        kept = f" ({done.kept} from before)" if done.kept else ""
-        size = f"{done.bytes / 1e6:.1f} MB"
-        out.print(
-            f"{source}: {size} in {done.folder}: {done.shards} shards{kept} with {content}", soft_wrap=True
-        )
+        out.print(f"{source}: {done.shards} shards with {content} in {done.folder}", soft_wrap=True)
 
 
 @app.command("verify")
 def verify(names: Annotated[list[str], typer.Argument(help="Data sets by name.")]):
     """Read the cached copies whole and compare them with their known hashes."""
-    from mlplib.data.get.status import verify
+    from mlplib.data.get.verify import verify
 
-    damaged = False
+    differs = False
     for name in names:
-        found = verify(name)
-        damaged |= not found["ok"]
-        for check in found["checks"]:
-            state = "ok" if check["ok"] else f"WRONG: {check['found']} instead of {check['expected']}"
-            out.print(f"{name}: {check['check']}: {state}")
-    if damaged:
+        for check in verify(name):
+            ok = check.found == check.expected
+            state = "ok" if ok else f"WRONG: {check.found} instead of {check.expected}"
+            out.print(f"{name}: {check.what}: {state}")
+            differs |= not ok
+    if differs:
         raise MlplibError("the data differ from what is known of them: see the lines above")

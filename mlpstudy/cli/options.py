@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mlplib.errors import MlplibError
-
 out = Console()
 
 Experiments = Annotated[
@@ -42,33 +40,6 @@ ResultsOption = Annotated[
         show_default=False,
     ),
 ]
-
-
-def minutes_of(text: str) -> float:
-    """A time limit in minutes, at most two years.
-
-    Raises:
-        MlplibError: it is not a number above 0.
-    """
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < 1e6:
-        raise MlplibError(f"--minutes must be a number above 0, such as 30, not {text!r}")
-    return minutes
-
-
-def jobs_of(text: str | int) -> int:
-    """A number of processes.
-
-    Raises:
-        MlplibError: it is not a whole number from 1 to 1024.
-    """
-    written = str(text).strip()
-    if not (written.isascii() and written.isdecimal() and len(written) < 5 and 1 <= int(written) <= 1024):
-        raise MlplibError(f"--jobs must be a whole number from 1 to 1024, not {text!r}")
-    return int(written)
 
 
 def names_of(experiments: list[str] | None) -> list[str]:

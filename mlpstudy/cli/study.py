@@ -20,8 +20,6 @@ from .options import (
     ResultsOption,
     RunsOption,
     SeedsOption,
-    jobs_of,
-    minutes_of,
     names_of,
     out,
     seeds_of,
@@ -101,6 +99,7 @@ def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
             "experiments": list(users[spec]),
             "missing": spec in missing,
             "training_flops": training_flops(spec),
+            "spec": spec.to_json(),
         }
         for spec in everything.runs
     ]
@@ -130,15 +129,10 @@ def run(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            parser=minutes_of,
-            metavar="M",
-            help="Stop after so many minutes. Without names, do first what adds most to the scoreboard.",
-            show_default=False,
-        ),
+        typer.Option(metavar="M", help="Stop after so many minutes.", show_default=False),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(parser=jobs_of, metavar="N", help="Do N runs at once, each in its own process.")
+        int, typer.Option(min=1, max=1024, metavar="N", help="Do N runs at once, each in its own process.")
     ] = 1,
     unpublished: Annotated[
         bool, typer.Option("--unpublished", help="Leave out runs that are published already.")
@@ -147,41 +141,37 @@ def run(
 ):
     """Do the missing runs of experiments. Ctrl-C stops them; the same command continues from there.
 
-    Other machines that share the folder of the runs may work on them at the same time.
+    Without names, what adds most to the scoreboard for its cost comes first. Other machines that share the
+    folder of the runs may work on them at the same time.
     """
     begin = time.monotonic()  # importing torch takes seconds of the minutes
     from mlplib.data.batches import LOADERS
     from mlplib.errors import require_choice
-    from mlplib.executor import Executor
     from mlplib.machine import pick_device
     from mlplib.progress import bars
     from mlplib.store import RunStore
 
+    from ..evidence.records import read_folder, results_folder
     from ..profiles import profile as get_profile
+    from ..queue import RunQueue
 
     chosen, names = get_profile(profile), names_of(experiments)
     seeds = seeds_of(seeds, chosen)
     require_choice("loader", loader, LOADERS)
-    store, where, options = RunStore(runs), pick_device(device), {"loader": loader, "compiled": compiled}
-    if minutes is None and jobs == 1 and not unpublished:
-        executor = Executor(store, device=where, progress=bars(), log=_log, **options)
-        for name, specs in specs_of(names, chosen, seeds).items():
-            _show(_summary_table(name, executor.records(specs), chosen))
-        return
-    from ..evidence.records import read_folder, results_folder
-    from ..queue import RunQueue
-
+    if minutes is not None and not 0 < minutes < 1e6:
+        raise MlplibError(f"--minutes must be a number above 0, such as 30, not {minutes:g}")
+    store = RunStore(runs)
     report = RunQueue(
         names,
         chosen,
         seeds,
         store,
-        where,
+        pick_device(device),
         jobs=jobs,
         minutes=minutes,
         as_named=bool(experiments),
         published=read_folder(results_folder(results) / profile).records.keys() if unpublished else (),
-        options=options,
+        options={"loader": loader, "compiled": compiled},
         progress=bars(),
         log=_log,
         begin=begin,
@@ -211,11 +201,11 @@ def _show_report(report, profile: str, complete: bool) -> None:
 
     for name, (why, number) in report.left_out.items():
         _log(f"left out {count(number, 'run')} on {name}: {why}")
-    left = sum(each.runs for each in report.left)
+    left = sum(number for number, _ in report.left.values())
     if left:
         _log("runs left, shared ones counted once, and the time they take at the measured rate:")
-        rows = [(each.experiment, each.runs, each.seconds) for each in report.left]
-        for name, number, seconds in [*rows, ("all", left, sum(each.seconds for each in report.left))]:
+        every = left, sum(seconds for _, seconds in report.left.values())
+        for name, (number, seconds) in {**report.left, "all": every}.items():
             _log(f"  {name:<24} {number:>6,} {duration(seconds):>10}")
     _log(
         f"{count(len(report.done), 'run')} done, {left or 'none'} left. To add them to the study: "

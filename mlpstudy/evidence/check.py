@@ -6,6 +6,7 @@ import functools
 import re
 import subprocess
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 from mlplib.data.catalog import content_hash
@@ -21,10 +22,8 @@ from .records import (
     RUNS,
     ProfileFolder,
     read_folder,
-    read_lines,
     record_files,
     results_folder,
-    to_line,
 )
 
 _PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|work|mnt|Users|workspace|scratch)\b|[A-Z]:\\)")
@@ -37,7 +36,7 @@ def check(results: Path | None = None) -> tuple[int, int, int]:
 
     Raises:
         MlplibError: the first fault: no records; a record that is not valid (:meth:`Record.from_json`), not
-            under its own id, changed, missing, there twice, out of order, or that names a folder of a
+            under its own id, changed, missing, not where and as mlplib writes it, or that names a folder of a
             machine; an artifact that is changed, missing or belongs to no record; a file of the old layout.
     """
     root = results_folder(results)
@@ -57,24 +56,24 @@ def _check_profile(root: Path) -> ProfileFolder:
                 f"{root.name}/{path.name} is of the old layout: mlplib results merge {root.parent} puts its "
                 f"records into {RUNS}"
             )
-    found, before = read_folder(root), ""
-    for number, (line, record) in enumerate(read_lines(root / RUNS), start=1):
-        where = f"{root.name}/{RUNS}, line {number}"
-        if line != to_line(record):
-            raise MlplibError(f"{where}, is not as mlplib writes it: {RESTORE}")
-        if record.id <= before:
-            why = "is there twice" if record.id == before else "is not in the order of run ids"
-            raise MlplibError(f"{where}: {record.id} {why}: {RESTORE}")
-        if path := _PATH.search(line.decode()):
-            raise MlplibError(f"{where}, names a folder of a machine ({path.group()}...): publish it again")
-        before = record.id
+    found = read_folder(root)
     check_ids(found.records.values())
     check_complete(root, found)
-    for key in (*found.records, *found.artifacts):
+    for key in found.artifacts:
         if key.partition("/")[0] not in found.records:
             raise MlplibError(f"{root.name}/artifacts/{key} belongs to no published run: delete it")
-        if key not in found.hashes:
-            raise MlplibError(f"{root.name}/{HASHES} lacks {key}: publish or merge that run again")
+    files = found.files()
+    for name in (RUNS, HASHES):
+        lines = (root / name).read_bytes().splitlines() if (root / name).exists() else []
+        pairs = zip_longest(lines, files[name].splitlines())
+        for number, (line, right) in enumerate(pairs, start=1):
+            where = f"{root.name}/{name}, line {number}"
+            if line != right:
+                raise MlplibError(f"{where}, is not as mlplib writes it: {RESTORE}")
+            if path := _PATH.search(line.decode()):
+                raise MlplibError(
+                    f"{where}, names a folder of a machine ({path.group()}...): publish it again"
+                )
     return found
 
 

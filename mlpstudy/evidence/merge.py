@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mlplib.errors import MlplibError, require_choice
 from mlplib.files import locked, replacing, storage_errors
-from mlplib.planning import with_upstream
+from mlplib.planning import upstream_first, with_upstream
 from mlplib.progress import quiet
 from mlplib.specs import RunSpec
-from mlplib.store import RESULTS, Record, RunStore, by_id
+from mlplib.store import Record, RunStore, by_id
 
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import PROFILES, profile
@@ -31,8 +31,6 @@ from .records import (
     read_folder,
     record_files,
     results_folder,
-    sha256,
-    to_line,
 )
 
 PREFERENCES = ("published", "new")
@@ -81,7 +79,7 @@ def publish(
             f"{len(missing)} of {len(specs)} runs of {name} are not finished, {missing[0]} for one: "
             f"do them first with mlplib run {name} --profile {profile_name}"
         )
-    return _publish(specs.values(), profile_name, store, results_folder(folder), before)
+    return _publish(specs.values(), profile_name, store, folder)
 
 
 def publish_finished(
@@ -96,20 +94,15 @@ def publish_finished(
     chosen = profile(profile_name)
     seeds = all_seeds(chosen, (record.spec for record in store.records())) if seeds is None else seeds
     specs = [spec for name in names for spec in experiment(name).runs(chosen, seeds)]
-    finished = [spec for spec in with_upstream(specs).values() if store.find(spec) is not None]
+    finished = [spec for spec in upstream_first(specs) if store.find(spec) is not None]
     if not finished:
         raise MlplibError(f"no run of profile {profile_name} is finished in {store.root}")
+    return _publish(finished, profile_name, store, folder)
+
+
+def _publish(specs: Iterable[RunSpec], profile_name: str, store: RunStore, folder: Path | None) -> Merged:
     results = results_folder(folder)
-    return _publish(finished, profile_name, store, results, read_folder(results / profile_name).records)
-
-
-def _publish(
-    specs: Iterable[RunSpec],
-    profile_name: str,
-    store: RunStore,
-    results: Path,
-    before: Mapping[str, Record],
-) -> Merged:
+    before = read_folder(results / profile_name).records
     records, artifacts = {}, {}
     for id, spec in with_upstream(specs).items():
         record = store.find(spec) or before.get(id)
@@ -121,7 +114,7 @@ def _publish(
         records[id] = record
         paths = (store.folder(id) / name for name in ARTIFACTS)
         artifacts |= {f"{id}/{path.name}": path.read_bytes() for path in paths if path.exists()}
-    return _add({profile_name: ProfileFolder(records, artifacts, {})}, results, "new")[0]
+    return _add({profile_name: ProfileFolder(records, artifacts)}, results, "new")[0]
 
 
 # --------------------------------------------------------------------------- from another folder
@@ -165,16 +158,9 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
 def _specs(name: str, records: Iterable[Record]) -> set[RunSpec]:
     """All runs of all experiments at a profile, and the runs that they are made from."""
     seeds = all_seeds(profile(name), (record.spec for record in records))
-    found, todo = (
-        set(),
-        [spec for each in EXPERIMENTS for spec in experiment(each).runs(profile(name), seeds)],
+    return set(
+        upstream_first(spec for each in EXPERIMENTS for spec in experiment(each).runs(profile(name), seeds))
     )
-    while todo:
-        spec = todo.pop()
-        if spec not in found:
-            found.add(spec)
-            todo += spec.needs()
-    return found
 
 
 # --------------------------------------------------------------------------- adding
@@ -188,22 +174,20 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
     with storage_errors(results, "MLPLIB_RESULTS"), locked(results / ".lock", quiet, "publishes records"):
         for name, new in found.items():
             root, before = results / name, read_folder(results / name)
-            records, artifacts = _combine(before, new, prefer)
+            combined = _combine(before, new, prefer)
             old_files = [path for path in record_files(root) if path.name != RUNS]
-            _write_folder(root, records, artifacts)
+            _write_folder(root, combined)
             for path in old_files:
                 path.unlink()
-            for id in before.records.keys() - records.keys():
+            for id in before.records.keys() - combined.records.keys():
                 shutil.rmtree(root / "artifacts" / id, ignore_errors=True)
-            added = len(records) - len(before.records)
+            added = len(combined.records) - len(before.records)
             merged.append(Merged(root / RUNS, added, len(new.records) - added, len(old_files)))
     return merged
 
 
-def _combine(
-    before: ProfileFolder, new: ProfileFolder, prefer: str | None
-) -> tuple[dict[str, Record], dict[str, bytes]]:
-    """The records of two folders by run id, each run once, and their artifacts.
+def _combine(before: ProfileFolder, new: ProfileFolder, prefer: str | None) -> ProfileFolder:
+    """The records of two folders, each run once, and their artifacts.
 
     A record of the same results is no contradiction: the published one stays, whenever and wherever the
     other was made.
@@ -211,68 +195,45 @@ def _combine(
     kept = {record.spec: record for record in before.records.values()}
     artifacts = dict(before.artifacts)
     for record in new.records.values():
-        there = kept.setdefault(record.spec, record)
-        files = {key: new.artifacts[key] for key in _keys(record) if key in new.artifacts}
-        difference = _difference(there, record) or next(
-            (f"{record.id} is published with another {key.partition('/')[2]}"
-             for key, content in files.items() if artifacts.get(key, content) != content), None
-        )  # fmt: skip
+        files = {f"{record.id}/{name}": new.artifacts.get(f"{record.id}/{name}") for name in ARTIFACTS}
+        files = {key: content for key, content in files.items() if content is not None}
+        difference = _difference(kept.setdefault(record.spec, record), record, files, artifacts)
         if difference and prefer is None:
             raise MlplibError(
-                f"{difference}: say which to keep, --prefer published or --prefer new; nothing was merged"
+                f"{record.id} is published {difference}: say which to keep, --prefer published or --prefer "
+                "new; nothing was merged"
             )
         if prefer == "new":
             kept[record.spec] = record
+        if prefer == "new" or not difference:
             artifacts |= files
-        elif not difference:
-            artifacts |= files
-    records = {record.id: record for record in sorted(kept.values(), key=lambda each: each.id)}
-    return records, {key: artifacts[key] for id in records for key in _keys(records[id]) if key in artifacts}
+    return ProfileFolder({record.id: record for record in kept.values()}, artifacts)
 
 
-def _keys(record: Record) -> list[str]:
-    return [f"{record.id}/{name}" for name in ARTIFACTS]
-
-
-def _difference(published: Record, new: Record) -> str | None:
-    """How two records of a run contradict each other, None if they do not."""
+def _difference(
+    published: Record, new: Record, files: Mapping[str, bytes], artifacts: Mapping[str, bytes]
+) -> str | None:
+    """How a new record or its ``files`` contradict the published ones, None if they do not."""
     if published.id != new.id:
-        return f"{new.id} is published as {published.id}"
-    for part in RESULTS:
-        before, after = getattr(published, part), getattr(new, part)
-        if before != after:
-            return f"{new.id} is published with other {part}{_first_difference(before, after)}"
-    return None
+        return f"as {published.id}"
+    if difference := published.difference(new):
+        return f"with other {difference}"
+    changed = [key for key, content in files.items() if artifacts.get(key, content) != content]
+    return f"with another {changed[0].partition('/')[2]}" if changed else None
 
 
-def _first_difference(before: object, after: object) -> str:
-    if not isinstance(before, Mapping):
-        return f" ({before} there, {after} here)"
-    key = next(key for key in [*before, *after] if before.get(key) != after.get(key))
-    values = [found.get(key) for found in (before, after)]
-    plain = all(isinstance(value, int | float | str | None) for value in values)
-    return f" ({key}: {values[0]} there, {values[1]} here)" if plain else f" ({key})"
-
-
-def _write_folder(root: Path, records: Mapping[str, Record], artifacts: Mapping[str, bytes]) -> None:
+def _write_folder(root: Path, found: ProfileFolder) -> None:
     """Replace the files of a profile's folder whose content changes."""
-    contents = {id: to_line(record) for id, record in records.items()}
-    lines = b"".join(line + b"\n" for line in contents.values())
-    hashes = {key: sha256(content) for key, content in {**contents, **artifacts}.items()}
-    files = {root / "artifacts" / key: content for key, content in artifacts.items()}
-    files[root / RUNS] = lines  # after the artifacts, so that a record never appears without them
-    files[root / HASHES] = "".join(f"{hashes[key]}  {key}\n" for key in sorted(hashes)).encode()
+    files = {root / name: content for name, content in found.files().items()}
     changed = {
         path: content
         for path, content in files.items()
         if not (path.is_file() and path.read_bytes() == content)
     }
     if changed:
-        root.mkdir(parents=True, exist_ok=True)
         # An interruption must not leave new files with old hashes. Where there are none, they are added.
         (root / HASHES).unlink(missing_ok=True)
         changed[root / HASHES] = files[root / HASHES]
     for path, content in changed.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_bytes(content)

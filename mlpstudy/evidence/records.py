@@ -25,12 +25,13 @@ from pathlib import Path
 
 from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
-from mlplib.planning import with_upstream
+from mlplib.planning import upstream_first
 from mlplib.specs import RunSpec
 from mlplib.store import Record
 
 from ..experiments import experiment
 from ..profiles import PROFILES, Profile
+from ..words import devices
 
 BEST_FIRST = ("paper", "gpu", "laptop")
 """Profiles whose records are evidence, the strongest first. ``smoke`` never is."""
@@ -79,8 +80,7 @@ class ExperimentRecords:
     @property
     def devices(self) -> str:
         """The devices of the runs, without the number of CPU threads."""
-        names = (record.environment["device"].split(" (")[0] for record in self.records)
-        return ", ".join(sorted(set(names)))
+        return devices(self.records)
 
     @property
     def seeds(self) -> list[int]:
@@ -99,8 +99,8 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
         by_spec = {record.spec: record for record in read_folder(root).records.values()}
         specs = dict.fromkeys(experiment(name).runs(chosen, all_seeds(chosen, by_spec)))
         own = [spec for spec in specs if spec in by_spec]
-        needed = with_upstream(own, {spec: record.id for spec, record in by_spec.items()}).values()
-        upstream = [by_spec[spec] for spec in needed if spec in by_spec and spec not in specs]
+        needed = (spec for spec in upstream_first(own) if spec in by_spec and spec not in specs)
+        upstream = [by_spec[spec] for spec in needed]
         if own:
             yield ExperimentRecords(chosen, [by_spec[spec] for spec in own], root / "artifacts", upstream)
 
@@ -167,7 +167,21 @@ class ProfileFolder:
 
     records: dict[str, Record]
     artifacts: dict[str, bytes]
-    hashes: dict[str, str]
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def files(self) -> dict[str, bytes]:
+        """The contents of the folder's files for these records and their artifacts, by relative path.
+
+        Artifacts come before the records, so that in this order no record appears without them.
+        """
+        lines = {id: to_line(self.records[id]) for id in sorted(self.records)}
+        kept = {key: content for key, content in self.artifacts.items() if key.partition("/")[0] in lines}
+        hashes = {key: sha256(content) for key, content in sorted({**lines, **kept}.items())}
+        return {
+            **{f"artifacts/{key}": content for key, content in kept.items()},
+            RUNS: b"".join(line + b"\n" for line in lines.values()),
+            HASHES: "".join(f"{found}  {key}\n" for key, found in hashes.items()).encode(),
+        }
 
 
 def read_folder(root: Path) -> ProfileFolder:
@@ -177,16 +191,23 @@ def read_folder(root: Path) -> ProfileFolder:
         MlplibError: a line is not a valid record; a record or an artifact has been changed; two files have
             different records of one run.
     """
-    hashes, records, artifacts = _read_hashes(root / HASHES), {}, {}
-    for path in record_files(root):
-        for number, (line, record) in enumerate(read_lines(path), start=1):
-            where = f"{path.parent.name}/{path.name}, line {number}"
-            if record.id in hashes and hashes[record.id] != sha256(line):
-                raise MlplibError(f"{where}: the record of {record.id} is not the published one: {RESTORE}")
-            if not records.setdefault(record.id, record).same_results(record):
-                raise MlplibError(f"{where}: another file differs on {record.id}: delete one of the lines")
+    hashes, records, artifacts = {}, {}, {}
+    for where, line in _lines(root / HASHES) if (root / HASHES).exists() else ():
+        match = re.fullmatch(rb"([0-9a-f]{64})  ([a-z0-9./-]+)", line)
+        if not match:
+            raise MlplibError(f"{where}, is not a hash and a name: {RESTORE}")
+        hashes[match[2].decode()] = match[1].decode()
+    for where, line in (pair for path in record_files(root) for pair in _lines(path)):
+        try:
+            record = _parse(line)
+        except MlplibError as error:
+            raise MlplibError(f"{where}, is not a record ({error}): {RESTORE}") from None
+        if record.id in hashes and hashes[record.id] != sha256(line):
+            raise MlplibError(f"{where}: the record of {record.id} is not the published one: {RESTORE}")
+        if records.setdefault(record.id, record).difference(record):
+            raise MlplibError(f"{where}: another file differs on {record.id}: delete one of the lines")
     for path in sorted(path for name in ARTIFACTS for path in root.glob(f"artifacts/*/{name}")):
-        key, content = f"{path.parent.name}/{path.name}", read_file(path, MAX_ARTIFACT_BYTES)
+        key, content = f"{path.parent.name}/{path.name}", _read_file(path, MAX_ARTIFACT_BYTES)
         if key in hashes and hashes[key] != sha256(content):
             raise MlplibError(f"{path} is not the published file: {RESTORE}")
         artifacts[key] = content
@@ -197,25 +218,6 @@ def record_files(root: Path) -> list[Path]:
     """``runs.jsonl`` if it is there, then the files of the old layout."""
     others = sorted(path for path in root.glob("*.jsonl") if path.name != RUNS)
     return [path for path in (root / RUNS, *others) if path.exists()]
-
-
-def read_records(path: Path) -> list[Record]:
-    """The records of one file.
-
-    Raises:
-        MlplibError: a line is not a valid record; the line's number is named.
-    """
-    return [record for _, record in read_lines(path)]
-
-
-def read_lines(path: Path) -> Iterator[tuple[bytes, Record]]:
-    """The lines of a file of records, each with its record; errors as for :func:`read_records`."""
-    for number, line in enumerate(read_file(path, MAX_RECORDS_BYTES).splitlines(), start=1):
-        try:
-            yield line, _parse(line)
-        except MlplibError as error:
-            where = f"{path.parent.name}/{path.name}, line {number}"
-            raise MlplibError(f"{where}, is not a record ({error}): {RESTORE}") from None
 
 
 # Files are read several times in a process. Nobody changes a record, so its readers can share it.
@@ -232,18 +234,13 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read_hashes(path: Path) -> dict[str, str]:
-    found = {}
-    if path.exists():
-        for number, line in enumerate(read_file(path, MAX_RECORDS_BYTES).splitlines(), start=1):
-            match = re.fullmatch(rb"([0-9a-f]{64})  ([a-z0-9./-]+)", line)
-            if not match:
-                raise MlplibError(f"{path}, line {number}, is not a hash and a name: {RESTORE}")
-            found[match[2].decode()] = match[1].decode()
-    return found
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every line of a file, with its place for an error message."""
+    for number, line in enumerate(_read_file(path, MAX_RECORDS_BYTES).splitlines(), start=1):
+        yield f"{path.parent.name}/{path.name}, line {number}", line
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def _read_file(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most ``limit`` bytes.
 
     Links are not followed, since a folder from elsewhere could point at any file of this machine.

@@ -131,8 +131,9 @@ def markdown(board: Board) -> str:
 
 
 def cell(judgement: Judgement, bold: str = "**", newline: str = "<br>") -> str:
-    """Verdict, reason and effect, below each other."""
-    why = judgement.reason() or judgement.note
+    """Verdict and effect, below each other, and the reason unless it goes through several parts."""
+    few = len(judgement.parts) < 2 or judgement.because
+    why = (judgement.reason() or judgement.note) if few and judgement.verdict != REPRODUCED else ""
     parts = (f"{bold}{judgement.words}{bold}", why, judgement.effect_text() if judgement.measured else "")
     return newline.join(filter(None, parts))
 

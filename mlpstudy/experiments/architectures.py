@@ -80,7 +80,9 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 
 @base.dataframe
 def accuracies(records: Sequence[Record]) -> Iterator[dict]:
-    """Final test accuracy of every run."""
+    """Test accuracy on images as they are and under one fixed random permutation of the pixel positions. A
+    line joins the two runs of one seed.
+    """
     for record in base.completed(records):
         yield {
             "model": TITLES[record.spec.model.family],
@@ -95,14 +97,8 @@ FIGURES = {
     "pixel-permutation": base.Figure(
         data=accuracies,
         draw=base.plot("transfer.before_and_after", x="pixels", hue="model", label="test accuracy (%)"),
-        caption=(
-            "Test accuracy on images as they are and under one fixed random permutation of the pixel "
-            "positions. A line joins the two runs of one seed."
-        ),
-        alt=(
-            "Slope chart of test accuracy without and with permuted pixels, "
-            "for the B-MLP and for a small CNN."
-        ),
+        alt="Slope chart of test accuracy without and with permuted pixels, "
+        "for the B-MLP and for a small CNN.",
     )
 }
 

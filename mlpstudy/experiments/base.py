@@ -244,13 +244,17 @@ class Figure:
 
     ``data``: records to a pandas DataFrame holding every number that is drawn (with run ids), offered to the
     reader as CSV. ``draw``: (DataFrame, records, store folder or None) to a matplotlib figure. ``alt``: what
-    a reader who cannot see it needs; ``caption``: can be read alone.
+    a reader who cannot see it needs; ``caption``: can be read alone; the docstring of ``data`` by default.
     """
 
     data: Callable
     draw: Callable
-    caption: str
     alt: str
+    caption: str = ""
+
+    def __post_init__(self):
+        if not self.caption:
+            object.__setattr__(self, "caption", " ".join(inspect.getdoc(self.data).split()))
 
 
 def dataframe(rows: Callable[..., Iterable[dict]]) -> Callable:

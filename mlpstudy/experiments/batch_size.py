@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlplib.data import catalog
+from mlplib import cost
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
@@ -95,8 +95,7 @@ def epochs(record: Record) -> int:
 def updates(record: Record) -> int:
     """How many updates a network has had when it is probed; incomplete batches are left out."""
     spec = record.spec.upstream
-    images = spec.data.examples or catalog.find(spec.data.name).train
-    return images // spec.batch_size * epochs(record)
+    return cost.training_images(spec) // spec.batch_size * epochs(record)
 
 
 def lines(records: Sequence[Record]) -> dict[tuple[int, int], list[Record]]:
@@ -202,14 +201,21 @@ def _row(record: Record, series: str) -> dict:
 
 @base.dataframe
 def length_lines(records: Sequence[Record]) -> Iterator[dict]:
-    """Error of every probe at the paper's one learning rate, in percent; one series per length."""
+    """Error of a linear probe on other data against the batch size of pre-training, one line for each number
+    of epochs, all at one learning rate; both axes logarithmic, as in the paper's Fig 5. Lines join means over
+    seeds, small dots are seeds.
+    """
     for (_, length), group in sorted(lines(records).items(), key=lambda item: item[0][::-1]):
         yield from (_row(record, _count_epochs(length)) for record in group)
 
 
 @base.dataframe
 def comparison_lines(records: Sequence[Record]) -> Iterator[dict]:
-    """Error in percent in each of the three comparisons, one series each."""
+    """The same error when batch sizes are compared in three ways: after equally many epochs at one learning
+    rate, as in Fig 5; after equally many updates, so that a larger batch sees more images; and after equally
+    many epochs with the learning rate that is best for each batch size on held-out images. Lines join means
+    over seeds, small dots are seeds.
+    """
     for name, pick in COMPARISONS.items():
         for group in pick(records).values():
             yield from (_row(record, name) for record in group)
@@ -219,29 +225,14 @@ FIGURES = {
     "batch-size": base.Figure(
         data=length_lines,
         draw=base.plot("choices.error_lines", ordered=True),
-        caption=(
-            "Error of a linear probe on other data against the batch size of pre-training, one line for each "
-            "number of epochs, all at one learning rate; both axes logarithmic, as in the paper's Fig 5. "
-            "Lines join means over seeds, small dots are seeds."
-        ),
-        alt=(
-            "Line chart with logarithmic axes of linear-probe error against pre-training batch size, "
-            "one line for each number of epochs."
-        ),
+        alt="Line chart with logarithmic axes of linear-probe error against pre-training batch size, "
+        "one line for each number of epochs.",
     ),
     "batch-size-apart": base.Figure(
         data=comparison_lines,
         draw=base.plot("choices.error_lines", ordered=False),
-        caption=(
-            "The same error when batch sizes are compared in three ways: after equally many epochs at one "
-            "learning rate, as in Fig 5; after equally many updates, so that a larger batch sees more "
-            "images; and after equally many epochs with the learning rate that is best for each batch size "
-            "on held-out images. Lines join means over seeds, small dots are seeds."
-        ),
-        alt=(
-            "Line chart with logarithmic axes of linear-probe error against batch size: at equal epochs, at "
-            "equal updates, and at equal epochs with tuned learning rates."
-        ),
+        alt="Line chart with logarithmic axes of linear-probe error against batch size: at equal epochs, at "
+        "equal updates, and at equal epochs with tuned learning rates.",
     ),
 }
 

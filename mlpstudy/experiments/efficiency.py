@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mlplib import stats
+from mlplib import stats, timing
 from mlplib.specs import ModelSpec, TimingSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
@@ -28,29 +29,25 @@ TITLES = {
 """The paper's names of networks that are named differently here."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What this chapter times at one profile, see :class:`mlplib.specs.TimingSpec`."""
-
-    networks: tuple[str, ...]
-    image_size: int
-    classes: int
-    batch_sizes: tuple[int, ...]
-    seconds: float
-
-
 PAPER_NETWORKS = ("B-12/Wi-1024", "B-6/Wi-1024", "resnet152", "vit-b/4", "vit-b/8", "mixer-b/4")
-PAPER_CLASSES = 11_230
-"""ImageNet-21k's, which Table 5 counts with; the paper does not say which head Table 9 has."""
 
-LARGE = Budget(PAPER_NETWORKS, 64, PAPER_CLASSES, (1, 16, 64, 256, 1024, 4096, 16384), seconds=20.0)
+
+def _budget(networks: Sequence[str], batch_sizes: tuple[int, ...], **settings) -> list[TimingSpec]:
+    # By default with ImageNet-21k's classes, as in Table 5; the paper does not say which head Table 9 has.
+    return [TimingSpec(ModelSpec.parse(name), batch_sizes, **settings) for name in networks]
+
+
+LARGE = _budget(PAPER_NETWORKS, (1, 16, 64, 256, 1024, 4096, 16384), seconds=20.0)
 
 BUDGETS = {
-    "smoke": Budget(("B-2/Wi-32", "B-1/Wi-32", "small-cnn"), 16, 10, (1, 8, 64), seconds=0.5),
-    "laptop": Budget(PAPER_NETWORKS, 64, PAPER_CLASSES, (1, 2, 8, 32, 128, 512), seconds=6.0),
+    "smoke": _budget(
+        ("B-2/Wi-32", "B-1/Wi-32", "small-cnn"), (1, 8, 64), seconds=0.5, image_size=16, classes=10
+    ),
+    "laptop": _budget(PAPER_NETWORKS, (1, 2, 8, 32, 128, 512), seconds=6.0),
     "gpu": LARGE,
     "paper": LARGE,
 }
+"""What this chapter times, by profile; the seeds are added by :func:`runs`."""
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[TimingSpec]:
@@ -58,19 +55,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[TimingSpec]:
 
     All networks are timed once before the first is timed again, so that drift of the machine favors none.
     """
-    budget = BUDGETS[profile.name]
-    return [
-        TimingSpec(
-            model=ModelSpec.parse(name),
-            batch_sizes=budget.batch_sizes,
-            seconds=budget.seconds,
-            image_size=budget.image_size,
-            classes=budget.classes,
-            seed=seed,
-        )
-        for seed in seeds
-        for name in budget.networks
-    ]
+    return [replace(spec, seed=seed) for seed in seeds for spec in BUDGETS[profile.name]]
 
 
 def title(model: ModelSpec) -> str:
@@ -98,8 +83,9 @@ def _network(group: Sequence[Record]) -> str:
 
 def _repeats(group: Sequence[Record]) -> str:
     repeats = [1e3 * seconds for record in group for seconds in record.history["latency"]]
-    low, _, high = statistics.quantiles(repeats, n=4, method="inclusive")
-    return f"{_devices(group)}; middle half of {len(repeats)} repeats {low:.3g} to {high:.3g} ms"
+    found = timing.summary(repeats)
+    middle = f"middle half of {len(repeats)} repeats {found['q25']:.3g} to {found['q75']:.3g} ms"
+    return f"{_devices(group)}; {middle}"
 
 
 def _batch(metric: str) -> Callable[[Sequence[Record]], str]:
@@ -162,27 +148,20 @@ def _without_interval(cell: base.Cell) -> base.Cell:
 WAY_NAMES = {"resident": "images on the device", "uint8": "copied as uint8", "float32": "copied as float32"}
 
 
+def _origin(record: Record) -> dict:
+    return {"device": record.environment["device"], "seed": record.spec.seed, "run": record.id}
+
+
 @base.dataframe
 def throughputs(records: Sequence[Record]) -> Iterator[dict]:
     """Images per second of every batch size that was measured: median and quartiles over repeats."""
-    for name, group in _groups(records).items():
-        for record in group:
-            for entry in record.history["batches"]:
-                for way, seconds in entry.get("seconds", {}).items():
-                    rates = [entry["batch_size"] / s for s in seconds]
-                    low, median, high = statistics.quantiles(rates, n=4, method="inclusive")
-                    yield {
-                        "network": name,
-                        "images": WAY_NAMES[way],
-                        "batch_size": entry["batch_size"],
-                        "images_per_second": median,
-                        "q25": low,
-                        "q75": high,
-                        "repeats": len(rates),
-                        "device": record.environment["device"],
-                        "seed": record.spec.seed,
-                        "run": record.id,
-                    }
+    for record in itertools.chain(*_groups(records).values()):
+        for entry in record.history["batches"]:
+            for way, seconds in entry.get("seconds", {}).items():
+                row = {"network": title(record.spec.model), "images": WAY_NAMES[way]}
+                rates = timing.summary([entry["batch_size"] / s for s in seconds])
+                row |= {"batch_size": entry["batch_size"], "images_per_second": rates.pop("value")}
+                yield row | rates | {"repeats": len(seconds)} | _origin(record)
 
 
 ROOFS = {"memory": ("resident", "memory_bytes_per_second"), "copy": ("float32", "transfer_bytes_per_second")}
@@ -196,38 +175,28 @@ def roofs(records: Sequence[Record]) -> Iterator[dict]:
     ``roof`` says which bytes: those that the operations read and write in the device's memory
     (``memory``), or those of the images on their way to the device as float32 (``copy``).
     """
-    for name, group in _groups(records).items():
-        for record in group:
-            for roof, (way, bandwidth) in ROOFS.items():
-                batch = record.metrics.get(f"best_batch_{way}")
-                if batch is None:
-                    continue
-                flops = 2 * record.metrics["forward_macs"]
-                moved = _traffic(record, batch) if roof == "memory" else 4 * 3 * record.spec.image_size**2
-                yield {
-                    "network": name,
-                    "roof": roof,
-                    "batch_size": batch,
-                    "flops_per_byte": flops / moved,
-                    "flops_per_second": flops * record.metrics[f"images_per_second_{way}"],
-                    "peak_flops_per_second": record.compute["matmul_flops_per_second"],
-                    "bytes_per_second": record.compute[bandwidth],
-                    "device": record.environment["device"],
-                    "seed": record.spec.seed,
-                    "run": record.id,
-                }
-
-
-def _traffic(record: Record, batch_size: int) -> float:
-    """Bytes per image that a batch of this size makes the device's memory read and write."""
-    entry = next(e for e in record.history["batches"] if e["batch_size"] == batch_size)
-    return entry["traffic_bytes"] / batch_size
+    for record in itertools.chain(*_groups(records).values()):
+        traffic = {e["batch_size"]: e.get("traffic_bytes") for e in record.history["batches"]}
+        flops = 2 * record.metrics["forward_macs"]
+        for roof, (way, bandwidth) in ROOFS.items():
+            if (batch := record.metrics.get(f"best_batch_{way}")) is None:
+                continue
+            moved = traffic[batch] / batch if roof == "memory" else 4 * 3 * record.spec.image_size**2
+            yield {
+                "network": title(record.spec.model),
+                "roof": roof,
+                "batch_size": batch,
+                "flops_per_byte": flops / moved,
+                "flops_per_second": flops * record.metrics[f"images_per_second_{way}"],
+                "peak_flops_per_second": record.compute["matmul_flops_per_second"],
+                "bytes_per_second": record.compute[bandwidth],
+            } | _origin(record)
 
 
 FIGURES = {
     "throughput": base.Figure(
         data=throughputs,
-        draw=base.plot("efficiency.throughput"),
+        draw=base.plot("speed.throughput"),
         caption=(
             "Throughput against batch size. Solid: the images are on the device already. Dotted: each batch "
             "is first copied from the host's memory as float32. Points are medians, bands the middle half "
@@ -240,7 +209,7 @@ FIGURES = {
     ),
     "roofline": base.Figure(
         data=roofs,
-        draw=base.plot("efficiency.rooflines"),
+        draw=base.plot("speed.rooflines"),
         caption=(
             "Rooflines: the rate of computation that each network reaches at its best batch size, against "
             "the work that it does per byte moved. The slanted line is what the bandwidth allows, the "
@@ -320,12 +289,12 @@ def _missing(records: Sequence[Record]) -> list[str]:
     Without one of them, the fastest network or the largest MLP may be missing.
     """
 
-    def way(timing: Budget | TimingSpec) -> tuple:
-        return timing.image_size, timing.classes, timing.batch_sizes
+    def way(spec: TimingSpec) -> tuple:
+        return spec.image_size, spec.classes, spec.batch_sizes
 
     there = {way(record.spec) for record in records}
-    wanted = {name for budget in BUDGETS.values() if way(budget) in there for name in budget.networks}
-    return sorted({title(ModelSpec.parse(name)) for name in wanted} - _groups(records).keys())
+    wanted = {title(spec.model) for specs in BUDGETS.values() for spec in specs if way(spec) in there}
+    return sorted(wanted - _groups(records).keys())
 
 
 @base.claim(

@@ -54,21 +54,18 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[FilterSpec]:
 
 def condition(record: Record) -> str:
     """The name of what a record shows, the row of the table and of the figure."""
-    spec = record.spec
-    if spec.at == "initial":
-        return INITIAL
-    return trained(spec.upstream.data.examples, spec.upstream.augment.any)
+    upstream = record.spec.upstream
+    return trained(upstream.data.examples, upstream.augment.any) if record.spec.at == "final" else INITIAL
 
 
 def trained(examples: int | None, da: bool) -> str:
     """The name of a trained condition."""
-    images = f"{examples:,} images" if examples else "all images"
-    return f"{images}, {'with' if da else 'without'} DA"
+    return f"{f'{examples:,}' if examples else 'all'} images, {'with' if da else 'without'} DA"
 
 
 def _order(record: Record) -> tuple:
-    spec = record.spec
-    return (spec.at != "initial", not spec.upstream.augment.any, spec.upstream.data.examples or float("inf"))
+    upstream = record.spec.upstream
+    return record.spec.at == "final", not upstream.augment.any, upstream.data.examples or float("inf")
 
 
 def _by_condition(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -88,14 +85,16 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
         if row != INITIAL:
             setting += f", {spec.epochs} epochs"
         for name in ("locality", "smoothness"):
-            estimate = over_seeds(list(_by_seed(group, name).values()))
-            cells.append(Cell("Fig 11, 12", row, name, estimate, "", setting, run_ids(group)))
+            mean = over_seeds(list(_by_seed(group, name).values()))
+            cells.append(Cell("Fig 11, 12", row, name, mean, "", setting, run_ids(group)))
     return cells
 
 
 @dataframe
 def spread(records: Sequence[Record]) -> Iterator[dict]:
-    """Locality and smoothness of every run: mean over its units and quartiles."""
+    """How local and how smooth first-layer filters are. Each dot is the mean over all units of one seed, each
+    bar the middle half of the units. Both measures are 0 for noise.
+    """
     for row, group in _by_condition(records).items():
         for record in group:
             for name in ("locality", "smoothness"):
@@ -133,23 +132,15 @@ FIGURES = {
     "first-layer-weights": Figure(
         data=shown,
         draw=draw_mosaics,
-        caption=(
-            f"First-layer weights of the first {UNITS_SHOWN} units, maximum over color channels, each unit "
-            "scaled to its own range; lowest seed. Units were not selected by appearance."
-        ),
         alt="Grids of first-layer weights drawn as gray images, one grid for each training condition.",
+        caption=f"First-layer weights of the first {UNITS_SHOWN} units, maximum over color channels, each "
+        "unit scaled to its own range; lowest seed. Units were not selected by appearance.",
     ),
     "how-local": Figure(
         data=spread,
         draw=plot("filters.measures"),
-        caption=(
-            "How local and how smooth first-layer filters are. Each dot is the mean over all units of one "
-            "seed, each bar the middle half of the units. Both measures are 0 for noise."
-        ),
-        alt=(
-            "Dot plot of filter locality and smoothness for each training condition, "
-            "with bars for the quartiles over units."
-        ),
+        alt="Dot plot of filter locality and smoothness for each training condition, "
+        "with bars for the quartiles over units.",
     ),
 }
 

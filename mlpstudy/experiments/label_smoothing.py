@@ -24,12 +24,8 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
 
     Profile ``laptop`` pre-trains without DA: smoothing regularizes, as DA does.
     """
-    found: list[RunSpec] = []
-    for amount in AMOUNTS:
-        for seed in seeds:
-            upstream = regularized(profile, seed, label_smoothing=amount)
-            found += [upstream, probe(profile, upstream, seed)]
-    return found
+    trained = [regularized(profile, seed, label_smoothing=amount) for amount in AMOUNTS for seed in seeds]
+    return [run for upstream in trained for run in (upstream, probe(profile, upstream, upstream.seed))]
 
 
 def amount(record: Record) -> float:
@@ -57,7 +53,10 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 
 @base.dataframe
 def values(records: Sequence[Record]) -> Iterator[dict]:
-    """Accuracy of every run, in percent."""
+    """Accuracy of a linear probe on other data (left) and test accuracy on the pre-training data (right), for
+    each amount of label smoothing in pre-training. Small dots are seeds, large dots means over seeds, bars
+    their 95 % intervals where there are several seeds.
+    """
     for record in sorted(base.completed(records), key=lambda r: (not _is_probe(r), amount(r))):
         yield {
             "panel": _column(record),
@@ -72,15 +71,8 @@ FIGURES = {
     "smoothing": base.Figure(
         data=values,
         draw=base.plot("choices.settings", label="accuracy (%)", y_label="label smoothing"),
-        caption=(
-            "Accuracy of a linear probe on other data (left) and test accuracy on the pre-training data "
-            "(right), for each amount of label smoothing in pre-training. Small dots are seeds, large dots "
-            "means over seeds, bars their 95 % intervals where there are several seeds."
-        ),
-        alt=(
-            "Dot plots of accuracy for label smoothing 0.0, 0.1 and 0.3: of a linear probe on other data, "
-            "and on the data of pre-training."
-        ),
+        alt="Dot plots of accuracy for label smoothing 0.0, 0.1 and 0.3: of a linear probe on other data, "
+        "and on the data of pre-training.",
     )
 }
 

@@ -53,7 +53,10 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 
 @base.dataframe
 def values(records: Sequence[Record]) -> Iterator[dict]:
-    """Accuracy of every probe, in percent."""
+    """Accuracy of a linear probe on other data, for B-MLP and S-MLP pre-trained with each normalization.
+    Small dots are seeds, large dots means over seeds, bars their 95 % intervals where there are several
+    seeds.
+    """
     for (family, norm), group in by_network_and_norm(records).items():
         for record in group:
             yield {
@@ -69,15 +72,8 @@ FIGURES = {
     "normalization": base.Figure(
         data=values,
         draw=base.plot("choices.settings", label="probe accuracy (%)"),
-        caption=(
-            "Accuracy of a linear probe on other data, for B-MLP and S-MLP pre-trained with each "
-            "normalization. Small dots are seeds, large dots means over seeds, bars their 95 % intervals "
-            "where there are several seeds."
-        ),
-        alt=(
-            "Dot plots of linear-probe accuracy with LayerNorm, BatchNorm and no normalization, "
-            "for the B-MLP and for the S-MLP."
-        ),
+        alt="Dot plots of linear-probe accuracy with LayerNorm, BatchNorm and no normalization, "
+        "for the B-MLP and for the S-MLP.",
     )
 }
 

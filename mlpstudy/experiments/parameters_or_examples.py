@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlplib import scaling
-from mlplib.powerlaw import Fit, fit_best
-from mlplib.scaling import Grid
 from mlplib.specs import ProbeSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
 from ..claims import Judgement, about, judge, not_tested, positive
+from ..laws import scaling
+from ..laws.powerlaw import Fit, fit_best
+from ..laws.scaling import Grid
 from ..profiles import Profile
 from . import scaling_laws
-from .base import Cell, Figure, claim, dataframe, group_by, in_words, plot, run_ids
-from .scaling_laws import by_task, error, interval_source, measured, number_columns, size_of, sizes_in
+from .base import Cell, Figure, claim, completed, dataframe, in_words, plot, run_ids
+from .scaling_laws import by_task, interval_source, measured, number_columns
 
 TITLE = "Parameters or examples"
 ITEMS = ("Fig 7", "Fig 8")
@@ -61,23 +61,17 @@ class Series:
     @property
     def problem(self) -> str:
         """Why it cannot decide on an exponent; empty if it can."""
-        sizes = len(self.grid)
-        if sizes < LEAST_SIZES or self.fit.decades < LEAST_DECADES:
-            return (
-                f"{self.binds} have {sizes} sizes over {self.fit.decades:.1f} decades; it takes "
-                f"{LEAST_SIZES} over {LEAST_DECADES:g}"
-            )
-        return self.fit.why
+        sizes, decades = len(self.grid), self.fit.decades
+        if sizes >= LEAST_SIZES and decades >= LEAST_DECADES:
+            return self.fit.why
+        needed = f"it takes {LEAST_SIZES} over {LEAST_DECADES:g}"
+        return f"{self.binds} have {sizes} sizes over {decades:.1f} decades; {needed}"
 
 
 def series(records: Sequence[Record]) -> dict[str, Series]:
     """Both series of Fig 7, by what binds."""
-    grid = main_grid(records)
-    found = {}
-    for name in SYMBOLS:
-        part = scaling.bottleneck(grid, name)
-        found[name] = Series(name, part, fit_best(getattr(part, name), part.error))
-    return found
+    parts = {name: scaling.bottleneck(main_grid(records), name) for name in SYMBOLS}
+    return {n: Series(n, part, fit_best(getattr(part, n), part.error)) for n, part in parts.items()}
 
 
 def main_grid(records: Sequence[Record]) -> Grid:
@@ -104,59 +98,55 @@ def shares(records: Sequence[Record]) -> dict[str, Estimate]:
 
 def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     """The exponents of Fig 7 and 8, and under an item of its own every error they rest on."""
-    cells, ids = [], run_ids(records)
+    measures = []
     for name, found in series(records).items():
         if found.alpha is not None:
-            setting = f"{found.fit.form}, {len(found.grid)} sizes, {found.fit.decades:.1f} decades; "
-            setting += interval_source(found.alpha)
-            cells.append(Cell(ITEM, BOTTLENECK[name], COLUMN, found.alpha, "", setting, ids))
-    optimal = one_length(main_grid(records)).front()
-    for name, estimate in shares(records).items():
-        if name in SYMBOLS:
-            setting = f"{len(optimal)} points on the front, {optimal.epochs[0]:.0f} epochs; "
-            setting += interval_source(estimate)
-            cells.append(Cell(ITEM, SHARE[name], COLUMN, estimate, "", setting, ids))
-    for group in by_task(records).values():
-        cells += scaling_laws.grid_cells(group)
-    return cells
+            setting = f"{found.fit.form}, {len(found.grid)} sizes, {found.fit.decades:.1f} decades"
+            measures.append((BOTTLENECK[name], found.alpha, setting))
+    own, optimal = shares(records), one_length(main_grid(records)).front()
+    for name in SYMBOLS if own else ():
+        setting = f"{len(optimal)} points on the front, {optimal.epochs[0]:.0f} epochs"
+        measures.append((SHARE[name], own[name], setting))
+    ids = run_ids(records)
+    return [
+        Cell(ITEM, row, COLUMN, estimate, "", f"{setting}; {interval_source(estimate)}", ids)
+        for row, estimate, setting in measures
+    ] + scaling_laws.grid_cells(records)
 
 
 @dataframe
 def bottleneck_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Every run of the two series of Fig 7."""
+    """Linear-probe error limited by one thing: on the left models of growing size on the most examples, on
+    the right the largest model on growing numbers of examples, trained for the longest. Small dots are seeds,
+    large ones their means, the dashed line the fitted law. All scales are logarithmic.
+    """
     for name, found in series(records).items():
-        sizes = set(sizes_in(found.grid))
-        for group in by_task(records).values():
-            for record in group:
+        ids = set(found.grid.ids.ravel())
+        for record in completed(records):
+            if record.id in ids:
                 at = scaling_laws.point(record)
-                if size_of(at) in sizes:
-                    yield {
-                        "binds": name,
-                        "size": getattr(at, name),
-                        "seed": at.seed,
-                        "error": error(record),
-                        "model": record.spec.upstream.model.name,
-                        "run": record.id,
-                    }
-
-
-def draw_bottlenecks(frame, records: Sequence[Record], folder):
-    """Fig 7."""
-    from ..plots import scaling as draw
-
-    return draw.bottlenecks(frame, {name: found.fit for name, found in series(records).items()})
+                yield {
+                    "binds": name,
+                    "size": getattr(at, name),
+                    "seed": at.seed,
+                    "error": at.error,
+                    "model": record.spec.upstream.model.name,
+                    "run": record.id,
+                }
 
 
 @dataframe
 def allocation_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """The compute-optimal trainings of one length: their sizes, the fitted line, and the paper's slope."""
+    """Parameters and examples of the compute-optimal trainings of one length, against compute. The dashed
+    line is the fitted power law; the solid one has the paper's exponent and passes through the middle of the
+    same points. All scales are logarithmic.
+    """
     optimal = one_length(main_grid(records)).front()
-    runs_of = group_by((r for group in by_task(records).values() for r in group), size_of)
     for name in SYMBOLS if len(optimal) else ():
         x, y = np.log(optimal.compute), np.log(getattr(optimal, name))
         slope, level = scaling.line(x, y)
         known = paper_value(SHARE[name])
-        for i, size in enumerate(sizes_in(optimal)):
+        for i, ids in enumerate(optimal.ids):
             row = {
                 "of": name,
                 "compute_macs": optimal.compute[i],
@@ -165,7 +155,7 @@ def allocation_frame(records: Sequence[Record]) -> Iterator[dict]:
                 "line": math.exp(level + slope * x[i]),
                 "paper": math.exp(y.mean() + known * (x[i] - x.mean())),
             }
-            yield from (row | {"run": record.id} for record in runs_of[size])
+            yield from (row | {"run": run} for run in filter(None, ids))
 
 
 def paper_value(row: str) -> float:
@@ -175,50 +165,35 @@ def paper_value(row: str) -> float:
 
 @dataframe
 def exponents_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """The four exponents with their intervals and the paper's. ``doubt``: why not to rely on one."""
+    """The four exponents of this chapter with their intervals; crosses are the paper's values. Pale: the grid
+    does not determine it.
+    """
     ids, own = {"run": " ".join(run_ids(records))}, shares(records)
-    for name, found in series(records).items():
-        row = {
-            "name": f"alpha_{SYMBOLS[name]}",
-            "law": found.fit.form,
-            "paper": paper_value(BOTTLENECK[name]),
-        }
-        yield row | {"doubt": found.problem or "none"} | number_columns(found.alpha) | ids
-    for name in SYMBOLS:
-        row = {"name": f"{SYMBOLS[name]}*", "law": "power of compute", "paper": paper_value(SHARE[name])}
-        doubt = "none" if own else "too few points on the front"
-        yield row | {"doubt": doubt} | number_columns(own.get(name)) | ids
+    rows = [
+        (f"alpha_{SYMBOLS[name]}", found.fit.form, BOTTLENECK[name], found.problem, found.alpha)
+        for name, found in series(records).items()
+    ]
+    doubt = "" if own else "too few points on the front"
+    rows += [(f"{s}*", "power of compute", SHARE[n], doubt, own.get(n)) for n, s in SYMBOLS.items()]
+    for name, law, row, problem, estimate in rows:
+        columns = {"name": name, "law": law, "paper": paper_value(row), "doubt": problem or "none"}
+        yield columns | number_columns(estimate) | ids
 
 
 FIGURES = {
     "bottlenecks": Figure(
         data=bottleneck_frame,
-        draw=draw_bottlenecks,
-        caption=(
-            "Linear-probe error limited by one thing: on the left models of growing size on the most "
-            "examples, on the right the largest model on growing numbers of examples, trained for the "
-            "longest. Small dots are seeds, large ones their means, the dashed line the fitted law. All "
-            "scales are logarithmic."
-        ),
+        draw=plot("scaling.bottlenecks"),
         alt="Two charts of linear-probe error, against parameters and against examples, with fitted lines.",
     ),
     "allocation": Figure(
         data=allocation_frame,
         draw=plot("scaling.allocation"),
-        caption=(
-            "Parameters and examples of the compute-optimal trainings of one length, against compute. The "
-            "dashed line is the fitted power law; the solid one has the paper's exponent and passes through "
-            "the middle of the same points. All scales are logarithmic."
-        ),
         alt="Two charts: parameters and examples of compute-optimal trainings against compute, with lines.",
     ),
     "exponents": Figure(
         data=exponents_frame,
         draw=plot("scaling.exponents", label="exponent"),
-        caption=(
-            "The four exponents of this chapter with their intervals; crosses are the paper's values. Pale: "
-            "the grid does not determine it."
-        ),
         alt="Dot plot of four exponents with intervals, each next to a cross for the paper's value.",
     ),
 }

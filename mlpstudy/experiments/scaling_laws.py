@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlplib import scaling
-from mlplib.powerlaw import POWER_LAW, SATURATING, Fit
-from mlplib.scaling import Grid, Point
-from mlplib.specs import OptimizerSpec, ProbeSpec, TrainSpec
+from mlplib import cost
+from mlplib.specs import OptimizerSpec, ProbeSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
 from ..claims import Judgement, Part, judge, not_tested, positive
+from ..laws import scaling
+from ..laws.powerlaw import POWER_LAW, SATURATING, Fit
+from ..laws.scaling import FrontFit, Grid, Point
 from ..profiles import Profile
 from . import base
 from .pretraining import data, pretraining_run, probe
@@ -34,7 +35,7 @@ class Budget:
     """The grid of trainings of a profile.
 
     ``models``; ``examples``: sizes of nested subsets of the upstream data, None for all of it; ``lengths``:
-    epochs, all measured along one training; ``batch_size`` and ``lr`` of pre-training.
+    growing numbers of epochs, all measured along one training; ``batch_size`` and ``lr`` of pre-training.
     """
 
     models: tuple[str, ...]
@@ -45,22 +46,15 @@ class Budget:
 
 
 PAPER_MODELS = tuple(f"B-{blocks}/Wi-{width}" for width in (256, 512, 1024) for blocks in (6, 12))
+LAPTOP_MODELS = ("B-6/Wi-64", "B-6/Wi-128", "B-6/Wi-256")
+GPU_EXAMPLES = (3125, 6250, 12500, 25000, 50000, None)
+PAPER_EXAMPLES = (370_000, 740_000, 1_480_000, 2_950_000, 5_900_000, None)
 
 BUDGETS = {
     "smoke": Budget(("B-2/Wi-16", "B-2/Wi-32"), (300, None), (2, 4), batch_size=64, lr=2e-3),
-    "laptop": Budget(
-        ("B-6/Wi-64", "B-6/Wi-128", "B-6/Wi-256"), (3000, 10000, None), (2, 4, 8), batch_size=256, lr=5e-5
-    ),
-    "gpu": Budget(
-        PAPER_MODELS, (3125, 6250, 12500, 25000, 50000, None), (25, 50, 100), batch_size=1024, lr=1e-5
-    ),
-    "paper": Budget(
-        PAPER_MODELS,
-        (370_000, 740_000, 1_480_000, 2_950_000, 5_900_000, None),
-        (50, 100, 200, 400, 800),
-        batch_size=16384,
-        lr=1e-5,
-    ),
+    "laptop": Budget(LAPTOP_MODELS, (3000, 10000, None), (2, 4, 8), batch_size=256, lr=5e-5),
+    "gpu": Budget(PAPER_MODELS, GPU_EXAMPLES, (25, 50, 100), batch_size=1024, lr=1e-5),
+    "paper": Budget(PAPER_MODELS, PAPER_EXAMPLES, (50, 100, 200, 400, 800), batch_size=16384, lr=1e-5),
 }
 WEIGHT_DECAY = 1e-3
 """That of the paper's scaling runs."""
@@ -72,49 +66,41 @@ def tasks(profile: Profile) -> list[str]:
     return [name for name in found if name in TASKS] or found[:1]
 
 
-def training_run(
-    profile: Profile, budget: Budget, model: str, examples: int | None, lengths: Sequence[int], seed: int
-) -> TrainSpec:
-    """One pre-training, whose weights are kept at every length but the last, where they are kept anyway."""
-    return pretraining_run(
-        profile,
-        seed,
-        model=model,
-        epochs=max(lengths),
-        batch_size=budget.batch_size,
-        examples=examples,
-        optimizer=OptimizerSpec(lr=budget.lr, weight_decay=WEIGHT_DECAY),
-        keep_at=tuple(sorted(lengths))[:-1],
-    )
-
-
-def probes(
-    profile: Profile, training: TrainSpec, lengths: Sequence[int], names: Sequence[str]
+def grid_runs(
+    profile: Profile, seed: int, models: Sequence[str], examples: Sequence[int | None], lengths, names
 ) -> list[ProbeSpec]:
-    """Linear probes of one pre-training at each length, on each of the data sets."""
-    return [
-        probe(
-            profile,
-            training,
-            training.seed,
-            data(profile, name),
-            epoch=None if epoch == training.epochs else epoch,
-        )
-        for name in names
-        for epoch in lengths
-    ]
+    """Every model pre-trained on every number of examples, probed at each length on each of the data sets.
+
+    All lengths are measured along one training, which keeps its weights at those of the profile's budget.
+    """
+    budget, found = BUDGETS[profile.name], []
+    for model in models:
+        for count in examples:
+            training = pretraining_run(
+                profile,
+                seed,
+                model=model,
+                epochs=budget.lengths[-1],
+                batch_size=budget.batch_size,
+                examples=count,
+                optimizer=OptimizerSpec(lr=budget.lr, weight_decay=WEIGHT_DECAY),
+                keep_at=budget.lengths[:-1],
+            )
+            for name in names:
+                for epoch in lengths:
+                    at = None if epoch == training.epochs else epoch
+                    found.append(probe(profile, training, seed, data(profile, name), epoch=at))
+    return found
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     """Every model on every number of examples, probed at every length."""
     budget = BUDGETS[profile.name]
-    found = []
-    for seed in seeds:
-        for model in budget.models:
-            for examples in budget.examples:
-                training = training_run(profile, budget, model, examples, budget.lengths, seed)
-                found += probes(profile, training, budget.lengths, tasks(profile))
-    return found
+    grid = budget.models, budget.examples, budget.lengths, tasks(profile)
+    return [run for seed in seeds for run in grid_runs(profile, seed, *grid)]
+
+
+# --------------------------------------------------------------------------- what a probe measures
 
 
 def error(record: Record) -> float:
@@ -130,20 +116,17 @@ def epoch_of(spec: ProbeSpec) -> int:
 def point(record: Record) -> Point:
     """What a probe measured, with the size of the pre-training behind it."""
     training, epoch = record.spec.upstream, epoch_of(record.spec)
+    examples = cost.training_images(training)
     return Point(
-        run=(training.model.name, scaling.training_images(training)),
+        run=(training.model.name, examples),
         seed=record.spec.seed,
-        compute=scaling.training_macs(training, epoch),
-        parameters=scaling.model_size(training).parameters,
-        examples=scaling.training_images(training),
+        compute=cost.training_macs(training, epoch),
+        parameters=cost.model_size(training).parameters,
+        examples=examples,
         epochs=epoch,
         error=error(record),
+        id=record.id,
     )
-
-
-def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The completed probes by the data set that they probe on, in order."""
-    return base.by_dataset(base.completed(records))
 
 
 def measured(records: Sequence[Record]) -> Grid:
@@ -151,15 +134,19 @@ def measured(records: Sequence[Record]) -> Grid:
     return scaling.grid(point(record) for record in records)
 
 
-def size_of(at: Point | Record) -> Hashable:
-    """Compute, parameters, examples and epochs of a probe, which its seeds share."""
-    at = point(at) if isinstance(at, Record) else at
-    return at.compute, at.parameters, at.examples, at.epochs
+def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The completed probes by the data set that they probe on, in order."""
+    return base.by_dataset(base.completed(records))
 
 
-def sizes_in(grid: Grid) -> list[Hashable]:
-    """:func:`size_of` each cell of a grid."""
-    return list(zip(grid.compute, grid.parameters, grid.examples, grid.epochs, strict=True))
+def fronts(records: Sequence[Record], by_family: bool = False) -> dict[str, list[Record]]:
+    """The completed probes by front: that of a data set, or with ``by_family`` of a kind of MLP on it."""
+
+    def title(record: Record) -> str:
+        family = record.spec.upstream.model.family
+        return f"{base.MLP_TITLES[family]}: " * by_family + base.DATASET_TITLES[record.spec.data.name]
+
+    return base.group_by((r for r in base.completed(records) if isinstance(r.spec, ProbeSpec)), title)
 
 
 def holes(records: Sequence[Record]) -> str:
@@ -171,12 +158,14 @@ def holes(records: Sequence[Record]) -> str:
         records: probes on one data set, including diverged ones.
     """
     cells = {
-        (r.spec.upstream.model.name, scaling.training_images(r.spec.upstream), epoch_of(r.spec))
-        for r in records
+        (r.spec.upstream.model.name, cost.training_images(r.spec.upstream), epoch_of(r.spec)) for r in records
     }
     whole = math.prod(len(set(values)) for values in zip(*cells, strict=True)) if cells else 0
     lost = whole - len(cells)
     return f"{lost} of {whole} combinations of model, examples and length are missing" if lost else ""
+
+
+# --------------------------------------------------------------------------- the table
 
 
 def fit_setting(fit: Fit) -> str:
@@ -191,136 +180,129 @@ def interval_source(estimate: Estimate) -> str:
     return f"interval from {estimate.source}"
 
 
-def law_cells(item: str, prefix: str, column: str, records: Sequence[Record]) -> list[base.Cell]:
-    """The coefficients that have a meaning of their own: exponent and floor, where they are determined."""
-    found, ids = [], base.run_ids(records)
-    for form, rows in (
-        (SATURATING, {"alpha": "exponent with a floor", "E_inf": "floor"}),
-        (POWER_LAW, {"alpha": "exponent without a floor"}),
-    ):
-        fitted = scaling.fit_front(measured(records), form)
-        if not fitted.fit.determined:
-            continue
-        for name, row in rows.items():
-            estimate, unit = fitted.coefficients[name], ""
-            if name == "E_inf":
-                estimate, unit = estimate.times(100), "%"
-            setting = f"{fit_setting(fitted.fit)}; {interval_source(estimate)}"
-            found.append(base.Cell(item, f"{prefix}{row}", column, estimate, unit, setting, ids))
+def front_laws(records: Sequence[Record], by_family: bool) -> Iterator[tuple[str, list[Record], FrontFit]]:
+    """Both forms of law of every front, with its title and its probes."""
+    for title, group in fronts(records, by_family).items():
+        for form in (SATURATING, POWER_LAW):
+            yield title, group, scaling.fit_front(measured(group), form)
+
+
+LAW_ROWS = {
+    (SATURATING, "alpha"): "exponent with a floor",
+    (SATURATING, "E_inf"): "floor",
+    (POWER_LAW, "alpha"): "exponent without a floor",
+}
+"""The rows of the table: the coefficients that have a meaning of their own."""
+
+
+def law_cells(item: str, records: Sequence[Record], by_family: bool = False) -> list[base.Cell]:
+    """Exponents and floors of the fronts' laws, where they are determined."""
+    found = []
+    for title, group, law in front_laws(records, by_family):
+        prefix, colon, column = title.rpartition(": ")
+        for (form, name), row in LAW_ROWS.items():
+            if form == law.fit.form and law.fit.determined:
+                estimate, unit = law.coefficients[name], ""
+                if name == "E_inf":
+                    estimate, unit = estimate.times(100), "%"
+                setting = f"{fit_setting(law.fit)}; {interval_source(estimate)}"
+                row = f"{prefix}{colon}{row}"
+                found.append(base.Cell(item, row, column, estimate, unit, setting, base.run_ids(group)))
     return found
 
 
-def grid_cells(records: Sequence[Record]) -> list[base.Cell]:
+def grid_cells(records: Sequence[Record], by_family: bool = False) -> list[base.Cell]:
     """The error of every model, number of examples and length, mean over seeds in percent."""
 
     def place(record: Record) -> tuple[str, str]:
-        training, images = record.spec.upstream, scaling.training_images(record.spec.upstream)
-        row = f"{training.model.name}, {images:,} images, {epoch_of(record.spec)} epochs"
+        at = point(record)
+        row = f"{record.spec.upstream.model.name}, {at.examples:,} images, {at.epochs} epochs"
         return row, base.DATASET_TITLES[record.spec.data.name]
 
-    return base.mean_cells(
-        "Errors of the grid",
-        base.group_by(records, place),
-        lambda group: f"{point(group[0]).compute:.2g} multiply-adds",
-        lambda record: 100 * error(record),
-    )
+    def setting(group: Sequence[Record]) -> str:
+        return f"{point(group[0]).compute:.2g} multiply-adds"
+
+    groups = [base.group_by(group, place) for group in fronts(records, by_family).values()]
+    cells = [base.mean_cells("Errors of the grid", g, setting, lambda r: 100 * error(r)) for g in groups]
+    return [cell for part in cells for cell in part]
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """The laws of the fronts, and under an item of its own every error of the grid."""
-    laws, errors = [], []
-    for name, group in by_task(records).items():
-        laws += law_cells(ITEM, "", base.DATASET_TITLES[name], group)
-        errors += grid_cells(group)
-    return laws + errors
+    return law_cells(ITEM, records) + grid_cells(records)
 
 
-def error_rows(records: Sequence[Record]) -> Iterator[dict]:
-    """Every measured error with its cost; ``on_front`` tells whether the mean over seeds of its cell is
-    compute-optimal.
+# --------------------------------------------------------------------------- figures
+
+
+@base.dataframe
+def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
+    """Linear-probe error against pre-training compute, both on logarithmic scales, mean over seeds. Color
+    shows the model and size the number of pre-training examples; each line is one training, measured at
+    growing lengths. Rings mark the front, the points that no training of at most the same compute beats; the
+    dashed line is the law fitted to it. The lower axis counts multiply-adds, as the paper does, the upper one
+    floating-point operations.
     """
-    for name, group in by_task(records).items():
-        optimal = set(sizes_in(measured(group).front()))
+    for group in fronts(records, by_family=True).values():
+        optimal = set(measured(group).front().ids.ravel())
         for record in group:
-            at = point(record)
+            at, model = point(record), record.spec.upstream.model
             yield {
-                "data": base.DATASET_TITLES[name],
-                "family": record.spec.upstream.model.family,
-                "model": record.spec.upstream.model.name,
+                "data": base.DATASET_TITLES[record.spec.data.name],
+                "family": model.family,
+                "model": model.name,
                 "parameters": at.parameters,
                 "examples": at.examples,
                 "epochs": at.epochs,
                 "seed": at.seed,
                 "compute_macs": at.compute,
-                "compute_flops": scaling.flops(at.compute),
+                "compute_flops": 2 * at.compute,
                 "error": at.error,
-                "on_front": size_of(at) in optimal,
+                "on_front": record.id in optimal,
                 "run": record.id,
             }
 
 
-errors_frame = base.dataframe(error_rows)
-
-
-def draw_errors(frame, records: Sequence[Record], folder):
-    """Fig 1 and 6: error against compute with the front and its law."""
-    from ..plots import scaling as draw
-
-    laws = {
-        base.DATASET_TITLES[name]: {"": scaling.fit_front(measured(group)).fit}
-        for name, group in by_task(records).items()
-    }
-    return draw.error_against_compute(frame, laws)
-
-
 @base.dataframe
 def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """The front of every data set, one row per run, with the forecast by the law of its cheaper part.
-
-    Where the front is too short for that, its points are there with ``predicted`` equal to ``error`` and an
-    interval without ends.
+    """The front only. A law is fitted to the filled points; the open ones, the most expensive third, are held
+    out. The band is where the law expects measured errors, all of the open points at once: from resampled
+    trainings and the scatter around the law.
     """
-    for name, group in by_task(records).items():
-        grid, runs_of = measured(group), base.group_by(group, size_of)
-        found, optimal = scaling.forecast(grid), grid.front()
-        for i, size in enumerate(sizes_in(optimal)):
+    # Where the front is too short, ``predicted`` is the error itself, in an interval without ends.
+    for title, group in fronts(records).items():
+        found, optimal = scaling.forecast(measured(group)), measured(group).front()
+        for i, ids in enumerate(optimal.ids):
             row = {
-                "data": base.DATASET_TITLES[name],
+                "data": title,
                 "compute_macs": optimal.compute[i],
                 "error": optimal.error[i],
                 "forecast": found is not None,
                 "held_out": bool(found is not None and found.held_out[i]),
                 "predicted": optimal.error[i] if found is None else found.predicted[i],
-                "low": float("-inf") if found is None else found.low[i],
-                "high": float("inf") if found is None else found.high[i],
+                "low": -math.inf if found is None else found.low[i],
+                "high": math.inf if found is None else found.high[i],
             }
-            yield from (row | {"run": record.id} for record in runs_of[size])
+            yield from (row | {"run": run} for run in filter(None, ids))
 
 
 @base.dataframe
-def coefficients_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Every coefficient of both laws of every front, unrounded, with its interval.
-
-    ``doubt`` is a reason not to rely on a law, if there is one; where nothing could be fitted, value and
-    interval are ``unknown``. ``run`` lists the ids of all runs, since all take part in finding the front.
+def coefficients_frame(records: Sequence[Record], by_family: bool = False) -> Iterator[dict]:
+    """The exponent of each law with its bootstrap interval; crosses are the paper's values, where they are
+    known. Pale dots are coefficients that the front does not determine. All coefficients, unrounded, are in
+    the data file.
     """
-    for name, group in by_task(records).items():
-        yield from coefficient_rows(base.DATASET_TITLES[name], group)
-
-
-def coefficient_rows(title: str, records: Sequence[Record]) -> Iterator[dict]:
-    """The rows of :func:`coefficients_frame` for the probes on one data set."""
-    for form in (SATURATING, POWER_LAW):
-        fitted = scaling.fit_front(measured(records), form)
+    # ``run`` lists the ids of all runs, since all take part in finding the front.
+    for title, group, law in front_laws(records, by_family):
         row = {
             "data": title,
-            "law": form,
-            "points": fitted.fit.points,
-            "decades": fitted.fit.decades,
-            "doubt": fitted.fit.why or "none",
-            "run": " ".join(base.run_ids(records)),
+            "law": law.fit.form,
+            "points": law.fit.points,
+            "decades": law.fit.decades,
+            "doubt": law.fit.why or "none",
+            "run": " ".join(base.run_ids(group)),
         }
-        for name, estimate in (fitted.coefficients or {"none": None}).items():
+        for name, estimate in (law.coefficients or {"none": None}).items():
             yield row | {"coefficient": name} | number_columns(estimate)
 
 
@@ -331,68 +313,44 @@ def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
     return dict(zip(("value", "low", "high"), values, strict=True))
 
 
-def exponents_of(frame, item: str = ITEM):
-    """The exponents in a :func:`coefficients_frame` with the paper's values, to be drawn."""
-    if frame.empty:
-        return frame
-    frame = frame[frame["coefficient"].isin(("alpha", "none"))]
-
-    def paper_value(data: str, law: str) -> float:
-        prefix, colon, column = data.rpartition(": ")
-        known = paper.value(item, f"{prefix}{colon}exponent with a floor", column)
-        return known.value if known and law == SATURATING else math.nan
-
-    known = [paper_value(data, law) for data, law in zip(frame["data"], frame["law"], strict=True)]
-    return frame.assign(name=frame["data"], paper=known)
-
-
 def draw_exponents(frame, records: Sequence[Record], folder, item: str = ITEM):
-    """The exponents of both laws, with their intervals and the paper's values."""
+    """The exponents in a :func:`coefficients_frame` with the paper's values of ``item``."""
     from ..plots import scaling as draw
 
-    return draw.exponents(exponents_of(frame, item), "exponent alpha of compute")
+    def paper_value(title: str, law: str) -> float:
+        prefix, colon, column = title.rpartition(": ")
+        known = paper.value(item, f"{prefix}{colon}{LAW_ROWS[law, 'alpha']}", column)
+        return known.value if known else math.nan
+
+    if not frame.empty:
+        frame = frame[frame["coefficient"].isin(("alpha", "none"))].rename(columns={"data": "name"})
+        known = [paper_value(*of) for of in zip(frame["name"], frame["law"], strict=True)]
+        frame = frame.assign(paper=known)
+    return draw.exponents(frame, "exponent alpha of compute")
 
 
 FIGURES = {
     "error-against-compute": base.Figure(
         data=errors_frame,
-        draw=draw_errors,
-        caption=(
-            "Linear-probe error against pre-training compute, both on logarithmic scales, mean over seeds. "
-            "Color shows the model and size the number of pre-training examples; each line is one training, "
-            "measured at growing lengths. Rings mark the front, the points that no training of at most the "
-            "same compute beats; the dashed line is the law fitted to it. The lower axis counts "
-            "multiply-adds, as the paper does, the upper one floating-point operations."
-        ),
-        alt=(
-            "Scatter chart of linear-probe error against compute for models of growing size on growing "
-            "numbers of examples, with a dashed power-law line along its lower left edge."
-        ),
+        draw=base.plot("scaling.error_against_compute"),
+        alt="Scatter chart of linear-probe error against compute for models of growing size on growing "
+        "numbers of examples, with a dashed power-law line along its lower left edge.",
     ),
     "forecast": base.Figure(
         data=forecast_frame,
         draw=base.plot("scaling.forecast"),
-        caption=(
-            "The front only. A law is fitted to the filled points; the open ones, the most expensive third, "
-            "are held out. The band is where the law expects measured errors, all of the open points at "
-            "once: from resampled trainings and the scatter around the law."
-        ),
-        alt=(
-            "Line chart of compute-optimal error against compute: filled points with a fitted line that "
-            "continues, inside a widening band, to open points that were held out."
-        ),
+        alt="Line chart of compute-optimal error against compute: filled points with a fitted line that "
+        "continues, inside a widening band, to open points that were held out.",
     ),
     "exponents": base.Figure(
         data=coefficients_frame,
         draw=draw_exponents,
-        caption=(
-            "The exponent of each law with its bootstrap interval; crosses are the paper's values, where "
-            "they are known. Pale dots are coefficients that the front does not determine. All coefficients, "
-            "unrounded, are in the data file."
-        ),
         alt="Dot plot of fitted exponents with intervals, one row for each data set and form of the law.",
     ),
 }
+
+
+# --------------------------------------------------------------------------- C10
 
 
 def span_problem(fit: Fit) -> str:
@@ -432,7 +390,10 @@ def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
     if problem:
         return part(why_not=problem), ""
     note = f"{fitted.fit.form}, {fit_setting(fitted.fit)}"
-    note += f"; the forecast by a {found.fit.form} {'holds' if found.holds else 'fails'}, best: {found.best}"
+    for each in (found, scaling.forecast(grid, SATURATING if found.fit.form == POWER_LAW else POWER_LAW)):
+        if each is not None:  # which law suits the points hangs on little, so both forecasts are shown
+            outcome = "holds" if each.holds else "fails"
+            note += f"; the forecast by a {each.fit.form} {outcome}, best: {each.best}"
     return part(fitted.coefficients["alpha"], other=found.holds and found.best == scaling.LAW), note
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from mlplib import scaling
-from mlplib.powerlaw import POWER_LAW, SATURATING
-from mlplib.scaling import FrontLaw
 from mlplib.specs import FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from ..claims import Judgement, judge, not_tested, positive
+from ..laws import scaling
+from ..laws.powerlaw import POWER_LAW, SATURATING
+from ..laws.scaling import FrontLaw
 from ..profiles import Profile
 from . import base, scaling_laws
 from .pretraining import (
@@ -25,7 +24,7 @@ from .pretraining import (
     pretraining_run,
     task_title,
 )
-from .scaling_laws import by_task, measured
+from .scaling_laws import measured
 
 TITLE = "The standard MLP in transfer"
 ITEMS = ("Table 10", "Fig 10")
@@ -33,39 +32,14 @@ FAMILIES = ("s-mlp", "b-mlp")
 """The S-MLP comes first: the chapter is about it."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """``b_model``: the B-MLP of Table 10. ``models``: S-MLPs of the scaling law, compared with the B-MLPs
-    ``b_models``; both on ``examples`` (None for all) and measured at ``lengths``, which are among those of
-    the chapter on scaling laws, so that its runs are shared.
-    """
+B_MODELS = {"smoke": "B-2/Wi-32", "laptop": "B-6/Wi-256", "gpu": "B-6/Wi-1024", "paper": "B-6/Wi-1024"}
+"""The B-MLP of Table 10, by profile."""
 
-    b_model: str
-    models: tuple[str, ...]
-    b_models: tuple[str, ...]
-    examples: tuple[int | None, ...]
-    lengths: tuple[int, ...]
-
-
-def _whole_grid(profile: str, b_model: str) -> Budget:
-    """S-MLPs of the widths of the B-MLPs of the scaling laws, and everything else as there."""
-    grid = scaling_laws.BUDGETS[profile]
-    models = tuple(f"S-{name.removeprefix('B-')}" for name in grid.models)
-    return Budget(b_model, models, grid.models, grid.examples, grid.lengths)
-
-
-BUDGETS = {
-    "smoke": _whole_grid("smoke", "B-2/Wi-32"),
-    "laptop": Budget(
-        "B-6/Wi-256",
-        ("S-6/Wi-64", "S-6/Wi-128", "S-6/Wi-256"),
-        ("B-6/Wi-64", "B-6/Wi-128", "B-6/Wi-256"),
-        (3000, None),
-        (2, 8),
-    ),
-    "gpu": _whole_grid("gpu", "B-6/Wi-1024"),
-    "paper": _whole_grid("paper", "B-6/Wi-1024"),
-}
+GRIDS = {name: (budget.examples, budget.lengths) for name, budget in scaling_laws.BUDGETS.items()}
+GRIDS["laptop"] = ((3000, None), (2, 8))
+"""Numbers of examples and lengths of the scaling laws, by profile: those of the chapter on scaling laws or
+some of them, so that the runs of B-MLPs are shared. The S-MLPs have the depths and widths of the B-MLPs
+there."""
 
 
 def transfer_runs(profile: Profile, model: str, seed: int) -> list[FineTuneSpec]:
@@ -74,25 +48,17 @@ def transfer_runs(profile: Profile, model: str, seed: int) -> list[FineTuneSpec]
     return [fine_tune(profile, upstream, seed, where) for where in judged_data(profile, seed)]
 
 
-def law_runs(profile: Profile, models: Sequence[str], seed: int) -> list[ProbeSpec]:
-    """A grid of trainings of ``models`` as in the chapter on scaling laws, probed on the main data set."""
-    grid, budget = scaling_laws.BUDGETS[profile.name], BUDGETS[profile.name]
-    main, found = scaling_laws.tasks(profile)[:1], []
-    for model in models:
-        for examples in budget.examples:
-            training = scaling_laws.training_run(profile, grid, model, examples, grid.lengths, seed)
-            found += scaling_laws.probes(profile, training, budget.lengths, main)
-    return found
-
-
 def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     """Both MLPs fine-tuned on the tasks that claims are judged by, the S-MLP from scratch, and both laws."""
-    budget, found = BUDGETS[profile.name], []
+    b_models = scaling_laws.BUDGETS[profile.name].models
+    s_models = [name.replace("B-", "S-") for name in b_models]
+    grid = *GRIDS[profile.name], scaling_laws.tasks(profile)[:1]
+    found = []
     for seed in seeds:
         tuned = transfer_runs(profile, profile.s_pretrain_model, seed)
         found += [*tuned, *(from_scratch(profile, spec) for spec in tuned)]
-        found += transfer_runs(profile, budget.b_model, seed)
-        found += law_runs(profile, budget.models, seed) + law_runs(profile, budget.b_models, seed)
+        found += transfer_runs(profile, B_MODELS[profile.name], seed)
+        found += scaling_laws.grid_runs(profile, seed, [*s_models, *b_models], *grid)
     return found
 
 
@@ -134,21 +100,19 @@ def _setting(group: Sequence[Record]) -> str:
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 10, the laws of Fig 10, and under an item of its own every error of the grids."""
-    cells, errors = [], []
+    cells = []
     for way, groups in _ways(records).items():
         named = {(" ".join(way), task_title(where)): group for where, group in groups.items()}
         cells += base.mean_cells("Table 10", named, _setting)
-    for family in FAMILIES:
-        for name, group in by_task(probed(records, family)).items():
-            prefix, column = f"{base.MLP_TITLES[family]}: ", base.DATASET_TITLES[name]
-            cells += scaling_laws.law_cells("Fig 10", prefix, column, group)
-            errors += scaling_laws.grid_cells(group)
-    return cells + errors
+    laws = scaling_laws.law_cells("Fig 10", records, by_family=True)
+    return cells + laws + scaling_laws.grid_cells(records, by_family=True)
 
 
 @base.dataframe
 def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Accuracy in percent of the three ways to a classifier, one row per run."""
+    """Test accuracy downstream: the S-MLP trained from scratch, the same network pre-trained and fine-tuned
+    for as long, and the B-MLP pre-trained and fine-tuned. One line per seed.
+    """
     for way, groups in _ways(records).items():
         for where, group in groups.items():
             for record in group:
@@ -161,61 +125,30 @@ def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
                 }
 
 
-@base.dataframe
-def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Every error of both grids; ``on_front`` is about the front of the run's own family."""
-    for family in FAMILIES:
-        yield from scaling_laws.error_rows(probed(records, family))
-
-
-def draw_errors(frame, records: Sequence[Record], folder):
-    """Fig 10: both families with their fronts and laws."""
-    from ..plots import scaling as draw
-
-    laws: dict = {}
-    for family in FAMILIES:
-        for name, group in by_task(probed(records, family)).items():
-            fit = scaling.fit_front(measured(group)).fit
-            laws.setdefault(base.DATASET_TITLES[name], {})[family] = fit
-    return draw.error_against_compute(frame, laws, hue="family")
-
-
-@base.dataframe
-def coefficients_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """As in the chapter on scaling laws, for each family."""
-    for family in FAMILIES:
-        for name, group in by_task(probed(records, family)).items():
-            title = f"{base.MLP_TITLES[family]}: {base.DATASET_TITLES[name]}"
-            yield from scaling_laws.coefficient_rows(title, group)
+def coefficients_frame(records: Sequence[Record]):
+    """The exponent of each family's law with its bootstrap interval; crosses are the paper's values, where
+    they are known. Pale dots are coefficients that the front does not determine.
+    """
+    return scaling_laws.coefficients_frame(records, True)
 
 
 FIGURES = {
     "transfer": base.Figure(
         data=transfer_frame,
         draw=base.plot("transfer.before_and_after", x="way", hue="data", label="test accuracy (%)"),
-        caption=(
-            "Test accuracy downstream: the S-MLP trained from scratch, the same network pre-trained and "
-            "fine-tuned for as long, and the B-MLP pre-trained and fine-tuned. One line per seed."
-        ),
         alt="Slope chart of test accuracy from the S-MLP from scratch to both MLPs fine-tuned.",
     ),
     "error-against-compute": base.Figure(
-        data=errors_frame,
-        draw=draw_errors,
-        caption=(
-            "Linear-probe error against pre-training compute of S-MLPs and B-MLPs on the same numbers of "
-            "examples and epochs. Size shows the number of examples, each line is one training at growing "
-            "lengths, rings mark the front of each family, and dashed lines are the laws fitted to them."
-        ),
+        data=scaling_laws.errors_frame,
+        draw=base.plot("scaling.error_against_compute", hue="family"),
         alt="Scatter chart of linear-probe error against compute for S-MLPs and B-MLPs, with a law for each.",
+        caption="Linear-probe error against pre-training compute of S-MLPs and B-MLPs on the same numbers of "
+        "examples and epochs. Size shows the number of examples, each line is one training at growing "
+        "lengths, rings mark the front of each family, and dashed lines are the laws fitted to them.",
     ),
     "exponents": base.Figure(
         data=coefficients_frame,
         draw=functools.partial(scaling_laws.draw_exponents, item="Fig 10"),
-        caption=(
-            "The exponent of each family's law with its bootstrap interval; crosses are the paper's values, "
-            "where they are known. Pale dots are coefficients that the front does not determine."
-        ),
         alt="Dot plot of fitted exponents with intervals for S-MLPs and B-MLPs.",
     ),
 }

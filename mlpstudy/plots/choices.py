@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import seaborn
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from mlplib.stats import over_seeds
 
-from .look import BLUE, GREEN, INK, ORANGE, PALETTE, key, legend_below, name_rows, new_figure, styled, unique
+from . import look
 
-PARTS = {"block": BLUE, "recipe": ORANGE}
+PARTS = {"block": look.BLUE, "recipe": look.ORANGE}
 MARKERS = "os^Dv"
 """Markers of lines, so that they can be told apart without their colors."""
 
 
-@styled
+@look.styled
 def settings(frame, label: str, y_label: str = "") -> Figure:
     """One panel per ``panel``, one row per ``setting``: seeds, their mean and its interval.
 
@@ -30,21 +28,22 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
         frame: columns ``panel, setting, seed, value``, in the order to be drawn.
         label: what the values are, with their unit. y_label: what the settings are.
     """
-    rows, panels = unique(frame["setting"]), unique(frame["panel"])
-    figure, (grid,) = new_figure(1, len(panels), height=1.3 + 0.5 * len(rows), sharey=True)
+    rows, panels = look.unique(frame["setting"]), look.unique(frame["panel"])
+    figure, (grid,) = look.new_figure(1, len(panels), height=1.3 + 0.5 * len(rows), sharey=True)
     for axes, panel in zip(grid, panels, strict=True):
         for name, part in frame[frame["panel"] == panel].groupby("setting", sort=False):
-            mean = over_seeds(part["value"].tolist())
-            _dots(axes, rows.index(name), part["value"], mean.mean, mean.low, mean.high, BLUE)
+            found, place = over_seeds(part["value"].tolist()), rows.index(name)
+            look.interval_dot(axes, place, found.mean, found.low, found.high, look.BLUE, size=7)
+            _seeds(axes, place, part["value"], look.BLUE)
         axes.set_title(panel.replace(", ", ",\n"))
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=4)
-    name_rows(grid[0], rows)
+    look.name_rows(grid[0], rows)
     grid[0].set_ylabel(y_label)
     return figure
 
 
-@styled
+@look.styled
 def differences(frame, label: str) -> Figure:
     """What each change does, best first: seeds, their mean and its interval, and a line at zero.
 
@@ -54,30 +53,28 @@ def differences(frame, label: str) -> Figure:
         label: what the differences are, with their unit.
     """
     frame = frame.sort_values("mean", ascending=False, kind="stable")
-    rows = unique(frame["change"])
-    figure, ((axes,),) = new_figure(1, 1, height=1.3 + 0.4 * len(rows))
-    axes.axvline(0, color=INK, linewidth=0.8)
-    name_rows(axes, rows)
+    rows = look.unique(frame["change"])
+    figure, ((axes,),) = look.new_figure(1, 1, height=1.3 + 0.4 * len(rows))
+    axes.axvline(0, color=look.INK, linewidth=0.8)
+    look.name_rows(axes, rows)
     ticks = axes.get_yticklabels()
     for place, (_, part) in enumerate(frame.groupby("change", sort=False)):
         color = PARTS[part["part"].iloc[0]]
-        _dots(axes, place, part["difference"], *part[["mean", "low", "high"]].iloc[0], color)
+        look.interval_dot(axes, place, *part[["mean", "low", "high"]].iloc[0], color, size=7)
+        _seeds(axes, place, part["difference"], color)
         ticks[place].set_color(color)
     axes.set_xlabel(label)
-    legend_below(figure, [key(name, color, marker="o", ls="") for name, color in PARTS.items()], 2)
+    look.legend_below(figure, [look.key(name, color, marker="o", ls="") for name, color in PARTS.items()], 2)
     return figure
 
 
-def _dots(axes, place: int, values: Sequence[float], mean: float, low, high, color: str) -> None:
-    """A row: an interval (None for none), a large dot for the mean, small ones below it for several seeds."""
-    if low is not None:
-        axes.hlines(place, low, high, color=color, alpha=0.45, linewidth=3)
-    axes.plot([mean], [place], "o", color=color, markersize=7)
+def _seeds(axes, place: int, values: Sequence[float], color: str) -> None:
+    """Small dots below a row, if there are several seeds."""
     if len(values) > 1:
         axes.plot(values, np.full(len(values), place + 0.24), "o", color=color, markersize=3, alpha=0.8)
 
 
-@styled
+@look.styled
 def error_lines(frame, ordered: bool) -> Figure:
     """Error against batch size, both logarithmic: one line per series through seeds' means, seeds as dots.
 
@@ -85,40 +82,22 @@ def error_lines(frame, ordered: bool) -> Figure:
         frame: columns ``series, batch, seed, error`` (percent) and ``data``, in the order to be drawn.
         ordered: whether the series grow from first to last, and their color with them.
     """
-    names = unique(frame["series"])
+    names = look.unique(frame["series"])
     shades = colormaps["viridis"](np.linspace(0.85, 0.0, len(names)))
-    distinct = unique([BLUE, ORANGE, GREEN, *PALETTE])
+    distinct = look.unique([look.BLUE, look.ORANGE, look.GREEN, *look.PALETTE])
     palette = {name: shades[i] if ordered else distinct[i % len(distinct)] for i, name in enumerate(names)}
     markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
-    figure, ((axes,),) = new_figure(1, 1, height=3.9)
+    figure, ((axes,),) = look.new_figure(1, 1, height=3.9)
     lines = dict(hue="series", palette=palette, style="series", markers=markers, dashes=False, errorbar=None)
     seaborn.lineplot(frame, x="batch", y="error", **lines, markersize=5, mew=0, ax=axes)
     if frame["seed"].nunique() > 1:
         axes.scatter(frame["batch"], frame["error"], s=4, c=frame["series"].map(palette).tolist(), alpha=0.7)
-    axes.set(xscale="log", yscale="log", xlabel="batch size of pre-training")
-    axes.set_ylabel(f"probe error (%), {frame['data'].iloc[0]}")
-    _plain_ticks(axes.xaxis, sorted(frame["batch"].unique()))
-    low, high = axes.get_ylim()
-    _plain_ticks(axes.yaxis, _round_values(low, high))
+    axes.set(xlabel="batch size of pre-training", ylabel=f"probe error (%), {frame['data'].iloc[0]}")
+    look.log_axes(axes)
+    look.ticks_at(axes.xaxis, sorted(frame["batch"].unique()), "{:,.0f}".format)
     handles, _ = axes.get_legend_handles_labels()
     axes.get_legend().remove()
-    legend_below(figure, handles, min(4, len(names)) if ordered else 2, columnspacing=1.0, handlelength=1.4)
+    look.legend_below(
+        figure, handles, min(4, len(names)) if ordered else 2, columnspacing=1.0, handlelength=1.4
+    )
     return figure
-
-
-def _plain_ticks(axis, places: Sequence[float]) -> None:
-    """Ticks at these places only, as plain numbers: powers of ten would leave a short axis without any."""
-    axis.set_major_locator(FixedLocator(list(places)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _round_values(low: float, high: float, most: int = 7) -> list[float]:
-    """Round numbers between two positive ones, at most ``most``, evenly spaced."""
-    finest = math.floor(math.log10(high - low)) - 1
-    for step in (digit * 10.0**power for power in range(finest, finest + 3) for digit in (1, 2, 5)):
-        first, last = math.ceil(low / step), math.floor(high / step)
-        if last - first < most:
-            break
-    return [float(f"{k * step:.10g}") for k in range(first, last + 1)]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 BLUE, ORANGE, GREEN, PINK, GOLD, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
@@ -52,19 +52,12 @@ STYLE = {
 }
 
 
-@contextmanager
-def style():
-    """Matplotlib's settings for the figures of the study, until the block ends."""
-    with matplotlib.rc_context(STYLE):
-        yield
-
-
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """A drawing function under :func:`style`; where its first argument is empty, the figure says so."""
+    """A drawing function under :data:`STYLE`; where its first argument is empty, the figure says so."""
 
     @functools.wraps(draw)
     def inside(*args, **kwargs) -> Figure:
-        with style():
+        with matplotlib.rc_context(STYLE):
             empty = args and hasattr(args[0], "__len__") and len(args[0]) == 0
             figure = nothing_to_draw() if empty else draw(*args, **kwargs)
             figure.draw_without_rendering()  # ticks take their style when first drawn
@@ -127,6 +120,29 @@ def name_rows(axes, names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
+
+
+def interval_dot(axes, place: float, value: float, low, high, color: str, size: float, alpha: float = 1.0):
+    """A dot in a row with its interval (None for none) as a bar."""
+    if low is not None:
+        axes.hlines(place, low, high, color=color, alpha=0.45 * alpha, linewidth=3)
+    axes.plot(value, place, "o", color=color, alpha=alpha, markersize=size)
+
+
+def log_axes(axes) -> None:
+    """Logarithmic axes, with plain numbers along the vertical one: it often spans less than a decade."""
+    axes.set(xscale="log", yscale="log")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_minor_locator(LogLocator(subs=()))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def ticks_at(axis, places: Iterable[float], text: Callable[[float], str]) -> None:
+    """Ticks at these places only, labeled by ``text``: a short logarithmic axis has few powers of ten."""
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_minor_locator(NullLocator())
 
 
 def offsets(count: int, step: float = 0.1) -> np.ndarray:

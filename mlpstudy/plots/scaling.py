@@ -8,25 +8,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
-
-from mlplib.powerlaw import POWER_LAW, SATURATING, Fit
 
 from ..experiments.base import MLP_TITLES
-from .look import (
-    BLUE,
-    INK,
-    KNOWN_COLORS,
-    MUTED,
-    ORANGE,
-    dataset_panels,
-    key,
-    legend_below,
-    name_rows,
-    new_figure,
-    styled,
-    unique,
-)
+from ..laws.powerlaw import POWER_LAW, SATURATING, fit_best
+from . import look
 
 SMALLEST, LARGEST = 14, 110
 """Areas of the markers of the fewest and the most examples, in square points."""
@@ -41,21 +26,21 @@ SIZES_LABELED = 4
 # --------------------------------------------------------------------------- errors against compute
 
 
-@styled
-def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str = "model") -> Figure:
+@look.styled
+def error_against_compute(frame, hue: str = "model") -> Figure:
     """Fig 1, 6 and 10: error against compute, one panel per data set; color is ``hue``, size the examples.
+
+    The law of each family's front is drawn, too, in the color of the family where color shows it.
 
     Args:
         frame: columns ``data, model, family, parameters, examples, epochs, compute_macs, error, on_front``,
             one row per run.
-        laws: for each data set the fits to draw; one named after a value of ``hue`` gets its color.
         hue: ``model`` or ``family``.
     """
-    figure, panels = dataset_panels(frame, height=3.4, extra=1.3)
+    figure, panels = look.dataset_panels(frame, height=3.4, extra=1.3)
     colors, areas = _hue_colors(frame, hue), _areas(frame["examples"])
     keys = ["data", "family", "model", "parameters", "examples", "epochs", "compute_macs"]
-    cells = frame.groupby(keys, sort=False).agg(error=("error", "mean"), on_front=("on_front", "all"))
-    cells = cells.reset_index()
+    cells = frame.groupby(keys, sort=False, as_index=False).agg({"error": "mean", "on_front": "all"})
     for task, axes in panels.items():
         part = cells[cells["data"] == task].sort_values("compute_macs")
         for (_, examples), line in part.groupby(["model", "examples"], sort=False):
@@ -63,24 +48,32 @@ def error_against_compute(frame, laws: Mapping[str, Mapping[str, Fit]], hue: str
             axes.plot(line["compute_macs"], line["error"], linewidth=0.8, alpha=0.6, **style)
             axes.scatter(line["compute_macs"], line["error"], s=areas[examples], alpha=0.75, lw=0, **style)
         front = part[part["on_front"]]
-        axes.scatter(front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=INK, lw=0.9)
-        for name, fit in laws.get(task, {}).items():
-            _draw_law(axes, fit, part["compute_macs"], colors.get(name, INK))
+        axes.scatter(
+            front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=look.INK, lw=0.9
+        )
+        for family, points in front.groupby("family"):
+            _draw_law(
+                axes,
+                points["compute_macs"],
+                points["error"],
+                part["compute_macs"],
+                colors.get(family, look.INK),
+            )
         axes.set_ylabel("error")
-        _log_axes(axes)
+        look.log_axes(axes)
         _flops_above(axes)
     axes.set_xlabel("compute (multiply-adds)")
-    legend_below(figure, _legend(colors, areas), 3, columnspacing=1.2, handletextpad=0.4)
+    look.legend_below(figure, _legend(colors, areas), 3, columnspacing=1.2, handletextpad=0.4)
     return figure
 
 
 def _hue_colors(frame, hue: str) -> dict[str, str]:
     """By name: models are darker the larger they are, families have their usual colors."""
     if hue == "family":
-        return {name: KNOWN_COLORS[MLP_TITLES[name]] for name in unique(frame["family"])}
-    names = unique(frame.sort_values("parameters")["model"])
+        return {name: look.KNOWN_COLORS[MLP_TITLES[name]] for name in look.unique(frame["family"])}
+    names = look.unique(frame.sort_values("parameters")["model"])
     shades = matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, len(names)))
-    return {name: matplotlib.colors.to_hex(shade) for name, shade in zip(names, shades, strict=True)}
+    return dict(zip(names, map(matplotlib.colors.to_hex, shades), strict=True))
 
 
 def _areas(examples) -> dict[int, float]:
@@ -90,49 +83,38 @@ def _areas(examples) -> dict[int, float]:
     return {n: SMALLEST + (LARGEST - SMALLEST) * np.log(n / sizes[0]) / span for n in sizes}
 
 
-def _draw_law(axes, fit: Fit, compute, color: str = INK) -> None:
-    if fit.law is None:
-        return
-    x = np.geomspace(compute.min(), compute.max(), 100)
-    axes.plot(x, fit.law(x), color=color, linestyle="--", linewidth=1.6, zorder=3)
+def _draw_law(axes, x, error, over, color: str = look.INK) -> None:
+    """The law fitted to points, if one can be, drawn over the range of ``over``."""
+    if law := fit_best(x, error).law:
+        curve = np.geomspace(over.min(), over.max(), 100)
+        axes.plot(curve, law(curve), color=color, linestyle="--", linewidth=1.6, zorder=3)
 
 
 def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2D]:
     dots = dict(marker="o", linestyle="")
-    handles = [key(MLP_TITLES.get(name, name), color, **dots) for name, color in colors.items()]
-    for examples in _spread(sorted(areas), SIZES_LABELED):
-        handles.append(key(f"{examples:,} images", ms=areas[examples] ** 0.5, mew=0, **dots))
-    handles.append(key("front", mfc="none", mec=INK, ms=RING**0.5, **dots))
-    return [*handles, key("fitted law", INK, linestyle="--")]
+    handles = [look.key(MLP_TITLES.get(name, name), color, **dots) for name, color in colors.items()]
+    for examples in _spread(sorted(areas)):
+        handles.append(look.key(f"{examples:,} images", ms=areas[examples] ** 0.5, mew=0, **dots))
+    handles.append(look.key("front", mfc="none", mec=look.INK, ms=RING**0.5, **dots))
+    return [*handles, look.key("fitted law", look.INK, linestyle="--")]
 
 
-def _spread(values: Sequence, most: int) -> list:
-    """At most that many of ``values``, evenly, the ends among them."""
-    if len(values) <= most:
-        return list(values)
-    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
-
-
-def _log_axes(axes) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_minor_locator(LogLocator(subs=()))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def _spread(values: Sequence) -> list:
+    """At most :data:`SIZES_LABELED` of ``values``, evenly spread, with both ends."""
+    places = np.linspace(0, len(values) - 1, min(SIZES_LABELED, len(values))).round().astype(int)
+    return [values[place] for place in places]
 
 
 def _flops_above(axes) -> None:
     """The second axis: floating-point operations, two for a multiply-add."""
     above = axes.secondary_xaxis("top", functions=(lambda macs: 2 * macs, lambda flops: flops / 2))
-    above.set_xlabel("floating-point operations", color=MUTED, fontsize=10)
-    above.tick_params(labelsize=9)
+    above.set_xlabel("floating-point operations", color=look.MUTED, fontsize=10)
 
 
 # --------------------------------------------------------------------------- forecasts
 
 
-@styled
+@look.styled
 def forecast(frame) -> Figure:
     """The front of each data set: filled points a law was fitted to, open ones it was tested on.
 
@@ -140,25 +122,25 @@ def forecast(frame) -> Figure:
         frame: columns ``data, compute_macs, error, held_out, forecast, predicted, low, high``; rows of equal
             compute of a data set are seeds of one point.
     """
-    figure, panels = dataset_panels(frame, height=3.0, extra=0.5)
+    figure, panels = look.dataset_panels(frame, height=3.0, extra=0.5)
     for task, axes in panels.items():
         points = frame[frame["data"] == task].drop_duplicates(["compute_macs", "error"])
         points = points.sort_values("compute_macs")
         compute, forecast = points["compute_macs"], points["forecast"].all()
         if forecast:
-            axes.plot(compute, points["predicted"], color=BLUE, label="law of the filled points")
+            axes.plot(compute, points["predicted"], color=look.BLUE, label="law of the filled points")
             if np.isfinite(points["high"]).all():
-                band = dict(color=BLUE, alpha=0.15, lw=0, label="its band")
+                band = dict(color=look.BLUE, alpha=0.15, lw=0, label="its band")
                 axes.fill_between(compute, points["low"], points["high"], **band)
         else:
             axes.set_title(f"{task}: too short a front for a forecast")
-        for held, face, label in ((False, INK, "fitted"), (True, "white", "held out")):
+        for held, face, label in ((False, look.INK, "fitted"), (True, "white", "held out")):
             part = points[points["held_out"] == held]
             if len(part):
-                dots = dict(color=INK, mfc=face, ms=6, label=label, zorder=3)
+                dots = dict(color=look.INK, mfc=face, ms=6, label=label, zorder=3)
                 axes.plot(part["compute_macs"], part["error"], "o", **dots)
         axes.set_ylabel("error")
-        _log_axes(axes)
+        look.log_axes(axes)
     axes.set_xlabel("compute (multiply-adds)")
     next(iter(panels.values())).legend(loc="lower left")
     return figure
@@ -167,7 +149,7 @@ def forecast(frame) -> Figure:
 # --------------------------------------------------------------------------- exponents
 
 
-@styled
+@look.styled
 def exponents(frame, label: str) -> Figure:
     """Fitted exponents with their intervals, one row each, and the paper's values as crosses.
 
@@ -176,22 +158,21 @@ def exponents(frame, label: str) -> Figure:
             ``unknown`` where there is none.
         label: what the exponents are.
     """
-    figure, ((axes,),) = new_figure(1, 1, height=1.3 + 0.55 * len(frame))
-    for place, row in enumerate(frame.to_dict("records")):
-        cross = dict(color=ORANGE, markersize=8, markeredgewidth=2, zorder=3)
-        axes.plot(row["paper"], place, "x", **cross)
-        alpha = 1.0 if row["doubt"] == "none" else 0.35
-        if row["low"] != "unknown":
-            axes.hlines(place, row["low"], row["high"], color=BLUE, alpha=alpha * 0.6, linewidth=3)
-        if row["value"] != "unknown":
-            axes.plot(row["value"], place, "o", color=BLUE, alpha=alpha, markersize=6)
-    axes.axvline(0, color=INK, linewidth=0.8)
+    figure, ((axes,),) = look.new_figure(1, 1, height=1.3 + 0.55 * len(frame))
+    rows = frame.to_dict("records")
+    for place, row in enumerate(rows):
+        axes.plot(row["paper"], place, "x", color=look.ORANGE, markersize=8, markeredgewidth=2, zorder=3)
+        value, low, high = (None if row[k] == "unknown" else row[k] for k in ("value", "low", "high"))
+        if value is not None:
+            pale = 1.0 if row["doubt"] == "none" else 0.35
+            look.interval_dot(axes, place, value, low, high, look.BLUE, size=6, alpha=pale)
+    axes.axvline(0, color=look.INK, linewidth=0.8)
     axes.set_xlabel(label)
-    name_rows(axes, [_row_label(row) for row in frame.to_dict("records")])
-    handles = [key("measured", BLUE, marker="o")]
+    look.name_rows(axes, [_row_label(row) for row in rows])
+    handles = [look.key("measured", look.BLUE, marker="o")]
     if frame["paper"].notna().any():
-        handles.append(key("the paper", ORANGE, marker="x", mew=2, ms=8, linestyle=""))
-    legend_below(figure, handles, 2)
+        handles.append(look.key("the paper", look.ORANGE, marker="x", mew=2, ms=8, linestyle=""))
+    look.legend_below(figure, handles, 2)
     return figure
 
 
@@ -204,45 +185,35 @@ def _row_label(row: Mapping) -> str:
 # --------------------------------------------------------------------------- parameters or examples
 
 
-@styled
-def bottlenecks(frame, fits: Mapping[str, Fit]) -> Figure:
-    """Fig 7: error limited by parameters only, and by examples only.
+@look.styled
+def bottlenecks(frame) -> Figure:
+    """Fig 7: error limited by parameters only, and by examples only, with the law of each.
 
     Args:
         frame: columns ``binds`` (``parameters`` or ``examples``), ``size, seed, error``.
-        fits: the law of each series.
     """
-    names = unique(frame["binds"])
-    figure, (row,) = new_figure(1, len(names), height=3.2, sharey=True)
+    names = look.unique(frame["binds"])
+    figure, (row,) = look.new_figure(1, len(names), height=3.2, sharey=True)
     for axes, name in zip(row, names, strict=True):
         part = frame[frame["binds"] == name]
         means = part.groupby("size")["error"].mean()
-        axes.plot(part["size"], part["error"], "o", color=MUTED, alpha=0.5, markersize=4)
-        axes.plot(means.index, means, "o", color=BLUE, markersize=6)
-        _draw_law(axes, fits[name], part["size"])
+        axes.plot(part["size"], part["error"], "o", color=look.MUTED, alpha=0.5, markersize=4)
+        axes.plot(means.index, means, "o", color=look.BLUE, markersize=6)
+        _draw_law(axes, means.index, means, part["size"])
         axes.set_xlabel(name)
-        _log_axes(axes)
-        _ticks_at(axes.xaxis, part["size"])
+        look.log_axes(axes)
+        look.ticks_at(axes.xaxis, _spread(sorted(set(part["size"]))), _short)
     row[0].set_ylabel("error")
     return figure
 
 
-def _ticks_at(axis, sizes) -> None:
-    """Ticks at the sizes themselves, since there may be less than a decade of them."""
-    axis.set_major_locator(FixedLocator(_spread(sorted(set(sizes)), SIZES_LABELED)))
-    axis.set_major_formatter(FuncFormatter(lambda size, _: _short(size)))
-    axis.set_minor_locator(NullLocator())
-
-
 def _short(size: float) -> str:
     """``3000`` as ``3k``, ``3.9e6`` as ``3.9M``."""
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if size >= unit:
-            return f"{size / unit:.2g}{letter}" if size < 10 * unit else f"{size / unit:.0f}{letter}"
-    return f"{size:.0f}"
+    unit, letter = (1e6, "M") if size >= 1e6 else (1e3, "k") if size >= 1e3 else (1, "")
+    return f"{size / unit:.{1 if size < 10 * unit else 0}f}".removesuffix(".0") + letter
 
 
-@styled
+@look.styled
 def allocation(frame) -> Figure:
     """Fig 8: how many parameters and examples the compute-optimal trainings of one length have.
 
@@ -250,19 +221,17 @@ def allocation(frame) -> Figure:
         frame: columns ``of`` (``parameters`` or ``examples``), ``compute_macs, size, line, paper``:
             ``line`` is the fitted power law, ``paper`` one with the paper's exponent through the same middle.
     """
-    names = unique(frame["of"])
-    figure, (row,) = new_figure(1, len(names), height=3.6)
+    names = look.unique(frame["of"])
+    figure, (row,) = look.new_figure(1, len(names), height=3.6)
     for axes, name in zip(row, names, strict=True):
         part = frame[frame["of"] == name].sort_values("compute_macs")
-        axes.plot(part["compute_macs"], part["size"], "o", color=BLUE, markersize=6)
-        axes.plot(part["compute_macs"], part["line"], "--", color=INK, label="fitted")
-        slope = dict(color=ORANGE, linewidth=1.2, label="the paper's slope")
+        axes.plot(part["compute_macs"], part["size"], "o", color=look.BLUE, markersize=6)
+        axes.plot(part["compute_macs"], part["line"], "--", color=look.INK, label="fitted")
+        slope = dict(color=look.ORANGE, linewidth=1.2, label="the paper's slope")
         axes.plot(part["compute_macs"], part["paper"], "-", **slope)
         axes.set_title(name)
         axes.set_xlabel("compute (multiply-adds)")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        _ticks_at(axes.yaxis, part["size"])
-    legend_below(figure, row[0].get_legend_handles_labels()[0], 2)
+        look.log_axes(axes)
+        look.ticks_at(axes.yaxis, _spread(sorted(set(part["size"]))), _short)
+    look.legend_below(figure, row[0].get_legend_handles_labels()[0], 2)
     return figure

@@ -1,14 +1,24 @@
-"""The figures of the chapter on speed: where the time of a step goes, and layers under the roofline."""
+"""The figures of the chapters on efficiency and on speed: throughput, rooflines, the parts of a step."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from .efficiency import draw_roof, logarithmic
-from .look import BLUE, GOLD, GREEN, MUTED, ORANGE, PINK, SKY, name_rows, new_figure, nothing_to_draw, styled
+from .look import BLUE, GOLD, GREEN, INK, MUTED, ORANGE, PINK, SKY, name_rows, new_figure, styled
+
+MLPS, OTHERS = (BLUE, SKY, INK), (ORANGE, GREEN, PINK, GOLD)
+"""Blues for MLPs, other colors for the networks that they are compared with."""
+
+ROOF_NAMES = {
+    "memory": ("memory of the device", "FLOPs for a byte of memory"),
+    "copy": ("copy to the device", "FLOPs for a byte of images"),
+}
 
 PARTS = {
     "matrix products": BLUE,
@@ -22,6 +32,122 @@ PARTS = {
 MARKERS, WIDTH_COLORS = "os^Dv", (PINK, GOLD, GREEN, BLUE, ORANGE)
 
 
+# --------------------------------------------------------------------------- what they share
+
+
+def _colors(names) -> dict[str, str]:
+    """The color of each network."""
+    names = list(dict.fromkeys(names))
+    mlps = [name for name in names if "/Wi-" in name]
+    colors = {name: MLPS[i % len(MLPS)] for i, name in enumerate(mlps)}
+    others = [name for name in names if name not in mlps]
+    return colors | {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(others)}
+
+
+def short(value: float, place=None) -> str:
+    """A positive number for an axis: ``0.1``, ``20``, ``3k``, ``2M``, ``5G``, ``40T``."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size * (1 - 1e-9):
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def logarithmic(axes) -> None:
+    """Both axes by powers of ten, with short labels."""
+    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        scale("log")
+        low, high = axis.get_view_interval()
+        # Less than two powers of ten would hardly have a label.
+        axis.set_major_locator(LogLocator(numticks=6, subs=(1,) if high > 100 * low else (1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(short))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _legend(figure: Figure, handles: list, columns: int = 3, length: float = 1.4) -> None:
+    options = dict(columnspacing=1.0, handlelength=length)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
+
+
+def _roofline(axes, part, line: str, styles: Mapping[Hashable, dict]) -> None:
+    """FLOP/s against FLOPs per byte under the devices' limits, one style per value of the column ``line``."""
+    for _, of_device in part.groupby("device"):
+        _draw_roof(axes, of_device)
+    for name, points in part.groupby(line, sort=False):
+        axes.plot(points["flops_per_byte"], points["flops_per_second"], **styles[name])
+    logarithmic(axes)
+
+
+def _draw_roof(axes, part) -> None:
+    """A device's limit: its bandwidth times the FLOPs per byte, up to its matrix-product rate."""
+    peak, bandwidth = part["peak_flops_per_second"].median(), part["bytes_per_second"].median()
+    ridge = peak / bandwidth
+    # From left of every point and of the ridge to the right of both.
+    low = min(part["flops_per_byte"].min(), ridge) / 4
+    high = max(part["flops_per_byte"].max(), ridge) * 4
+    x = np.array([low, ridge, high])
+    axes.plot(x, np.minimum(peak, bandwidth * x), color=MUTED, zorder=1)
+
+
+# --------------------------------------------------------------------------- efficiency
+
+
+@styled
+def throughput(frame) -> Figure:
+    """Images per second by batch size: one color per network, solid on the device, dotted with a copy.
+
+    Args:
+        frame: columns ``network, images, batch_size, images_per_second, q25, q75, seed``; ``images`` says
+            where they are: ``images on the device`` or ``copied as float32``; others are not drawn.
+    """
+    colors = _colors(frame["network"])
+    figure, ((axes,),) = new_figure(1, 1, height=4.6)
+    for images, line in (("images on the device", "-"), ("copied as float32", ":")):
+        for name, color in colors.items():
+            part = frame[(frame["network"] == name) & (frame["images"] == images)]
+            found = part.groupby("batch_size")[["images_per_second", "q25", "q75"]].median()
+            axes.plot(found.index, found["images_per_second"], color=color, linestyle=line, marker="o", ms=4)
+            if line == "-":
+                axes.fill_between(found.index, found["q25"], found["q75"], color=color, alpha=0.18, lw=0)
+    logarithmic(axes)
+    axes.set_xlabel("batch size")
+    axes.set_ylabel("images per second")
+    lines = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    lines += [
+        Line2D([], [], color=MUTED, linestyle=line, label=label)
+        for line, label in (("-", "on the device"), (":", "with a copy"))
+    ]
+    _legend(figure, lines, length=1.6)
+    return figure
+
+
+@styled
+def rooflines(frame) -> Figure:
+    """FLOP/s against FLOPs per byte, under the limits of bandwidth and arithmetic; one panel per limit.
+
+    Args:
+        frame: columns ``network, roof, flops_per_byte, flops_per_second, peak_flops_per_second,
+            bytes_per_second, device``; ``roof`` is ``memory`` or ``copy``.
+    """
+    names = [roof for roof in ROOF_NAMES if roof in set(frame["roof"])]
+    styles = {n: {"color": c, "marker": "o", "ls": ""} for n, c in _colors(frame["network"]).items()}
+    figure, (row,) = new_figure(1, len(names), height=4.4, sharey=True)
+    for axes, roof in zip(row, names, strict=True):
+        _roofline(
+            axes, frame[frame["roof"] == roof], "network", {n: s | {"ms": 7} for n, s in styles.items()}
+        )
+        title, label = ROOF_NAMES[roof]
+        axes.set_title(title)
+        axes.set_xlabel(label)
+    row[0].set_ylabel("FLOP/s")
+    handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
+    _legend(figure, [*handles, Line2D([], [], color=MUTED, label="roof")])
+    figure.suptitle(", ".join(sorted(set(frame["device"]))), fontsize=10, color=MUTED)
+    return figure
+
+
+# --------------------------------------------------------------------------- speed
+
+
 @styled
 def step_parts(frame) -> Figure:
     """One bar per network: the shares of its step, with the time of the whole step at its end.
@@ -29,8 +155,6 @@ def step_parts(frame) -> Figure:
     Args:
         frame: columns ``what`` (a row's name), ``part`` (of :data:`PARTS`), ``milliseconds``.
     """
-    if frame.empty:
-        return nothing_to_draw("no step was timed")
     names = list(dict.fromkeys(frame["what"]))
     table = frame.pivot_table(index="what", columns="part", values="milliseconds", aggfunc="sum").loc[names]
     whole = table.sum(axis=1)
@@ -46,8 +170,7 @@ def step_parts(frame) -> Figure:
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("share of a step (%)")
     name_rows(axes, names)
-    handles = [Patch(color=color, label=part) for part, color in PARTS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.0, handlelength=1.0)
+    _legend(figure, [Patch(color=color, label=part) for part, color in PARTS.items()], columns=2, length=1.0)
     return figure
 
 
@@ -60,24 +183,18 @@ def layer_roofline(frame) -> Figure:
         frame: columns ``source``, ``width``, ``batch``, ``flops_per_byte``, ``flops_per_second``,
             ``peak_flops_per_second``, ``bytes_per_second``.
     """
-    if frame.empty:
-        return nothing_to_draw("no layer was timed")
-    sources, widths = list(dict.fromkeys(frame["source"])), sorted(set(frame["width"]))
+    sources = list(dict.fromkeys(frame["source"]))
     styles = {
         width: {"color": WIDTH_COLORS[i % len(WIDTH_COLORS)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, width in enumerate(widths)
+        for i, width in enumerate(sorted(set(frame["width"])))
     }
     figure, grid = new_figure(len(sources), 1, height=0.9 + 3.4 * len(sources), sharex=True)
     for (axes,), source in zip(grid, sources, strict=True):
-        part = frame[frame["source"] == source]
-        draw_roof(axes, part)
-        for width, points in part.sort_values("batch").groupby("width"):
-            axes.plot(points["flops_per_byte"], points["flops_per_second"], ms=5, lw=1.2, **styles[width])
-        logarithmic(axes)
+        part = frame[frame["source"] == source].sort_values(["width", "batch"]).assign(device=source)
+        _roofline(axes, part, "width", {width: s | {"ms": 5, "lw": 1.2} for width, s in styles.items()})
         axes.set_title(source, fontsize=10)
         axes.set_ylabel("FLOP/s")
     axes.set_xlabel("FLOPs per byte of memory")
-    handles = [Line2D([], [], label=f"width {width}", **styles[width]) for width in widths]
-    handles.append(Line2D([], [], color=MUTED, label="roof"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, columnspacing=1.0, handlelength=1.4)
+    handles = [Line2D([], [], label=f"width {width}", **style) for width, style in styles.items()]
+    _legend(figure, [*handles, Line2D([], [], color=MUTED, label="roof")])
     return figure

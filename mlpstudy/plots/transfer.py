@@ -10,32 +10,15 @@ from matplotlib.figure import Figure
 
 from mlplib.stats import over_seeds
 
-from .look import (
-    BLUE,
-    GOLD,
-    GREEN,
-    INK,
-    MUTED,
-    ORANGE,
-    PINK,
-    colors_of,
-    dataset_panels,
-    key,
-    legend_below,
-    name_rows,
-    new_figure,
-    offsets,
-    styled,
-    unique,
-)
+from . import look
 
-ARM_COLORS = (GREEN, ORANGE, BLUE)
+ARM_COLORS = (look.GREEN, look.ORANGE, look.BLUE)
 """Of a network from scratch, pre-trained without augmentation, and with it."""
 
-METHOD_COLORS = {"linear": BLUE, "ridge": GOLD}
+METHOD_COLORS = {"linear": look.BLUE, "ridge": look.GOLD}
 
 
-@styled
+@look.styled
 def paired_dots(frame, first: Sequence[str]) -> Figure:
     """One panel per data set, one row per network: one dot per seed, a thin line through the dots of a seed.
 
@@ -44,23 +27,25 @@ def paired_dots(frame, first: Sequence[str]) -> Figure:
         first: the networks that lines join, on top and in this order; others follow in that of the frame.
     """
     joined = [name for name in first if name in set(frame["network"])]
-    names = unique([*joined, *frame["network"]])
+    names = look.unique([*joined, *frame["network"]])
     colors = dict(zip(first, ARM_COLORS, strict=False))
-    figure, panels = dataset_panels(frame, height=0.75 + 0.36 * len(names))
+    figure, panels = look.dataset_panels(frame, height=0.75 + 0.36 * len(names))
     for dataset, axes in panels.items():
         values = frame[frame["data"] == dataset].pivot(index="network", columns="seed", values="accuracy")
         values = values.reindex(names)
-        for seed, offset in zip(values, offsets(values.shape[1]), strict=True):
+        for seed, offset in zip(values, look.offsets(values.shape[1]), strict=True):
             places = np.arange(len(names)) + offset
-            axes.plot(values.loc[joined, seed], places[: len(joined)], color=MUTED, linewidth=0.8, alpha=0.7)
+            axes.plot(
+                values.loc[joined, seed], places[: len(joined)], color=look.MUTED, linewidth=0.8, alpha=0.7
+            )
             for name, value, place in zip(names, values[seed], places, strict=True):
-                axes.plot(value, place, "o", color=colors.get(name, PINK), markersize=7)
-        name_rows(axes, names)
+                axes.plot(value, place, "o", color=colors.get(name, look.PINK), markersize=7)
+        look.name_rows(axes, names)
     axes.set_xlabel("test accuracy (%)")
     return figure
 
 
-@styled
+@look.styled
 def learning_curves(frame, first: Sequence[str]) -> Figure:
     """One panel per data set: accuracy against the number of training images, one line per network.
 
@@ -71,7 +56,7 @@ def learning_curves(frame, first: Sequence[str]) -> Figure:
     names = [name for name in first if name in set(frame["network"])]
     colors = dict(zip(first, ARM_COLORS, strict=True))
     sizes = sorted(set(frame["images"]))
-    figure, panels = dataset_panels(frame, height=3.2)
+    figure, panels = look.dataset_panels(frame, height=3.2)
     for dataset, axes in panels.items():
         for name in names:
             part = frame[(frame["data"] == dataset) & (frame["network"] == name)]
@@ -87,11 +72,12 @@ def learning_curves(frame, first: Sequence[str]) -> Figure:
         axes.minorticks_off()
         axes.set_ylabel("test accuracy (%)")
     axes.set_xlabel("downstream training images")
-    legend_below(figure, [key(name, colors[name], marker="o", markersize=5) for name in names], 1)
+    handles = [look.key(name, colors[name], marker="o", markersize=5) for name in names]
+    look.legend_below(figure, handles, 1)
     return figure
 
 
-@styled
+@look.styled
 def gains(frame, known: Sequence[str]) -> Figure:
     """One panel per data set: gain against the number of views; color is the network, line style the average.
 
@@ -100,12 +86,12 @@ def gains(frame, known: Sequence[str]) -> Figure:
         known: networks with a color of their own in :func:`paired_dots`.
     """
     arms = dict(zip(known, ARM_COLORS, strict=False))
-    colors = colors_of([*known, *frame["network"]], arms)
-    dashes = dict(zip(unique(frame["average"]), ("", (4, 1.6)), strict=False))
+    colors = look.colors_of([*known, *frame["network"]], arms)
+    dashes = dict(zip(look.unique(frame["average"]), ("", (4, 1.6)), strict=False))
     views = sorted(set(frame["views"]))
-    figure, panels = dataset_panels(frame, height=2.4)
+    figure, panels = look.dataset_panels(frame, height=2.4)
     for dataset, axes in panels.items():
-        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.axhline(0, color=look.INK, linewidth=0.8)
         lines = dict(hue="network", palette=colors, style="average", dashes=dashes, errorbar=None)
         dots = dict(marker="o", markersize=4, mew=0)
         part = frame[frame["data"] == dataset]
@@ -115,13 +101,13 @@ def gains(frame, known: Sequence[str]) -> Figure:
         axes.minorticks_off()
         axes.set_ylabel("gain (points)")
     axes.set_xlabel("views of each test image")
-    lines = [key(name, colors[name], marker="o", markersize=4) for name in unique(frame["network"])]
-    lines += [key(name, linestyle="--" if dashes[name] else "-") for name in dashes]
-    legend_below(figure, lines, 2, columnspacing=1.2)
+    lines = [look.key(name, colors[name], marker="o", markersize=4) for name in look.unique(frame["network"])]
+    lines += [look.key(name, linestyle="--" if dashes[name] else "-") for name in dashes]
+    look.legend_below(figure, lines, 2, columnspacing=1.2)
     return figure
 
 
-@styled
+@look.styled
 def probes(frame) -> Figure:
     """One panel per data set, one row per kind of features, a color per probe; lines for whole networks.
 
@@ -131,36 +117,36 @@ def probes(frame) -> Figure:
     """
     is_whole = frame["method"] == "whole network"
     frame, whole = frame[~is_whole], frame[is_whole]
-    names = unique(frame["features"])
+    names = look.unique(frame["features"])
     methods = [method for method in METHOD_COLORS if method in set(frame["method"])]
-    styles = dict(zip(unique(whole["features"]), (":", "--"), strict=False))
-    figure, panels = dataset_panels(frame, height=0.75 + 0.42 * len(names))
+    styles = dict(zip(look.unique(whole["features"]), (":", "--"), strict=False))
+    figure, panels = look.dataset_panels(frame, height=0.75 + 0.42 * len(names))
     for dataset, axes in panels.items():
         for name, part in whole[whole["data"] == dataset].groupby("features"):
-            axes.axvline(part["accuracy"].mean(), color=INK, linestyle=styles[name], linewidth=1.2)
+            axes.axvline(part["accuracy"].mean(), color=look.INK, linestyle=styles[name], linewidth=1.2)
         part = frame[frame["data"] == dataset]
-        for method, side in zip(methods, offsets(len(methods), 0.26), strict=True):
+        for method, side in zip(methods, look.offsets(len(methods), 0.26), strict=True):
             _row_dots(
                 axes, part[part["method"] == method], names, "accuracy", METHOD_COLORS[method], side, 0.06
             )
     axes.set_xlabel("test accuracy (%)")
-    lines = [key(f"{m} probe", METHOD_COLORS[m], marker="o", linestyle="") for m in methods]
-    lines += [key(name, INK, linestyle=style) for name, style in styles.items()]
-    legend_below(figure, lines, 2, columnspacing=1.2)
+    lines = [look.key(f"{m} probe", METHOD_COLORS[m], marker="o", linestyle="") for m in methods]
+    lines += [look.key(name, look.INK, linestyle=style) for name, style in styles.items()]
+    look.legend_below(figure, lines, 2, columnspacing=1.2)
     return figure
 
 
-@styled
+@look.styled
 def directions(frame) -> Figure:
     """One panel per data set, one row per kind of features, one dot per seed.
 
     Args:
         frame: columns ``data, features, seed, directions`` (from 1 on), in the order to be drawn.
     """
-    names = unique(frame["features"])
-    figure, panels = dataset_panels(frame, height=0.75 + 0.34 * len(names))
+    names = look.unique(frame["features"])
+    figure, panels = look.dataset_panels(frame, height=0.75 + 0.34 * len(names))
     for dataset, axes in panels.items():
-        _row_dots(axes, frame[frame["data"] == dataset], names, "directions", INK)
+        _row_dots(axes, frame[frame["data"] == dataset], names, "directions", look.INK)
         axes.set_xlim(left=0)
     axes.set_xlabel("directions in which the features vary")
     return figure
@@ -170,11 +156,11 @@ def _row_dots(axes, frame, names: Sequence[str], x: str, color: str, side: float
     """One row per kind of features, ``side`` off its middle: a dot per seed, ``step`` apart."""
     for place, name in enumerate(names):
         values = frame[frame["features"] == name].sort_values("seed")[x]
-        axes.plot(values, place + side + offsets(len(values), step), "o", color=color, markersize=6)
-    name_rows(axes, names)
+        axes.plot(values, place + side + look.offsets(len(values), step), "o", color=color, markersize=6)
+    look.name_rows(axes, names)
 
 
-@styled
+@look.styled
 def before_and_after(frame, x: str, hue: str, label: str) -> Figure:
     """What a change does to accuracy: one line per seed from situation to situation, a color per group.
 
@@ -182,8 +168,8 @@ def before_and_after(frame, x: str, hue: str, label: str) -> Figure:
         frame: columns ``seed, accuracy``, ``x`` (the situations) and ``hue`` (the groups).
         label: what the values are, with their unit.
     """
-    situations, colors = unique(frame[x]), colors_of(frame[hue])
-    figure, ((axes,),) = new_figure(1, 1, height=3.4, width=4.6)
+    situations, colors = look.unique(frame[x]), look.colors_of(frame[hue])
+    figure, ((axes,),) = look.new_figure(1, 1, height=3.4, width=4.6)
     lines = dict(units="seed", estimator=None, hue=hue, palette=colors, marker="o", markersize=5, mew=0)
     placed = frame.assign(**{x: frame[x].map(situations.index)})
     seaborn.lineplot(placed, x=x, y="accuracy", **lines, alpha=0.8, ax=axes, legend=False)

@@ -27,6 +27,9 @@ from mlpstudy.profiles import profile
 
 SMOKE = profile("smoke")
 
+RUNS, JOBS, KILLS = map(int, os.environ.get("MLPLIB_STORM", "10,4,6").split(","))
+"""How many runs, workers and SIGKILLs a storm has."""
+
 
 def experiment(runs, claims: int = 1) -> SimpleNamespace:
     """An experiment of which only the runs matter; ``runs``: from a seed to its specs."""
@@ -64,8 +67,9 @@ def looks(seed: int) -> list:
 
 
 def several(seed: int) -> list:
-    """Trainings of a second together, and looks at their filters."""
-    runs = [small(epochs=epochs, batch_size=32, seed=seed) for epochs in (10, 14, 18, 22, 26)]
+    """:data:`RUNS` runs: trainings, ten of which take two seconds together, and looks at their filters."""
+    places = range(RUNS // 2)
+    runs = [small(epochs=10 + 4 * (i % 5), batch_size=32, seed=seed + 1000 * (i // 5)) for i in places]
     return [*runs, *(FilterSpec(run) for run in runs)]
 
 
@@ -93,13 +97,13 @@ class Killer:
 
 
 def storm(folder: Path, seed: int) -> tuple[int, list[str]]:
-    """Do the runs of an experiment by four workers while random ones are killed, as often as it takes; gives
-    the number of kills and the finished runs.
+    """Do the runs of an experiment by :data:`JOBS` workers while random ones are killed, until all are done;
+    gives the number of kills and the finished runs.
     """
     done, killer = [], None
     for _ in range(10):
-        work = run_queue(folder, ["several"], jobs=4, options={"checkpoint_every": 0.05})
-        killer = killer or Killer(work, 6, seed)
+        work = run_queue(folder, ["several"], jobs=JOBS, options={"checkpoint_every": 0.05})
+        killer = killer or Killer(work, KILLS, seed)
         killer.work = work
         report = work.run()
         done += report.done
@@ -132,7 +136,7 @@ def start_command(folder: Path, **how):
 
 def finished(folder: Path, process) -> dict:
     """The report of a command's process, once it has ended."""
-    process.join(60)
+    process.join(300 + 5 * RUNS)
     return json.loads((folder / f"{process.pid}.json").read_text(encoding="utf-8"))
 
 

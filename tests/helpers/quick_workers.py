@@ -4,7 +4,7 @@ import torch
 import torch._dynamo
 
 import mlplib.workers  # noqa: F401
-from mlplib import machine
+from mlplib import timing
 
 torch.set_num_threads(1)  # first: a process that has started threads for arithmetic cannot be forked
-machine.matmul_rate(torch.device("cpu"), "fp32")
+timing.matmul_rate(torch.device("cpu"), "fp32")

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from small_runs import record
 
-from mlplib.scaling import Point
 from mlplib.specs import ProbeSpec
 from mlplib.store import Record
 from mlpstudy.experiments import scaling_laws
+from mlpstudy.laws.scaling import Point
 from mlpstudy.profiles import Profile
 
 

@@ -254,7 +254,7 @@ def execute(
 def workers():
     """Where to start worker processes: a server forks them with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["small_runs", "quick_workers"])
+    context.set_forkserver_preload(["small_runs", "quick_workers", "shared_runs"])
     # The server of Python 3.11 does not look into this process's sys.path, and ignores what it cannot import.
     with patch.dict(os.environ, PYTHONPATH=environment()["PYTHONPATH"]):
         forkserver.ensure_running()  # before signals are blocked for a worker: the server would inherit that

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_runs import small
 
-from mlplib import data, machine, step, training
+from mlplib import data, step, timing, training
 from mlplib.data.batches import open_data
 from mlplib.execution import Execution
 from mlplib.specs import FULL_DA, ModelSpec, OptimizerSpec
@@ -103,6 +103,6 @@ def test_too_little_memory_halves_the_parts():
 
 
 def test_tf32_products_are_faster_than_float32_ones():
-    assert machine.matmul_rate(GPU, "tf32") > 1.5 * machine.matmul_rate(GPU, "fp32")
+    assert timing.matmul_rate(GPU, "tf32") > 1.5 * timing.matmul_rate(GPU, "fp32")
     assert train(dataclasses.replace(SPEC, precision="tf32")).environment["precision"] == "tf32"
     assert torch.get_float32_matmul_precision() == "highest"

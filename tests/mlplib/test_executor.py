@@ -35,13 +35,7 @@ def train(spec):
 DIVERGING = small(optimizer=OptimizerSpec("sgd", lr=1e12))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small are faster on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -161,7 +155,7 @@ def test_a_run_that_diverges_in_its_last_step_is_a_record(store):
         (small(batch_size=257), "a batch of 257 is larger than the 256 training images"),
         (small(data=DataSpec("shapes-16", examples=2001)), "examples=2001 is too many"),
         (small(data=DataSpec("mnist")), "unknown data set 'mnist'"),
-        (small(model=ModelSpec("small-cnn", width=3)), "width means nothing to the model 'small-cnn'"),
+        (small(model=ModelSpec("small-cnn", width=3)), "width means nothing with small-cnn"),
         (small(model=ModelSpec("s-mlp", expansion=3)), "expansion means nothing"),
         (
             FilterSpec(small(model=ModelSpec("small-cnn")), at="initial"),
@@ -189,7 +183,7 @@ def test_a_damaged_record_stops_the_work_and_is_not_overwritten(store):
 
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MlplibError, match="cannot be written to .*MLPLIB_RUNS") as caught:  # noqa: RUF043
+    with pytest.raises(MlplibError, match=r"cannot write .*MLPLIB_RUNS") as caught:
         Executor(RunStore(tmp_path / "file"), device=CPU).record(small())
     assert "\n" not in str(caught.value)
 
@@ -371,3 +365,23 @@ def test_weights_that_are_not_those_of_the_record_are_refused(kind, damage, stor
         executor(store).record(reading)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert store.find(reading) is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "another epoch", "another run"])
+def test_kept_weights_that_are_not_those_of_their_epoch_are_refused(damage, store):
+    upstream, other = small(keep_at=(1, 2)), small(keep_at=(1, 2), seed=1)
+    executor(store).records([upstream, other])
+    path = store.folder(upstream) / training.kept_weights(1)
+    if damage == "flip":
+        flip_last_bit(path, None)
+    else:
+        kept = {"another epoch": (upstream, 2), "another run": (other, 1)}[damage]
+        put_other_weights(path, store.folder(kept[0]) / training.kept_weights(kept[1]))
+    for epoch, works in ((2, True), (1, False)):
+        probe = ProbeSpec(upstream.data, upstream, epoch=epoch, method="ridge")
+        if works:
+            executor(store).record(probe)
+            continue
+        with pytest.raises(MlplibError, match="damaged or belongs to another run") as caught:
+            executor(store).record(probe)
+        assert str(path) in str(caught.value) and store.find(probe) is None

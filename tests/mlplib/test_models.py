@@ -1,13 +1,12 @@
-"""Every model family: what it computes, what it refuses, what it weighs, and the official checkpoints."""
+"""Every model family: what it computes, what it refuses, and what it weighs."""
 
 import dataclasses
 import itertools
-import math
-import os
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mlp_formulas import CLASSES, SHAPE, pixels, reference
 
 from mlplib import models
 from mlplib.errors import MlplibError
@@ -16,16 +15,12 @@ from mlplib.models import (
     build_model,
     count_macs,
     count_parameters,
-    load_official,
     meta_model,
-    save_official,
 )
 from mlplib.specs import ACTIVATIONS, BASELINES, FAMILIES, NORM_POSITIONS, NORMS, ModelSpec
 
-SHAPE, CLASSES = (4, 4, 3), 5
 B = ModelSpec(family="b-mlp", depth=3, width=8, expansion=2)
 S = ModelSpec(family="s-mlp", depth=3, width=8, activation="relu", skip=False)
-OFFICIAL_S = dataclasses.replace(S, activation="gelu", official_order=True)
 
 
 def every_spec():
@@ -39,11 +34,6 @@ def every_spec():
         if not official:
             yield dataclasses.replace(B, **changes)
     yield ModelSpec("small-cnn")  # the other baselines have tests/test_baselines.py
-
-
-def pixels(n=6, shape=SHAPE, seed=0):
-    height, width, channels = shape
-    return torch.randn(n, channels, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def randomize(model, seed=0):
@@ -188,44 +178,6 @@ def test_impossible_sizes_are_refused(sizes):
 # --------------------------------------------------------------------------- what they compute
 
 
-def reference(state, spec, images):
-    """The logits by the paper's formulas, from a state dict with the official names (evaluation mode)."""
-
-    def linear(name, z):
-        return z @ state[f"{name}.weight"].T + state[f"{name}.bias"]
-
-    def sigma(z):
-        if spec.activation == "relu":
-            return z.clamp(min=0)
-        return z * 0.5 * (1 + torch.erf(z / math.sqrt(2)))
-
-    def norm(i, z):
-        if spec.norm == "none":
-            return z
-        name = f"layernorms.{i}."
-        if spec.norm == "layer":
-            mean, variance = z.mean(1, keepdim=True), z.var(1, keepdim=True, unbiased=False)
-        else:
-            mean, variance = state[name + "running_mean"], state[name + "running_var"]
-        return (z - mean) / torch.sqrt(variance + 1e-5) * state[name + "weight"] + state[name + "bias"]
-
-    def branch(i, z):
-        if spec.family == "b-mlp":
-            return linear(f"blocks.{i}.block.2", sigma(linear(f"blocks.{i}.block.0", z)))
-        if spec.official_order:
-            return linear(f"layers.{i}", sigma(z))
-        return sigma(linear(f"layers.{i}", z))
-
-    z = linear("linear_in", images.reshape(len(images), -1))
-    for i in range(spec.depth):
-        passed = spec.skip * z
-        if spec.norm_position == "pre":
-            z = passed + branch(i, norm(i, z))
-        else:
-            z = norm(i, passed + branch(i, z))
-    return linear("linear_out", z)
-
-
 def test_every_setting_computes_its_formula():
     for spec in every_spec():
         if spec.family in BASELINES:
@@ -344,179 +296,3 @@ def test_frozen_parameters_do_not_count():
     whole = count_parameters(model)
     model.linear_out.requires_grad_(False)
     assert count_parameters(model) == whole - (8 * CLASSES + CLASSES)
-
-
-# --------------------------------------------------------------------------- official checkpoints
-
-
-def official_state(family, depth, width=8, expansion=4, norm="layer", classes=CLASSES, side=4, seed=0):
-    """A state dict as the official code saves it, written down from its names and shapes."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes = {"linear_in": (width, 3 * side * side), "linear_out": (classes, width)}
-    for i in range(depth):
-        if family == "b-mlp":
-            sizes[f"blocks.{i}.block.0"] = (expansion * width, width)
-            sizes[f"blocks.{i}.block.2"] = (width, expansion * width)
-        else:
-            sizes[f"layers.{i}"] = (width, width)
-    state = {}
-    for name, (rows, columns) in sizes.items():
-        state[f"{name}.weight"] = torch.randn(rows, columns, generator=generator) / columns**0.5
-        state[f"{name}.bias"] = torch.randn(rows, generator=generator)
-    for i in range(depth if norm != "none" else 0):
-        statistics = ("running_mean", "running_var") if norm == "batch" else ()
-        for name in ("weight", "bias", *statistics):
-            state[f"layernorms.{i}.{name}"] = torch.rand(width, generator=generator) + 0.5
-        if norm == "batch":
-            state[f"layernorms.{i}.num_batches_tracked"] = torch.tensor(7)
-    return state
-
-
-OFFICIAL = [
-    ("b-mlp", 1, dict()),
-    ("b-mlp", 13, dict(width=6)),
-    ("b-mlp", 2, dict(expansion=2, classes=11, side=8)),
-    ("b-mlp", 2, dict(norm="batch")),
-    ("b-mlp", 2, dict(norm="none")),
-    ("s-mlp", 1, dict()),
-    ("s-mlp", 12, dict(width=16, side=5)),
-]
-
-
-@pytest.mark.parametrize("family, depth, sizes", OFFICIAL, ids=str)
-def test_official_checkpoints_load_and_save_with_the_official_logits(family, depth, sizes, tmp_path):
-    state = official_state(family, depth, **sizes)
-    torch.save(state, tmp_path / "official")
-    before = torch.get_rng_state()
-    spec, model = load_official(tmp_path / "official")
-    assert torch.equal(before, torch.get_rng_state()), "loading must not draw random numbers"
-
-    side = sizes.get("side", 4)
-    assert (spec.family, spec.depth, spec.width) == (family, depth, sizes.get("width", 8))
-    assert (spec.norm, spec.expansion) == (sizes.get("norm", "layer"), sizes.get("expansion", 4))
-    assert model.spec == spec and model.classes == sizes.get("classes", CLASSES)
-    assert model.image_shape == (side, side, 3)
-
-    official = dataclasses.replace(spec, activation="gelu", norm_position="pre", skip=family == "b-mlp")
-    images = pixels(shape=model.image_shape)
-    model.eval()
-    torch.testing.assert_close(model(images), reference(state, official, images), rtol=1e-4, atol=1e-5)
-
-    save_official(model, tmp_path / "ours")
-    ours = torch.load(tmp_path / "ours", weights_only=True)
-    assert ours.keys() == state.keys()
-    assert all(torch.equal(ours[name], state[name]) for name in state)
-    again, _ = load_official(tmp_path / "ours")
-    assert again == spec
-
-
-def test_half_precision_checkpoints_become_float32(tmp_path):
-    state = {name: tensor.half() for name, tensor in official_state("b-mlp", 2).items()}
-    torch.save(state, tmp_path / "half")
-    _, model = load_official(tmp_path / "half")
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert torch.equal(model.linear_in.weight, state["linear_in.weight"].float())
-
-
-def test_dropout_does_not_hinder_official_saving(tmp_path):
-    model = build_model(dataclasses.replace(B, dropout=0.3), SHAPE, CLASSES, seed=0).eval()
-    save_official(model, tmp_path / "w")
-    assert torch.equal(load_official(tmp_path / "w")[1].eval()(pixels()), model(pixels()))
-
-
-@pytest.mark.parametrize(
-    "spec, shape, message",
-    [
-        (dataclasses.replace(B, activation="relu"), SHAPE, "activation 'relu'"),
-        (dataclasses.replace(B, norm_position="post"), SHAPE, "norm_position 'post'"),
-        (dataclasses.replace(B, skip=False), SHAPE, "skip False"),
-        (dataclasses.replace(OFFICIAL_S, official_order=False), SHAPE, "official_order False"),
-        (dataclasses.replace(OFFICIAL_S, skip=True), SHAPE, "skip True"),
-        (B, (2, 8, 3), r"square images only, not \(2, 8, 3\)"),
-        (B, (2, 5, 3), "no square image"),
-        (ModelSpec("small-cnn"), SHAPE, "only S-MLPs and B-MLPs have an official form"),
-    ],
-    ids=lambda value: value.family if isinstance(value, ModelSpec) else None,
-)
-def test_what_the_official_code_lacks_is_not_saved_as_official(spec, shape, message, tmp_path):
-    with pytest.raises(MlplibError, match=message):
-        save_official(build_model(spec, shape, CLASSES), tmp_path / "w")
-    assert os.listdir(tmp_path) == []
-
-
-def without(state, name):
-    return {n: t for n, t in state.items() if n != name}
-
-
-GOOD = official_state("b-mlp", 2)
-GOOD_S = official_state("s-mlp", 2)
-BAD_STATES = {
-    "empty": ({}, "lacks linear_in.weight"),
-    "no head": (without(GOOD, "linear_out.weight"), "lacks linear_out.weight"),
-    "no blocks": ({n: t for n, t in GOOD.items() if "blocks" not in n}, "lacks layers.0.weight"),
-    "no first block": (without(GOOD, "blocks.0.block.0.weight"), "lacks blocks.0.block.0.weight"),
-    "a gap": (
-        {n.replace("blocks.2", "blocks.7"): t for n, t in official_state("b-mlp", 3).items()},
-        "lacks blocks.2.block.0.weight",
-    ),
-    "a bias less": (without(GOOD, "blocks.1.block.2.bias"), "lacks blocks.1.block.2.bias"),
-    "a norm less": (without(GOOD, "layernorms.1.weight"), "lacks layernorms.1.weight"),
-    "a name more": ({**GOOD, "extra.weight": torch.ones(2)}, "unknown extra.weight"),
-    "a norm more": ({**GOOD_S, "layernorms.2.weight": torch.ones(8)}, "unknown layernorms.2.weight"),
-    "both kinds": ({**GOOD, "layers.0.weight": torch.ones(8, 8)}, "unknown layers.0.weight"),
-    "wrong width": ({**GOOD, "blocks.1.block.0.weight": torch.ones(32, 9)}, r"is \(32, 9\), not \(32, 8\)"),
-    "other width": ({**GOOD, "blocks.0.block.0.weight": torch.ones(32, 16)}, r"is \(32, 16\), not \(16, 8\)"),
-    "wrong bias": ({**GOOD, "linear_out.bias": torch.ones(6)}, r"linear_out.bias is \(6,\), not \(5,\)"),
-    "no expansion": ({**GOOD, "blocks.0.block.0.weight": torch.ones(33, 8)}, "33 x 8: no whole expansion"),
-    "no square": ({**GOOD, "linear_in.weight": torch.ones(8, 30)}, "30 numbers: no square image"),
-    "no matrix": ({**GOOD, "linear_in.weight": torch.ones(8)}, r"linear_in.weight is \(8,\), not a matrix"),
-    "no pixels": ({**GOOD, "linear_in.weight": torch.ones(8, 0)}, r"is \(8, 0\), not a matrix"),
-    "integers": ({**GOOD, "linear_out.bias": torch.ones(5).long()}, "linear_out.bias holds torch.int64"),
-}
-
-
-@pytest.mark.parametrize("state, message", BAD_STATES.values(), ids=BAD_STATES)
-def test_wrong_names_and_shapes_are_an_error_in_one_line(state, message, tmp_path):
-    path = tmp_path / "w"
-    torch.save(state, path)
-    with pytest.raises(MlplibError, match=message) as caught:
-        load_official(path)
-    assert str(caught.value).startswith(f"checkpoint {path} is not an official S-MLP or B-MLP: ")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "content", [[1, 2], {"model": GOOD}, {"epoch": 3, **GOOD}, {3: torch.ones(2)}, torch.ones(3)], ids=type
-)
-def test_files_with_something_else_are_refused(content, tmp_path):
-    torch.save(content, tmp_path / "w")
-    with pytest.raises(MlplibError, match="is not a state dict of names and tensors"):
-        load_official(tmp_path / "w")
-
-
-def test_code_in_a_checkpoint_is_not_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "pwned"),))
-
-    torch.save({"linear_in.weight": Evil()}, tmp_path / "w")
-    with pytest.raises(MlplibError, match="cannot be read") as caught:
-        load_official(tmp_path / "w")
-    assert "\n" not in str(caught.value)
-    assert os.listdir(tmp_path) == ["w"]
-
-
-def test_missing_and_damaged_files_are_an_error_in_one_line(tmp_path):
-    path = tmp_path / "w"
-    for missing in (path, tmp_path):
-        with pytest.raises(MlplibError, match=f"^no checkpoint {missing}"):
-            load_official(missing)
-    torch.save(GOOD, path)
-    whole = path.read_bytes()
-    damaged = [whole[: len(whole) * part // 8] for part in range(8)]
-    damaged += [b"hello", b"\x80\x02garbage", b"PK" + whole]
-    for content in damaged:
-        path.write_bytes(content)
-        with pytest.raises(MlplibError, match=f"^checkpoint {path} cannot be read") as caught:
-            load_official(path)
-        assert "\n" not in str(caught.value)

@@ -1,16 +1,19 @@
 """Official checkpoints: found, known by their content, refused in one line, and run through two chapters."""
 
+import dataclasses
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from mlp_formulas import CLASSES, official_state, pixels, reference
 from small_runs import ROOT
 
-from mlplib import models, official
+from mlplib import official
 from mlplib.errors import MlplibError
 from mlplib.executor import Executor
 from mlplib.models import build_model
@@ -30,7 +33,7 @@ def save(path, name="B-1/Wi-16", side=16, classes=7, seed=0, **changes):
     """A file as the official code writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     network = build_model(ModelSpec.parse(name, **changes), (side, side, 3), classes, seed=seed)
-    models.save_official(network, path)
+    torch.save(network.state_dict(), path)
     return path
 
 
@@ -94,19 +97,106 @@ def test_data_come_at_the_size_that_the_weights_read(tmp_path, side, name, resol
     assert (found.data(name).name, found.data(name).resolution) == (name, resolution)
 
 
+# --------------------------------------------------------------------------- reading
+
+OFFICIAL = [
+    ("b-mlp", 1, dict()),
+    ("b-mlp", 13, dict(width=6)),
+    ("b-mlp", 2, dict(expansion=2, classes=11, side=8)),
+    ("b-mlp", 2, dict(norm="batch")),
+    ("b-mlp", 2, dict(norm="none")),
+    ("s-mlp", 1, dict()),
+    ("s-mlp", 12, dict(width=16, side=5)),
+]
+
+
+@pytest.mark.parametrize("family, depth, sizes", OFFICIAL, ids=str)
+def test_official_checkpoints_load_with_the_official_logits(family, depth, sizes, tmp_path):
+    state = official_state(family, depth, **sizes)
+    torch.save(state, tmp_path / "official")
+    before = torch.get_rng_state()
+    model = official.load(tmp_path / "official")
+    assert torch.equal(before, torch.get_rng_state()), "loading must not draw random numbers"
+
+    side, spec = sizes.get("side", 4), model.spec
+    assert (spec.family, spec.depth, spec.width) == (family, depth, sizes.get("width", 8))
+    assert (spec.norm, spec.expansion) == (sizes.get("norm", "layer"), sizes.get("expansion", 4))
+    assert model.classes == sizes.get("classes", CLASSES) and model.image_shape == (side, side, 3)
+    assert model.training and all(p.requires_grad for p in model.parameters())
+
+    meant = dataclasses.replace(spec, activation="gelu", norm_position="pre", skip=family == "b-mlp")
+    images = pixels(shape=model.image_shape)
+    torch.testing.assert_close(model.eval()(images), reference(state, meant, images), rtol=1e-4, atol=1e-5)
+    ours = model.state_dict()
+    assert ours.keys() == state.keys() and all(torch.equal(ours[name], state[name]) for name in state)
+
+
+def test_half_precision_checkpoints_become_float32(tmp_path):
+    state = {name: tensor.half() for name, tensor in official_state("b-mlp", 2).items()}
+    torch.save(state, tmp_path / "half")
+    model = official.load(tmp_path / "half")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert torch.equal(model.linear_in.weight, state["linear_in.weight"].float())
+
+
 # --------------------------------------------------------------------------- refusing
 
 
-def change(path, **entries):
-    """Replace (or with None, take out) entries of the file's state dict."""
-    state = torch.load(path, weights_only=True)
-    for name, value in entries.items():
-        name = name.replace("__", ".")
-        if value is None:
-            del state[name]
-        else:
-            state[name] = value
-    torch.save(state, path)
+GOOD, GOOD_S = official_state("b-mlp", 2), official_state("s-mlp", 2)
+
+
+def but(**entries):
+    """The good state dict with some entries replaced, or with None taken out; ``__`` stands for a dot."""
+    changed = GOOD | {name.replace("__", "."): value for name, value in entries.items()}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
+BAD_STATES = {
+    "empty": ({}, "lacks linear_in.weight"),
+    "no head": (but(linear_out__weight=None), "lacks linear_out.weight"),
+    "no blocks": ({n: t for n, t in GOOD.items() if "blocks" not in n}, "depth must be at least 1"),
+    "no first block": (but(blocks__0__block__0__weight=None), "lacks blocks.0.block.0.weight"),
+    "a gap": (
+        {n.replace("blocks.2", "blocks.7"): t for n, t in official_state("b-mlp", 3).items()},
+        "Unexpected key.*blocks.7.block.0.weight",
+    ),
+    "a bias less": (but(blocks__1__block__2__bias=None), "Missing key.*blocks.1.block.2.bias"),
+    "a norm less": (but(layernorms__1__weight=None), "Missing key.*layernorms.1.weight"),
+    "a name more": (but(extra__weight=torch.ones(2)), "Unexpected key.*extra.weight"),
+    "a norm more": ({**GOOD_S, "layernorms.2.weight": torch.ones(8)}, "Unexpected.*layernorms.2.weight"),
+    "both kinds": (but(layers__0__weight=torch.ones(8, 8)), "Unexpected key.*layers.0.weight"),
+    "wrong width": (but(blocks__1__block__0__weight=torch.ones(32, 9)), r"mismatch.*\[32, 9\].*\[32, 8\]"),
+    "other width": (but(blocks__0__block__0__weight=torch.ones(32, 16)), "size mismatch"),
+    "wrong bias": (but(linear_out__bias=torch.ones(6)), "size mismatch for linear_out.bias"),
+    "no expansion": (but(blocks__0__block__0__weight=torch.ones(33, 8)), "size mismatch"),
+    "no square": (but(linear_in__weight=torch.ones(8, 30)), "size mismatch for linear_in.weight"),
+    "no matrix": (but(linear_in__weight=torch.ones(8)), "not a matrix"),
+    "no pixels": (but(linear_in__weight=torch.ones(8, 0)), "all at least 1"),
+    "integers": (but(linear_out__bias=torch.ones(5).long()), "linear_out.bias"),
+}
+
+
+def refusal(path):
+    with pytest.raises(MlplibError) as caught:
+        official.load(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("state, message", BAD_STATES.values(), ids=BAD_STATES)
+def test_wrong_names_and_shapes_are_an_error_in_one_line(state, message, tmp_path):
+    torch.save(state, tmp_path / "w")
+    said = refusal(tmp_path / "w")
+    assert said.startswith(f"checkpoint {tmp_path / 'w'} is not an official S-MLP or B-MLP: ")
+    assert re.search(message, said)
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"model": GOOD}, {"epoch": 3, **GOOD}, {3: torch.ones(2)}, torch.ones(3)], ids=type
+)
+def test_files_with_something_else_are_refused(content, tmp_path):
+    torch.save(content, tmp_path / "w")
+    assert "is not a state dict of names and tensors" in refusal(tmp_path / "w")
 
 
 class Evil:
@@ -114,39 +204,40 @@ class Evil:
         return os.mkdir, ("made-by-a-pickle",)
 
 
-DAMAGES = {
-    "a matrix of another shape": lambda p: change(p, blocks__0__block__2__weight=torch.zeros(16, 60)),
-    "a bias of another shape": lambda p: change(p, linear_in__bias=torch.zeros(17)),
-    "no square image": lambda p: change(p, linear_in__weight=torch.zeros(16, 700)),
-    "a layer missing": lambda p: change(p, layernorms__0__weight=None),
-    "a layer too many": lambda p: change(p, extra__weight=torch.zeros(2)),
-    "whole numbers": lambda p: change(p, linear_in__bias=torch.zeros(16, dtype=torch.int64)),
-    "truncated": lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]),
-    "one byte less": lambda p: p.write_bytes(p.read_bytes()[:-1]),
-    "empty": lambda p: p.write_bytes(b""),
-    "text": lambda p: p.write_text("404: not found"),
-    "a page instead of a download": lambda p: p.write_text("<!DOCTYPE html><html></html>"),
-    "a list": lambda p: torch.save([1, 2], p),
-    "a tensor": lambda p: torch.save(torch.zeros(3), p),
-    "nested": lambda p: torch.save({"model": torch.load(p, weights_only=True)}, p),
-    "nothing in it": lambda p: torch.save({}, p),
-    "code": lambda p: torch.save({"linear_in.weight": Evil()}, p),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize("name", TAKING)
-def test_a_bad_file_is_named_in_one_line_before_anything_runs(name, damage, folder, tmp_path, monkeypatch):
+def test_code_in_a_checkpoint_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    torch.save({"linear_in.weight": Evil()}, "w")
+    assert "cannot be read" in refusal("w") and os.listdir() == ["w"]
+
+
+def test_missing_and_damaged_files_are_an_error_in_one_line(tmp_path):
+    path = tmp_path / "w"
+    for missing in (path, tmp_path):
+        assert refusal(missing).startswith(f"checkpoint {missing} cannot be read")
+    torch.save(GOOD, path)
+    whole = path.read_bytes()
+    damaged = [whole[: len(whole) * part // 8] for part in range(8)]
+    damaged += [whole[:-1], b"hello", b"<!DOCTYPE html>", b"\x80\x02garbage", b"PK" + whole]
+    for content in damaged:
+        path.write_bytes(content)
+        assert refusal(path).startswith(f"checkpoint {path} cannot be read")
+
+
+@pytest.mark.parametrize("content", [b"404: not found", None], ids=["text", "a layer missing"])
+@pytest.mark.parametrize("name", TAKING)
+def test_a_bad_file_is_named_in_one_line_before_anything_runs(name, content, folder, tmp_path):
     path = folder / "a-classifier"
-    damage(path)
+    if content is None:
+        torch.save(but(layernorms__0__weight=None), path)
+    else:
+        path.write_bytes(content)
     given = dict(
         profile="smoke", runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "no"), device="cpu"
     )
     with pytest.raises(MlplibError) as caught:
         open_chapter(name, **given, official_checkpoints=str(folder))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-    assert not (tmp_path / "runs").exists() and not (tmp_path / "made-by-a-pickle").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_runs import record, small
 
-from mlplib import machine
+from mlplib import machine, timing
 from mlplib.data import catalog
 from mlplib.errors import MlplibError
 from mlplib.models import count_macs, meta_model
@@ -109,7 +109,7 @@ def test_a_diverged_run_is_done(store):
 
 
 def expected_seconds(spec, fraction):
-    return OVERHEAD_SECONDS + training_flops(spec) / (fraction * machine.matmul_rate(CPU, spec.precision))
+    return OVERHEAD_SECONDS + training_flops(spec) / (fraction * timing.matmul_rate(CPU, spec.precision))
 
 
 def test_times_follow_from_earlier_runs_on_this_device(store):
@@ -139,7 +139,7 @@ def test_looks_at_filters_take_moments(store):
     "spec, message",
     [
         (small(data=DataSpec("mnist")), "unknown data set 'mnist'"),
-        (small(model=ModelSpec("small-cnn", depth=3)), "depth means nothing to the model 'small-cnn'"),
+        (small(model=ModelSpec("small-cnn", depth=3)), "depth means nothing with small-cnn"),
     ],
 )
 def test_runs_that_cannot_be_are_refused_while_planning(store, spec, message):

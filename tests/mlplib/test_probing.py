@@ -38,13 +38,7 @@ UPSTREAM = small(data=DataSpec("shapes-16-upstream"), epochs=2)
 BAR = quiet(None, "").__enter__()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As the worker processes do it: sums must be taken in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -393,9 +387,10 @@ def test_an_evaluation_of_a_run_repeats_its_accuracy(executor):
 
 
 def test_a_network_of_other_classes_cannot_be_evaluated(executor, tmp_path):
-    from mlplib import models, official
+    from mlplib import official
 
-    models.save_official(build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 7, seed=0), tmp_path / "w")
+    network = build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 7, seed=0)
+    torch.save(network.state_dict(), tmp_path / "w")
     found = official.find(tmp_path)
     there = Executor(executor.store, device=CPU, official=official.files(found))
     with pytest.raises(MlplibError, match="tells 7 classes apart and shapes-16-downstream has 4: fine-tune"):

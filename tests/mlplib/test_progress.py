@@ -34,12 +34,6 @@ def test_log_gets_lines():
     assert shares == ["25 %", "50 %", "75 %", "100 %", "done"]
 
 
-def test_lines_come_without_rich_too():
-    process = tiny_data.start_python("import sys; sys.modules['rich'] = None\n" + WORK)
-    _, errors = process.communicate()
-    assert process.returncode == 0 and errors.endswith("counting: done, 0 s\n")
-
-
 def test_short_steps_print_nothing(capfd):
     with progress.plain(3, "short") as bar:
         bar.advance(3)

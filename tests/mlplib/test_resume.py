@@ -24,13 +24,7 @@ CPU = torch.device("cpu")
 SHAPES = data.load("shapes-16")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As the worker processes do it: sums must be taken in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def train(spec, folder=None, **how):

@@ -220,3 +220,39 @@ def test_an_optimizer_that_cannot_be_compiled_goes_on_without():
     assert torch.equal(steps(loop, state), steps(loop, plain)) and len(said) == 1
     for ours, theirs in zip(state.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+# --------------------------------------------------------------------------- CUDA graphs
+
+
+@pytest.mark.parametrize(
+    ("plain", "replayed", "factor", "kept", "line"),
+    [
+        (2.0, 1.0, 1.0, True, ""),
+        (1.0, 2.0, 1.0, False, ""),
+        (2.0, 1.0, 1.1, False, "no CUDA graph: its loss is"),
+        (2.0, 1.0, None, False, "no CUDA graph (RuntimeError: cannot replay)"),
+    ],
+)
+def test_a_graph_is_kept_if_it_is_right_and_faster(plain, replayed, factor, kept, line, monkeypatch):
+    class Graph:
+        def __init__(self, engine, batch):
+            self.engine = engine
+
+        def replay(self, batch, rates):
+            if factor is None:
+                raise RuntimeError("cannot replay")
+            loss, correct = self.engine.gradients(batch)
+            self.engine.update(rates)
+            return loss * factor, correct
+
+    seconds = iter((plain, replayed, replayed, plain, plain, replayed))
+    monkeypatch.setattr(step.timing, "seconds_per_call", lambda run, n, device: (run(n), next(seconds))[1])
+    monkeypatch.setattr(step, "StepGraph", Graph)
+    said: list[str] = []
+    loop = loop_of(SPEC, log=said.append)
+    state = loop.fresh_state()
+    before = [p.detach().clone() for p in state.model.parameters()]
+    graph = step.record_graph(state.engine, next(loop.batches(state)), [1e-3])
+    assert (graph is not None) == kept and "".join(said).startswith(line) and bool(said) == bool(line)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)), "undone"

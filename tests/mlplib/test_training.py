@@ -40,13 +40,7 @@ SHAPES = data.load("shapes-16")
 GOLDEN = Path(__file__).parents[1] / "golden" / "training.json"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small are faster on one thread, and much faster where other work keeps the cores busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def train(spec: TrainSpec, folder=None, **how) -> training.Trained:

@@ -135,8 +135,8 @@ def set_up(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def fake_python(folder: Path, script: str) -> str:
-    path = folder / "python"
+def fake_python(folder: Path, script: str, name: str = "python") -> str:
+    path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(0o755)
     return str(path)
@@ -177,6 +177,17 @@ def test_set_up_does_nothing_when_nothing_changed(tmp_path, name):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     (venv / ".set-up").write_text(f"{ROOT}\n{venv}\nanother project", encoding="utf-8")
     assert set_up(VENV=str(venv), PYTHON="no-such-python").returncode == 1
+
+
+def test_make_without_a_home_says_what_to_set(tmp_path):
+    """As in a container that was started under an id that it does not know."""
+    fake_python(tmp_path, "exit 2", name="getent")
+    env = {name: value for name, value in os.environ.items() if name != "HOME"}
+    env |= {"PATH": f"{tmp_path}:{env['PATH']}", "VENV": str(tmp_path / "env")}
+    done = subprocess.run(["make", "read"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    said, stopped = done.stderr.splitlines()
+    assert said == "set-up: this user has no home folder: set HOME to a folder that you can write to"
+    assert stopped.startswith("make: ***") and not (tmp_path / "env").exists()
 
 
 def test_set_up_refuses_what_it_does_not_know():

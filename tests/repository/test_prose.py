@@ -57,6 +57,7 @@ def sources() -> str:
         ".ci/run",
         "tests/conftest.py",
         "tests/mlpstudy/test_queue.py",
+        "tests/helpers/queues.py",
     ]
     paths = [*python_files(), *(ROOT / name for name in names)]
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)

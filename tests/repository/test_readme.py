@@ -19,13 +19,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+import yaml
 from small_runs import PACKAGES, ROOT
 from typed import parse
 
-from mlplib.models import build_model, save_official
+from mlplib.models import build_model
 from mlplib.specs import ModelSpec
 
-PAGES = ("README.md", "CONTRIBUTING.md", "book/index.md", "book/re-run.md", "book/teach.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "book/index.md",
+    "book/re-run.md",
+    "book/cluster.md",
+    "book/teach.md",
+)
 SLOW = ("make read", "make book", "make smoke")
 """In the order in which they are run: another profile makes the chapters again."""
 MINUTES = 60
@@ -205,7 +214,10 @@ def test_other_commands_have_known_programs_options_and_files(block, clone):
 def check(command: str, place: Path) -> None:
     """One command that is not run: whatever of it can be known without a GPU, a cluster or a download."""
     program, *arguments = shlex.split(command)
-    if program == "make":
+    if program == "srun":
+        inner = next(i for i, word in enumerate(arguments) if not word.startswith("--"))
+        check(shlex.join(arguments[inner:]), place)
+    elif program == "make":
         done = run(["make", "-n", *arguments], place, MINUTES)
         assert done.returncode == 0, done.stdout
     elif program == "mlplib":
@@ -221,24 +233,25 @@ def check(command: str, place: Path) -> None:
         )
         assert f'"{name}"' in library, f"nothing reads {name}"
     else:
-        known = ("pip", "jupyter", "source", "pytest", "ruff", "python", "git", "cd")
+        known = ("pip", "torchrun", "jupyter", "source", "pytest", "ruff", "python", "git", "cd")
         assert program in known, f"{program} is not one of {known}"
     for name in (a for a in arguments if re.fullmatch(r"(bin|tests|notebooks|book)/[\w./-]+", a)):
         assert (ROOT / name).exists(), f"{command} names {name}, which is not there"
 
 
 def check_snakemake(arguments: list[str], place: Path) -> None:
-    """A dry run; the executor is left out, because its plugin is not installed."""
+    """A dry run; the profile with its executor is left out, because the plugin is not installed."""
     arguments = list(arguments)
-    if "--executor" in arguments:
-        at = arguments.index("--executor")
-        install = f"pip install snakemake-executor-plugin-{arguments[at + 1]}"
+    if "--profile" in arguments:
+        at = arguments.index("--profile")
+        settings = yaml.safe_load((ROOT / arguments[at + 1] / "config.yaml").read_text(encoding="utf-8"))
+        install = f"pip install snakemake-executor-plugin-{settings['executor']}"
         assert any(install in block.text for block in blocks("sh")), f"{install} is missing"
         del arguments[at : at + 2]
     for folder in re.findall(r"official_checkpoints=(\S+)", " ".join(arguments)):
         (place / folder).mkdir(exist_ok=True)
         network = build_model(ModelSpec("b-mlp", depth=1, width=8), (16, 16, 3), 4, seed=0)
-        save_official(network, place / folder / "downloaded")
+        torch.save(network.state_dict(), place / folder / "downloaded")
     # An option that takes several values would take the flag for one.
     done = run([f"{place}/.venv/bin/snakemake", "-n", *arguments], place, 3 * MINUTES)
     assert done.returncode == 0, done.stdout

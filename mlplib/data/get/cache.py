@@ -16,7 +16,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +24,7 @@ import numpy as np
 from ...errors import MlplibError
 from ...files import locked
 from ...progress import Progress, quiet
-from ..dataset import ImageDataset, Split, statistics
+from ..dataset import ImageDataset, Split
 
 FORMAT = 1
 """Raise this when the layout changes: copies in an older format are then built again."""
@@ -40,22 +39,8 @@ VERIFIED = "verified.json"
 _KEYS = {"source", "content_hash", "unordered_hash", "classes", "train", "test", "mean", "std", "files"}
 
 
-@dataclass(frozen=True)
-class Found:
-    """Verified content on its way into the cache.
-
-    ``folder``: where the arrays lie, under their names in the cache; the folder moves there. ``source``:
-    where the content came from. ``preparation``: what else the manifest states.
-    """
-
-    train: Split
-    test: Split
-    content_hash: str
-    unordered_hash: str
-    source: str
-    classes: tuple[str, ...]
-    folder: Path
-    preparation: dict = field(default_factory=dict)
+Prepared = tuple[Path, dict]
+"""A folder with the arrays under their names in the cache, and what the manifest is to state of them."""
 
 
 def root() -> Path:
@@ -131,15 +116,12 @@ def _read_manifest(at: Path) -> tuple[dict, str | None]:
     return _parsed(path, (found.st_mtime_ns, found.st_size, found.st_ino))
 
 
-def stated(name: str, *keys: str) -> str | None:
-    """What the manifest states below ``keys``, even if the copy is damaged; ``None`` if it does not."""
+def preparation(name: str) -> dict:
+    """What the manifest states of the preparation, even if arrays are damaged; empty without a manifest."""
     try:
-        value = json.loads((folder(name) / MANIFEST).read_text(encoding="utf-8"))
-        for key in keys:
-            value = value[key]
-        return value
+        return _read_manifest(folder(name))[0]["preparation"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
 
 
 def damage(name: str, hashes: Literal["none", "changed", "all"] = "none") -> str | None:
@@ -234,14 +216,16 @@ def open_splits(at: Path) -> tuple[Split, Split]:
 
 
 @contextlib.contextmanager
-def writing() -> Iterator[None]:
-    """Turn errors of the file system into a line for a person whose cache cannot be written."""
+def writing(what: str = "", other: str = "set MLPLIB_CACHE to a folder that can be written and has room"):
+    """Turn errors of the file system into a line for a person: ``what`` (default: the data cache) cannot be
+    written, ``other`` says how to choose another place.
+    """
     try:
         yield
     except OSError as error:
         raise MlplibError(
-            f"cannot write the data cache {root()}: {error.strerror or error}; free some space there or set "
-            "MLPLIB_CACHE to a folder that can be written and has room"
+            f"cannot write {what or f'the data cache {root()}'}: {error.strerror or error}; free some space "
+            f"there or {other}"
         ) from error
 
 
@@ -259,27 +243,10 @@ def _staging(name: str) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write_manifest(at: Path, name: str, found: Found) -> None:
+def _write_manifest(at: Path, name: str, stated: dict) -> None:
     paths = [at / f"{array}.npy" for array in (*ARRAYS, TEST_INDEX)]
-    mean, std = statistics(found.train.images)
-    kept = {
-        "format": FORMAT,
-        "name": name,
-        "source": found.source,
-        "content_hash": found.content_hash,
-        "unordered_hash": found.unordered_hash,
-        "classes": list(found.classes),
-        "train": len(found.train),
-        "test": len(found.test),
-        "mean": mean,
-        "std": std,
-        "preparation": found.preparation,
-        "files": {
-            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            for path in paths
-            if path.exists()
-        },
-    }
+    files = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in paths if p.exists()}
+    kept = {"format": FORMAT, "name": name, **stated, "files": files}
     kept["seal"] = _seal(json.loads(json.dumps(kept)))
     (at / MANIFEST).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
@@ -297,7 +264,7 @@ def _tidy(at: Path, name: str) -> None:
 
 
 def build(
-    name: str, is_good: Callable[[], bool], fetch: Callable[[Path], Found], progress: Progress = quiet
+    name: str, is_good: Callable[[], bool], fetch: Callable[[Path], Prepared], progress: Progress = quiet
 ) -> None:
     """Make the cached copy of ``name`` once, however many processes ask for it.
 
@@ -317,10 +284,10 @@ def build(
         if is_good():
             return
         with _staging(name) as staging:
-            found = fetch(staging)
+            prepared, stated = fetch(staging)
             with writing(), progress(None, f"hashing {name}"):
-                _write_manifest(found.folder, name, found)
+                _write_manifest(prepared, name, stated)
                 if at.exists():
                     os.replace(at, staging / "old")
-                os.replace(found.folder, at)
+                os.replace(prepared, at)
                 _tidy(at, name)

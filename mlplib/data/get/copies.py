@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -55,40 +55,31 @@ class Part(NamedTuple):
     read: Callable[[], Iterable[Example]]
 
 
-@dataclass(frozen=True)
-class Copy:
-    """A copy of a data set as it lies somewhere.
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
 
-    ``classes``: the names, in the order of the labels; empty where the copy states none. ``sizes``: images
-    per split. ``about``: what tells it from other copies. ``test_from``: where its test split comes from, in
-    words; ``held_out``: whether that is the training images.
+
+@dataclass
+class Copy:
+    """A copy of a data set as it lies somewhere; its parts are added one after the other.
+
+    ``about``: what tells it from other copies. ``classes``: the names, in the order of the labels; empty if
+    the copy states none. ``test_from``: where its test split comes from, in words; ``held_out``: whether that
+    is the training images. ``sizes``: images per split.
     """
 
     label: str
-    classes: tuple[str, ...]
-    parts: tuple[Part, ...]
-    sizes: dict[str, int]
     about: tuple[str, ...]
+    classes: tuple[str, ...]
     test_from: str
     held_out: bool = False
+    parts: list[Part] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=lambda: {"train": 0, "test": 0})
 
     @property
     def signature(self) -> str:
         """Differs for another copy, or other files in the same place."""
         return _digest(*self.about, *(part.key for part in self.parts))
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-class CopyBuilder:
-    """Collects parts one after the other."""
-
-    def __init__(self, *about: str):
-        self.about = about
-        self.parts: list[Part] = []
-        self.sizes = {"train": 0, "test": 0}
 
     def add(self, split: str, count: int, key: str, read: Callable[[], Iterable[Example]]) -> None:
         """Add a part. ``key`` must change with the content of its files."""
@@ -106,10 +97,6 @@ class CopyBuilder:
             joined = "\0".join(name for name, _ in some)
             key = "\0".join((str(label), at, joined, *(key for _, key in some)))
             self.add(split, len(some), key, partial(_named, at, joined, label, load))
-
-    def copy(self, label: str, classes: tuple[str, ...], test_from: str, held_out: bool = False) -> Copy:
-        """The finished copy."""
-        return Copy(label, classes, tuple(self.parts), self.sizes, self.about, test_from, held_out)
 
 
 def _named(at: str, joined: str, label: int, load: Callable[[str], bytes]) -> Iterator[Example]:

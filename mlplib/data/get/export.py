@@ -8,41 +8,40 @@ content hash.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import locked, replacing, require_room
-from ...progress import Progress, quiet
-from ..catalog import ClassSubset, OwnFolder, PinnedPixels, Stored, find
-from ..dataset import ImageDataset, Split
+from ...files import locked, require_room
+from ...progress import Bar, Progress, quiet
+from ..catalog import OwnFolder, PinnedPixels, Stored, find, find_base
+from ..dataset import ImageDataset
 from ..loading import load
 from . import cache, real
-from .copies import Copy, Unusable
+from .copies import Copy, Example
 from .decode import fit
-from .folders import class_folders
 from .prepare import cores
 from .sources import original_copy
 
-_GROUP_ROWS, _GROUP_BYTES = 256, 2**25
-"""Where a row group ends: a reader holds one at a time."""
+_GROUP_ROWS = 100
+"""Rows in a row group: a reader holds one at a time."""
 
-_ROW_BYTES = 128
-"""More than a row takes in addition to its image and path, with its share of a row group's metadata."""
+_ROW_BYTES, _END_BYTES = 256, 4096
+"""More than a row takes in addition to its image and path, and a shard in addition to its schema."""
 
 _MARK = b"mlplib"  # the metadata key of the shards that were written here
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
-File = tuple[bytes, str]
-"""The bytes of an image file and its path."""
+Row = tuple[bytes, str, int]
+"""An image file's bytes, its path and the label."""
 
 
 def parse_size(text: str) -> int:
@@ -68,114 +67,54 @@ def exported_name(name: str) -> str | None:
     """
     if name == real.NAME:
         raise MlplibError(f"{name} is one file, {real.FILE}: copy it; there, {real.by_hand()}")
-    entry = find(name)
-    while isinstance(entry, ClassSubset):
-        entry = find(entry.parent)
+    entry = find_base(name)
     return entry.name if isinstance(entry, Stored) else None
 
 
 # --------------------------------------------------------------------------- the image files
 
 
-def encode(image: np.ndarray) -> tuple[bytes, str]:
-    """Uint8 pixels (H, W, 3) as the bytes of a lossless file, and its suffix.
-
-    WebP takes a fifth less room than PNG for CIFAR's images, in the same time. Noise, of which it makes more
-    bytes than there are pixel values, becomes PNG.
-    """
+def encode(image: np.ndarray) -> bytes:
+    """Uint8 pixels (H, W, 3) as the bytes of a PNG file."""
     from PIL import Image
 
-    picture, out = Image.fromarray(image), io.BytesIO()
-    picture.save(out, "WEBP", lossless=True, method=0, quality=50)
-    if out.tell() <= _most_bytes(image.nbytes):
-        return out.getvalue(), "webp"
     out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue(), "png"
+    Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
 
 
-def _most_bytes(values: int) -> int:
-    """More bytes than a PNG file of so many pixel values takes, however noisy they are."""
-    return values + values // 64 + 512
-
-
-@dataclass(frozen=True)
-class _Files:
-    """The files of a split. ``read(start, stop)`` gives them; ``sizes``: int64 (N,), at least their bytes."""
-
-    split: Split
-    sizes: np.ndarray
-    read: Callable[[int, int], Iterator[File]]
-
-
-def _encoded(dataset: ImageDataset, entry: Stored, name: str, pool: ThreadPoolExecutor) -> _Files:
-    """Lossless files of a split's pixels. Official numbers of images are kept in the paths."""
-    split, index = getattr(dataset, name), dataset.test_index if name == "test" else None
-
-    def path(row: int) -> str:
-        if index is not None and index[row] >= 0:
-            return re.sub(r"\(.*\)", f"{index[row] + 1:08d}", entry.test_number)
-        return f"{name}-{row:08d}"
-
-    def encode_row(row: int) -> File:
-        content, suffix = encode(split.images[row])
-        return content, f"{path(row)}.{suffix}"
-
-    sizes = np.full(len(split), _most_bytes(split.images[0].nbytes) + 64, np.int64)
-    return _Files(split, sizes, lambda start, stop: pool.map(encode_row, range(start, stop)))
-
-
-def _original(
-    dataset: ImageDataset, entry: Stored, folder: Path, pool: ThreadPoolExecutor, progress: Progress
-) -> dict[str, _Files] | None:
-    """The files that the data set was prepared from, if all are at hand and give the same pixels.
+def _original(entry: Stored, progress: Progress) -> Copy | None:
+    """The files that the data set was prepared from, if they are at hand.
 
     Those of sets that are stored much reduced, such as ImageNet, would take up a multiple of the room.
     """
-    kept = cache.manifest(dataset.name)["preparation"]
+    kept = cache.preparation(entry.name)
     whole = isinstance(entry, (OwnFolder, PinnedPixels)) or entry.pins is not None
-    copy = _original_copy(entry, kept, progress) if whole and not kept.get("skipped", 0) else None
-    if copy is None or copy.label == f"parquet in {folder}":  # what is there may be replaced
-        return None
-    found = {}
-    with progress(sum(copy.sizes.values()), f"checking the files of {dataset.name}") as bar:
-        for name in ("train", "test"):
-            split, parts = getattr(dataset, name), [part for part in copy.parts if part.split == name]
-
-            def sizes_of(part, split=split) -> list[int] | None:
-                sizes = []
-                for row, example in enumerate(part.read(), part.start):
-                    content = example.load()
-                    if not isinstance(content, bytes) or not _same(entry, content, split.images[row]):
-                        return None
-                    sizes.append(len(content) + len(example.name.encode("utf-8", "replace")))
-                bar.advance(part.count)
-                return sizes
-
-            sizes = list(pool.map(sizes_of, parts))
-            if None in sizes:
-                return None
-            found[name] = _Files(split, np.concatenate(sizes).astype(np.int64), partial(_read_parts, parts))
-    return found
+    return original_copy(entry, kept, progress) if whole and not kept.get("skipped", 0) else None
 
 
-def _original_copy(entry: Stored, kept: dict, progress: Progress) -> Copy | None:
-    signature = kept.get("signature", "")
-    try:
-        copy = class_folders(entry, Path(kept["folder"]), quiet)
-        if copy.signature == signature:
-            return copy
-    except (KeyError, Unusable, OSError):
-        pass
-    return original_copy(entry, signature, progress)
+def _rows(dataset: ImageDataset, entry: Stored, name: str, copy: Copy | None, pool) -> Iterator[Row]:
+    """The rows of a split: the files of ``copy`` that give the same pixels again, else the pixels as PNG."""
+    split, index = getattr(dataset, name), dataset.test_index if name == "test" else None
 
+    def row_of(row: int, example: Example | None) -> Row:
+        label = int(split.labels[row])
+        if example is not None:
+            content = example.load()
+            if isinstance(content, bytes) and _same(entry, content, split.images[row]):
+                return content, example.name.encode("utf-8", "replace").decode(), label
+        path = f"{name}-{row:08d}"
+        if index is not None and index[row] >= 0:  # the official number stays known
+            path = re.sub(r"\(.*\)", f"{index[row] + 1:08d}", entry.test_number)
+        return encode(split.images[row]), f"{path}.png", label
 
-def _read_parts(parts: list, start: int, stop: int) -> Iterator[File]:
-    for part in parts:
-        if part.start < stop and start < part.start + part.count:
-            for row, example in enumerate(part.read(), part.start):
-                if start <= row < stop:
-                    yield example.load(), example.name.encode("utf-8", "replace").decode()
+    examples = itertools.repeat(None, len(split))
+    if copy is not None:
+        parts = (part.read() for part in copy.parts if part.split == name)
+        examples = itertools.chain.from_iterable(parts)
+    for first in range(0, len(split), _GROUP_ROWS):  # pool.map takes all that it is given at once
+        some = range(first, min(first + _GROUP_ROWS, len(split)))
+        yield from pool.map(row_of, some, itertools.islice(examples, len(some)))
 
 
 def _same(entry: Stored, content: bytes, image: np.ndarray) -> bool:
@@ -207,166 +146,113 @@ def _writer(where, schema):
     return pq.ParquetWriter(where, schema, compression="none", use_dictionary=False, write_statistics=False)
 
 
-def _cuts(sizes: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """Consecutive rows (start, stop) that take at most ``most`` bytes; at least one row each."""
-    cuts, start, total = [], 0, 0
-    for row, size in enumerate(sizes.tolist()):
-        if row > start and total + size > most:
-            cuts.append((start, row))
-            start, total = row, 0
-        total += size
-    return [*cuts, (start, len(sizes))]
-
-
-def _plan(name: str, files: dict[str, _Files], schema, shard_bytes: int) -> dict[str, list[tuple[int, int]]]:
-    """The rows of every shard by split."""
-    empty = io.BytesIO()
-    _writer(empty, schema).close()
-    most = shard_bytes - empty.tell() - 4096
-    plan = {}
-    for split, some in files.items():
-        # A row group for many bytes has metadata as one for many rows has.
-        sizes = some.sizes + some.sizes // 4096 + _ROW_BYTES
-        if int(sizes.max()) > most:
-            least = int(sizes.max()) + shard_bytes - most
-            raise MlplibError(
-                f"a shard of {name} with a single image may take {least} bytes: choose a larger --shard-size"
-            )
-        plan[split] = _cuts(sizes, most)
-        if len(plan[split]) > 99_999:
-            raise MlplibError(f"{name} would have {len(plan[split])} shards: choose a larger --shard-size")
-    return plan
-
-
-def _write_shard(path: Path, schema, files: _Files, rows: tuple[int, int]) -> None:
-    import pyarrow as pa
-
-    limits = np.minimum(files.sizes[slice(*rows)], _GROUP_BYTES)
-    with replacing(path) as temporary, _writer(temporary, schema) as writer:
-        for first, last in _cuts(np.maximum(limits, _GROUP_BYTES // _GROUP_ROWS), _GROUP_BYTES):
-            start, stop = rows[0] + first, rows[0] + last
-            images = [{"bytes": content, "path": at} for content, at in files.read(start, stop)]
-            labels = files.split.labels[start:stop]
-            writer.write_table(pa.Table.from_pydict({"image": images, "label": labels}, schema))
-
-
-def _is_right(path: Path, schema, entry: Stored, files: _Files, rows: tuple[int, int], pool) -> bool:
-    """Whether a shard of an earlier call has the same rows: pixels, labels, class names."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    start, stop = rows
-    try:
-        if not pq.read_schema(path).equals(schema, check_metadata=True):
-            return False
-        with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows != stop - start:
-                return False
-            for batch in file.iter_batches(batch_size=_GROUP_ROWS):
-                images = batch.column(0).field("bytes").to_pylist()
-                labels = files.split.labels[start : start + len(images)]
-                pixels = files.split.images[start : start + len(images)]
-                if not np.array_equal(batch.column(1).to_numpy(), labels):
-                    return False
-                if not all(pool.map(partial(_same, entry), images, pixels)):
-                    return False
-                start += len(images)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
-
-
-def _remove_others(folder: Path, names: set[str]) -> None:
-    """Remove shards of an earlier export that was cut in another way: readers would take them as well.
+def _by_shard(rows: Iterable[Row], most: int) -> Iterator[tuple[int, Row]]:
+    """Each row with the number of its shard, so that the rows of a shard take at most ``most`` bytes.
 
     Raises:
-        MlplibError: there are parquet files that were not written here.
+        MlplibError: a single image takes more.
+    """
+    number = total = 0
+    for content, path, label in rows:
+        size = len(content) + len(path.encode()) + _ROW_BYTES
+        if size > most:
+            raise MlplibError(
+                f"{path} alone needs a shard of {size - most} more bytes: choose a larger --shard-size"
+            )
+        if total + size > most:
+            number, total = number + 1, 0
+        total += size
+        yield number, (content, path, label)
+
+
+def _write_split(folder: Path, name: str, schema, rows: Iterable[Row], shard_bytes: int, bar: Bar) -> int:
+    """Write a split's shards into ``folder``; how many."""
+    import pyarrow as pa
+
+    empty, paths = io.BytesIO(), []
+    _writer(empty, schema).close()
+    numbered = _by_shard(rows, shard_bytes - empty.tell() - _END_BYTES)
+    for number, shard in itertools.groupby(numbered, key=lambda one: one[0]):
+        paths.append(folder / f"{name}-{number:05d}")
+        with _writer(paths[-1], schema) as writer:
+            while group := [row for _, row in itertools.islice(shard, _GROUP_ROWS)]:
+                images = [{"bytes": content, "path": path} for content, path, _ in group]
+                labels = [label for *_, label in group]
+                writer.write_table(pa.Table.from_pydict({"image": images, "label": labels}, schema))
+                bar.advance(len(group))
+    for path in paths:
+        path.rename(f"{path}-of-{len(paths):05d}.parquet")
+    return len(paths)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse to replace a folder with files that were not written here.
+
+    Raises:
+        MlplibError: the line names one.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    others = [path for path in sorted(folder.glob("*.parquet")) if path.name not in names]
-    for path in others:
+    for path in sorted(folder.iterdir()) if folder.exists() else ():
         try:
             ours = _MARK in (pq.read_schema(path).metadata or {})
         except (OSError, pa.ArrowException):
             ours = False
         if not ours:
             raise MlplibError(f"{folder} has another file, {path.name}: choose another folder, or remove it")
-    for path in others:
-        path.unlink()
 
 
 # --------------------------------------------------------------------------- all of it
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What :func:`export` left in ``folder``: ``shards`` files of ``bytes`` in all, ``kept`` from before.
+class Exported(NamedTuple):
+    """What :func:`export` left in ``folder``: ``shards`` files.
 
     ``original``: whether they hold the files that were prepared, or the prepared pixels.
     """
 
-    name: str
     folder: Path
     shards: int
-    bytes: int
-    kept: int
     original: bool
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MlplibError(
-            f"cannot write {folder}: {error.strerror or error}; check that the folder is writable and the "
-            "disk not full"
-        ) from error
 
 
 def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = None) -> Exported:
     """Write a data set of the cache, prepared and checked first, into ``out/<name>``.
 
-    The shards hold the original files where these are at hand and give the same pixels again, else lossless
-    files of the prepared pixels. After a stop or kill, the same call continues: shards that are right stay.
+    The shards hold the original files where these are at hand and give the same pixels again, else the
+    prepared pixels as PNG. The folder appears, or replaces an earlier export, when all shards are written.
 
     Args:
         name: a data set that can be exported (:func:`exported_name`).
         shard_bytes: the most that a shard may have.
 
     Raises:
-        MlplibError: as :func:`mlplib.data.load`; shards too small; ``out`` has other parquet files, cannot be
-            written or has no room.
+        MlplibError: as :func:`mlplib.data.load`; shards too small; ``out`` has other files, cannot be written
+            or has no room.
     """
     progress, folder = progress or quiet, out.absolute() / name
     dataset, entry = load(name, progress, verify=True), find(name)
-    schema = _schema(dataset)
-    lock = folder.with_name(f".{name}.lock")
-    with ThreadPoolExecutor(cores()) as pool, _writing(folder), locked(lock, progress, f"exports {name}"):
-        original = _original(dataset, entry, folder, pool, progress)
-        files = original or {split: _encoded(dataset, entry, split, pool) for split in ("train", "test")}
-        plan = _plan(name, files, schema, shard_bytes)
-        folder.mkdir(exist_ok=True)
-        names = {"train": "train", "test": entry.test_split}
-        shards = {
-            folder / f"{names[split]}-{i:05d}-of-{len(cuts):05d}.parquet": (split, rows)
-            for split, cuts in plan.items()
-            for i, rows in enumerate(cuts)
-        }
-        _remove_others(folder, {path.name for path in shards})
-        missing = dict(shards)
-        with progress(len(dataset.train) + len(dataset.test), f"exporting {name}") as bar:
-            for path, (split, rows) in shards.items():
-                small = path.exists() and path.stat().st_size <= shard_bytes
-                if small and _is_right(path, schema, entry, files[split], rows, pool):
-                    del missing[path]
-                    bar.advance(rows[1] - rows[0])
-            needed = (files[split].sizes[slice(*rows)].sum() for split, rows in missing.values())
-            require_room(folder, int(sum(needed)), "--out")
-            for path, (split, rows) in missing.items():
-                _write_shard(path, schema, files[split], rows)
-                bar.advance(rows[1] - rows[0])
-    total = sum(path.stat().st_size for path in shards)
-    return Exported(name, folder, len(shards), total, len(shards) - len(missing), original is not None)
+    schema, copy, total = _schema(dataset), _original(entry, progress), len(dataset.train) + len(dataset.test)
+    lock, staging = (folder.with_name(f".{name}.{suffix}") for suffix in ("lock", "unfinished"))
+    with (
+        ThreadPoolExecutor(cores()) as pool,
+        cache.writing(str(folder), "choose another folder (--out)"),
+        locked(lock, progress, f"exports {name}"),
+    ):
+        _refuse_others(folder)
+        shutil.rmtree(staging, ignore_errors=True)  # of a call that was killed
+        require_room(out, dataset.train.images.nbytes + dataset.test.images.nbytes, "--out")
+        staging.mkdir()
+        try:
+            with progress(total, f"exporting {name}") as bar:
+                shards = 0
+                for split, prefix in (("train", "train"), ("test", entry.test_split)):
+                    rows = _rows(dataset, entry, split, copy, pool)
+                    shards += _write_split(staging, prefix, schema, rows, shard_bytes, bar)
+            if folder.exists():
+                shutil.rmtree(folder)
+            staging.rename(folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return Exported(folder, shards, copy is not None)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from ...progress import Progress
+from ...progress import Bar, Progress
 from ..catalog import Stored
-from .copies import TEST_NAMES, Copy, CopyBuilder, Unusable, test_names
+from .copies import TEST_NAMES, Copy, Unusable, test_names
 from .decode import LFS_ADVICE, LFS_POINTER, is_image_name
 
 _log = logging.getLogger("mlplib")
@@ -49,39 +49,22 @@ def require_downloaded(path: Path) -> None:
 
 
 class Walk:
-    """Walks below folders, enters each real folder once, and counts the files that are not images."""
+    """Lists image files below folders, each real folder once, and counts the files that are not images."""
 
-    def __init__(self, *entered: Path):
-        """``entered``: folders that no link may lead back to."""
-        self.seen = {self._identity(path) for path in entered}
+    def __init__(self, *closed: Path):
+        """``closed``: folders into which, and to whose parents, no link may lead."""
+        self.closed = [os.path.realpath(path) for path in closed]
+        self.seen: set[str] = set()
         self.skipped: Counter[str] = Counter()
         self.first_skipped = ""
 
-    @staticmethod
-    def _identity(path: str | Path) -> tuple[int, int]:
-        found = os.stat(path)
-        return found.st_dev, found.st_ino
-
-    def folders(self, at: Path, depth: int) -> Iterator[Path]:
-        """``at`` and the folders below it, sorted, at most ``depth`` levels down."""
-        yield at
-        if depth:
-            for name in class_names(at):
-                if self.enter(str(at / name)):
-                    yield from self.folders(at / name, depth - 1)
-
     def enter(self, path: str) -> bool:
-        """Whether this folder is entered for the first time, and not from below."""
-        try:
-            identity = self._identity(path)
-        except OSError:  # a link that leads nowhere
+        """Whether to look into a folder: it was not seen before, and no link leads round in a circle."""
+        real = os.path.realpath(path)
+        back = any(os.path.commonpath([real, closed]) in (real, closed) for closed in self.closed)
+        if real in self.seen or (back and os.path.islink(path)):
             return False
-        # A link to a folder above would lead round in a circle, or into the other split.
-        inside, target = (os.path.join(os.path.realpath(p), "") for p in (os.path.dirname(path), path))
-        above = os.path.islink(path) and inside.startswith(target)
-        if above or identity in self.seen:
-            return False
-        self.seen.add(identity)
+        self.seen.add(real)
         return True
 
     def images(self, folder: Path) -> list[tuple[str, str]]:
@@ -89,16 +72,17 @@ class Walk:
         return sorted(self._images(str(folder), ""))
 
     def _images(self, folder: str, below: str) -> Iterator[tuple[str, str]]:
+        if not self.enter(folder):
+            return
         with os.scandir(folder) as entries:
             for entry in entries:
+                name = below + entry.name
                 if is_junk(entry.name):
                     continue
-                name = below + entry.name
                 if entry.is_dir():
-                    if self.enter(entry.path):
-                        yield from self._images(entry.path, f"{name}/")
-                elif is_image_name(name) and not _is_special(entry):
-                    yield name, _stamp_or_missing(entry)
+                    yield from self._images(entry.path, f"{name}/")
+                elif is_image_name(name) and (found := _stamp_of_file(entry)):
+                    yield name, found
                 else:
                     self.first_skipped = self.first_skipped or entry.path
                     self.skipped[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
@@ -116,18 +100,11 @@ class Walk:
             )
 
 
-def _is_special(entry: os.DirEntry) -> bool:
-    """Whether it is a device or pipe, which must not be opened. A broken link is a file that is missing."""
+def _stamp_of_file(entry: os.DirEntry) -> str | None:
+    """``None`` for a device or pipe, which must not be opened."""
     try:
-        return not stat.S_ISREG(entry.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _stamp_or_missing(entry: os.DirEntry) -> str:
-    try:
-        return stamp(entry)
-    except OSError:  # reported as an unreadable image later
+        return stamp(entry) if stat.S_ISREG(entry.stat().st_mode) else None
+    except OSError:  # a link that leads nowhere: an unreadable image later
         return "missing"
 
 
@@ -172,71 +149,55 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
     test = _test_folder(entry, train)
     if test is None and not entry.held_out:
         raise Unusable(f"no folder {' or '.join(TEST_NAMES)} beside {train.name}")
-    names = class_names(train)
-    tests = class_names(test) if test else []
+    names, tests = class_names(train), class_names(test) if test else []
     if test and not tests:
         raise Unusable(f"{test.name} has no class folders: its images must be sorted into them first")
-    collected = CopyBuilder("class folders", str(at), *([] if test else ["held out"]))
-    load = partial(_load_below, at)
+    splits = [train, test] if test else [train]
     with progress(len(names) + len(tests), f"listing {entry.name}") as bar:
-        # No link leads from one split into the other.
-        apart = [] if test is None or test.samefile(train) else [train, test]
-        apart += [split / name for split in apart for name in class_names(split)]
-        trained = _list_classes(train, names, at, apart, bar)
-        tested = _list_classes(test, tests, at, apart, bar) if test else {}
+        trained, tested = (_list_classes(split, Walk(*splits), at, bar) for split in (train, test))
     classes = [name for name in names if name in trained]
     classes = next((list(known) for known in entry.known_names if set(known) == set(classes)), classes)
-    _check_classes(train.name, test.name if test else "", classes, tested)
+    if unknown := set(tested) - set(classes):
+        first, number = min(unknown), len(classes)
+        where = f"{test.name}/{first} is not a class of {number} in the training split"
+        raise Unusable(f"{where}: {train.name}/{first} has no image")
+    where = f"the folder {test.name}" if test else f"the first {entry.held_out} images of each class"
+    about = ("class folders", str(at), *([] if test else ["held out"]))
+    copy = Copy(f"class folders in {at}", about, tuple(classes), where, held_out=test is None)
+    load = partial(_load_below, at)
     for label, name in enumerate(classes):
         held_out = 0 if test else entry.held_out
-        files, where = trained.pop(name), f"{train.name}/{name}"
-        collected.add_files("test", label, where, files[:held_out], load)
-        collected.add_files("train", label, where, files[held_out:], load)
+        files, below = trained.pop(name), f"{train.name}/{name}"
+        copy.add_files("test", label, below, files[:held_out], load)
+        copy.add_files("train", label, below, files[held_out:], load)
         if test:
-            collected.add_files("test", label, f"{test.name}/{name}", tested.pop(name, []), load)
-    where = f"the folder {test.name}" if test else f"the first {entry.held_out} images of each class"
-    return collected.copy(f"class folders in {at}", tuple(classes), where, held_out=test is None)
+            copy.add_files("test", label, f"{test.name}/{name}", tested.pop(name, []), load)
+    return copy
 
 
-def _list_classes(
-    split: Path, names: list[str], at: Path, apart: list[Path], bar
-) -> dict[str, list[tuple[str, str]]]:
-    """The image files by class; no link is followed into the folders ``apart``, except for the classes.
+def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[str, list[tuple[str, str]]]:
+    """The image files by class.
 
     Raises:
-        Unusable: a class folder has files, but no image.
+        Unusable: a class folder has files, but no image; there is no image at all.
     """
-    walk = Walk(at, split, *(path for path in apart if path.parent != split))
-    paths = [str(split / name) for name in names]
-    entered = {path for path in sorted(paths, key=os.path.islink) if walk.enter(path)}
+    if split is None:
+        return {}
     found = {}
-    for name, path in zip(names, paths, strict=True):
-        if path not in entered:
-            continue
+    for name in class_names(split):
         before = walk.skipped.copy()
-        images = walk.images(split / name)
-        if images:
+        if images := walk.images(split / name):
             found[name] = images
         elif others := walk.skipped - before:
             kinds = ", ".join(others)
             raise Unusable(f"{split.name}/{name} has no image, only {others.total()} other files ({kinds})")
+        if not name.isprintable() and name.encode("utf-8", "replace").decode() != name:
+            raise Unusable(f"the name of the class folder {name!r} is not valid UTF-8: rename it")
         bar.advance(1)
     walk.report(at)
     if not found:
         raise Unusable(f"{split.name} has no class folders with images")
     return found
-
-
-def _check_classes(train: str, test: str, classes: list[str], tested: dict) -> None:
-    for name in classes:
-        if not name.isprintable() and name.encode("utf-8", "replace").decode() != name:
-            raise Unusable(f"the name of the class folder {name!r} is not valid UTF-8: rename it")
-    if unknown := set(tested) - set(classes):
-        first = min(unknown)
-        raise Unusable(
-            f"{test}/{first} is not a class of {len(classes)} in the training split: {train}/{first} has no "
-            "image"
-        )
 
 
 # --------------------------------------------------------------------------- the official Tiny ImageNet
@@ -245,11 +206,7 @@ ANNOTATIONS = "val/val_annotations.txt"
 
 
 def _annotated(
-    entry: Stored,
-    collected: CopyBuilder,
-    files: dict[str, str],
-    load: Callable[[str], bytes],
-    label: str,
+    entry: Stored, label: str, about: tuple[str, ...], files: dict[str, str], load: Callable[[str], bytes]
 ) -> Copy:
     """``train/<class>/images/*``, and ``val/images/*`` with the labels of ``val/val_annotations.txt``.
 
@@ -268,10 +225,11 @@ def _annotated(
         by_class.setdefault(("test", wnid), []).append((image, files[f"val/images/{image}"]))
     if unknown := {wnid for _, wnid in by_class} - set(entry.classes):
         raise Unusable(f"{min(unknown)} is not a class of {entry.name}")
+    copy = Copy(label, about, entry.classes, "the official validation images")
     for (split, wnid), images in sorted(by_class.items()):
         at = f"train/{wnid}" if split == "train" else "val/images"
-        collected.add_files(split, entry.classes.index(wnid), at, sorted(images), load)
-    return collected.copy(label, entry.classes, "the official validation images")
+        copy.add_files(split, entry.classes.index(wnid), at, sorted(images), load)
+    return copy
 
 
 def annotated_folder(entry: Stored, at: Path) -> Copy:
@@ -281,31 +239,24 @@ def annotated_folder(entry: Stored, at: Path) -> Copy:
     for below in (*(f"train/{name}" for name in class_names(at / "train")), "val/images"):
         if (at / below).is_dir():
             files |= {f"{below}/{name}": key for name, key in walk.images(at / below)}
-    collected = CopyBuilder("annotated", str(at), stamp(at / ANNOTATIONS))
-    return _annotated(entry, collected, files, partial(_load_below, at), f"{at}")
-
-
-class _Zip:
-    """A zip file that threads may read from: zipfile's count of readers is not safe among them."""
-
-    def __init__(self, path: Path):
-        self.file, self.lock = zipfile.ZipFile(path), threading.Lock()
-
-    def read(self, name: str) -> bytes:
-        with self.lock:
-            return self.file.read(name)
+    about = "annotated", str(at), stamp(at / ANNOTATIONS)
+    return _annotated(entry, f"{at}", about, files, partial(_load_below, at))
 
 
 def annotated_zip(entry: Stored, path: Path) -> Copy:
     """The official zip file of Tiny ImageNet, which is not unpacked."""
     require_downloaded(path)
-    opened = _Zip(path)
-    top = f"{entry.folders[0]}/"
+    opened, lock, top = zipfile.ZipFile(path), threading.Lock(), f"{entry.folders[0]}/"
+
+    def read(name: str) -> bytes:
+        with lock:  # zipfile's count of readers is not safe among threads
+            return opened.read(top + name)
+
     members = {
         info.filename.removeprefix(top): f"{info.CRC} {info.file_size}"
-        for info in opened.file.infolist()
+        for info in opened.infolist()
         if info.filename.startswith(top) and not info.is_dir()
     }
     files = {name: key for name, key in members.items() if is_image_name(name)}
-    collected = CopyBuilder("zip", path.name, members.get(ANNOTATIONS, ""))
-    return _annotated(entry, collected, files, lambda name: opened.read(top + name), f"{path}")
+    about = "zip", path.name, members.get(ANNOTATIONS, "")
+    return _annotated(entry, f"{path}", about, files, read)

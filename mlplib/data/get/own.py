@@ -6,16 +6,15 @@ import logging
 import os
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 from ...errors import MlplibError
 from ...progress import Progress, quiet
-from ..catalog import CATALOG, OWN, Edition, OwnFolder
+from ..catalog import CATALOG, OwnFolder
 from ..dataset import ImageDataset
 from ..loading import load
 from . import cache
-from .copies import Copy, Unusable
+from .copies import Unusable
 from .folders import class_folders
 from .prepare import prepare
 
@@ -27,15 +26,7 @@ _LAYOUT = "class folders (train/<class>/*, and val/<class>/* or test/<class>/*)"
 def name_of(folder: Path, side: int) -> str:
     """What the data set of a folder is called, e.g. ``own-flowers-64``."""
     slug = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower())[:100].strip("-")
-    return f"{OWN}{slug or 'folder'}-{side}"
-
-
-def _open(entry: OwnFolder, folder: Path, progress: Progress) -> Copy:
-    try:
-        copy = class_folders(entry, folder, progress)
-    except (Unusable, OSError) as error:
-        raise MlplibError(f"cannot read {folder}: {error}; it must hold {_LAYOUT}") from None
-    return copy
+    return f"own-{slug or 'folder'}-{side}"
 
 
 def load_folder(
@@ -57,25 +48,27 @@ def load_folder(
     folder, progress = folder.absolute(), progress or quiet
     if side < 1:
         raise MlplibError(f"images need a side of at least 1 pixel, not {side}")
-    name, title = name_of(folder, side), f"the folder {folder}"
+    name = name_of(folder, side)
     command = f"mlplib data beton {shlex.quote(str(folder))} --resolution {side}"
-    entry = OwnFolder.described(name, title, (), {"train": 0, "test": 0}, side, command)
-    copy = _open(entry, folder, progress)
-    edition = Edition(title, len(copy.classes), copy.sizes["train"], copy.sizes["test"])
-    entry = replace(entry, editions=(edition,))
+    entry = OwnFolder(name=name, title=f"the folder {folder}", image_size=side, command=command)
+    try:
+        copy = class_folders(entry, folder, progress)
+    except (Unusable, OSError) as error:
+        raise MlplibError(f"cannot read {folder}: {error}; it must hold {_LAYOUT}") from None
 
     def is_good() -> bool:
         if cache.damage(name, "changed"):
             return False
-        kept = cache.manifest(name)["preparation"]
+        kept = cache.preparation(name)
         return (kept["signature"], kept["recipe"]) == (copy.signature, entry.recipe)
 
-    def fetch(staging: Path) -> cache.Found:
+    def fetch(staging: Path) -> cache.Prepared:
         try:
-            found = prepare(entry, copy, skip_unreadable, progress)
+            prepared, stated = prepare(entry, copy, skip_unreadable, progress)
         except Unusable as error:
             raise MlplibError(f"cannot read {folder}: {error}") from None
-        return replace(found, preparation=found.preparation | {"folder": str(folder)})
+        stated["preparation"]["folder"] = str(folder)
+        return prepared, stated
 
     if not is_good():
         if cache.folder(name).exists():

@@ -10,48 +10,44 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ..catalog import Stored
-from .copies import PART, Copy, CopyBuilder, Example, Unusable
-from .folders import Walk, is_junk, require_downloaded, stamp
+from .copies import PART, Copy, Example, Unusable
+from .folders import is_junk, require_downloaded, stamp
 
 _log = logging.getLogger("mlplib")
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
 
-DEPTH = 5
-"""How far below a data set's own folder shards are looked for."""
-
 
 def shards(at: Path, split: str) -> list[Path]:
     """A split's shards in ``at``, in order: ``train-*.parquet``, ``train.parquet`` or ``train/*.parquet``."""
     named = re.compile(rf"{split}([-._0-9].*)?\.parquet", flags=re.ASCII)
-    inside = at / split
 
     def files(folder: Path) -> list[Path]:
         return sorted(path for path in folder.glob("*.parquet") if not is_junk(path.name))
 
-    return [path for path in files(at) if named.fullmatch(path.name)] or files(inside)
+    return [path for path in files(at) if named.fullmatch(path.name)] or files(at / split)
 
 
 def places(at: Path, deep: bool) -> list[Path]:
     """The folders that hold shards of a training split: ``at``, ``at/data``, or any below it if ``deep``."""
-    if not at.is_dir():
-        return []
-    folders = Walk(at).folders(at, DEPTH) if deep else (at, at / "data")
-    return [folder for folder in folders if shards(folder, "train")]
+    folders = {at, at / "data"}
+    for path in at.rglob("*.parquet") if deep else ():
+        if not any(map(is_junk, path.relative_to(at).parts)):
+            folders |= {path.parent, path.parent.parent}  # train-0.parquet, or train/0.parquet
+    return [folder for folder in sorted(folders) if folder.is_relative_to(at) and shards(folder, "train")]
 
 
 # --------------------------------------------------------------------------- one shard
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """What the schema of a shard tells. ``names``: the stated class names, if any."""
+class _Shard(NamedTuple):
+    """What the schema of a shard tells. ``names``: the stated class names, if any; ``groups``: their rows."""
 
     path: Path
     image: str
@@ -59,11 +55,6 @@ class _Shard:
     text_labels: bool
     names: tuple[str, ...]
     groups: tuple[int, ...]
-
-    def read_labels(self) -> list:
-        import pyarrow.parquet as pq
-
-        return pq.read_table(self.path, columns=[self.label]).column(0).unique().to_pylist()
 
 
 def _open(path: Path) -> _Shard:
@@ -79,17 +70,21 @@ def _open(path: Path) -> _Shard:
     try:
         with pq.ParquetFile(path) as file:
             schema, about = file.schema_arrow, file.metadata
-            groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
-            image, label = (_column(schema.names, known, path) for known in (IMAGE_COLUMNS, LABEL_COLUMNS))
-            _check_images(path, image, schema.field(image).type, file)
     except pa.ArrowException as error:
         raise Unusable(f"{path.name} cannot be read as parquet ({' '.join(str(error).split())})") from None
+    image, label = (_column(schema.names, known, path) for known in (IMAGE_COLUMNS, LABEL_COLUMNS))
+    kind, of = schema.field(image).type, pa.types
+    content = kind.field("bytes").type if of.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
+    if not of.is_binary(content) and not of.is_large_binary(content):
+        raise Unusable(
+            f"column {image} of {path.name} has the type {kind}, not the bytes of image files: export it "
+            "with the images embedded"
+        )
     kind = schema.field(label).type
-    text = any(
-        check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
-    )
-    if not text and not pa.types.is_integer(kind):
+    text = of.is_string(kind) or of.is_large_string(kind) or of.is_dictionary(kind)
+    if not text and not of.is_integer(kind):
         raise Unusable(f"column {label} of {path.name} has labels of type {kind}, not integers or text")
+    groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
     return _Shard(path, image, label, text, _stated_names(schema.metadata or {}, label), groups)
 
 
@@ -100,27 +95,6 @@ def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:
     raise Unusable(f"{path.name} has no column {' or '.join(known)}, only {', '.join(names)}")
 
 
-def _check_images(path: Path, column: str, kind, file) -> None:
-    """Refuse a column without the bytes of image files."""
-    import pyarrow as pa
-
-    is_struct = pa.types.is_struct(kind)
-    only_paths = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if is_struct:
-        fields = [kind.field(i).name for i in range(kind.num_fields)]
-        only_paths = "bytes" not in fields
-        if not only_paths and file.metadata.num_rows:
-            first = next(file.iter_batches(batch_size=1, columns=[column])).column(0).to_pylist()[0]
-            only_paths = first is None or first["bytes"] is None
-    if only_paths:
-        raise Unusable(
-            f"column {column} of {path.name} has the paths of images and not the images: export it with the "
-            "images embedded"
-        )
-    if not is_struct and not pa.types.is_binary(kind) and not pa.types.is_large_binary(kind):
-        raise Unusable(f"column {column} of {path.name} has the type {kind}, not the bytes of image files")
-
-
 def _stated_names(metadata: dict, label: str) -> tuple[str, ...]:
     """The class names that Hugging Face's metadata state; empty if they state none."""
     try:
@@ -128,6 +102,14 @@ def _stated_names(metadata: dict, label: str) -> tuple[str, ...]:
         return tuple(str(name) for name in feature["names"])
     except (KeyError, ValueError, TypeError):
         return ()
+
+
+def _texts(shard: _Shard) -> list[str]:
+    """The different labels of a shard that has text as labels."""
+    import pyarrow.parquet as pq
+
+    labels = pq.read_table(shard.path, columns=[shard.label]).column(0).unique().to_pylist()
+    return [label for label in labels if label is not None]
 
 
 def _row_group(shard: _Shard, number: int, to_label: dict | None) -> Iterator[Example]:
@@ -140,18 +122,17 @@ def _row_group(shard: _Shard, number: int, to_label: dict | None) -> Iterator[Ex
             images, labels = (batch.column(name).to_pylist() for name in columns)
             for image, label in zip(images, labels, strict=True):
                 name = f"{shard.path.name}, group {number}, row {row}"
-                content = image
                 if isinstance(image, dict):
-                    name, content = image.get("path") or name, image.get("bytes")
+                    name, image = image.get("path") or name, image["bytes"]
                 if to_label is not None:
-                    label = to_label.get(label, -1 if label is None else label)
-                yield Example(name, -1 if label is None else label, partial(_content, content))
+                    label = to_label.get(label, label)
+                yield Example(name, -1 if label is None else label, partial(_content, image))
                 row += 1
 
 
 def _content(content: bytes | None) -> bytes:
     if content is None:
-        raise ValueError("its bytes are missing")
+        raise ValueError("its bytes are missing: export it with the images embedded")
     return content
 
 
@@ -168,14 +149,14 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
     opened = {split: [_open(path) for path in paths] for split, paths in splits.items()}
     everything = [shard for some in opened.values() for shard in some]
     classes = _classes(entry, everything)
-    collected = CopyBuilder("parquet", str(at), *classes)
+    made = Copy(f"parquet in {at}", ("parquet", str(at), *classes), classes, f"the files {test}-*")
     for split, some in opened.items():
         for shard in some:
             to_label = _to_label(entry, shard, classes)
             for number, count in enumerate(shard.groups):
                 key = f"{shard.path.relative_to(at)}\0{stamp(shard.path)}\0{number}"
-                collected.add(split, count, key, partial(_row_group, shard, number, to_label))
-    return collected.copy(f"parquet in {at}", classes, f"the files {test}-*")
+                made.add(split, count, key, partial(_row_group, shard, number, to_label))
+    return made
 
 
 def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
@@ -186,28 +167,43 @@ def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
     if entry.known_names:
         return entry.known_names[0] if stated or any(s.text_labels for s in everything) else ()
     if not stated and all(shard.text_labels for shard in everything):
-        found = {label for shard in everything for label in shard.read_labels() if label is not None}
-        return tuple(sorted(found))
+        return tuple(sorted({label for shard in everything for label in _texts(shard)}))
     return stated
 
 
 def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | None:
-    """Our label for each label of a shard; ``None`` where they are the same."""
+    """Our label for each label of a shard; ``None`` where they are the same.
+
+    Raises:
+        Unusable: it is not clear which class a label means.
+    """
     lists = entry.known_names or ((classes,) if classes else ())
     if shard.text_labels:
         labels = {text: i for names in reversed(lists) for i, text in enumerate(names)}
-        stated = [label for label in shard.read_labels() if label is not None]
-        if unknown := [label for label in stated if label not in labels]:
+        if unknown := [label for label in _texts(shard) if label not in labels]:
             raise Unusable(
                 f"{shard.path.name} has the label {unknown[0]!r}, which is no class of {entry.name}"
             )
         return labels
     if not shard.names or all(name.isdigit() for name in shard.names):
         return None
-    order = max((_order(shard.names, names) for names in lists), key=lambda order: order.count(None) * -1)
-    if order == list(range(len(order))):
-        return None
-    return dict(enumerate(_completed(order, shard, entry)))
+    order = min((_order(shard.names, names) for names in lists), key=lambda order: order.count(None))
+    known = [i for i in order if i is not None]
+    if not known and entry.pins is None and entry.resized:
+        raise Unusable(
+            f"{shard.path.name} names its classes {', '.join(shard.names[:3])} and so on, which are not "
+            f"those of {entry.title}"
+        )
+    if all(found in (None, i) for i, found in enumerate(order)):
+        return None  # in place: a spelling differs here and there, or names tell nothing: the content decides
+    if len(set(known)) != len(order):
+        unclear = [name for name, i in zip(shard.names, order, strict=True) if i is None]
+        raise Unusable(
+            f"{shard.path.name} numbers its classes in another order, with names that are not clear: "
+            f"{unclear[0] if unclear else 'some names occur twice'}"
+        )
+    _log.warning("%s numbers its classes in another order: its labels are renumbered", shard.path)
+    return dict(enumerate(known))
 
 
 def _plain(name: str) -> str:
@@ -224,28 +220,3 @@ def _order(stated: tuple[str, ...], names: tuple[str, ...]) -> list[int | None]:
         # Two classes of ImageNet share a name: the same place in both lists comes first.
         order.append(i if i < len(ours) and ours[i] == name else position.get(name))
     return order
-
-
-def _completed(order: list[int | None], shard: _Shard, entry: Stored) -> list[int]:
-    """The order with the names that are unknown in their place.
-
-    Raises:
-        Unusable: it is not clear which class a label means.
-    """
-    known = [i for i in order if i is not None]
-    in_place = all(found in (None, i) for i, found in enumerate(order))
-    if not known and entry.pins is None and entry.resized:
-        raise Unusable(
-            f"{shard.path.name} names its classes {', '.join(shard.names[:3])} and so on, which are not "
-            f"those of {entry.title}"
-        )
-    if in_place:  # a spelling differs here and there, or names tell nothing: the content decides
-        return list(range(len(order)))
-    if len(known) != len(order) or len(set(known)) != len(known):
-        unknown = next((shard.names[i] for i, found in enumerate(order) if found is None), "")
-        raise Unusable(
-            f"{shard.path.name} numbers its classes in another order, with names that are not clear: "
-            f"{unknown or 'some names occur twice'}"
-        )
-    _log.warning("%s numbers its classes in another order: its labels are renumbered", shard.path)
-    return known

@@ -14,8 +14,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,13 +22,12 @@ import numpy as np
 
 from ...progress import Progress
 from ..catalog import Edition, OwnFolder, PinnedPixels, Stored
-from ..dataset import ordered_hash, unordered_hash
+from ..dataset import Split, ordered_hash, statistics, unordered_hash
 from . import cache
-from .acceptance import check_balance, check_pinned_pixels, check_pins, class_sums, edition_of
-from .cache import Found
+from .acceptance import check_balance, check_pins, class_sums, edition_of
 from .copies import Copy, Example, Part, Unusable
 from .decode import fit, reason
-from .unfinished import Done, Work
+from .unfinished import Decoded, Work
 
 _log = logging.getLogger("mlplib")
 
@@ -55,15 +53,15 @@ def cores() -> int:
     return max(1, count)
 
 
-def _decode(part: Part, entry: Stored, classes: int) -> Done:
-    size = entry.image_size
-    done = Done(
-        np.zeros((part.count, size, size, 3), np.uint8),
-        np.zeros(part.count, np.int64),
-        np.zeros(part.count, np.uint64),
-        np.full(part.count, -1, np.int64),
-        [],
-    )
+def _decode(part: Part, entry: Stored, classes: int) -> Decoded:
+    size, count = entry.image_size, part.count
+    arrays = {
+        "images": np.zeros((count, size, size, 3), np.uint8),
+        "labels": np.zeros(count, np.int64),
+        "digests": np.zeros(count, np.uint64),
+        "index": np.full(count, -1, np.int64),
+    }
+    bad: list[list] = []
     row = -1
     for row, example in enumerate(part.read()):
         if not (isinstance(example.label, int) and 0 <= example.label < classes):
@@ -72,20 +70,20 @@ def _decode(part: Part, entry: Stored, classes: int) -> Done:
             )
         if entry.names_file:
             _check_synset(example, entry.known_names[0])
-        done.labels[row] = example.label
+        arrays["labels"][row] = example.label
         found = re.search(entry.test_number, example.name) if entry.test_number else None
         if found:
-            done.numbers[row] = int(found[1]) - 1
+            arrays["index"][row] = int(found[1]) - 1
         try:
             data = example.load()
-            done.images[row] = fit(data, size, resized=entry.resized, upright=entry.upright)
+            arrays["images"][row] = fit(data, size, resized=entry.resized, upright=entry.upright)
             digest = hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()
-            done.digests[row] = int.from_bytes(digest[:8], "little")
+            arrays["digests"][row] = int.from_bytes(digest[:8], "little")
         except Exception as error:  # whatever a library makes of a damaged file
-            done.bad.append([part.start + row, example.name, reason(error)])
-    if row + 1 != part.count:
-        raise Unusable(f"{row + 1} images where {part.count} were listed")
-    return done
+            bad.append([part.start + row, example.name, reason(error)])
+    if row + 1 != count:
+        raise Unusable(f"{row + 1} images where {count} were listed")
+    return arrays, bad
 
 
 def _check_synset(example: Example, synsets: tuple[str, ...]) -> None:
@@ -98,7 +96,7 @@ def _check_synset(example: Example, synsets: tuple[str, ...]) -> None:
         )
 
 
-def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress) -> Found:
+def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress) -> cache.Prepared:
     """Decode a copy into arrays in the cache, resuming unfinished work on the same copy.
 
     Args:
@@ -109,24 +107,22 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
         MlplibError: the cache cannot be written.
     """
     edition = edition_of(entry, copy)
-    key = hashlib.sha256(json.dumps([*copy.about, *copy.sizes.values(), entry.recipe]).encode()).hexdigest()[
-        :12
-    ]
-    folder = cache.unfinished(entry.name, key)
-    classes = len(copy.classes) or edition.classes
+    about = json.dumps([*copy.about, *copy.sizes.values(), entry.recipe])
+    folder = cache.unfinished(entry.name, hashlib.sha256(about.encode()).hexdigest()[:12])
     work = Work(entry, copy, folder)
     try:
         work.open()
-        if work.kept is not None and not skip_unreadable:  # another call asked for the skipping
-            work.close()
-            shutil.rmtree(folder)
-            work = Work(entry, copy, folder)
-            work.open()
-        if work.kept is None:
-            _decode_all(entry, copy, work, classes, skip_unreadable, progress)
+        _decode_all(entry, copy, work, len(copy.classes) or edition.classes, skip_unreadable, progress)
         bad = _bad_images(copy, work, skip_unreadable, entry)
         work.fill_holes({s: [row for row, _, _ in some] for s, some in bad.items()})
-        return _found(entry, copy, edition, folder, bad, progress)
+        try:
+            with progress(None, f"checking {entry.name}"):
+                stated = _check(entry, copy, edition, folder, bad)
+        except Unusable:
+            shutil.rmtree(folder, ignore_errors=True)  # there is no use in resuming it
+            raise
+        work.cut({split: stated[split] for split in copy.sizes})
+        return folder, stated
     finally:
         work.close()
 
@@ -134,40 +130,28 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
 def _decode_all(
     entry: Stored, copy: Copy, work: Work, classes: int, skip_unreadable: bool, progress: Progress
 ) -> None:
+    """Decode the parts that are missing, several at a time and few in memory."""
     # Parts with unreadable images are tried again: the files may have been mended.
     missing = [number for number in range(len(copy.parts)) if work.bad.get(number) != []]
-    total = sum(copy.sizes.values())
-    with progress(total, f"preparing {entry.name}") as bar:
+    total, together = sum(copy.sizes.values()), 4 * cores()
+    with (
+        progress(total, f"preparing {entry.name}") as bar,
+        warnings.catch_warnings(action="ignore"),  # odd metadata of single photographs
+        ThreadPoolExecutor(cores()) as pool,  # threads do: Pillow releases Python's lock
+    ):
         bar.advance(total - sum(copy.parts[number].count for number in missing))
         try:
-            for number, done in _in_parallel(entry, copy, missing, classes):
-                work.put(number, copy.parts[number], done)
-                bar.advance(copy.parts[number].count)
+            for first in range(0, len(missing), together):
+                numbers = missing[first : first + together]
+                parts = [copy.parts[number] for number in numbers]
+                decoded = pool.map(lambda part: _decode(part, entry, classes), parts)
+                for number, part, done in zip(numbers, parts, decoded, strict=True):
+                    work.put(number, part, *done)
+                    bar.advance(part.count)
                 if not skip_unreadable and sum(map(len, work.bad.values())) > MANY:
                     break
         finally:
             work.note()
-
-
-def _in_parallel(entry: Stored, copy: Copy, numbers: list[int], classes: int) -> Iterator[tuple[int, Done]]:
-    """Decode parts, several at a time and few in memory. Threads do: Pillow releases Python's lock."""
-    waiting: dict[Future, int] = {}
-    rest = iter(numbers)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata of single photographs
-        with ThreadPoolExecutor(cores()) as pool:
-            try:
-                while True:
-                    for number in rest:
-                        waiting[pool.submit(_decode, copy.parts[number], entry, classes)] = number
-                        if len(waiting) >= 2 * cores():
-                            break
-                    if not waiting:
-                        return
-                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                        yield waiting.pop(future), future.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: Stored) -> dict[str, list[list]]:
@@ -179,48 +163,37 @@ def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: Stored) ->
     too_many = count > MOST_SKIPPED * sum(copy.sizes.values())
     if not count or (skip_unreadable and not too_many):
         return bad
-    first = ", ".join(f"{name} ({reason})" for _, name, reason in (bad["train"] + bad["test"])[:NAMED])
-    named = first if count <= NAMED else f"{first} and others"
-    found = "1 unreadable image" if count == 1 else f"{count} unreadable images"
+    named = ", ".join(f"{name} ({reason})" for _, name, reason in (bad["train"] + bad["test"])[:NAMED])
+    named += " and others" if count > NAMED else ""
     way_out = ""
     if too_many and entry.skippable:
         way_out = f" (they are more than {MOST_SKIPPED:.0%} of all, too many to leave out)"
     elif entry.skippable:
         way_out = f", or leave them out with {entry.prepared_by} --skip-unreadable"
+    found = f"{count} unreadable image{'s' if count > 1 else ''}"
     found = f"at least {found}" if count > MANY else found
     raise Unusable(f"{found}: {named}: put good copies in their place{way_out}")
 
 
-def _found(
-    entry: Stored,
-    copy: Copy,
-    edition: Edition,
-    folder: Path,
-    bad: dict[str, list[list]],
-    progress: Progress,
-) -> Found:
-    """Check the finished arrays in ``folder`` and describe them."""
-    with progress(None, f"checking {entry.name}"):
-        splits = dict(zip(("train", "test"), cache.open_splits(folder), strict=True))
-        classes = copy.classes or tuple(str(i) for i in range(edition.classes))
-        sums = {}
-        try:
-            for name, split in splits.items():
-                if not bad[name]:
-                    check_balance(entry, name, split.labels, len(classes))
-                digests = np.load(folder / f"{name}_digests.npy", mmap_mode="r")
-                sums[name] = class_sums(split.labels, digests, len(classes))
-            ordered, unordered = ordered_hash(*splits.values()), unordered_hash(*splits.values())
-            content = edition.title
-            if isinstance(entry, PinnedPixels):
-                check_pinned_pixels(entry, ordered, unordered)
-            elif entry.pins:
-                content = check_pins(entry, splits, sums, unordered)
-        except Unusable:
-            shutil.rmtree(folder, ignore_errors=True)  # there is no use in resuming it
-            raise
-    if isinstance(entry, PinnedPixels) and ordered != entry.content_hash:
-        _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)
+def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[str, list[list]]) -> dict:
+    """Check the finished arrays in ``folder``; what the manifest is to state of them."""
+    kept = {split: count - len(bad[split]) for split, count in copy.sizes.items()}
+    whole = dict(zip(("train", "test"), cache.open_splits(folder), strict=True))
+    splits = {name: Split(s.images[: kept[name]], s.labels[: kept[name]]) for name, s in whole.items()}
+    classes = copy.classes or tuple(str(i) for i in range(edition.classes))
+    sums = {}
+    for name, split in splits.items():
+        if not bad[name]:
+            check_balance(entry, name, split.labels, len(classes))
+        digests = np.load(folder / f"{name}_digests.npy", mmap_mode="r")
+        sums[name] = class_sums(split.labels, digests[: kept[name]], len(classes))
+    ordered, unordered = ordered_hash(*splits.values()), unordered_hash(*splits.values())
+    content = edition.title
+    if isinstance(entry, PinnedPixels):
+        _check_pixels(entry, copy, ordered, unordered)
+    elif entry.pins:
+        content = check_pins(entry, splits, sums, unordered)
+    mean, std = statistics(splits["train"].images)
     preparation = {
         "recipe": entry.recipe,
         "signature": copy.signature,
@@ -232,4 +205,20 @@ def _found(
     }
     if isinstance(entry, OwnFolder):
         preparation |= {"title": entry.title, "side": entry.image_size, "command": entry.command}
-    return Found(*splits.values(), ordered, unordered, copy.label, classes, folder, preparation)
+    return {
+        "source": copy.label,
+        "content_hash": ordered,
+        "unordered_hash": unordered,
+        "classes": list(classes),
+        **kept,
+        "mean": mean,
+        "std": std,
+        "preparation": preparation,
+    }
+
+
+def _check_pixels(entry: PinnedPixels, copy: Copy, ordered: str, unordered: str) -> None:
+    if unordered != entry.unordered_hash:
+        raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
+    if ordered != entry.content_hash:
+        _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)

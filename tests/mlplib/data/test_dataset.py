@@ -12,7 +12,6 @@ from mlplib.data import dataset
 from mlplib.data.dataset import (
     ImageDataset,
     Split,
-    binary_batch_md5,
     class_means,
     class_subset,
     ordered_hash,
@@ -46,14 +45,6 @@ def test_unordered_hash_counts_identical_pairs():
         return Split(TRAIN.images[index], TRAIN.labels[index])
 
     assert unordered_hash(plus_twice(0), TEST) != unordered_hash(plus_twice(1), TEST)
-
-
-def test_binary_batch_md5_is_label_then_color_planes():
-    data = b"".join(
-        bytes([label]) + image[..., 0].tobytes() + image[..., 1].tobytes() + image[..., 2].tobytes()
-        for image, label in zip(TRAIN.images[:4], TRAIN.labels[:4], strict=True)
-    )
-    assert binary_batch_md5(TRAIN, 4) == hashlib.md5(data).hexdigest()
 
 
 def test_statistics_agree_with_numpy_in_float64():

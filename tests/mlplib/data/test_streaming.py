@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import resource
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import dataset, environment, noise, small
+from small_runs import dataset, noise, small
+from typer.testing import CliRunner
 
 from mlplib import data, probing, training
 from mlplib.data import batches, beton, streaming
@@ -317,42 +317,38 @@ def test_a_file_of_something_else_is_named(tmp_path):
 # --------------------------------------------------------------------------- the command line, and no FFCV
 
 SMALLEST = ["run", "filters", "--profile", "smoke", "--seeds", "0", "--runs"]
-BLOCKED = "import sys; sys.modules['ffcv'] = None; from mlpstudy.cli import main; main()"
 
 
-def mlplib(*words: str, blocked: bool = False, **more: str) -> subprocess.CompletedProcess:
-    start = ["-c", BLOCKED] if blocked else ["-m", "mlplib"]
-    settings = environment(MLPLIB_CACHE=os.environ["MLPLIB_CACHE"], OMP_NUM_THREADS="1", **more)
-    return subprocess.run([sys.executable, *start, *words], env=settings, capture_output=True, text=True)
+def mlplib(*words: str):
+    from mlpstudy import cli
+
+    return CliRunner().invoke(cli.app, words)
 
 
 def test_the_command_line_writes_and_streams(tmp_path):
     written = mlplib("data", "beton", "shapes-16")
-    assert written.returncode == 0 and "shapes-16 is ready to be streamed" in written.stdout
+    assert written.exit_code == 0 and "shapes-16 is ready to be streamed" in written.stdout
     streamed = mlplib(*SMALLEST, str(tmp_path), "--loader", "ffcv")
-    assert streamed.returncode == 0, streamed.stderr
+    assert streamed.exit_code == 0, streamed.output
     records = [json.loads(path.read_text())["compute"] for path in tmp_path.glob("*/record.json")]
     assert {compute["loader"] for compute in records if "images" in compute} == {"ffcv"}
 
 
-def test_without_ffcv_a_line_says_how_to_install_it(tmp_path):
+@pytest.fixture
+def without_ffcv(monkeypatch):
+    """As if FFCV were not installed."""
+    monkeypatch.setitem(sys.modules, "ffcv", None)
+
+
+def test_without_ffcv_a_line_says_how_to_install_it(without_ffcv, tmp_path):
     for words in (["data", "beton", "shapes-16"], [*SMALLEST, str(tmp_path / "a"), "--loader", "ffcv"]):
-        refused = mlplib(*words, blocked=True)
-        assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
-        assert "FFCV is not installed: " in refused.stderr and '-e ".[ffcv]"' in refused.stderr
+        with pytest.raises(MlplibError, match=r'^FFCV is not installed: .*-e "\.\[ffcv\]"$'):
+            raise mlplib(*words).exception
 
 
-def test_without_ffcv_data_that_fit_are_resident_and_others_say_what_to_do():
-    script = (
-        "import sys; sys.modules['ffcv'] = None\n"
-        "from mlplib.data import batches, load\n"
-        "import torch\n"
-        "seen = load('shapes-16'), batches.DataSpec('shapes-16'), torch.device('cpu')\n"
-        "print(batches.open_data(*seen).loader)\n"
-        "batches.RESIDENT_SHARE = 0.0\n"
-        "batches.open_data(*seen)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
-    assert done.stdout == "resident\n"
-    last = done.stderr.splitlines()[-1]
-    assert "install the headers" in last and "then write them for streaming" in last
+def test_without_ffcv_data_that_fit_are_resident_and_others_say_what_to_do(without_ffcv, monkeypatch):
+    spec = DataSpec("shapes-16")
+    assert open_data(SHAPES, spec, CPU).loader == "resident"
+    monkeypatch.setattr(batches, "RESIDENT_SHARE", 0.0)
+    with pytest.raises(MlplibError, match=r"install the headers .* then write them for streaming"):
+        open_data(SHAPES, spec, CPU)

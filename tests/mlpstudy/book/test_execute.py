@@ -462,7 +462,7 @@ def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):
         ("from-scrath", {}, "unknown notebook 'from-scrath': choose one of architectures"),
         ("filters", {"typo": 1}, "unknown parameter 'typo': choose from profile"),
         ("filters", {"profile": "tiny"}, "unknown profile 'tiny'"),
-        ("filters", {"seeds": "-1"}, "must not be negative"),
+        ("filters", {"seeds": "-1"}, "seeds must be at least 0"),
     ],
 )
 def test_execute_refuses_before_a_kernel_starts(name, given, why, tmp_path):

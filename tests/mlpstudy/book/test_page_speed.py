@@ -8,12 +8,12 @@ import matplotlib
 import pandas as pd
 import pytest
 import torch
+from small_runs import ROOT
 
 from mlplib.errors import MlplibError
-from mlplib.progress import quiet
+from mlplib.timing import summary
 from mlpstudy.bench import accuracy, against, derived, show, speed, tried
-from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, Case
-from mlpstudy.bench.rounds import summary
+from mlpstudy.bench.cases import CPU_CASES, GPU_CASES
 from mlpstudy.bench.targets import TARGETS, bounds, judge
 from mlpstudy.book import page_speed
 from mlpstudy.book.page_speed import open_how_fast
@@ -26,15 +26,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def measured():
-    """A published file's content, of a tiny network."""
-    return speed.measure(
-        [Case("B-1/Wi-16", "shapes-16", 128)],
-        CPU,
-        effort=speed.Effort(2, 0.005, {"widths": [16, 64], "batches": [1, 32]}, brief=True),
-        progress=quiet,
-        command="mlplib bench --a-test",
-        parts=("steps", "layers", "tried"),
-    )
+    """A published file's content."""
+    return json.loads((ROOT / "results" / "bench" / "cpu-2-cores.json").read_text())
 
 
 @pytest.fixture
@@ -55,30 +48,27 @@ def everything(page) -> dict[str, str]:
     return {call: str(getattr(page, call)()) for call in calls}
 
 
-def test_a_page_shows_every_row_of_a_published_file(results, tmp_path, measured):
+def test_a_page_shows_every_row_and_target_of_a_published_file(results, tmp_path, measured):
     parts = everything(opened(results, tmp_path))
-    for row in derived.rows_of(measured, "B-1/Wi-16, shapes-16, batch 128").values():
-        cell = re.search(
-            rf'<th scope="row">{re.escape(html.escape(row["name"]))}</th>\s*<td>(.*?)</td>', parts["steps"]
-        )
-        assert cell[1].startswith(show.digits(1e3 * sorted(row["seconds"])[0])[:1]) or "[" in cell[1]
-    for trial in tried.TRIALS:
+    for case in measured["cases"]:
+        for row in derived.rows_of(measured, case["name"]).values():
+            name = re.escape(html.escape(row["name"]))
+            cells = re.findall(rf'<th scope="row">{name}</th>\s*<td>(.*?)</td>', parts["steps"])
+            assert show.milliseconds(row["seconds"]) in cells
+    for trial, ratio in tried.results(measured["rows"]):
         assert html.escape(trial.name) in parts["tried"] and html.escape(trial.hope) in parts["tried"]
-    assert "mlplib bench --a-test" in parts["provenance"] and torch.__version__ in parts["provenance"]
+        assert f"{show.spread(ratio)} times" in parts["tried"]
+    assert measured["command"] in parts["provenance"] and measured["machine"]["torch"] in parts["provenance"]
     assert "a-cpu.json" in parts["banner"]
     assert parts["parts"].count("<svg ") == parts["roofline"].count("<svg ") == 1
     assert "matrix products" in re.search(r'alt="(.*?)"', parts["parts"])[1]
     assert "this execution" not in "".join(parts.values()).replace("this execution, smoke", "")
-
-
-def test_every_target_is_there_with_its_reason_and_verdict(results, tmp_path, measured):
-    text = str(opened(results, tmp_path).targets())
     for target in TARGETS:
-        assert html.escape(target.sentence) in text and html.escape(target.reason) in text
-        assert html.escape(bounds(target)) in text
+        for text in (target.sentence, target.reason, bounds(target)):
+            assert html.escape(text) in parts["targets"]
     judged = [row for row in measured["targets"] if row["verdict"] != "not measured"]
-    assert text.count("mlp-verdict") == len(TARGETS)
-    assert f"of {len(judged)} measured" in text
+    assert parts["targets"].count("mlp-verdict") == len(TARGETS)
+    assert f"of {len(judged)} measured" in parts["targets"]
 
 
 @pytest.mark.parametrize(
@@ -108,36 +98,24 @@ def test_a_file_that_is_none_of_ours_is_named(content, results, tmp_path):
         opened(results, tmp_path)
 
 
-def test_accuracy_is_shown_with_its_differences_and_is_no_measurement_of_speed(results, tmp_path):
+def test_accuracies_and_revisions_are_shown_and_are_no_measurement_of_speed(results, tmp_path, measured):
     page = opened(results, tmp_path)
     assert "mlplib bench accuracy --json" in str(page.precision())
-    found = accuracy.measure(
-        Case("B-1/Wi-16", "shapes-16", 128),
-        CPU,
-        seeds=(0, 1),
-        epochs=2,
-        progress=quiet,
-        command="mlplib bench accuracy --a-test",
-    )
-    (results / "bench" / "accuracy.json").write_text(json.dumps(found))
+    published = ROOT / "results" / "bench" / "accuracy-cpu-2-cores.json"
+    found = json.loads(published.read_text())
+    (results / "bench" / "accuracy.json").write_text(published.read_text())
+    row = {"id": "step", "name": "the step alone", "old_seconds": [0.3, 0.3], "new_seconds": [0.1, 0.1]}
+    two = {"case": "a case", "old": "v1 (abc)", "new": "def", "rounds": 2, "machine": measured["machine"]}
+    against.append(results / "bench" / "compared.json", two | {"rows": [row | summary([3.0, 3.0])]})
     page = opened(results, tmp_path)
     text = str(page.precision())
     for run in found["runs"]:
         assert f"with{'' if run['da'] else 'out'} DA, {run['precision']}" in text
-    (bf16, da) = found["differences"]
-    assert f"{bf16['points']:+.2f}" in text and f"{da['points']:+.2f}" in text and "n = 2" in text
-    assert list(page.files) == ["a-cpu"] and "--a-test" in str(page.provenance())
-
-
-def test_compared_revisions_are_shown_and_are_no_measurement_of_speed(results, tmp_path, measured):
-    row = {"id": "step", "name": "the step alone", "old_seconds": [0.3, 0.3], "new_seconds": [0.1, 0.1]}
-    found = {"case": "a case", "old": "v1 (abc)", "new": "def", "rounds": 2, "machine": measured["machine"]}
-    found["rows"] = [row | summary([3.0, 3.0])]
-    against.append(results / "bench" / "compared.json", found)
-    page = opened(results, tmp_path)
+    for effect in found["differences"]:
+        assert f"{effect['points']:+.2f}" in text and f"n = {effect['n']}" in text
+    assert list(page.files) == ["a-cpu"] and found["command"] in str(page.provenance())
     text = str(page.tried())
     assert "a case: def against v1 (abc)" in text and "3.00 [3.00, 3.00] times" in text
-    assert list(page.files) == ["a-cpu"]
 
 
 def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):
@@ -149,22 +127,15 @@ def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):
     assert len(rows["step"]["seconds"]) == 2 * speed.LIVE["smoke"].rounds == page.live["rounds"]
     assert derived.numbers(page.live["rows"], page.live["cases"]) == page.live["derived"]
     parts = everything(page)
-    assert parts["tried"].count("times<") == 2 * len(tried.TRIALS)
+    live = [ratio for _, ratio in tried.results(page.live["rows"])]
+    assert len(live) == 7 and all(f"{show.spread(ratio)} times" in parts["tried"] for ratio in live)
     assert "this execution" in parts["provenance"] and "--profile smoke" in parts["provenance"]
     assert set(page.layers()["source"]) == {"a-cpu", "this execution"}
 
 
 def test_the_parts_of_a_step_add_up_to_the_step():
-    rows = {
-        id: {"seconds": [seconds]}
-        for id, seconds in {
-            "products": 5.0,
-            "optimizer": 1.0,
-            "step": 8.0,
-            "end-to-end-no-da": 9.0,
-            "end-to-end": 9.5,
-        }.items()
-    }
+    seconds = {"products": 5.0, "optimizer": 1.0, "step": 8.0, "end-to-end-no-da": 9.0, "end-to-end": 9.5}
+    rows = {id: {"seconds": [each]} for id, each in seconds.items()}
     found = derived.step_parts(rows)
     assert list(found) == list(derived.PARTS) == list(draw.PARTS)
     assert list(found.values()) == [5.0, 2.0, 1.0, 1.0, 0.5] and sum(found.values()) == 9.5
@@ -211,41 +182,29 @@ def test_published_files_say_what_follows_from_their_rows():
 # --------------------------------------------------------------------------- figures
 
 
-def steps():
-    parts = {"matrix products": 6.0, "elementwise and the rest": 2.0, "optimizer": 1.0, "augmentation": 1.0}
-    return pd.DataFrame(
-        dict(what=what, part=part, milliseconds=scale * value)
-        for what, scale in (("B-6/Wi-512,\na-cpu", 10), ("B-6/Wi-256,\na-cpu", 1))
-        for part, value in parts.items()
-    )
-
-
-def points():
-    return pd.DataFrame(
-        dict(
-            source=source,
-            width=width,
-            batch=batch,
-            flops_per_byte=float(batch),
-            flops_per_second=width * batch * 1e6,
-            peak_flops_per_second=1e11,
-            bytes_per_second=1e10,
-        )
-        for source in ("a-cpu", "a-gpu")
-        for width in (64, 128)
-        for batch in (1, 8, 64)
-    )
+STEPS = pd.DataFrame(
+    dict(what=what, part=part, milliseconds=scale * value)
+    for what, scale in (("B-6/Wi-512,\na-cpu", 10), ("B-6/Wi-256,\na-cpu", 1))
+    for part, value in zip(draw.PARTS, (6.0, 2.0, 1.0, 0.0, 1.0), strict=True)
+    if value
+)
+POINTS = pd.DataFrame(
+    (source, width, batch, float(batch), width * batch * 1e6, 1e11, 1e10)
+    for source in ("a-cpu", "a-gpu")
+    for width in (64, 128)
+    for batch in (1, 8, 64)
+).set_axis(["source", *derived.LAYER], axis=1)
 
 
 def test_the_bars_are_shares_with_the_whole_beside_them():
-    (axes,) = draw.step_parts(steps()).axes
+    (axes,) = draw.step_parts(STEPS).axes
     ends = sorted(bar.get_x() + bar.get_width() for bar in axes.patches)
     assert ends[-2:] == pytest.approx([100, 100]) and len(axes.patches) == 8
     assert [text.get_text() for text in axes.texts] == ["100 ms", "10 ms"]
 
 
 def test_layers_lie_where_they_were_measured_under_the_roof_of_their_device():
-    figure = draw.layer_roofline(points())
+    figure = draw.layer_roofline(POINTS)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["a-cpu", "a-gpu"]
     roof, first, second = figure.axes[0].lines
     assert max(roof.get_ydata()) == 1e11
@@ -254,7 +213,7 @@ def test_layers_lie_where_they_were_measured_under_the_roof_of_their_device():
 
 def test_figures_without_data_say_so_and_leave_the_readers_matplotlib_alone():
     before = dict(matplotlib.rcParams)
-    for figure, frame in ((draw.step_parts, steps()), (draw.layer_roofline, points())):
+    for figure, frame in ((draw.step_parts, STEPS), (draw.layer_roofline, POINTS)):
         assert "nothing to draw" in figure(frame[:0]).axes[0].texts[0].get_text()
         width, _ = figure(frame).get_size_inches()
         assert width == look.WIDTH

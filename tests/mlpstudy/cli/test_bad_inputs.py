@@ -52,12 +52,16 @@ BAD = {
     "--profile": BAD_NAMES,
     "--device": ("", "tpu", "cpu:5", "cuda:99", "cpu:x", "cuda:-1", LONG),
     "--loader": BAD_NAMES,
+    "--minutes": ("", "0", "-3", "nan", "inf", "1h", "soon", "9" * 5000, "0,5"),
+    "--jobs": ("", "0", "-1", "1.5", "many", "1025", "9" * 5000, "0x1"),
 }
 TAKES = {
     "--seeds": ("plan", "run", "claims", "results publish", "bench accuracy"),
     "--profile": ("plan", "run", "notebook", "claims", "results publish"),
     "--device": ("plan", "run", "bench"),
     "--loader": ("run",),
+    "--minutes": ("run",),
+    "--jobs": ("run",),
 }
 LISTED = [
     [*command, f"{option}={value}"]
@@ -142,7 +146,9 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 @settings(max_examples=DRAWN, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from(["plan", "run", "claims"]), st.sampled_from(["--profile", "--device", "--seeds"]), TEXT
+    st.sampled_from(["plan", "run", "claims"]),
+    st.sampled_from(["--profile", "--device", "--seeds", "--minutes", "--jobs"]),
+    TEXT,
 )
 @example("plan", "--seeds", "[0")
 def test_drawn_input_is_refused_in_one_line(empty_folder, capsys, command, option, text):

@@ -2,10 +2,16 @@
 
 import json
 import os
+import pwd
+import shlex
 import subprocess
 import sys
 
 import pytest
+from small_runs import ROOT
+from typer.testing import CliRunner
+
+from mlpstudy.cli import app, main
 
 
 @pytest.fixture(scope="module")
@@ -18,22 +24,24 @@ def mlplib(folder):
     """Run ``mlplib`` with words in an empty folder; gives the finished process."""
 
     def call(*words, **environment):
-        env = {**os.environ, "COLUMNS": "160", "MLPLIB_RUNS": str(folder / "runs"), **environment}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", **environment}
+        env["MLPLIB_RUNS"] = str(folder / "runs")
         command = [sys.executable, "-m", "mlplib", *words]
         return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
     return call
 
 
-def one_line_error(process) -> str:
-    """The error line of a process that must have failed with just that."""
-    assert process.returncode == 2, process.stderr
-    lines = process.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("mlplib: "), process.stderr
-    return lines[0]
+def refusal(words, capsys) -> str:
+    """The one line that the command ends with."""
+    with pytest.raises(SystemExit) as exit:
+        main(words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert exit.value.code == 2 and line.startswith("mlplib: ")
+    return line
 
 
-COMMANDS = ["plan", "run", "notebook", "teach", "claims", "bench", "data", "results"]
+COMMANDS = ["plan", "run", "status", "notebook", "teach", "claims", "bench", "data", "results"]
 
 
 def test_help_names_every_command(mlplib):
@@ -46,10 +54,9 @@ PARTS += ["results publish", "results merge", "results check"]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *PARTS])
-def test_every_command_explains_itself(mlplib, command):
-    process = mlplib(*command.split(), "--help")
-    assert process.returncode == 0
-    assert "Usage:" in process.stdout and len(process.stdout) > 200
+def test_every_command_explains_itself(command):
+    done = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert done.exit_code == 0 and "Usage:" in done.output and len(done.output) > 200
 
 
 def test_help_needs_no_torch():
@@ -68,8 +75,10 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
     assert "small CNN" in process.stdout and "B-12/Wi-1024" in process.stdout
 
     records = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
-    again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0")
-    assert again.returncode == 0 and again.stdout == process.stdout
+    # A terminal that lacks some characters ends no work.
+    again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0", PYTHONIOENCODING="ascii")
+    assert again.returncode == 0 and "0 runs done, none left" in again.stdout
+    assert "small CNN" in again.stdout and "?" in again.stdout
     assert records == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
 
     plan = mlplib("plan", "architectures", "from-scratch", "--profile", "smoke", "--seeds", "0").stdout
@@ -130,16 +139,63 @@ def test_data_list_and_verify(mlplib):
     assert "shapes-16: content hash: ok" in mlplib("data", "verify", "shapes-16").stdout
 
 
+NOT_UTF8 = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "cp1252"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
+@pytest.mark.parametrize("environment", NOT_UTF8, ids=lambda names: " ".join(names.values()))
+def test_output_in_another_encoding_lacks_nothing_but_characters(mlplib, environment):
+    listed = mlplib("data", "list", **environment)
+    assert listed.returncode == 0 and not listed.stderr
+    assert "cifar10-animals" in listed.stdout and "50,000" in listed.stdout
+
+
+@pytest.mark.parametrize("words", ["data list", "claims --format markdown --results none"])
+def test_a_reader_that_leaves_gets_no_complaint(words, folder):
+    """As in ``mlplib claims | head -1``."""
+    command = [sys.executable, "-m", "mlplib", *words.split()]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(300) == 1
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "said"), [("/dev/full", 2, "mlplib: No space left on device\n"), ("&-", 0, "")]
+)
+def test_output_that_cannot_be_written_is_one_line_and_a_closed_one_none(target, code, said, folder):
+    command = f"{shlex.quote(sys.executable)} -m mlplib data list >{target}"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize(
+    "words", [["data", "list"], ["notebook", "filters", "--profile", "smoke", "--out", "~/out.ipynb"]]
+)
+def test_a_user_without_a_home_is_told_what_to_set(words, folder, monkeypatch, capsys):
+    """As in a container that was started under an id that it does not know."""
+    for name in ("HOME", "XDG_CACHE_HOME", "MLPLIB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.chdir(folder)
+    error = refusal(words, capsys)
+    assert "set HOME" in error and "MLPLIB_CACHE" in error
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["run", "from-scrach"], "architectures, from-scratch, filters"),
         (["run", "--profile", "huge"], "smoke, laptop, gpu, paper"),
         (["run", "--seeds", "0,x"], "seeds must be"),
-        (["run", "--seeds=-1"], "seeds must not be negative"),
-        (["run", "--seeds", "0,,1", "--jobs", "2"], "seeds must be"),
-        (["run", "--minutes", "soon"], "--minutes must be a number above 0"),
-        (["run", "--jobs", "0"], "--jobs must be a whole number"),
+        (["run", "--seeds=-1"], "seeds must be at least 0"),
+        (["run", "--minutes", "soon"], "'--minutes': 'soon' is not a valid float"),
+        (["run", "--minutes", "0"], "--minutes must be a number above 0"),
+        (["run", "--jobs", "0"], "0 is not in the range 1<=x<=1024"),
         (["run", "--device", "tpu"], "cpu"),
         (["plan", "--device", "cuda:99"], "cpu"),
         (["notebook", "nothing"], "from-scratch"),
@@ -166,5 +222,6 @@ def test_data_list_and_verify(mlplib):
         (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
     ],
 )
-def test_bad_input_is_one_line_that_says_what_to_do(mlplib, words, expected):
-    assert expected in one_line_error(mlplib(*words))
+def test_bad_input_is_one_line_that_says_what_to_do(words, expected, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert expected in refusal(words, capsys)

@@ -42,7 +42,7 @@ def test_what_was_done_elsewhere_is_published_as_if_it_had_been_done_here(tmp_pa
         publish(name, "gpu", (0, 1), store, tmp_path / "published")
     assert contents(tmp_path / "merged") == contents(tmp_path / "published") == contents(tmp_path / "out")
     looks = sum(one.spec.kind == "filters" for one in ALL)
-    assert check(tmp_path / "merged") == (len(ALL), looks)
+    assert check(tmp_path / "merged")[:2] == (len(ALL), looks)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from mlplib.data import catalog
 from mlplib.errors import MlplibError
 from mlplib.models import meta_model
 from mlplib.planning import with_upstream
-from mlplib.specs import FULL_DA, NO_DA, FilterSpec, TrainSpec, spec_from_json
+from mlplib.specs import FULL_DA, NO_DA, FilterSpec, RunSpec, TrainSpec
 from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.experiments import EXPERIMENTS, architectures, base, experiment, filters, from_scratch
@@ -47,7 +47,7 @@ def test_runs_are_valid_different_and_repeatable(name, budget):
     assert specs and len({run_id(spec) for spec in specs}) == len(specs)
     assert specs == specs_of(name, budget)
     for spec in specs[: len(specs) // len(SEEDS)]:  # the others differ in their seeds
-        assert spec_from_json(spec.to_json()) == spec
+        assert RunSpec.from_json(spec.to_json()) == spec
     assert {seed_of(spec) for spec in specs} == set(SEEDS)
     assert len(specs_of(name, budget, seeds=(5,))) * len(SEEDS) == len(specs)
     assert specs_of(name, budget, seeds=()) == []

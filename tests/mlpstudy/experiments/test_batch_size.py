@@ -48,7 +48,10 @@ def by_batch(gain, per_epoch=0.01, at_best=0.0):
 # --------------------------------------------------------------------------- runs
 
 
-@pytest.mark.parametrize("name", PROFILES)
+EVERY_PROFILE = pytest.mark.parametrize("name", PROFILES)
+
+
+@EVERY_PROFILE
 def test_batches_and_lengths_double(name):
     budget, chosen = BUDGETS[name], profile(name)
     for ladder in (budget.batches, budget.lengths):
@@ -59,7 +62,7 @@ def test_batches_and_lengths_double(name):
     assert budget.batches[-1] <= catalog.find(chosen.upstream).train
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@EVERY_PROFILE
 def test_lines_come_from_one_run_each_and_differ_in_the_batch_alone(name):
     chosen, budget = profile(name), BUDGETS[name]
     specs = batch_size.runs(chosen, (0,))
@@ -68,35 +71,28 @@ def test_lines_come_from_one_run_each_and_differ_in_the_batch_alone(name):
     assert [s.batch_size for s in lines] == list(budget.batches)
     assert len({replace(s, batch_size=1) for s in lines}) == 1
     assert {s.optimizer.lr for s in lines} == {chosen.pretrain_lr}
+    assert {s.epochs for s in trained} == {budget.lengths[-1]}
     assert all(s.optimizer.schedule == "constant" and not s.optimizer.warmup for s in trained)
     for line in lines:
         probed = [s.epoch or line.epochs for s in specs if s.upstream == line and not s.data.held_out]
         assert sorted(probed) == list(budget.lengths)
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@EVERY_PROFILE
 def test_every_tuned_batch_size_gets_the_same_rates_and_is_chosen_by_training_images(name):
-    budget = BUDGETS[name]
-    specs = batch_size.runs(profile(name), (0,))
-    ends = [s for s in specs if s.epoch is None]
-    for size in budget.tuned:
-        tuning, tested = (
-            {
-                s.upstream.optimizer.lr
-                for s in ends
-                if s.upstream.batch_size == size and bool(s.data.held_out) == t
-            }
-            for t in (True, False)
-        )
-        assert tuning == tested == set(budget.rates)
-    assert {s.upstream.batch_size for s in specs if s.data.held_out} == set(budget.tuned)
-    assert {s.upstream.epochs for s in specs} == {budget.lengths[-1]}
+    rates = {}
+    for spec in batch_size.runs(profile(name), (0,)):
+        if spec.epoch is None:
+            of = spec.upstream.batch_size, bool(spec.data.held_out)
+            rates.setdefault(of, set()).add(spec.upstream.optimizer.lr)
+    for tuned, held_out in itertools.product(BUDGETS[name].tuned, (True, False)):
+        assert rates.pop((tuned, held_out)) == set(BUDGETS[name].rates)
+    assert not any(held_out for _, held_out in rates)
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@EVERY_PROFILE
 def test_equal_updates_are_equal_but_for_incomplete_batches(name):
-    specs = batch_size.runs(profile(name), (0,))
-    groups = batch_size.at_equal_updates([record(s) for s in specs])
+    groups = batch_size.at_equal_updates([record(s) for s in batch_size.runs(profile(name), (0,))])
     assert list(groups) == list(BUDGETS[name].batches)
     counts = [batch_size.updates(group[0]) for group in groups.values()]
     assert max(counts) <= 1.05 * min(counts)

@@ -156,7 +156,7 @@ def test_figures_are_drawn_with_and_without_data(name, seeds):
 
 
 def test_a_roof_rises_to_the_rate_of_matrix_products():
-    from mlpstudy.plots.efficiency import rooflines
+    from mlpstudy.plots.speed import rooflines
 
     frame = efficiency.roofs(made(seeds=(0,)))
     line = rooflines(frame).axes[0].get_lines()[0]
@@ -166,7 +166,7 @@ def test_a_roof_rises_to_the_rate_of_matrix_products():
 
 @pytest.mark.parametrize("rates", [(1.1e9, 1.9e9), (3e9, 8e9), (2e9, 4e10), (1e7, 1e12)])
 def test_every_axis_has_labels(rates):
-    from mlpstudy.plots.efficiency import rooflines
+    from mlpstudy.plots.speed import rooflines
 
     frame = efficiency.roofs(made(seeds=(0,)))
     low, high = rates
@@ -184,7 +184,7 @@ def test_every_axis_has_labels(rates):
     [(0.05, "0.05"), (1, "1"), (999, "999"), (1000, "1k"), (2.5e6, "2.5M"), (1e9, "1G"), (4e13, "40T")],
 )
 def test_axes_have_short_numbers(value, text):
-    from mlpstudy.plots.efficiency import short
+    from mlpstudy.plots.speed import short
 
     assert short(value) == text
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from small_runs import ROOT
 
 from mlplib.errors import MlplibError
-from mlplib.scaling import bootstrap
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlpstudy.claims import NOT_TESTED, VERDICTS, Judgement
 from mlpstudy.evidence.records import every_published, seed_of
@@ -76,18 +75,7 @@ def parts(draw, name):
     return [r for i, (r, keep) in enumerate(zip(records, kept, strict=True)) if keep and i % share == 0]
 
 
-@pytest.fixture
-def few_samples(monkeypatch):
-    """Bootstraps of a tenth of the size, since every part has its own: what they say is tested elsewhere."""
-
-    def few(grid, statistic, draws=0, seed=0):
-        return bootstrap.__wrapped__(grid, statistic, 40, seed)
-
-    monkeypatch.setattr("mlplib.scaling.bootstrap", few)
-    monkeypatch.setattr("mlplib.scaling.ENOUGH_DRAWS", 0.09)
-
-
-pytestmark = pytest.mark.usefixtures("few_samples")
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 # --------------------------------------------------------------------------- whatever is missing
 

@@ -1,5 +1,6 @@
 """The standard MLP: which runs it shares, Table 10 and Fig 10 from records, C19 in each of its outcomes."""
 
+import pandas as pd
 import pytest
 from scaling_records import power_law, probes
 from small_runs import record
@@ -12,6 +13,7 @@ from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPR
 from mlpstudy.experiments import scaling_laws, standard_mlp
 from mlpstudy.profiles import PROFILES, profile
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 LAPTOP = profile("laptop")
 WIGGLE = {0: 0.0, 1: 0.002, 2: -0.002}
 (CLAIM,) = standard_mlp.CLAIMS
@@ -111,7 +113,7 @@ def test_table_10_and_fig_10():
 
 def test_figures_keep_the_families_apart():
     made = records()
-    frame = standard_mlp.errors_frame(made)
+    frame = scaling_laws.errors_frame(made)
     assert frame.groupby("family").size().to_dict() == {"b-mlp": 36, "s-mlp": 36}
     names = set(standard_mlp.coefficients_frame(made)["data"])
     assert names == {"S-MLP: 4 other CIFAR-10 classes", "B-MLP: 4 other CIFAR-10 classes"}
@@ -120,17 +122,13 @@ def test_figures_keep_the_families_apart():
 
 
 def test_the_papers_exponents_are_shown_where_they_belong():
-    row = dict(
-        law="power law with a floor", points=9, decades=3.0, doubt="none", run="r", coefficient="alpha"
-    )
-    import pandas as pd
-
-    frame = pd.DataFrame(
-        [row | {"data": f"{f}-MLP: CIFAR-100", "value": 0.2, "low": 0.1, "high": 0.3} for f in "SB"]
-    )
-    assert scaling_laws.exponents_of(frame, "Fig 10")["paper"].tolist() == [0.22, 0.25]
-    frame["law"] = "power law"
-    assert scaling_laws.exponents_of(frame, "Fig 10")["paper"].isna().all()
+    row = dict(coefficient="alpha", doubt="none", value=0.2, low=0.1, high=0.3)
+    rows = [row | {"data": f"{family}-MLP: CIFAR-100"} for family in "SB"]
+    for law, papers in (("power law with a floor", [0.22, 0.25]), ("power law", [])):
+        frame = pd.DataFrame(rows).assign(law=law)
+        lines = scaling_laws.draw_exponents(frame, [], None, "Fig 10").axes[0].lines
+        crosses = [line.get_xdata()[0] for line in lines if line.get_marker() == "x"]
+        assert [value for value in crosses if value == value] == papers
 
 
 # --------------------------------------------------------------------------- C19

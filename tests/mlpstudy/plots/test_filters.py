@@ -1,13 +1,16 @@
 """First-layer filters: every unit once, every measure in its place."""
 
 import numpy as np
-from plot_frames import filter_frame
+from plot_frames import product
 
 from mlpstudy.plots import filters
 
 
 def test_measures_stand_where_they_belong():
-    figure = filters.measures(filter_frame((0, 1)))
+    conditions = ("at initialization", "all images, with DA", "all images, without DA")
+    frame = product(condition=conditions, measure=("locality", "smoothness"), seed=(0, 1))
+    mean = 0.1 * frame["condition"].map(conditions.index)
+    figure = filters.measures(frame.assign(mean=mean, q25=mean - 0.1, median=mean, q75=mean + 0.1))
     assert [axes.get_xlabel() for axes in figure.axes] == ["locality", "smoothness"]
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert [list(line.get_xdata()) for line in dots] == [[0, 0], [0.1, 0.1], [0.2, 0.2]]

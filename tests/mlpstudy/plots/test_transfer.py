@@ -1,18 +1,43 @@
 """Figures on transfer: what is drawn where, for one and for several data sets."""
 
+import functools
+
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from plot_frames import (
-    ARMS,
-    direction_frame,
-    dot_frame,
-    draw_pixels,
-    pixel_frame,
-    probe_frame,
-    view_frame,
-)
+from plot_frames import product
 
 from mlpstudy.plots import transfer as plots
+
+ARMS = ("from scratch", "pre-trained without DA", "pre-trained with DA")
+draw_pixels = functools.partial(plots.before_and_after, x="pixels", hue="model", label="accuracy (%)")
+
+
+def dot_frame(seeds=(0, 1), datasets=("A", "B"), networks=ARMS):
+    frame = product(data=datasets, seed=seeds, network=networks)
+    return frame.assign(accuracy=10.0 * frame["network"].map(list(networks).index) + frame["seed"])
+
+
+def view_frame(seeds=(0, 1), networks=ARMS[1:]):
+    averages = ("averaged logits", "averaged softmax")
+    frame = product(data=("A",), network=networks, average=averages, seed=seeds, views=(1, 2, 4))
+    return frame.assign(gain=frame["views"] / 10 + frame["seed"])
+
+
+def probe_frame():
+    """Both probes of three kinds of features, then two networks trained whole."""
+    features = ("pixels", "random weights", "pre-trained")
+    frame = product(data=("A",), features=features, method=("linear", "ridge"), seed=(0, 1))
+    frame = frame.assign(accuracy=20.0 + frame["features"].map(features.index) + frame["seed"])
+    whole = product(
+        data=("A",), features=("from scratch", "fine-tuned"), method=("whole network",), seed=(0,)
+    )
+    return pd.concat([frame, whole.assign(accuracy=[30.0, 40.0])], ignore_index=True)
+
+
+def pixel_frame(accuracy):
+    frame = product(model=("B-MLP", "small CNN"), pixels=("as they are", "permuted"), seed=(0,))
+    return frame.assign(accuracy=accuracy)
 
 
 def markers(axes):
@@ -100,26 +125,21 @@ def test_probes_are_drawn_without_anything_to_compare_with():
 
 
 def test_directions_have_one_dot_per_seed_and_start_at_zero():
-    (axes,) = plots.directions(direction_frame()).axes
+    frame = product(data=("CIFAR-10",), features=("pixels", "pre-trained"), seed=(0, 1))
+    (axes,) = plots.directions(frame.assign(directions=3.0 + frame["seed"])).axes
     assert sorted(x for x, _, _ in markers(axes)) == [3.0, 3.0, 4.0, 4.0] and axes.get_xlim()[0] == 0
     assert len({y for _, y, _ in markers(axes)}) == 4
 
 
 def test_a_seed_without_its_second_run_is_still_drawn():
-    frame = pixel_frame((0, 1)).drop(index=1)
-    figure = draw_pixels(frame)
-    assert len(figure.axes[0].lines) == 4
+    frame = pixel_frame(40.0)
+    frame = pd.concat([frame, frame.assign(seed=1).drop(index=1)], ignore_index=True)
+    assert len(draw_pixels(frame).axes[0].lines) == 4
 
 
 def test_names_stand_where_the_groups_are_apart():
     """The CNN falls to where the MLP is: on the right their names would lie on each other."""
-    frame = pixel_frame()
-    frame["accuracy"] = [53, 53, 71, 53]
-    figure = draw_pixels(frame)
-    assert {text.get_text(): text.xy for text in figure.axes[0].texts} == {
-        "B-MLP": (0, 53),
-        "small CNN": (0, 71),
-    }
-    frame["accuracy"] = [53, 53, 53, 71]
-    figure = draw_pixels(frame)
-    assert {text.xy for text in figure.axes[0].texts} == {(1, 53), (1, 71)}
+    left, right = (draw_pixels(pixel_frame(values)) for values in ([53, 53, 71, 53], [53, 53, 53, 71]))
+    places = {text.get_text(): text.xy for text in left.axes[0].texts}
+    assert places == {"B-MLP": (0, 53), "small CNN": (0, 71)}
+    assert {text.xy for text in right.axes[0].texts} == {(1, 53), (1, 71)}

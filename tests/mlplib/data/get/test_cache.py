@@ -1,7 +1,6 @@
 """The cache: written once, shared, checked, never half there."""
 
 import json
-import logging
 import os
 import resource
 import shutil
@@ -11,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_data
-from tiny_data import TEST, TRAIN
+from tiny_data import TEST, TRAIN, verified
 
 from mlplib import data
-from mlplib.data.get import cache, status
+from mlplib.data.get import cache
+from mlplib.data.get.verify import verify
 from mlplib.errors import MlplibError
 
 
@@ -68,7 +68,7 @@ def test_cached_copy_needs_only_numpy(tiny_at_hand):
         "sys.modules.update(dict.fromkeys(absent)); "
         "from mlplib import data; from mlplib.data.catalog import CATALOG, PinnedPixels; "
         "about = dict(name='tiny', title='', classes=('ant', 'bee', 'cow'), image_size=32, train=9, test=6); "
-        "pins = dict(content_hash='', unordered_hash=sys.argv[1], mean=(0, 0, 0)); "
+        "pins = dict(content_hash='', unordered_hash=sys.argv[1]); "
         "CATALOG['tiny'] = PinnedPixels(**about, **pins); "
         "print(data.load('tiny').train.images.sum())"
     )
@@ -110,13 +110,13 @@ def flip_a_bit(file: str) -> None:
 
 def test_changed_bit_is_found_by_verification(tiny_at_hand):
     data.load("tiny")
-    assert status.verify("tiny")["ok"]
+    assert verified("tiny")
     flip_a_bit("test_images.npy")
     assert cache.damage("tiny") is None  # the size is right
     with pytest.raises(MlplibError, match=r"test_images\.npy has changed.*delete the folder"):
-        status.verify("tiny")
+        verify("tiny")
     np.testing.assert_array_equal(data.load("tiny", verify=True).test.images, TEST.images)
-    assert status.verify("tiny")["ok"]
+    assert verified("tiny")
 
 
 def test_damaged_copy_stays_until_there_is_a_better_one(tiny_at_hand, caplog):
@@ -252,43 +252,24 @@ def test_cache_below_a_file_is_named(tiny_at_hand, monkeypatch):
         data.load("tiny")
 
 
-# --------------------------------------------------------------------------- for the command line
-
-
-def test_prepare_describes_what_it_got(tiny_at_hand):
-    before = status.describe("tiny")
-    assert (before["ready"], before["source"], before["bytes"]) == (False, None, None)
-    after = status.prepare("tiny")
-    assert json.loads(json.dumps(after)) == after
-    assert after["ready"] and after["pinned_order"] and after["source"].startswith("parquet in ")
-    assert after["bytes"] == sum(p.stat().st_size for p in cache.folder("tiny").glob("*.npy"))
-    assert (after["train"], after["test"], after["classes"]) == (9, 6, ["ant", "bee", "cow"])
+# --------------------------------------------------------------------------- verification
 
 
 def test_shapes_are_always_ready():
-    about = status.describe("shapes-16-upstream")
-    assert about["ready"] and about["parent"] == "shapes-16" and about["folder"] is None
-    assert status.verify("shapes-16-upstream")["ok"]
+    assert verified("shapes-16-upstream")
 
 
 def test_verify_wants_a_cached_copy():
     with pytest.raises(MlplibError, match="mlplib data prepare tiny"):
-        status.verify("tiny")
+        verify("tiny")
 
 
-def test_verify_lists_its_checks(monkeypatch, caplog):
-    caplog.set_level(logging.WARNING)
-    status.prepare("tiny")
-    checks = status.verify("tiny")["checks"]
-    assert [c["check"] for c in checks] == [
-        "content hash",
-        "the published images, in any order",
-        "training mean",
-    ]
-    assert all(c["ok"] and c["found"] == c["expected"] for c in checks)
-    tiny_data.with_entry(monkeypatch, mean=(0.1, 0.2, 0.3))
-    report = status.verify("tiny")
-    assert not report["ok"] and [c["check"] for c in report["checks"] if not c["ok"]] == ["training mean"]
+def test_verify_lists_its_checks():
+    data.load("tiny")
+    checks = verify("tiny")
+    assert [c.what for c in checks] == ["content hash", "the published images, in any order"]
+    assert [c.found for c in checks] == [tiny_data.ENTRY.content_hash, tiny_data.ENTRY.unordered_hash]
+    assert all(c.found == c.expected for c in checks)
 
 
 # --------------------------------------------------------------------------- damage is never used
@@ -323,7 +304,7 @@ def test_a_changed_manifest_is_noticed(tiny_at_hand, caplog, sealed, key, value,
     damage_manifest(change)
     assert data.load("tiny").classes == tiny_data.CLASSES
     assert ("has changed since it was written" if sealed else reason) in caplog.text
-    assert status.verify("tiny")["ok"]
+    assert verified("tiny")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b"{}", b"null"])

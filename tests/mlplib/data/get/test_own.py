@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_data import verified
 
 from mlplib import data
 from mlplib.data.catalog import CATALOG, content_hash, find
-from mlplib.data.get import cache, own, status
+from mlplib.data.get import cache, own
 from mlplib.errors import MlplibError
 from mlplib.executor import Executor
 from mlplib.specs import DataSpec
@@ -49,7 +50,7 @@ def test_a_folder_becomes_a_data_set_with_a_name(folder):
     np.testing.assert_array_equal(again.train.images, found.train.images)
     entry = find("own-my-flowers-8")
     assert (entry.train, entry.test, entry.image_size, entry.class_count) == (8, 4, 8, 2)
-    assert status.verify("own-my-flowers-8")["ok"] and "own-my-flowers-8" not in CATALOG
+    assert verified("own-my-flowers-8") and "own-my-flowers-8" not in CATALOG
 
 
 def test_runs_may_name_it(folder, tmp_path):
@@ -114,7 +115,7 @@ def test_a_truncated_copy_is_called_damaged_and_not_unknown(folder, file):
     own.load_folder(folder, 8)
     path = cache.folder("own-my-flowers-8") / file
     path.write_bytes(path.read_bytes()[:-40])
-    for use in (data.load, find, content_hash, status.describe):
+    for use in (data.load, find, content_hash):
         with pytest.raises(
             MlplibError, match=r"own-my-flowers-8 in the cache is damaged .*: run mlplib data"
         ):

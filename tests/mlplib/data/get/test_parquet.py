@@ -109,8 +109,11 @@ def test_columns(local, form, image, label):
 @pytest.mark.parametrize(
     ("form", "reason"),
     [
-        ("paths", "column image of train-0.parquet has the paths of images and not the images: export it"),
-        ("strings", "column image of train-0.parquet has the paths of images and not the images: export it"),
+        ("paths", "0.png (its bytes are missing: export it with the images embedded)"),
+        (
+            "strings",
+            "column image of train-0.parquet has the type string, not the bytes of image files: export",
+        ),
         ("pixels", "column image of train-0.parquet has the type list<element: int64>, not the bytes"),
     ],
 )

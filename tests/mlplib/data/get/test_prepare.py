@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_data
-from tiny_data import CLASSES
+from tiny_data import CLASSES, verified
 from typer.testing import CliRunner
 
 from mlplib import data
 from mlplib.data import catalog
 from mlplib.data.catalog import CATALOG, Edition, Pins, content_hash, find
-from mlplib.data.get import acceptance, cache, copies, decode, folders, prepare, status, unfinished
+from mlplib.data.get import acceptance, cache, copies, decode, folders, prepare, unfinished
+from mlplib.data.get.verify import verify
 from mlplib.errors import MlplibError
 from mlplib.progress import quiet
 
@@ -61,6 +62,11 @@ def expected(split: str, without: tuple[str, ...] = ()) -> list[tuple[bytes, int
 
 def examples(split: data.Split) -> list[tuple[bytes, int]]:
     return [(image.tobytes(), int(label)) for image, label in zip(split.images, split.labels, strict=True)]
+
+
+def about() -> dict:
+    """What the manifest states of the preparation."""
+    return cache.manifest("tinyfiles")["preparation"]
 
 
 def left_behind() -> list[str]:
@@ -119,7 +125,7 @@ def test_the_arrays_are_mapped_and_the_folder_not_needed_again(files):
     second = data.load("tinyfiles")
     assert isinstance(second.train.images, np.memmap) and not second.train.images.flags.writeable
     assert first.content_hash == second.content_hash
-    assert status.verify("tinyfiles")["ok"]
+    assert verified("tinyfiles")
 
 
 def test_nested_folders_count_and_other_files_do_not(local, monkeypatch):
@@ -146,7 +152,7 @@ def test_the_prepared_numbers_replace_the_papers(files, monkeypatch):
     data.load("tinyfiles")
     after = find("tinyfiles")
     assert (after.class_count, after.classes, after.train, after.test) == (3, CLASSES, 150, 30)
-    assert status.describe("tinyfiles")["content"] == "the official one"
+    assert about()["content"] == "the official one"
 
 
 def test_a_copy_prepared_in_another_way_is_prepared_anew(files, monkeypatch, caplog):
@@ -154,9 +160,9 @@ def test_a_copy_prepared_in_another_way_is_prepared_anew(files, monkeypatch, cap
     first = content_hash("tinyfiles")
     tiny_data.with_files(monkeypatch, image_size=8)
     assert content_hash("tinyfiles") != first
-    assert not status.describe("tinyfiles")["ready"]
+    assert find("tinyfiles").cached is None
     with pytest.raises(MlplibError, match="prepared in another way: run `mlplib data prepare tinyfiles`"):
-        status.verify("tinyfiles")
+        verify("tinyfiles")
     assert data.load("tinyfiles").train.images.shape[1:] == (8, 8, 3)
     assert "getting tinyfiles again" in caplog.text
 
@@ -222,9 +228,8 @@ def test_without_a_test_split_the_first_images_of_each_class_are_held_out(files,
     test = [everything[50 * c + i] for c in range(3) for i in range(10)]
     assert examples(loaded.test) == test
     assert examples(loaded.train) == [example for example in everything if example not in test]
-    about = status.describe("tinyfiles")
-    assert about["test_from"] == "the first 10 images of each class"
-    assert (about["train"], about["test"]) == (120, 30)
+    assert about()["test_from"] == "the first 10 images of each class"
+    assert (find("tinyfiles").train, find("tinyfiles").test) == (120, 30)
 
 
 def test_the_training_part_alone_serves_too_and_slack_is_small(files, monkeypatch):
@@ -284,37 +289,33 @@ def test_unreadable_images_are_skipped_on_request_and_counted(files, damaged, mo
     by_number = {int(name[-13:-5]) - 1: name for name in PHOTOGRAPHS if name.startswith("val")}
     for image, number in zip(loaded.test.images, loaded.test_index.tolist(), strict=True):
         np.testing.assert_array_equal(image, decode.fit(PHOTOGRAPHS[by_number[number]], 16))
-    about = status.describe("tinyfiles")
-    assert (about["skipped"], about["train"], about["test"]) == (2, 149, 29)
-    assert cache.manifest("tinyfiles")["preparation"]["skipped_first"] == list(damaged)
-    assert status.verify("tinyfiles")["ok"]
-    assert find("tinyfiles").train == 149
+    assert about()["skipped"] == 2 and about()["skipped_first"] == list(damaged)
+    assert verified("tinyfiles")
+    assert (find("tinyfiles").train, find("tinyfiles").test) == (149, 29)
 
 
-def test_a_stop_while_holes_are_filled_costs_nothing(files, damaged, monkeypatch):
+def test_a_stop_while_holes_are_filled_costs_little(files, damaged, monkeypatch):
     monkeypatch.setattr(prepare, "MOST_SKIPPED", 0.02)
+    monkeypatch.setattr(copies, "PART", 5)
     tiny_data.write_files(files, {"train/cow/0049.JPEG": b"the last one, too"})
-    reference_bad = (*damaged, "train/cow/0049.JPEG")
-    for stage in ("write", "shorten"):
-        with monkeypatch.context() as patch:
-            original, calls = getattr(unfinished.Rows, stage), []
+    bad = (*damaged, "train/cow/0049.JPEG")
+    with monkeypatch.context() as patch:
+        calls, original = [], unfinished.Rows.copy_row
 
-            def stop_early(rows, *args, original=original, calls=calls, stage=stage):
-                calls.append(args)
-                if stage == "shorten" and len(calls) == 2:
-                    raise KeyboardInterrupt
-                if stage == "write" and np.shape(args[1])[0] == 1:
-                    raise KeyboardInterrupt
-                return original(rows, *args)
+        def stop_early(rows, *args):
+            calls.append(args)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            original(rows, *args)
 
-            patch.setattr(unfinished.Rows, stage, stop_early)
-            with pytest.raises(KeyboardInterrupt):
-                data.load("tinyfiles", skip_unreadable=True)
+        patch.setattr(unfinished.Rows, "copy_row", stop_early)
+        with pytest.raises(KeyboardInterrupt):
+            data.load("tinyfiles", skip_unreadable=True)
     decoded = count_decoded(monkeypatch)
     loaded = data.load("tinyfiles", skip_unreadable=True)
-    assert decoded == []
-    assert Counter(examples(loaded.train)) == Counter(expected("train", reference_bad))
-    assert Counter(examples(loaded.test)) == Counter(expected("test", reference_bad))
+    assert len(decoded) == 3, "the parts with unreadable images"
+    assert Counter(examples(loaded.train)) == Counter(expected("train", bad))
+    assert Counter(examples(loaded.test)) == Counter(expected("test", bad))
 
 
 def test_skipping_once_does_not_skip_the_next_time(files, damaged, monkeypatch):
@@ -337,6 +338,7 @@ def test_too_many_unreadable_images_are_not_skipped(files, damaged):
 def test_a_lost_disk_ends_the_work_early(files, monkeypatch):
     monkeypatch.setattr(copies, "PART", 5)
     monkeypatch.setattr(prepare, "MANY", 10)
+    monkeypatch.setattr(prepare, "cores", lambda: 2)
     monkeypatch.setattr(folders, "_load_below", lambda root, name: 1 / 0)
     decoded = count_decoded(monkeypatch)
     # Parts are decoded side by side, so which ones were looked at before the end differs.
@@ -422,7 +424,7 @@ def test_after_sigkill_it_goes_on_where_it_was(files, monkeypatch):
     assert left_behind() == ["tinyfiles"]
 
 
-def test_work_on_other_files_is_not_gone_on_with(files, monkeypatch):
+def test_parts_whose_files_have_changed_are_decoded_again(files, monkeypatch):
     monkeypatch.setattr(copies, "PART", 5)
     with monkeypatch.context() as patch:
         patch.setattr(cache, "_write_manifest", lambda *args: 1 / 0)
@@ -430,8 +432,8 @@ def test_work_on_other_files_is_not_gone_on_with(files, monkeypatch):
             data.load("tinyfiles")
     (files / "train/ant/0000.JPEG").rename(files / "train/ant/zzzz.JPEG")
     decoded = count_decoded(monkeypatch)
-    data.load("tinyfiles")
-    assert len(decoded) == 36
+    assert Counter(examples(data.load("tinyfiles").train)) == Counter(expected("train"))
+    assert len(decoded) == 10, "the training images of one class"
     assert left_behind() == ["tinyfiles"]
 
 
@@ -503,7 +505,7 @@ def test_parquet_in_its_own_order(local, monkeypatch):
         assert examples(split) == [(decode.fit(c, 16).tobytes(), label) for _, c, label in rows[name]]
     assert loaded.test_index.tolist() == [int(name[9:17]) - 1 for name, _, _ in rows["validation"]]
     assert loaded.classes == CLASSES
-    assert status.describe("tinyfiles")["test_from"] == "the files validation-*"
+    assert about()["test_from"] == "the files validation-*"
 
 
 def test_parquet_without_labels_is_refused(local, monkeypatch):
@@ -530,7 +532,7 @@ def test_truncated_parquet_is_passed_over_for_class_folders(files, local, monkey
     (files / "train").rename(local / "train")
     (files / "val").rename(local / "val")
     assert examples(data.load("tinyfiles").train) == expected("train")
-    assert "class folders in" in status.describe("tinyfiles")["source"]
+    assert "class folders in" in cache.manifest("tinyfiles")["source"]
 
 
 # --------------------------------------------------------------------------- known files (Tiny ImageNet)
@@ -583,10 +585,8 @@ def pinned(local, monkeypatch, tmp_path):
 def assert_official(entry) -> None:
     loaded = data.load("tinyfiles")
     assert loaded.content_hash == entry.pins.content_hash == content_hash("tinyfiles")
-    assert status.describe("tinyfiles")["content"] == "the official images"
-    assert status.describe("tinyfiles")["pinned_order"]
-    report = status.verify("tinyfiles")
-    assert report["ok"] and "mean color" in report["checks"][-1]["check"]
+    assert about()["content"] == "the official images"
+    assert verified("tinyfiles")
 
 
 @pytest.mark.parametrize("place", ["tiny-files-3", "tinyfiles", "tinyfiles/tiny-files-3", "."])
@@ -661,8 +661,8 @@ def test_another_decoder_is_accepted_with_a_hash_of_its_own(pinned, local, monke
     loaded = data.load("tinyfiles")
     assert loaded.content_hash != pinned.pins.content_hash
     assert loaded.content_hash == content_hash("tinyfiles")
-    assert "the official files, which another decoder" in status.describe("tinyfiles")["content"]
-    assert not status.describe("tinyfiles")["pinned_order"] and status.verify("tinyfiles")["ok"]
+    assert "the official files, which another decoder" in about()["content"]
+    assert verified("tinyfiles")
 
 
 def encoded_anew(content: bytes) -> bytes:
@@ -674,8 +674,8 @@ def test_another_encoding_is_accepted_and_called_so(pinned, local):
     tiny_data.write_files(local / "tinyfiles", anew)
     loaded = data.load("tinyfiles")
     assert loaded.content_hash != pinned.pins.content_hash
-    assert "another encoding of the official images (mean colors" in status.describe("tinyfiles")["content"]
-    assert status.verify("tinyfiles")["ok"]
+    assert "another encoding of the official images (mean colors" in about()["content"]
+    assert verified("tinyfiles")
 
 
 def test_a_single_other_file_is_refused_by_its_class(pinned, local):

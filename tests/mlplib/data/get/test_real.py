@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mlplib import data
 from mlplib.data import real_labels
 from mlplib.data.dataset import statistics
-from mlplib.data.get import real, status
+from mlplib.data.get import real
+from mlplib.data.get.verify import verify
 from mlplib.errors import MlplibError
 
 LISTS = [[3, 1], [], [0], [2], [9, 4, 7], [], [5], [6, 8]]
@@ -78,16 +79,13 @@ def test_any_order_of_the_images(local, lists, drawn):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (LISTS[:-1], "it has 7 entries instead of 8"),
-        ([*LISTS, []], "it has 9 entries instead of 8"),
-        ({"0": [1]}, "it is not a list"),
-        ("[[1, 2], [", "it cannot be read as JSON (Expecting value"),
-        ("", "it cannot be read as JSON"),
-        ([*LISTS[:2], 0, *LISTS[3:]], "entry 2 is not a list of classes from 0 to 9"),
-        ([[10], *LISTS[1:]], "entry 0 is not a list of classes from 0 to 9"),
-        ([[-1], *LISTS[1:]], "entry 0 is not a list of classes from 0 to 9"),
-        ([[True], *LISTS[1:]], "entry 0 is not a list of classes from 0 to 9"),
-        ([["3"], *LISTS[1:]], "entry 0 is not a list of classes from 0 to 9"),
+        (LISTS[:-1], "its labels are not the published ones"),
+        ({"0": [1]}, "its labels are not the published ones"),
+        ("[[1, 2], [", "it cannot be read as lists of classes (Expecting value"),
+        ("", "it cannot be read as lists of classes"),
+        ("[" * 100_000, "it cannot be read as lists of classes (maximum recursion"),
+        ([*LISTS[:2], 0, *LISTS[3:]], "it cannot be read as lists of classes ('int' object is not iterable)"),
+        ([["3"], *LISTS[1:]], "its labels are not the published ones"),
         ([[4], *LISTS[1:]], "its labels are not the published ones"),
     ],
 )
@@ -133,15 +131,14 @@ def test_nowhere_is_said_with_the_way_to_supply_it():
 
 
 def test_the_file_is_kept_in_the_cache(local):
-    assert not status.describe(real.NAME)["ready"]
+    assert real.find() is None
     with pytest.raises(MlplibError, match="run `mlplib data prepare imagenet-real` first"):
-        status.verify(real.NAME)
+        verify(real.NAME)
     supply(local)
-    about = status.prepare(real.NAME)
-    assert about["ready"] and about["test"] == len(LISTS) and json.loads(json.dumps(about)) == about
+    assert real.keep() == LISTS
     (local / "real.json").unlink()
     assert real_labels(dataset([0])).any()
-    assert status.verify(real.NAME)["ok"]
+    assert tiny_data.verified(real.NAME)
     real.cached().write_text("[]")
-    with pytest.raises(MlplibError, match="it has 0 entries instead of 8"):
-        status.verify(real.NAME)
+    with pytest.raises(MlplibError, match="its labels are not the published ones"):
+        verify(real.NAME)
