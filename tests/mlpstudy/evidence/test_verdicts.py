@@ -18,6 +18,8 @@ from mlpstudy.claims import (
     VERDICTS,
     Claim,
     Judgement,
+    Part,
+    Range,
     about,
     all_of,
     at_least,
@@ -156,16 +158,18 @@ WIDE = over_seeds([-1.0, 3.0])
     (equal(between(-3, -2), "points", margin=1.0), "the interval excludes even -1.0"),
     (positive(NO_INTERVAL, "points"), "1 seed: no interval"),
     (positive(between(-1, 3), "points"), "3 seeds: interval 4.0 wide"),
-    (positive(WIDE, "points", size=about(4)), "2 seeds: interval 50.8 wide; 7 would do"),
+    (positive(WIDE, "points", size=about(4)), "2 seeds: interval 50.8 wide; 254 would do"),
     (positive(None, "points", why_not="it needs a GPU"), "it needs a GPU"),
 ])  # fmt: skip
 def test_a_part_says_why(part, reason):
     assert part.reason() == reason
 
 
-def test_the_seeds_that_would_do_are_those_of_the_effect_sought():
-    part = positive(WIDE, "points", size=about(4))
-    assert f"; {WIDE.seeds_for(4.0)} would do" in part.reason() and WIDE.seeds_for(4.0) > 2
+def test_the_seeds_that_would_do_are_those_for_the_smallest_effect_meant():
+    part = positive(WIDE, "points", least=3.0, size=about(9))
+    assert f"; {WIDE.seeds_for(3.0)} would do" in part.reason() and WIDE.seeds_for(3.0) > 2
+    assert part.smallest == 3.0 and part.sought == pytest.approx(9)
+    assert Part("", None, "times", Range(1.0), Range(1.1)).smallest == pytest.approx(0.1)
 
 
 # --------------------------------------------------------------------------- judgements
