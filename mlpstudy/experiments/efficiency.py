@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mlplib import stats, timing
+from mlplib import stats
 from mlplib.specs import ModelSpec, TimingSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
@@ -30,6 +30,12 @@ TITLES = {
 
 
 PAPER_NETWORKS = ("B-12/Wi-1024", "B-6/Wi-1024", "resnet152", "vit-b/4", "vit-b/8", "mixer-b/4")
+
+
+def _summary(values: Sequence[float]) -> dict[str, float]:
+    from mlplib.timing import summary  # it imports torch, which planning does without
+
+    return summary(values)
 
 
 def _budget(networks: Sequence[str], batch_sizes: tuple[int, ...], **settings) -> list[TimingSpec]:
@@ -83,7 +89,7 @@ def _network(group: Sequence[Record]) -> str:
 
 def _repeats(group: Sequence[Record]) -> str:
     repeats = [1e3 * seconds for record in group for seconds in record.history["latency"]]
-    found = timing.summary(repeats)
+    found = _summary(repeats)
     middle = f"middle half of {len(repeats)} repeats {found['q25']:.3g} to {found['q75']:.3g} ms"
     return f"{_devices(group)}; {middle}"
 
@@ -159,7 +165,7 @@ def throughputs(records: Sequence[Record]) -> Iterator[dict]:
         for entry in record.history["batches"]:
             for way, seconds in entry.get("seconds", {}).items():
                 row = {"network": title(record.spec.model), "images": WAY_NAMES[way]}
-                rates = timing.summary([entry["batch_size"] / s for s in seconds])
+                rates = _summary([entry["batch_size"] / s for s in seconds])
                 row |= {"batch_size": entry["batch_size"], "images_per_second": rates.pop("value")}
                 yield row | rates | {"repeats": len(seconds)} | _origin(record)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from mlplib.official import Checkpoint
 from mlplib.specs import PROBES, FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
@@ -23,6 +23,9 @@ from .pretraining import (
     task_title,
 )
 from .transfer import AFTERTHOUGHT, SCALE, checkpoint_labels, checkpoint_of
+
+if TYPE_CHECKING:  # planning does without torch, which it imports
+    from mlplib.official import Checkpoint
 
 TITLE = "Linear probes"
 ITEMS = ("Table 8",)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mlplib.data import catalog
-from mlplib.official import Checkpoint
 from mlplib.specs import CheckpointSpec, DataSpec, EvaluateSpec, FineTuneSpec, RunSpec, TrainSpec
 from mlplib.stats import Estimate
 from mlplib.store import Record
@@ -26,6 +26,9 @@ from .pretraining import (
     task_title,
     tasks,
 )
+
+if TYPE_CHECKING:  # planning does without torch, which it imports
+    from mlplib.official import Checkpoint
 
 TITLE = "Transfer"
 ITEMS = ("Table 2",)
