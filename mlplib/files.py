@@ -112,8 +112,8 @@ def storage_errors(place: Path, variable: str | None = None) -> Iterator[None]:
         another = f", or choose another folder ({variable})" if variable else ""
         if error.errno in _NO_LOCKS:
             raise MlplibError(
-                f"the file system of {place} cannot lock files ({error.strerror}): use a local disk, NFSv4, "
-                f"or Lustre with the mount option flock{another}"
+                f"the file system of {place} cannot lock files ({error.strerror}): use a local disk, "
+                f"NFSv4 or Lustre with the mount option flock{another}"
             ) from None
         raise MlplibError(
             f"cannot write {place}: {error.strerror or error}; check that the folder is writable{shared} and "

@@ -141,6 +141,8 @@ class Scoreboard:
                         "could these seeds show it?": "yes" if can else "no",
                     }
                 )
+        if not rows:
+            return Html(html.box("<p>No effect here has a standard error.</p>"))
         return Html(html.table(rows, "<b>What the seeds can show</b>", row_headers=("claim",)))
 
     @functools.cached_property

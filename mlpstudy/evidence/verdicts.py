@@ -155,10 +155,10 @@ def robustness(evidence: Sequence[Evidence]) -> dict[str, dict[str, str]]:
     found = {name: verdicts(**changes) for name, changes in VARIANTS.items()}
     usual = judged(evidence)
     tests = [id for id, entry in usual.items() if entry.judgement.measured]
-    return found | {HOLM: _holm(tests, found[AS_JUDGED], verdicts)}
+    return found | {HOLM: holm(tests, found[AS_JUDGED], verdicts)}
 
 
-def _holm(tests: Sequence[str], usual: Mapping[str, str], verdicts) -> dict[str, str]:
+def holm(tests: Sequence[str], usual: Mapping[str, str], verdicts) -> dict[str, str]:
     """Holm's step-down correction (1979, https://www.jstor.org/stable/4615733), without p-values: while k
     claims are undecided, they are judged at the level 5 % / k; those that are decided leave.
     """
@@ -176,5 +176,5 @@ def hardest(judgement: Judgement) -> Part | None:
     """The part that the runs are least able to show: of all, its detectable effect is the largest multiple of
     the effect sought.
     """
-    parts = [part for part in judgement.measured if part.effect.detectable]
+    parts = [part for part in judgement.measured if part.effect.detectable and part.sought > 0]
     return max(parts, key=lambda part: part.effect.detectable / part.sought, default=None)

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import errno
 import html
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from small_runs import PACKAGES, ROOT, record
 
@@ -26,8 +28,9 @@ from mlpstudy.book import execute, teach
 from mlpstudy.book.chapter import open_chapter
 from mlpstudy.book.page_scoreboard import open_scoreboard
 from mlpstudy.book.parameters import Parameters, of_notebook
+from mlpstudy.claims import VERDICTS
 from mlpstudy.evidence.merge import publish
-from mlpstudy.evidence.records import every_published
+from mlpstudy.evidence.verdicts import VARIANTS
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import PROFILES
 
@@ -69,7 +72,8 @@ OVERVIEWS = {
         "How to read it",
         "Command and cost",
         "Claims",
-        "How much the tolerance decides",
+        "How robust the verdicts are",
+        "What the seeds can show",
         "Status",
     ],
 }
@@ -148,6 +152,8 @@ def test_no_result_is_typed_into_prose(name):
         r"bf16",
         r"ResNet-?\d+",
         r"(ViT|Mixer)-B/\d+",
+        r"\d+ %",  # levels of confidence
+        r"https://\S+",
     )
     assert re.findall(r"\S*\d\S*", re.sub("|".join(names), " ", text)) == []
 
@@ -381,14 +387,13 @@ def test_the_scoreboard_has_a_column_for_each_profile_with_records(tmp_path):
     board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
     claims = str(board.claims())
     heads = re.findall(r'<th scope="col">(.*?)</th>', claims)
-    small = '<span class="mlp-small">{}</span>'.format
-    sides = [f"this study{small('gpu')}", f"this study{small('laptop')}", f"this execution{small('laptop')}"]
+    sides = ["this study, gpu", "this study, laptop", "this execution, laptop"]
     assert heads == ["claim", "the paper says", *sides]
     row = re.search(r"C02</th>(.*?)</tr>", claims, flags=re.DOTALL)[1]
-    assert "(3 seeds)" in row and "(2 seeds)" in row and row.count("not run") == 1
+    assert "(3 seeds)" in row and "(2 seeds)" in row and row.count("no records") == 1
     assert "gpu, device of gpu" in row and "laptop, device of laptop" in row
     missing = re.search(r"C18</th>(.*?)</tr>", claims, flags=re.DOTALL)[1]
-    assert missing.count("no records") == 2
+    assert missing.count("no records") == 3
     chapters = {name: experiment(name) for name in EXPERIMENTS}
     for name, module in chapters.items():
         assert claims.count(f'href="{name}.html"') == len(module.CLAIMS)
@@ -416,24 +421,25 @@ def test_the_status_tells_how_many_runs_published_ones_are_a_part_of(tmp_path):
     assert f"{len(filters)} of {len(filters)}" in board.status()
 
 
-def test_the_sensitivity_table_has_every_verdict_at_every_confidence(tmp_path):
+def test_robustness_and_power_show_every_judged_claim(tmp_path):
     results = study_at(tmp_path, laptop=(0, 1, 2))
     board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
-    text = str(board.sensitivity())
-    rows = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', text, flags=re.DOTALL)
-    assert [re.sub("<.*?>|,.*", "", head) for head, _ in rows] == ["50 %", "80 %", "90 %", "95 %", "99 %"]
-    judged = sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS if list(every_published(name, results)))
-    for _, cells in rows:
-        assert sum(map(int, re.findall(r"<td>(\d+)</td>", cells))) == judged
-    assert text.count("<table") == 1 and "this execution" not in text
+    text = str(board.robustness())
+    data = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", text)[1]).decode()
+    frame = pd.read_csv(io.StringIO(data))
+    assert set(frame["profile"]) == {"this study, laptop"} and set(frame["verdict"]) <= set(VERDICTS)
+    claims = sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS)
+    assert len(frame) == claims * (len(VARIANTS) + 1) and "would be expected to look true by chance" in text
+    power = str(board.power())
+    assert "this study, laptop" in power and {"yes", "no"} & set(re.findall(r"<td>(yes|no)</td>", power))
     nothing = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "none"))
-    assert "No records" in str(nothing.sensitivity())
+    assert "No records" in str(nothing.robustness()) and "No effect" in str(nothing.power())
 
 
 def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):
     board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
     claims, status = str(board.claims()), str(board.status())
-    assert claims.count("not run<") == claims.count("not yet published<") > 0
+    assert claims.count("no records<") == 2 * sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS)
     assert status.count("not run") == status.count("not yet published") == len(EXPERIMENTS)
     assert not (tmp_path / "runs").exists()
     store = filled(tmp_path / "runs", made_by_hand("from-scratch", "laptop", (0,)))
@@ -448,7 +454,7 @@ def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):
     assert 'href="from-scratch.html"' in claims
     judged = sum(len(experiment(name).CLAIMS) for name in asked)
     assert claims.count("mlp-verdict") == judged
-    assert claims.count("not run<") == sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS) - judged
+    assert claims.count("no records<") == 2 * sum(len(experiment(n).CLAIMS) for n in EXPERIMENTS) - judged
     every = len(made_by_hand("from-scratch", "laptop", (0,)))
     assert f"{every} of {every}" in status
 

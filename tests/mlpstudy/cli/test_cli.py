@@ -78,7 +78,7 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
     # A terminal that lacks some characters ends no work.
     again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0", PYTHONIOENCODING="ascii")
     assert again.returncode == 0 and "0 runs done, none left" in again.stdout
-    assert "small CNN" in again.stdout and "?" in again.stdout
+    assert "small CNN" in again.stdout and again.stdout.isascii()
     assert records == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
 
     plan = mlplib("plan", "architectures", "from-scratch", "--profile", "smoke", "--seeds", "0").stdout
@@ -90,7 +90,7 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
     claims = mlplib("claims", "--profile", "smoke", "--seeds", "0").stdout
     assert "C22" in claims and "not tested at this scale" in claims
     markdown = mlplib("claims", "--format", "markdown", "--results", str(folder / "none")).stdout
-    assert markdown.startswith("| claim |") and "nothing published" in markdown
+    assert markdown.startswith("| claim | the paper says |") and "C22" in markdown
 
     published = mlplib(
         "results",
@@ -193,9 +193,9 @@ def test_a_user_without_a_home_is_told_what_to_set(words, folder, monkeypatch, c
         (["run", "--profile", "huge"], "smoke, laptop, gpu, paper"),
         (["run", "--seeds", "0,x"], "seeds must be"),
         (["run", "--seeds=-1"], "seeds must be at least 0"),
-        (["run", "--minutes", "soon"], "'--minutes': 'soon' is not a valid float"),
+        (["run", "--minutes", "soon"], "'--minutes': Input should be a valid number"),
         (["run", "--minutes", "0"], "--minutes must be a number above 0"),
-        (["run", "--jobs", "0"], "0 is not in the range 1<=x<=1024"),
+        (["run", "--jobs", "0"], "'--jobs': Input should be greater than or equal to 1"),
         (["run", "--device", "tpu"], "cpu"),
         (["plan", "--device", "cuda:99"], "cpu"),
         (["notebook", "nothing"], "from-scratch"),
