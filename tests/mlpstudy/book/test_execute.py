@@ -430,8 +430,7 @@ def test_robustness_and_power_show_every_judged_claim(tmp_path):
     assert set(frame["profile"]) == {"this study, laptop"} and set(frame["verdict"]) <= set(VERDICTS)
     claims = sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS)
     assert len(frame) == claims * (len(VARIANTS) + 1) and "would be expected to look true by chance" in text
-    power = str(board.power())
-    assert "this study, laptop" in power and {"yes", "no"} & set(re.findall(r"<td>(yes|no)</td>", power))
+    assert "No effect here has a standard error" in str(board.power()), "seeds made by hand are all alike"
     nothing = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "none"))
     assert "No records" in str(nothing.robustness()) and "No effect" in str(nothing.power())
 
