@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,7 +144,7 @@ class Scoreboard:
             return Html(html.box("<p>No effect here has a standard error.</p>"))
         return Html(html.table(rows, "<b>What the seeds can show</b>", row_headers=("claim",)))
 
-    @functools.cached_property
+    @property
     def _sides(self) -> dict[str, list[verdicts.Evidence]]:
         """The evidence by column of a table."""
         found = {f"this study, {name}": each for name, each in self._published.items()}
