@@ -264,7 +264,10 @@ class FrontFit:
     coefficients: dict[str, Estimate]
 
 
-_FITS = {None: fit_best, POWER_LAW: fit_power_law, SATURATING: fit_saturating}
+@functools.lru_cache(maxsize=256)
+def _fit(form: str | None, x: tuple[float, ...], error: tuple[float, ...]) -> Fit:
+    """A fit, kept because verdicts are judged again with intervals made in other ways."""
+    return {None: fit_best, POWER_LAW: fit_power_law, SATURATING: fit_saturating}[form](x, error)
 
 
 def fit_front(measured: Grid, form: str | None = None, draws: int = DRAWS, seed: int = 0) -> FrontFit:
@@ -274,7 +277,7 @@ def fit_front(measured: Grid, form: str | None = None, draws: int = DRAWS, seed:
         form: ``POWER_LAW`` or ``SATURATING``; None takes the latter where the front determines it.
     """
     optimal = measured.front()
-    fit = _FITS[form](optimal.compute, optimal.error)
+    fit = _fit(form, tuple(optimal.compute), tuple(optimal.error))
     if fit.law is None:
         return FrontFit(fit, {})
     found = estimates(measured, FrontLaw(fit.form, fit.law), draws, seed)
@@ -336,7 +339,7 @@ def forecast(measured: Grid, form: str | None = None, draws: int = DRAWS, seed: 
     seen, unseen = slice(None, -held), slice(-held, None)
     if len(x[seen]) <= FEWEST_POINTS[POWER_LAW] or (error <= 0).any():
         return None
-    fit = _FITS[form](x[seen], error[seen])
+    fit = _fit(form, tuple(x[seen]), tuple(error[seen]))
     if fit.law is None:
         return None
     predicted = fit.law(x)
