@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlplib.errors import MlplibError
+from mlplib.files import replacing
 from mlplib.specs import RunSpec, TrainSpec
 from mlplib.store import Record
 
@@ -49,22 +50,27 @@ def rerun(
         repeat: does a run in an empty store.
     """
     path, rows = results_folder(folder) / FILE, []
+    known = {_key(row): row for row in read(folder)}
     for record in records:
         other = repeat(record.spec)
-        rows.append(
-            {
-                "id": record.id,
-                "published": record.metrics["test_top1"],
-                "again": other.metrics.get("test_top1", math.nan),
-                "same_weights": record.metrics["weights_sha256"] == other.metrics.get("weights_sha256"),
-                "first": machine(record),
-                "second": machine(other),
-            }
-        )
-    known = {(row["id"], row["first"], row["second"]): row for row in [*read(folder), *rows]}
-    text = "".join(json.dumps(known[key], sort_keys=True) + "\n" for key in sorted(known))
-    path.write_text(text, encoding="utf-8")
+        row = {
+            "id": record.id,
+            "published": record.metrics["test_top1"],
+            "again": other.metrics.get("test_top1", math.nan),
+            "same_weights": record.metrics["weights_sha256"] == other.metrics.get("weights_sha256"),
+            "first": machine(record),
+            "second": machine(other),
+        }
+        rows.append(row)
+        known[_key(row)] = row
+        with replacing(path) as temporary:  # after each, so that nothing is lost to a stop
+            lines = (json.dumps(known[key], sort_keys=True) + "\n" for key in sorted(known))
+            temporary.write_text("".join(lines), encoding="utf-8")
     return rows
+
+
+def _key(row: dict) -> tuple[str, str, str]:
+    return row["id"], row["first"], row["second"]
 
 
 def machine(record: Record) -> str:
