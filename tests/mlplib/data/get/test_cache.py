@@ -59,12 +59,12 @@ def test_second_load_needs_no_source_and_maps_the_files(tiny_at_hand):
     np.testing.assert_allclose(second.std, TRAIN.images.reshape(-1, 3).std(axis=0) / 255)
 
 
-def test_cached_copy_needs_only_numpy(tiny_at_hand):
+def test_cached_copy_needs_no_decoder_and_no_torch(tiny_at_hand):
     data.load("tiny")
     no_source(tiny_at_hand)
     script = (
         "import sys; "
-        "absent = 'PIL', 'pyarrow', 'torchvision', 'torch', 'rich', 'filelock'; "
+        "absent = 'PIL', 'pyarrow', 'torchvision', 'torch', 'rich'; "
         "sys.modules.update(dict.fromkeys(absent)); "
         "from mlplib import data; from mlplib.data.catalog import CATALOG, PinnedPixels; "
         "about = dict(name='tiny', title='', classes=('ant', 'bee', 'cow'), image_size=32, train=9, test=6); "
