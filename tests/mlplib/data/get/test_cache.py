@@ -64,7 +64,7 @@ def test_cached_copy_needs_no_decoder_and_no_torch(tiny_at_hand):
     no_source(tiny_at_hand)
     script = (
         "import sys; "
-        "absent = 'PIL', 'pyarrow', 'torchvision', 'torch', 'rich'; "
+        "absent = 'PIL', 'pyarrow', 'torchvision', 'torch'; "
         "sys.modules.update(dict.fromkeys(absent)); "
         "from mlplib import data; from mlplib.data.catalog import CATALOG, PinnedPixels; "
         "about = dict(name='tiny', title='', classes=('ant', 'bee', 'cow'), image_size=32, train=9, test=6); "
