@@ -33,7 +33,7 @@ def test_every_training_is_a_line_and_the_front_has_rings_and_a_law(records):
     figure = draw.error_against_compute(scaling_laws.errors_frame(records))
     (axes,), (above,) = figure.axes, figure.axes[0].child_axes
     assert axes.get_xscale() == axes.get_yscale() == "log"
-    assert axes.get_title(loc="left") == "CIFAR-10 vehicles"
+    assert axes.get_title(loc="left") == "4 other CIFAR-10 classes"
     assert sum(len(line.get_xdata()) == 3 for line in axes.lines) == 9
     measured = scaling_laws.measured(records)
     rings = np.asarray(axes.collections[-1].get_offsets())
