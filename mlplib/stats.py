@@ -171,6 +171,7 @@ def alike(groups: Iterable[Sequence[float]]) -> bool:
     varying = [len(set(group)) > 1 for group in several]
     if not all(varying):  # a spread of exactly 0 is like no other one
         return not any(varying)
+    # As scipy.stats.bartlett, with which a test compares it, but much faster: simulations call it often.
     freedom, squares = [len(group) - 1 for group in several], [_squares(group) for group in several]
     total, others = sum(freedom), len(several) - 1
     distance = total * math.log(math.fsum(squares) / total)

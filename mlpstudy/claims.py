@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from mlplib.stats import Estimate
 from mlplib.store import Record
 
+from .words import count, interval
+
 REPRODUCED = "reproduced"
 PARTLY = "partly reproduced"
 INCONCLUSIVE = "inconclusive"
@@ -123,11 +125,8 @@ class Part:
         """Mean and interval; an en dash where nothing was measured."""
         if self.effect is None:
             return "–"
-        effect, form = self.effect, self.form
-        if form == "+.1f" and abs(effect.mean) < 1:
-            form = "+.2f"
-        interval = "" if effect.low is None else f" [{effect.low:{form}}, {effect.high:{form}}]"
-        return f"{effect.mean:{form}}{interval}"
+        small = self.form == "+.1f" and abs(self.effect.mean) < 1
+        return interval(self.effect, "+.2f" if small else self.form)
 
     def reason(self) -> str:
         """Why the verdict is what it is, in one clause; "" for a reproduced part."""
@@ -136,7 +135,7 @@ class Part:
 
 def _why_inconclusive(part: Part) -> str:
     effect = part.effect
-    seeds = "1 seed" if effect.n == 1 else f"{effect.n} seeds"
+    seeds = count(effect.n, "seed")
     if effect.low is None:
         return f"{seeds}: no interval"
     width = f"{effect.high - effect.low:{part.form.lstrip('+')}}"
@@ -235,8 +234,7 @@ class Judgement:
         if not (parts := self.measured):
             return "–"
         effects = [part.effect for part in parts]
-        seeds = sorted({effect.n for effect in effects})
-        text = ", ".join("1 seed" if n == 1 else f"{n} seeds" for n in seeds)
+        text = ", ".join(count(n, "seed") for n in sorted({effect.n for effect in effects}))
         others = [e.source for e in effects if e.source != "seeds" and e.n == 1 and e.low is not None]
         if others:
             text += f", interval from {others[0]} only"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from mlplib.stats import Estimate
 from mlplib.store import Record
 
 
@@ -17,6 +18,19 @@ def duration(seconds: float) -> str:
 def count(n: int, what: str) -> str:
     """``1 run``, ``2 runs``."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def interval(estimate: Estimate, form: str = "+.1f") -> str:
+    """A mean with its interval, if it has one: ``+1.3 [-0.3, +2.9]``."""
+    ends = "" if estimate.low is None else f" [{estimate.low:{form}}, {estimate.high:{form}}]"
+    return f"{estimate.mean:{form}}{ends}"
+
+
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown, one line per row."""
+    lines = [[str(cell).replace("|", "\\|") for cell in cells] for cells in (head, *rows)]
+    lines.insert(1, ["---"] * len(head))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def devices(records: Iterable[Record]) -> str:

@@ -34,6 +34,7 @@ from .tables import (
     NO_STUDY,
     cells_frame,
     chip,
+    criterion,
     facts,
     judgement_cells,
     measured_cell,
@@ -326,7 +327,7 @@ class Chapter:
                 cells = judgement_cells(decide(claim, found.records, found.profile.name))
             rows.append({" ": heading} | cells)
         text = f"<p><b>{claim.id}. {escape(claim.sentence)}</b> ({escape(claim.item)})</p>"
-        text += f"<p>{small('Criterion: ' + escape(claim.criterion))}</p>"
+        text += f"<p>{small('Criterion: ' + criterion(claim))}</p>"
         table = html.table(rows, f"Verdict on {claim.id}", row_headers=(" ",))
         return f'<div class="mlp-claim">{text}{table}</div>'
 

@@ -13,9 +13,8 @@ from mlplib.specs import RunSpec
 from mlplib.stats import CONFIDENCE
 from mlplib.store import Record
 
-from ..claims import NOT_TESTED, Claim
+from ..claims import NOT_TESTED
 from ..evidence import verdicts
-from ..evidence.criteria import criterion_dates
 from ..evidence.records import every_published, expected
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
@@ -23,7 +22,7 @@ from ..words import count, duration
 from . import html, svg
 from .html import Html, escape, small
 from .session import Session, open_session, reading_entries
-from .tables import NOT_PUBLISHED, judgement_cells
+from .tables import NOT_PUBLISHED, criterion, judgement_cells
 
 
 def open_scoreboard(**parameters) -> Scoreboard:
@@ -85,7 +84,9 @@ class Scoreboard:
         for name, claim in verdicts.every_claim():
             link = f'<a href="{name}.html">{escape(experiment(name).TITLE)}</a>'
             where = small(f"{escape(claim.item)}; chapter {link}")
-            about = escape(claim.sentence) + where + html.fold("criterion", _criterion(claim))
+            about = (
+                escape(claim.sentence) + where + html.fold("criterion", f"<p>{small(criterion(claim))}</p>")
+            )
             row = {"claim": claim.id, "the paper says": about}
             rows.append(
                 row | {escape(side): _verdict(found.get(claim.id)) for side, found in columns.items()}
@@ -94,12 +95,13 @@ class Scoreboard:
 
     def robustness(self) -> Html:
         """Every verdict again, with intervals made in other ways: a figure, and what changes in words."""
-        sides = {side: verdicts.robustness(evidence) for side, evidence in self._sides.items() if evidence}
+        judged = {side: evidence for side, evidence in self._sides.items() if evidence}
+        sides = {side: verdicts.robustness(evidence) for side, evidence in judged.items()}
         if not sides:
             return Html(html.box("<p>No records: nothing is published, and nothing was run.</p>"))
         late = {
             entry.claim.id
-            for evidence in self._sides.values()
+            for evidence in judged.values()
             for entry in verdicts.judged(evidence).values()
             if entry.claim.afterthought or entry.criterion_first is False
         }
@@ -147,20 +149,14 @@ class Scoreboard:
     @property
     def _sides(self) -> dict[str, list[verdicts.Evidence]]:
         """The evidence by column of a table."""
-        found = {f"this study, {name}": each for name, each in self._published.items()}
+        session = self.session
+        published = verdicts.published_evidence(session.results_dir)
+        found = {f"this study, {name}": each for name, each in published.items()}
         found = found or {f"this study, {NOT_PUBLISHED}": []}
-        own = {} if self.session.reading else {f"this execution, {self.session.profile.name}": self._own}
-        return found | own
-
-    @property
-    def _published(self) -> dict[str, list[verdicts.Evidence]]:
-        return verdicts.published_evidence(self.session.results_dir)
-
-    @property
-    def _own(self) -> list[verdicts.Evidence]:
-        if self.session.reading:
-            return []
-        return verdicts.own_evidence(self.session.profile, self.session.seeds, self.session.store)
+        if not session.reading:
+            own = verdicts.own_evidence(session.profile, session.seeds, session.store)
+            found[f"this execution, {session.profile.name}"] = own
+        return found
 
     def status(self) -> Html:
         """Runs, training time, devices and versions of every experiment, with the runs they read from."""
@@ -182,15 +178,6 @@ class Scoreboard:
                 row = {"chapter": escape(experiment(name).TITLE), "side": side, "profile": profile}
                 rows.append(row | _status(records, wanted))
         return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
-
-
-def _criterion(claim: Claim) -> str:
-    """A claim's criterion, when it was written, and what about it was decided after a look, as HTML."""
-    dates = [date.replace("T", " ") for date in criterion_dates(claim)]
-    written = f"First written {dates[0]}" + (f", last changed {dates[-1]}" if dates[1:] else "") + " (UTC)."
-    regime = f"The sentence is about {claim.regime}." if claim.regime else ""
-    text = " ".join(filter(None, (regime, claim.criterion, claim.afterthought, written)))
-    return f"<p>{small(escape(text))}</p>"
 
 
 ORDER = {True: "; criterion older than the records", False: "; criterion changed after the records", None: ""}

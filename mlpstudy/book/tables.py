@@ -22,7 +22,8 @@ from mlplib.specs import (
 from mlplib.store import Record, run_id
 
 from .. import paper
-from ..claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED, Judgement
+from ..claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED, Claim, Judgement
+from ..evidence.criteria import criterion_dates
 from ..experiments.base import DATASET_TITLES, Cell
 from ..words import duration
 from . import html
@@ -107,6 +108,15 @@ def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mappin
                 row["unit"] = cell.unit
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def criterion(claim: Claim) -> str:
+    """A claim's criterion, when it was written, and what about it was decided after a look, as HTML."""
+    dates = [date.replace("T", " ") for date in criterion_dates(claim)]
+    changed = f", last changed {dates[-1]}" if dates[1:] else ""
+    written = f"First written {dates[0]}{changed} (UTC)." if dates else ""
+    regime = f"The sentence is about {claim.regime}." if claim.regime else ""
+    return escape(" ".join(filter(None, (regime, claim.criterion, claim.afterthought, written))))
 
 
 def judgement_cells(judgement: Judgement) -> dict[str, str]:

@@ -17,6 +17,7 @@ from .options import (
     names_of,
     out,
     seeds_of,
+    specs_of,
 )
 
 REFRESH_SECONDS = 5.0
@@ -44,12 +45,11 @@ def status(
     from mlplib.machine import pick_device
     from mlplib.store import RunStore
 
-    from ..experiments import experiment
     from ..profiles import profile as get_profile
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
-    given = seeds_of(seeds, chosen)
-    specs = [spec for name in names_of(experiments) for spec in experiment(name).runs(chosen, given)]
+    of_each = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))
+    specs = [spec for runs in of_each.values() for spec in runs]
     while True:
         found = {"profile": profile, **_look(specs, store, where)}
         if as_json:

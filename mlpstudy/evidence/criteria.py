@@ -21,9 +21,9 @@ def _versions() -> dict[str, dict[str, str]]:
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
-def digest(claim: Claim) -> str:
-    """A short hash of a claim's criterion."""
-    return hashlib.sha256(claim.criterion.encode()).hexdigest()[:16]
+def digest(criterion: str) -> str:
+    """A short hash of a criterion's text."""
+    return hashlib.sha256(criterion.encode()).hexdigest()[:16]
 
 
 def criterion_dates(claim: Claim) -> list[str]:

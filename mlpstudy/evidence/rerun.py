@@ -15,6 +15,7 @@ from mlplib.files import replacing
 from mlplib.specs import RunSpec, TrainSpec
 from mlplib.store import Record
 
+from ..words import markdown_table
 from .records import read_folder, results_folder
 
 FILE = "reruns.jsonl"
@@ -91,12 +92,11 @@ def markdown(rows: Iterable[dict]) -> str:
     for row in rows:
         pairs.setdefault((row["first"], row["second"]), []).append(row)
     heads = ("published on", "repeated on", "runs", "same weights", "mean difference", "SD", "largest")
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = []
     for (first, second), found in sorted(pairs.items()):
         points = [100 * (row["again"] - row["published"]) for row in found]
         spread = f"{statistics.stdev(points):.2f}" if len(points) > 1 else "–"
         same = sum(row["same_weights"] for row in found)
         mean, largest = statistics.fmean(points), max(map(abs, points))
-        cells = (first, second, len(found), same, f"{mean:+.2f}", spread, f"{largest:.2f}")
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        lines.append((first, second, len(found), same, f"{mean:+.2f}", spread, f"{largest:.2f}"))
+    return markdown_table(heads, lines)

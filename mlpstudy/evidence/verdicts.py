@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlplib.stats import CONFIDENCE, using
@@ -12,6 +12,7 @@ from mlplib.store import Record, RunStore
 from ..claims import CONTRADICTED, PARTLY, REPRODUCED, Claim, Judgement, Part, decide
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import Profile
+from ..words import markdown_table
 from .criteria import written_before
 from .records import BEST_FIRST, every_published
 
@@ -58,17 +59,16 @@ class Evidence:
     records: Sequence[Record]
     origin: str
 
-    def entries(self) -> list[Entry]:
+    def judgements(self) -> Iterator[tuple[Claim, Judgement]]:
         """The experiment's claims, judged by these records."""
+        for claim in experiment(self.experiment).CLAIMS:
+            yield claim, decide(claim, self.records, self.profile)
+
+    def entries(self) -> list[Entry]:
+        """The same, each with where it is from."""
         return [
-            Entry(
-                claim,
-                self.experiment,
-                decide(claim, self.records, self.profile),
-                self.origin,
-                written_before(claim, self.records),
-            )
-            for claim in experiment(self.experiment).CLAIMS
+            Entry(claim, self.experiment, judgement, self.origin, written_before(claim, self.records))
+            for claim, judgement in self.judgements()
         ]
 
 
@@ -120,14 +120,12 @@ def from_store(profile: Profile, seeds: Sequence[int], runs: str | os.PathLike |
 
 def markdown(board: Board) -> str:
     """All verdicts as a Markdown table, as in the README: one column per profile."""
-    lines = [["claim", "the paper says", *board], ["---"] * (2 + len(board))]
+    rows = []
     for _, claim in every_claim():
-        cells = [claim.id, claim.sentence]
-        for entries in board.values():
-            entry = entries.get(claim.id)
-            cells.append(cell(entry.judgement) if entry else "no records")
-        lines.append([cell.replace("|", "\\|") for cell in cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        found = (entries.get(claim.id) for entries in board.values())
+        cells = (cell(entry.judgement) if entry else "no records" for entry in found)
+        rows.append([claim.id, claim.sentence, *cells])
+    return markdown_table(["claim", "the paper says", *board], rows)
 
 
 def cell(judgement: Judgement, bold: str = "**", newline: str = "<br>") -> str:
@@ -148,14 +146,18 @@ def robustness(evidence: Sequence[Evidence]) -> dict[str, dict[str, str]]:
         name of the variant (:data:`VARIANTS`, :data:`HOLM`) to claim id to verdict.
     """
 
-    def verdicts(**changes) -> dict[str, str]:
+    def judge(**changes) -> dict[str, Judgement]:
         with using(**changes):
-            return {id: entry.judgement.verdict for id, entry in judged(evidence).items()}
+            return {claim.id: found for each in evidence for claim, found in each.judgements()}
 
-    found = {name: verdicts(**changes) for name, changes in VARIANTS.items()}
-    usual = judged(evidence)
-    tests = [id for id, entry in usual.items() if entry.judgement.measured]
-    return found | {HOLM: holm(tests, found[AS_JUDGED], verdicts)}
+    def verdicts(**changes) -> dict[str, str]:
+        return {id: found.verdict for id, found in judge(**changes).items()}
+
+    usual = judge(**VARIANTS[AS_JUDGED])
+    ways = {AS_JUDGED: {id: found.verdict for id, found in usual.items()}}
+    ways |= {name: verdicts(**changes) for name, changes in VARIANTS.items() if name != AS_JUDGED}
+    tests = [id for id, found in usual.items() if found.measured]
+    return ways | {HOLM: holm(tests, ways[AS_JUDGED], verdicts)}
 
 
 def holm(tests: Sequence[str], usual: Mapping[str, str], verdicts) -> dict[str, str]:

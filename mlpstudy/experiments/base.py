@@ -207,12 +207,6 @@ def unpaired_effects(
     return found
 
 
-def in_words(estimate: Estimate, form: str = "+.1f", unit: str = "") -> str:
-    """An estimate with its interval, for a note; ``unit`` follows the mean."""
-    interval = "" if estimate.low is None else f" [{estimate.low:{form}}, {estimate.high:{form}}]"
-    return f"{estimate.mean:{form}}{unit}{interval}"
-
-
 def dataset_titles(names: Iterable[str]) -> str:
     """The titles of data sets, separated by commas."""
     return ", ".join(DATASET_TITLES[name] for name in names)

@@ -12,6 +12,7 @@ from mlplib.store import Record
 
 from ..claims import Judgement, judge, not_tested, positive
 from ..profiles import Profile
+from ..words import interval
 from . import base
 from .choices import best_rate, is_tuning, probe_title, probes, rate, tuning_probe
 from .pretraining import pretraining_run, probe
@@ -265,7 +266,7 @@ def c09(records: Sequence[Record]) -> Judgement:
 
 
 def _in_note(name: str, found: Estimate | None) -> str:
-    return f"at {name}: " + ("not measured" if found is None else base.in_words(found))
+    return f"at {name}: " + ("not measured" if found is None else interval(found))
 
 
 CLAIMS = (c09,)

@@ -149,7 +149,7 @@ MEASURES = ("smoothness", "locality")
 """What measures the claims' words "structured" and "local"."""
 
 AFTERTHOUGHT = (
-    " The criterion named locality alone at first; smoothness was added after a look at one seed of profile "
+    "The criterion named locality alone at first; smoothness was added after a look at one seed of profile "
     "laptop, because the sentence says structured, too. The verdict by each measure is shown. Training sets "
     "of different sizes had equal epochs in profile laptop at first; they now have equal updates there."
 )

@@ -11,6 +11,7 @@ from mlplib.store import Record
 
 from ..claims import Judgement, judge, not_tested, positive
 from ..profiles import Profile
+from ..words import interval
 from . import base
 from .pretraining import (
     by_judged_task,
@@ -236,7 +237,7 @@ def c17(records: Sequence[Record]) -> Judgement:
         for control, effect in found.items()
     ]
     notes = [
-        f"{method} over {other} {base.in_words(effect)}, {title}"
+        f"{method} over {other} {interval(effect)}, {title}"
         for title, method in over
         for other, effect in _over(tasks[title], method, REFERENCES).items()
     ]

@@ -18,8 +18,9 @@ from ..laws import scaling
 from ..laws.powerlaw import Fit, fit_best
 from ..laws.scaling import Grid
 from ..profiles import Profile
+from ..words import interval
 from . import scaling_laws
-from .base import Cell, Figure, claim, completed, dataframe, in_words, plot, run_ids
+from .base import Cell, Figure, claim, completed, dataframe, plot, run_ids
 from .scaling_laws import by_task, interval_source, measured, number_columns
 
 TITLE = "Parameters or examples"
@@ -247,7 +248,7 @@ def c11(records: Sequence[Record]) -> Judgement:
     difference = minus(own["parameters"], own["examples"])
     papers["difference"] = papers["parameters"] - papers["examples"]
     note = "; ".join(
-        f"alpha_{SYMBOLS[name]} {in_words(alpha, '.2f')} ({found[name].fit.form})"
+        f"alpha_{SYMBOLS[name]} {interval(alpha, '.2f')} ({found[name].fit.form})"
         for name, alpha in own.items()
     )
     return judge_exponents(difference, own, papers, "alpha_P minus alpha_N", note, records)
@@ -274,7 +275,7 @@ def c12(records: Sequence[Record]) -> Judgement:
         return not_tested(f"the front of one length has {points} points; it takes {LEAST_SIZES}")
     papers = {name: paper_value(SHARE[name]) for name in SYMBOLS}
     papers["difference"] = papers["examples"] - papers["parameters"]
-    note = "; ".join(f"{SYMBOLS[name]}* {in_words(own[name], '.2f')}" for name in SYMBOLS)
+    note = "; ".join(f"{SYMBOLS[name]}* {interval(own[name], '.2f')}" for name in SYMBOLS)
     return judge_exponents(own["difference"], own, papers, "exponent of N* minus that of P*", note, records)
 
 

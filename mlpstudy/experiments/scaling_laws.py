@@ -398,7 +398,7 @@ def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
 
 
 AFTERTHOUGHT = (
-    " The offset b was always fitted at first. That it is 0 unless it pays was decided on simulated fronts "
+    "The offset b was always fitted at first. That it is 0 unless it pays was decided on simulated fronts "
     "of few points, when runs of profile laptop existed, without a look at them; it changed the law of "
     "their forecast, and with it the verdict of that profile from reproduced to partly."
 )
@@ -410,7 +410,7 @@ AFTERTHOUGHT = (
     ITEM,
     "Compute-optimal error follows a power law in compute.",
     "six decades of compute",
-    AFTERTHOUGHT.strip(),
+    AFTERTHOUGHT,
 )
 def c10(records: Sequence[Record]) -> Judgement:
     """For each downstream data set: the front of mean error against compute must have at least six points

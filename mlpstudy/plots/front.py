@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .look import BLUE, GREEN, INK, ORANGE, key, legend_below, name_rows, new_figure, styled, unique
+from .look import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    interval_dot,
+    key,
+    legend_below,
+    name_rows,
+    new_figure,
+    styled,
+    unique,
+)
 
 COLORS = {"gpu": BLUE, "laptop": GREEN, "paper": INK}
 
@@ -28,9 +40,7 @@ def against_paper(frame) -> Figure:
             place = names.index(row.name)
             axes.plot(row.paper, place, "x", color=ORANGE, markersize=8, markeredgewidth=2, zorder=3)
             color = COLORS.get(row.profile, BLUE)
-            if row.low is not None:
-                axes.hlines(place, row.low, row.high, color=color, alpha=0.4, linewidth=3)
-            axes.plot(row.value, place, "o", color=color, markersize=6)
+            interval_dot(axes, place, row.value, row.low, row.high, color, size=6)
         name_rows(axes, names)
         axes.set_title(item)
         axes.set_xlabel(part["unit"].iloc[0])
