@@ -184,7 +184,7 @@ class Worker:
         """End the process; a run that is still going ends with its last checkpoint."""
         with suppress(OSError):
             self.connection.send(None)
-        self.process.join(timeout=0 if self.spec is not None else 5)
+        self.process.join(timeout=0 if self.spec is not None else 1)  # an idle one has nothing to lose
         if self.process.is_alive():
             self.process.kill()
         self.process.join()

@@ -147,6 +147,7 @@ def run(
     begin = time.monotonic()  # importing torch takes seconds of the minutes
     from mlplib.data.batches import LOADERS
     from mlplib.errors import require_choice
+    from mlplib.data import beton
     from mlplib.machine import pick_device
     from mlplib.progress import bars
     from mlplib.store import RunStore
@@ -158,6 +159,8 @@ def run(
     chosen, names = get_profile(profile), names_of(experiments)
     seeds = seeds_of(seeds, chosen)
     require_choice("loader", loader, LOADERS)
+    if loader == "ffcv":
+        beton.require()  # one line now, not one from every worker
     if minutes is not None and not 0 < minutes < 1e6:
         raise MlplibError(f"--minutes must be a number above 0, such as 30, not {minutes:g}")
     store = RunStore(runs)

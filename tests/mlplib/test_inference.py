@@ -1,6 +1,7 @@
 """Inference speed: what is measured, what is skipped and why, and the memory that a pass takes."""
 
 import dataclasses
+import re
 import statistics
 import time
 
@@ -257,10 +258,21 @@ def test_a_record_reads_no_data_and_is_found_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "sizes", [(), (0,), (4, 1), (1, 1), (1.5,), (True,), ("8",)], ids=lambda sizes: repr(sizes)
+    ("sizes", "why"),
+    [
+        ((), "a growing list of sizes"),
+        ((0,), "at least 1"),
+        ((4, 1), "a growing list of sizes"),
+        ((1, 1), "a growing list of sizes"),
+        ((1.5,), "tuple[int, ...]"),
+        ((True,), "tuple[int, ...]"),
+        (("8",), "tuple[int, ...]"),
+    ],
+    ids=repr,
 )
-def test_batch_sizes_have_to_grow(sizes):
-    with pytest.raises(MlplibError, match="batch_sizes must hold sizes from 1 on that grow"):
+def test_batch_sizes_have_to_grow(sizes, why):
+    line = f"TimingSpec.batch_sizes must be {why}, not {sizes!r}"
+    with pytest.raises(MlplibError, match=f"^{re.escape(line)}$"):
         changed(batch_sizes=sizes)
 
 

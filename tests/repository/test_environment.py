@@ -182,7 +182,8 @@ def test_set_up_does_nothing_when_nothing_changed(tmp_path, name):
 def test_make_without_a_home_says_what_to_set(tmp_path):
     """As in a container that was started under an id that it does not know."""
     fake_python(tmp_path, "exit 2", name="getent")
-    env = {name: value for name, value in os.environ.items() if name != "HOME"}
+    outer = ("HOME", "MAKEFLAGS", "MAKELEVEL")  # `make test` runs this test
+    env = {name: value for name, value in os.environ.items() if name not in outer}
     env |= {"PATH": f"{tmp_path}:{env['PATH']}", "VENV": str(tmp_path / "env")}
     done = subprocess.run(["make", "read"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     said, stopped = done.stderr.splitlines()

@@ -61,7 +61,7 @@ def test_a_page_shows_every_row_and_target_of_a_published_file(results, tmp_path
     assert measured["command"] in parts["provenance"] and measured["machine"]["torch"] in parts["provenance"]
     assert "a-cpu.json" in parts["banner"]
     assert parts["parts"].count("<svg ") == parts["roofline"].count("<svg ") == 1
-    assert "matrix products" in re.search(r'alt="(.*?)"', parts["parts"])[1]
+    assert "matrix products" in re.search(r'aria-label="(.*?)"', parts["parts"])[1]
     assert "this execution" not in "".join(parts.values()).replace("this execution, smoke", "")
     for target in TARGETS:
         for text in (target.sentence, target.reason, bounds(target)):
@@ -167,7 +167,8 @@ def test_published_files_say_what_follows_from_their_rows():
     assert files
     for name, found in files.items():
         if found["what"] == "accuracy":
-            assert found["differences"] == accuracy.differences(found["runs"], found["machine"]["precision"])
+            again = accuracy.differences(found["runs"], found["machine"]["precision"])
+            pd.testing.assert_frame_equal(*map(pd.DataFrame, (found["differences"], again)), rtol=1e-9)
             assert found["command"].startswith("mlplib bench accuracy ")
             continue
         again = {(d["group"], d["id"]): d for d in derived.numbers(found["rows"], found["cases"])}
