@@ -145,9 +145,9 @@ def run(
     folder of the runs may work on them at the same time.
     """
     begin = time.monotonic()  # importing torch takes seconds of the minutes
+    from mlplib.data import beton
     from mlplib.data.batches import LOADERS
     from mlplib.errors import require_choice
-    from mlplib.data import beton
     from mlplib.machine import pick_device
     from mlplib.progress import bars
     from mlplib.store import RunStore
