@@ -5,7 +5,7 @@
     snakemake --cores all --config profile=gpu seeds=0,1    another profile, other seeds than the profile's
     snakemake --cores all --config profile=smoke out=build/smoke    into another folder
     snakemake --cores all --config official_checkpoints=DIR the weights that the paper's authors published, too
-    snakemake --cores all -- book/chapters/filters.ipynb    one chapter
+    snakemake --cores all --config workers=0 -- book/chapters/filters.ipynb    one chapter and its runs only
     snakemake --profile profiles/slurm --config profile=gpu workers=8   on a Slurm cluster: eight jobs do the runs, then
                                                             every chapter is a job (book/cluster.md)
 
@@ -39,13 +39,16 @@ SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved f
 PAGES = checks.pages_of(ROOT / "book")
 
 try:
-    THREADS = workflow.cores
+    THREADS, CLUSTER = workflow.cores, False
 except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter's job asks for
-    THREADS = config.get("threads", 8)
+    THREADS, CLUSTER = config.get("threads", 8), True
 
-# Jobs that do the runs before the chapters, together, each for so many minutes at most.
+# Jobs that do the runs before the chapters, together, each for so many minutes at most. On one machine it is one,
+# which keeps all cores busy; the runs of smoke are too small for that, and in published there are none.
+QUICK = PARAMETERS["profile"] in ("smoke", "published")
 try:
-    WORKERS = [OUT / f"_build/workers/{number}" for number in range(int(config.get("workers", 0)))]
+    WORKERS = int(config.get("workers", 0 if CLUSTER or QUICK else 1))
+    WORKERS = [OUT / f"_build/workers/{number}" for number in range(WORKERS)]
     MINUTES = int(config.get("minutes", 1435))
 except ValueError:
     sys.exit("make: workers and minutes must be whole numbers, such as workers=8 minutes=55")
@@ -149,8 +152,10 @@ rule worker:
     resources:
         runtime=MINUTES + 5,
     shell:
-        "cd {params.root:q} && {sys.executable:q} -m mlplib run --profile {params.profile:q} {params.seeds:q}"
-        " --minutes {MINUTES}"
+        # What failed is left to the chapters, which say so; what a signal stopped is not.
+        "echo 'runs: doing what is missing in profile {params.profile}';"
+        " cd {params.root:q} && {sys.executable:q} -m mlplib run --profile {params.profile:q} {params.seeds:q}"
+        " --minutes {MINUTES} || [ $? -lt 128 ]"
 
 
 rule chapter:
@@ -176,9 +181,8 @@ rule chapter:
             if name != "profile" and takes(wildcards, name)
         ],
         executed=lambda wildcards: os.path.relpath(OUT / "_build/executed" / f"{wildcards.name}.ipynb", ROOT),
-    # A run uses all cores, so chapters take turns on one machine; those of smoke are too small to, and in
-    # published there are no runs.
-    threads: 1 if PARAMETERS["profile"] in ("smoke", "published") else THREADS
+    # Chapters that have runs to do, or measure time, take turns on one machine.
+    threads: lambda wildcards: 1 if QUICK or (WORKERS and not CLUSTER and wildcards.name != "how-fast") else THREADS
     shell:
         "echo 'chapter {wildcards.name}: executing in profile {params.profile}';"
         " rm -f {log:q} && (cd {params.root:q} && {sys.executable:q} -m mlplib notebook {wildcards.name}"

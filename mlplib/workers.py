@@ -23,7 +23,7 @@ import torch
 from .errors import Interrupted, MlplibError
 from .executor import Executor
 from .machine import pick_device
-from .specs import RunSpec
+from .specs import RunSpec, TimingSpec
 from .stopping import StopRequest
 from .store import RunClaimed, RunStore
 
@@ -74,8 +74,7 @@ def work(connection: Connection, settings: Settings) -> None:
     stop = StopRequest(settings.deadline)
     signal.signal(signal.SIGTERM, lambda number, frame: setattr(stop, "signaled", True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    whole = torch.get_num_threads()
     with suppress(EOFError, OSError):  # the main process is gone
         executor = Executor(
             RunStore(settings.runs, wait=False),
@@ -86,6 +85,8 @@ def work(connection: Connection, settings: Settings) -> None:
             **settings.options,
         )
         while (spec := connection.recv()) is not None:
+            # What is timed has the machine to itself.
+            torch.set_num_threads(whole if isinstance(spec, TimingSpec) else settings.threads or whole)
             connection.send(_outcome(executor, spec))
 
 

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 
 import torch
 
-from mlplib import data
+from mlplib import data, machine
 from mlplib.errors import MlplibError
 from mlplib.files import replacing
 from mlplib.planning import Planner
@@ -28,6 +28,7 @@ from mlplib.workers import OUTCOMES, Settings, Worker
 from .evidence.records import seed_of
 from .experiments import experiment
 from .profiles import Profile
+from .words import duration
 
 MARGIN_SECONDS = 15.0
 """Runs are asked to stop this long before the end, to write checkpoints; at most a fifth of the time."""
@@ -46,6 +47,20 @@ TRIES = 2
 
 FAILURES = 3
 """This many failures in a row are taken to have a common reason, and end the work."""
+
+RUN_BYTES = 3 * 2**30
+"""Memory that a run on a CPU may need, where the number of runs at once is not given: twice what those of
+profile ``laptop`` took."""
+
+
+def runs_at_once(device: torch.device) -> int:
+    """On a CPU one per core, as memory allows: two cores finish small trainings sooner by doing two of them
+    with one thread each than one after the other with two threads. On a GPU one.
+    """
+    if device.type != "cpu":
+        return 1
+    return max(1, min(torch.get_num_threads(), machine.free_memory(device) // RUN_BYTES))
+
 
 # --------------------------------------------------------------------------- which runs first
 
@@ -151,7 +166,7 @@ class RunQueue:
     seeds: Sequence[int]
     store: RunStore
     device: torch.device
-    jobs: int = 1
+    jobs: int | None = None
     minutes: float | None = None
     as_named: bool = False
     published: Collection[str] = ()
@@ -161,6 +176,7 @@ class RunQueue:
     begin: float | None = None
 
     def __post_init__(self):
+        self.jobs = self.jobs or runs_at_once(self.device)
         self.stop, self.end = StopRequest(), math.inf
         if self.minutes is not None:
             begin, whole = self.begin or time.monotonic(), 60 * self.minutes
@@ -338,7 +354,7 @@ class RunQueue:
             self._estimated += self.planner.estimator.seconds(spec)
             self._spent += value
             self.report.done.append(id)
-            self.log(f"{id}: done in {value:.0f} s")
+            self.log(f"{id}: done in {value:.0f} s{self._outlook()}")
         elif outcome == "claimed":
             self._claimed[id] = time.monotonic() + LOOK_SECONDS
         elif outcome == "failed":
@@ -349,6 +365,12 @@ class RunQueue:
                 self._fail(id, f"its process {value}, again")
             else:
                 self.log(f"{id}: its process {value}; continuing from its last checkpoint")
+
+    def _outlook(self) -> str:
+        if not self._unfinished:
+            return ""
+        seconds = sum(map(self._seconds, self._unfinished.values())) / self.jobs
+        return f", {len(self._unfinished)} left: about {duration(seconds)}"
 
     def _fail(self, id: str, why: str) -> None:
         self._leave_out(id, why)

@@ -132,8 +132,15 @@ def run(
         typer.Option(metavar="M", help="Stop after so many minutes.", show_default=False),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, max=1024, metavar="N", help="Do N runs at once, each in its own process.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            metavar="N",
+            help="Do N runs at once, each in its own process. Default: on a CPU one per core, on a GPU one.",
+            show_default=False,
+        ),
+    ] = None,
     unpublished: Annotated[
         bool, typer.Option("--unpublished", help="Leave out runs that are published already.")
     ] = False,
@@ -141,8 +148,8 @@ def run(
 ):
     """Do the missing runs of experiments. Ctrl-C stops them; the same command continues from there.
 
-    Without names, what adds most to the scoreboard for its cost comes first. Other machines that share the
-    folder of the runs may work on them at the same time.
+    Shows the results of those that are named. Without names, what adds most to the scoreboard for its cost
+    comes first. Other machines that share the folder of the runs may work on them at the same time.
     """
     begin = time.monotonic()  # importing torch takes seconds of the minutes
     from mlplib.data import beton
@@ -179,7 +186,7 @@ def run(
         log=_log,
         begin=begin,
     ).run()
-    for name, specs in specs_of(names, chosen, seeds).items():
+    for name, specs in (specs_of(names, chosen, seeds) if experiments else {}).items():
         records = [store.find(spec) for spec in specs]
         if None not in records:
             _show(_summary_table(name, records, chosen))

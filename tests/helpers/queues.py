@@ -45,8 +45,8 @@ def start_quickly() -> None:
 
 
 def run_queue(folder: Path, names, seeds=(0,), **how) -> queue.RunQueue:
-    """A queue whose store is below ``folder``."""
-    how = {"log": lambda line: None} | how
+    """A queue whose store is below ``folder``, of one worker."""
+    how = {"log": lambda line: None, "jobs": 1} | how
     cpu = torch.device("cpu")
     return queue.RunQueue(list(names), SMOKE, seeds, RunStore(folder / "runs"), cpu, **how)
 

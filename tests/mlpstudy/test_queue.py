@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 
 import pytest
+import torch
 from queues import (
     RUNS,
     SMOKE,
@@ -27,7 +28,7 @@ from queues import (
 from small_runs import ROOT, environment, record, small
 from typer.testing import CliRunner
 
-from mlplib import data, workers
+from mlplib import data, machine, workers
 from mlplib.errors import MlplibError
 from mlplib.planning import Estimator, Planner
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
@@ -169,6 +170,27 @@ def test_two_commands_on_one_folder_share_the_work(tmp_path, alone):
     assert all(report["left"] == {} for report in reports)
     assert sorted(id for report in reports for id in report["done"]) == sorted(alone), "each run done once"
     assert results(tmp_path) == alone
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "memory", "expected"),
+    [("cpu", 8, 64, 8), ("cpu", 8, 7, 2), ("cpu", 2, 1, 1), ("cuda", 8, 64, 1)],
+)
+def test_a_cpu_does_a_run_per_core_as_memory_allows(monkeypatch, device, cores, memory, expected):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(machine, "free_memory", lambda device: memory * 2**30)
+    assert queue.runs_at_once(torch.device(device)) == expected
+
+
+def test_two_workers_share_the_cores_and_what_is_timed_has_all(use, tmp_path, monkeypatch):
+    timed = TimingSpec(ModelSpec.parse("B-1/Wi-16"), (1,), 0.1, image_size=16, classes=10)
+    use(both=experiment(lambda seed: [small(), small(seed=1), timed]))
+    monkeypatch.setattr(workers, "START_METHOD", "spawn")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    report = run_queue(tmp_path, ["both"], jobs=2).run()
+    assert report.left == {} and len(report.done) == 3, report
+    threads = {r.spec: r.environment["cpu_threads"] for r in RunStore(tmp_path / "runs").records()}
+    assert threads == {small(): 1, small(seed=1): 1, timed: 2}
 
 
 def test_a_run_that_another_process_holds_is_looked_at_again(use, tmp_path):
