@@ -37,6 +37,8 @@ PAGES = (
 )
 SLOW = ("make read", "make book", "make smoke")
 """In the order in which they are run: another profile makes the chapters again."""
+ELSEWHERE = {"make test\n"} | ({"make smoke\n"} if os.environ.get("PROFILE") == "smoke" else set())
+"""What is running, or is `make book` into another folder."""
 MINUTES = 60
 MAKE_BOOK_LIMIT = 45 * MINUTES
 """``make book`` trains for real, in profile laptop unless the environment variable PROFILE names another."""
@@ -155,8 +157,8 @@ def cost(block: Block):
 
 
 def runnable() -> list[Block]:
-    """The ``bash`` blocks without ``make test``; the same command on two pages is one."""
-    found = {block.text: block for block in reversed(blocks("bash")) if block.text != "make test\n"}
+    """The ``bash`` blocks but those of :data:`ELSEWHERE`; the same command on two pages is one."""
+    found = {block.text: block for block in reversed(blocks("bash")) if block.text not in ELSEWHERE}
 
     def order(block: Block) -> tuple[int, int]:
         return PAGES.index(block.page), 1 + max(
@@ -205,7 +207,9 @@ def test_python_in_the_pages_runs(block, clone):
 # --------------------------------------------------------------------------- what cannot be run here
 
 
-@each("sh", "text")
+@pytest.mark.parametrize(
+    "block", [cost(b) for b in (*blocks("sh", "text"), *(b for b in blocks("bash") if b.text in ELSEWHERE))]
+)
 def test_other_commands_have_known_programs_options_and_files(block, clone):
     for command in block.commands:
         check(command, clone)

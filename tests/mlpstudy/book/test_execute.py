@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +17,14 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from small_runs import PACKAGES, ROOT, record
+from made_books import outputs, prose
+from small_runs import ROOT, record
 
 from mlplib import planning
 from mlplib.errors import Interrupted, MlplibError
 from mlplib.store import Record, RunStore, by_id, run_id
 from mlpstudy.book import check as checks
-from mlpstudy.book import execute, teach
+from mlpstudy.book import execute
 from mlpstudy.book.chapter import open_chapter
 from mlpstudy.book.page_scoreboard import open_scoreboard
 from mlpstudy.book.parameters import Parameters, of_notebook
@@ -86,15 +86,6 @@ def code_cells(name):
     return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == "code"]
 
 
-def prose(name):
-    return "\n\n".join(cell.source for cell in NOTEBOOKS[name].cells if cell.cell_type == "markdown")
-
-
-def solutions(name):
-    """The code of every solution, in order."""
-    return re.findall(r"^~~~python\n(.*?)^~~~", prose(name), flags=re.MULTILINE | re.DOTALL)
-
-
 # --------------------------------------------------------------------------- the skeleton
 
 
@@ -113,7 +104,7 @@ def test_a_notebook_is_committed_without_outputs_for_any_python3(name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_has_the_sections_of_the_skeleton_in_order(name):
-    text = prose(name)
+    text = prose(NOTEBOOKS[name])
     assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == OVERVIEWS.get(name, SECTIONS)
     title = re.findall(r"^# (.+)$", text, flags=re.MULTILINE)
     assert title == [name.replace("-", " ").capitalize() if name in OVERVIEWS else experiment(name).TITLE]
@@ -142,7 +133,7 @@ def test_long_plumbing_is_folded_and_no_helper_is_defined_in_a_notebook(name):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_no_result_is_typed_into_prose(name):
     """Digits in prose belong to names only (Table 1, B-6/Wi-256, CIFAR-10); numbers come from code."""
-    text = re.sub(r"^(~~~|\$\$).*?^\1", " ", prose(name), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^(~~~|\$\$).*?^\1", " ", prose(NOTEBOOKS[name]), flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"\{cite\}`[^`]*`|`[^`]*`|\$[^$]*\$|^:label:.*$|```\{.*$", " ", text, flags=re.MULTILINE)
     names = (
         r"(Table|Fig|Section|Appendix) \d+",
@@ -160,7 +151,7 @@ def test_no_result_is_typed_into_prose(name):
 
 @pytest.mark.parametrize("name", TEACHING)
 def test_every_exercise_has_a_folded_solution(name):
-    text = prose(name)
+    text = prose(NOTEBOOKS[name])
     exercises = re.findall(r"^```\{exercise\} .+\n:label: (\S+)$", text, flags=re.MULTILINE)
     answered = re.findall(r"^```\{solution\} (\S+)\n:label: \S+\n:class: dropdown$", text, flags=re.MULTILINE)
     assert 2 <= len(exercises) <= 4
@@ -635,76 +626,6 @@ def test_a_place_that_is_no_file_is_refused_before_a_kernel_starts(place, why, t
 # --------------------------------------------------------------------------- the real thing
 
 
-def outputs(path: Path, kind: str) -> list:
-    cells = nbformat.read(path, as_version=4).cells
-    return [output for cell in cells for output in cell.get("outputs", ()) if output.output_type == kind]
-
-
-def snapshot(store: Path) -> dict[str, int]:
-    """Every file that runs left, with its time: what a second execution must not touch."""
-    return {str(path): path.stat().st_mtime_ns for path in store.rglob("*") if path.name != ".lock"}
-
-
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory) -> dict[str, Path]:
-    """Every notebook, executed once in profile smoke with one seed and a new run store, overviews first."""
-    folder = tmp_path_factory.mktemp("executed")
-    given = {"profile": "smoke", "seeds": "0", "runs_dir": str(folder / "runs"), "results_dir": str(folder)}
-    lines = []
-    for name in (*OVERVIEWS, *reversed(EXPERIMENTS)):
-        execute.execute(name, given, folder / f"{name}.ipynb", log=lines.append)
-    assert any(re.match(r"1 of \d+: ", line) for line in lines)
-    return {path.stem: path for path in folder.glob("*.ipynb")} | {"runs": folder / "runs"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_an_executed_notebook_is_whole_and_clean(name, executed):
-    cells = nbformat.read(executed[name], as_version=4).cells
-    assert outputs(executed[name], "error") == []
-    assert all(
-        cell.outputs for cell in cells if cell.cell_type == "code" and "parameters" not in str(cell.metadata)
-    )
-    printed = "".join(output.text for output in outputs(executed[name], "stream"))
-    assert not re.search(r"\d+ of \d+:", printed)  # progress leaves no trace
-    text = executed[name].read_text()
-    assert str(ROOT) not in text
-    assert "papermill" not in json.loads(text)["metadata"]
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> dict[str, str]:
-    """Environment variables under which Python imports a copy that pip installed, without the source tree."""
-    folder = tmp_path_factory.mktemp("installed")
-    tree, site = folder / "tree", folder / "site"
-    for part in PACKAGES:
-        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / part, tree)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target"]
-    subprocess.run([*pip, site, tree], check=True, timeout=300)
-    shutil.rmtree(tree)
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    where = [sys.executable, "-c", "import mlpstudy, mlplib; print(mlpstudy.__file__, mlplib.__file__)"]
-    found = subprocess.run(where, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.count(str(site)) == 2
-    return environment
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_plain_papermill_with_an_installed_package_finds_every_run_done(name, executed, installed, tmp_path):
-    """As on Binder or Colab: only the notebook is at hand, in a folder of its own."""
-    before = snapshot(executed["runs"])
-    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path)
-    command = [sys.executable, "-m", "papermill", f"{name}.ipynb", "out.ipynb"]
-    command += ["-p", "profile", "smoke", "-p", "seeds", "0", "-p", "runs_dir", str(executed["runs"])]
-    done = subprocess.run(command, cwd=tmp_path, env=installed, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert ", all of them done already" in (tmp_path / "out.ipynb").read_text()
-    assert snapshot(executed["runs"]) == before
-
-
 @pytest.mark.slow
 def test_plain_papermill_with_an_unknown_parameter_stops_in_one_line(tmp_path):
     command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "from-scratch.ipynb"), "out.ipynb"]
@@ -763,22 +684,6 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert children and not any(Path(f"/proc/{child}").exists() for child in children)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TEACHING)
-def test_the_solutions_of_the_exercises_run(name, executed):
-    """The instructor's notebook, cell by cell, on the runs of ``executed``; every solution is in it."""
-    space = {"display": lambda value: None}
-    given = dict(profile="smoke", seeds=[0], runs_dir=str(executed["runs"]), device="cpu")
-    solved = teach.for_class(NOTEBOOKS[name], solved=True, profile="smoke")
-    parameters, *cells = [cell.source for cell in solved.cells if cell.cell_type == "code"]
-    exec(parameters, space)
-    assert space["profile"] == "smoke"
-    space |= given
-    for source in cells:
-        exec(compile(source, f"<{name}>", "exec"), space)
-    assert solutions(name) and {code.strip() for code in solutions(name)} <= set(cells)
 
 
 def test_the_plan_of_a_chapter_names_runs_once(tmp_path):

@@ -1,0 +1,276 @@
+"""The book as a reader gets it: all notebooks in profile smoke, rendered, opened in Chromium offline. It is
+made once, for everything here.
+
+Chromium is the system's own (``apt-get install chromium``), driven by Playwright.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from made_books import outputs, snakemake, solutions
+from small_runs import PACKAGES, ROOT
+
+from mlpstudy.book import check as checks
+from mlpstudy.book import teach
+from mlpstudy.experiments import EXPERIMENTS
+
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]  # the first test waits for all notebooks
+
+NOTEBOOKS = {
+    path.stem: nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+}
+PAGES = checks.pages_in_toc(ROOT / "book")
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync"
+).split()
+
+# --------------------------------------------------------------------------- the whole book
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder, with a space in its name, in which the smoke book was made, as other profiles' the runs first."""
+    folder = tmp_path_factory.mktemp("a reader's folder")
+    done = snakemake(folder, profile="smoke", out="book", workers="1")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert re.search(r": done in \d+ s, \d+ left: about ", done.stdout), "the runs were not done first"
+    assert not re.search(r"\b1 of \d+: ", done.stdout + done.stderr), "a chapter had runs to do"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(workplace) -> Path:
+    return workplace / "book" / "_build" / "html"
+
+
+def test_every_notebook_is_a_chapter_of_the_book():
+    chapters = [page.removeprefix("chapters/") for page in PAGES if page.startswith("chapters/")]
+    assert NOTEBOOKS and sorted(chapters) == list(NOTEBOOKS)
+
+
+def test_the_book_is_whole(workplace):
+    assert checks.problems(workplace / "book") == []
+
+
+def test_nothing_is_made_again_when_files_were_only_touched(workplace):
+    sources = [ROOT / "book" / "_toc.yml", ROOT / "mlpstudy" / "book" / "check.py"]
+    for path in [*sources, *(ROOT / "notebooks").glob("*.ipynb")]:
+        os.utime(path)
+    done = snakemake(workplace, profile="smoke", out="book", workers="1")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_nothing_on_a_page_tells_where_it_was_made(html):
+    """No folder of this machine, no user name: a book is for others."""
+    private = {str(ROOT), str(html.parents[2]), str(Path.home())} - {"/", "/root"}
+    for page in PAGES:
+        text = (html / f"{page}.html").read_text(encoding="utf-8")
+        assert [name for name in private if name in text] == [], page
+
+
+def test_links_inside_the_book_lead_somewhere(html):
+    from html.parser import HTMLParser
+    from urllib.parse import unquote, urlsplit
+
+    class Links(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.targets, self.anchors = [], set()
+
+        def handle_starttag(self, tag, attrs):
+            values = dict(attrs)
+            self.anchors |= {values["id"]} if values.get("id") else set()
+            self.targets += [values[name] for name in ("href", "src") if values.get(name)]
+
+    def read(path: Path) -> Links:
+        parser = Links()
+        parser.feed(path.read_text(encoding="utf-8"))
+        return parser
+
+    broken = []
+    for page in PAGES:
+        path = html / f"{page}.html"
+        for target in read(path).targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc or target.startswith("#"):
+                continue
+            there = (path.parent / unquote(parts.path)).resolve()
+            found = there.is_file()
+            if found and parts.fragment and there.suffix == ".html":
+                found = unquote(parts.fragment) in read(there).anchors
+            if not found:
+                broken.append(f"{page}: {target}")
+    assert broken == []
+
+
+# --------------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed (on Debian: apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, html):
+    """Open a page at a width; ``visit.complaints`` collects what went wrong in it."""
+    contexts, complaints = [], []
+
+    def open_page(page: str, width: str):
+        size = WIDTHS[width]
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda m: complaints.append(f"console: {m.text}") if m.type == "error" else None)
+        tab.on("pageerror", lambda error: complaints.append(f"script: {error}"))
+        tab.on("requestfailed", lambda request: complaints.append(f"not loaded: {request.url}"))
+        tab.on("request", lambda r: None if local(r.url) else complaints.append(f"from the network: {r.url}"))
+        tab.goto((html / f"{page}.html").as_uri())
+        if tab.locator(".math").count():
+            tab.wait_for_function("window.MathJax?.startup?.promise")
+            tab.evaluate("MathJax.startup.promise")
+        return tab
+
+    open_page.complaints = complaints
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def local(url: str) -> bool:
+    return url.startswith(("file:", "data:", "blob:"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_opens_without_network_and_without_error(visit, workplace, page, width):
+    tab = visit(page, width)
+    article = " ".join(tab.locator("article").inner_text().split())
+    title = tab.locator("article h1").first.inner_text().rstrip("# \n")
+    assert title and title in article
+    sideways = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert sideways <= 0, f"the page is {sideways} pixels wider than the window"
+    pictures = tab.evaluate(
+        """[...document.querySelectorAll('article img')].map(
+            i => ({src: i.getAttribute('src'), alt: i.alt, shown: i.complete && i.naturalWidth > 0}))"""
+    )
+    for picture in pictures:
+        assert picture["shown"], f"{picture['src']} is not shown"
+        described = len(picture["alt"].split()) >= 3 and "_images/" not in picture["alt"]
+        assert described, f"{picture['src']} lacks an alt text, it has {picture['alt']!r}"
+    drawings = tab.evaluate(
+        """[...document.querySelectorAll('article .cell_output svg')].filter(
+            s => !(s.getAttribute('aria-label') || s.querySelector('title'))).length"""
+    )
+    assert drawings == 0, f"{drawings} drawings have no title for those who cannot see them"
+    formulas = tab.locator("article .math")
+    assert tab.locator("article .math mjx-container").count() >= formulas.count()
+    assert tab.locator("article mjx-merror, article .problematic, article .system-message").count() == 0
+    assert visit.complaints == []
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_code_is_folded_and_unfolds(visit, notebook):
+    tab = visit(f"chapters/{notebook}", "desktop")
+    fold = tab.locator("article details.hide").first
+    assert fold.get_attribute("open") is None
+    fold.locator("summary").click()
+    assert fold.locator("pre").first.is_visible()
+    assert visit.complaints == []
+
+
+def test_a_phone_reaches_every_page_through_the_menu(visit):
+    tab = visit(PAGES[0], "phone")
+    last = tab.locator(f".bd-sidebar-primary a[href$='{PAGES[-1]}.html']").first
+    assert not last.is_visible()
+    tab.locator(".primary-toggle").first.click()
+    last.wait_for(state="visible")
+    last.click()
+    tab.wait_for_url(f"**/{PAGES[-1]}.html")
+    assert visit.complaints == []
+
+
+# --------------------------------------------------------------------------- the notebooks in it
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_an_executed_notebook_is_whole_and_clean(name, workplace):
+    path = workplace / "book" / "chapters" / f"{name}.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    assert outputs(path, "error") == []
+    assert all(
+        cell.outputs for cell in cells if cell.cell_type == "code" and "parameters" not in str(cell.metadata)
+    )
+    printed = "".join(output.text for output in outputs(path, "stream"))
+    assert not re.search(r"\d+ of \d+:", printed)  # progress leaves no trace
+    text = path.read_text()
+    assert str(ROOT) not in text
+    assert "papermill" not in json.loads(text)["metadata"]
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, "how-fast"])
+def test_the_solutions_of_the_exercises_run(name, workplace):
+    """The instructor's notebook, cell by cell, on the runs of the book; every solution is in it."""
+    space = {"display": lambda value: None}
+    solved = teach.for_class(NOTEBOOKS[name], solved=True, profile="smoke")
+    parameters, *cells = [cell.source for cell in solved.cells if cell.cell_type == "code"]
+    exec(parameters, space)
+    assert space["profile"] == "smoke"
+    space |= dict(seeds=[0], device="cpu")
+    for source in cells:
+        exec(compile(source, f"<{name}>", "exec"), space)
+    found = solutions(NOTEBOOKS[name])
+    assert found and {code.strip() for code in found} <= set(cells)
+
+
+def snapshot() -> dict[str, int]:
+    """Every file that runs left, with its time: what a second execution must not touch."""
+    files = Path(os.environ["MLPLIB_RUNS"]).rglob("*")
+    return {str(path): path.stat().st_mtime_ns for path in files if path.name != ".lock"}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> dict[str, str]:
+    """Environment variables under which Python imports a copy that pip installed, without the source tree."""
+    folder = tmp_path_factory.mktemp("installed")
+    tree, site = folder / "tree", folder / "site"
+    for part in PACKAGES:
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / part, tree)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target"]
+    subprocess.run([*pip, site, tree], check=True, timeout=300)
+    shutil.rmtree(tree)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = [sys.executable, "-c", "import mlpstudy, mlplib; print(mlpstudy.__file__, mlplib.__file__)"]
+    found = subprocess.run(where, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.count(str(site)) == 2
+    return environment
+
+
+@pytest.mark.parametrize("name", ["filters", "efficiency", "from-scratch"])
+def test_plain_papermill_with_an_installed_package_finds_every_run_done(name, workplace, installed, tmp_path):
+    """As on Binder or Colab: only the notebook is at hand, in a folder of its own. Three kinds of runs."""
+    before = snapshot()
+    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path)
+    command = [sys.executable, "-m", "papermill", f"{name}.ipynb", "out.ipynb", "-p", "profile", "smoke"]
+    done = subprocess.run(command, cwd=tmp_path, env=installed, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ", all of them done already" in (tmp_path / "out.ipynb").read_text()
+    assert snapshot() == before
