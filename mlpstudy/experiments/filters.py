@@ -171,17 +171,9 @@ LEAST = 0.01
 """The smallest difference in smoothness or locality that the sentences mean; both lie between 0 and 1."""
 
 
-def _differences(groups, measure: str, fewer: tuple[int | None, bool]) -> dict[str, Estimate] | None:
-    """What training on all images with DA adds, over the initialization and over the condition ``fewer``;
-    and half of what it adds over the initialization minus what ``fewer`` adds.
-    """
-    found = _values(groups, measure, fewer)
-    if found is None:
-        return None
-    start, few, most = found
-    half = {seed: (most[seed] + start[seed]) / 2 for seed in most.keys() & start.keys()}
-    pairs = {"start": (most, start), "fewer": (most, few), "half": (half, few)}
-    return stats.jointly({name: stats.paired(*pair) for name, pair in pairs.items()})
+def _differences(*pairs: tuple[dict[int, float], dict[int, float]]) -> list[Estimate]:
+    """The differences of values by seed, with the spread of all of them."""
+    return list(stats.jointly({i: stats.paired(*pair) for i, pair in enumerate(pairs)}).values())
 
 
 @claim(
@@ -198,16 +190,17 @@ def c20(records: Sequence[Record]) -> Judgement:
     groups = _by_condition(records)
     sizes = [g[0].spec.upstream.data.examples for row, g in groups.items() if row != INITIAL]
     fewest = min((n for n in sizes if n), default=None)
-    found = {m: _differences(groups, m, (fewest, True)) for m in MEASURES} if fewest else {}
+    found = {m: _values(groups, m, (fewest, True)) for m in MEASURES} if fewest else {}
     if not found or None in found.values():
         return not_tested(
             "needs the initialization and training with augmentation on all images and on fewer"
         )
-    names = {"start": "initialization", "fewer": "fewest images"}
     parts = [
-        positive(found[m][key], "", f"{m}, all images over {name}", least=LEAST, form="+.3f")
-        for m in MEASURES
-        for key, name in names.items()
+        positive(gain, "", f"{measure}, all images over {name}", least=LEAST, form="+.3f")
+        for measure, (start, few, most) in found.items()
+        for name, gain in zip(
+            ("initialization", "fewest images"), _differences((most, start), (most, few)), strict=True
+        )
     ]
     lengths = {group[0].spec.upstream.epochs for row, group in groups.items() if row != INITIAL}
     note = "equal epochs, so fewer images also mean fewer updates"
@@ -227,20 +220,16 @@ def c21(records: Sequence[Record]) -> Judgement:
     with DA gains over initialization.
     """
     groups = _by_condition(records)
-    found = {measure: _differences(groups, measure, (None, False)) for measure in MEASURES}
+    found = {measure: _values(groups, measure, (None, False)) for measure in MEASURES}
     if None in found.values():
         return not_tested("needs the initialization and training on all images with and without augmentation")
-    parts = [
-        positive(
-            of["fewer"],
-            "",
-            f"{measure}, with over without DA",
-            least=LEAST,
-            form="+.3f",
-            other=Range(0.0).holds(of["half"]) if of["half"].low is not None else False,
-        )
-        for measure, of in found.items()
-    ]
+    parts = []
+    for measure, (start, without, most) in found.items():
+        half = {seed: (most[seed] + start[seed]) / 2 for seed in most.keys() & start.keys()}
+        gain, kept = _differences((most, without), (half, without))
+        unstructured = Range(0.0).holds(kept) if kept.low is not None else False
+        name = f"{measure}, with over without DA"
+        parts.append(positive(gain, "", name, least=LEAST, form="+.3f", other=unstructured))
     return judge(parts, run_ids(records))
 
 

@@ -38,7 +38,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
-    """A folder, with a space in its name, with the smoke book; the runs were done first, as in other profiles."""
+    """A folder, with a space in its name, with the smoke book. Its runs came first, as in other profiles."""
     folder = tmp_path_factory.mktemp("a reader's folder")
     done = snakemake(folder, profile="smoke", out="book", workers="1")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

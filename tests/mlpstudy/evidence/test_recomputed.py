@@ -1,5 +1,11 @@
-"""Effects and intervals of the scoreboard, computed again from the raw records, by pandas and SciPy only."""
+"""Effects and intervals of the scoreboard, computed again from the raw records, by pandas and SciPy only.
 
+The library gives only what is compared (``from_published``). Which runs a claim compares is written down here
+a second time, from its criterion, and so is how an interval is made, from ``book/methods.md``. Runs are told
+apart by as few settings as the published records need: new records may need more, or another data set.
+"""
+
+import functools
 import json
 
 import numpy as np
@@ -10,97 +16,326 @@ from small_runs import ROOT
 
 from mlpstudy.evidence.verdicts import from_published
 
-PROFILES = [path.parent.name for path in sorted((ROOT / "results").glob("*/runs.jsonl"))]
+RESULTS = ROOT / "results"
+
+# --------------------------------------------------------------------------- the records
 
 
-def records(profile):
-    """One row per completed run: its settings, flat, and its accuracy in points."""
-    rows = []
-    for line in (ROOT / "results" / profile / "runs.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        if record["status"] != "completed" or "test_top1" not in record["metrics"]:
-            continue
-        row = pd.json_normalize(record["spec"]).iloc[0].to_dict()
-        rows.append(row | {"top1": 100 * record["metrics"]["test_top1"]})
-    frame = pd.DataFrame(rows)
-    for side in ("", "upstream."):
-        if f"{side}augment.mixup" in frame:
-            frame[f"{side}da"] = frame[f"{side}augment.mixup"].gt(0)
-    return frame
+@functools.cache
+def records(folder):
+    """One row per completed run, its settings under their own names; ``top1`` and ``tta`` are in points."""
+    lines = map(json.loads, (folder / "runs.jsonl").read_text().splitlines())
+    found = [record for record in lines if record["status"] == "completed"]
+    specs = [record["spec"] for record in found]
+    values = pd.json_normalize([{k: r[k] for k in ("metrics", "history", "compute")} for r in found])
+    runs = pd.concat([pd.json_normalize(specs), values], axis=1)
+    runs["this"] = [json.dumps(spec, sort_keys=True) for spec in specs]
+    runs["before"] = [json.dumps(spec.get("upstream"), sort_keys=True) for spec in specs]
+    if "upstream.seed" in runs:  # filters have no seed of their own
+        runs["seed"] = runs["seed"].fillna(runs["upstream.seed"])
+    runs["top1"] = 100 * runs["metrics.test_top1"]
+    runs["tta"] = 100 * runs.get("metrics.tta_logits_top1", np.nan)
+    curves = [{e["epoch"]: e["top1"] for e in r["history"].get("test", ())} for r in found]
+    runs["top1 at 1000"] = [100 * curve.get(1000, np.nan) for curve in curves]
+    return runs
 
 
-def pooled(groups):
-    """Standard deviation and degrees of freedom that groups share; None if Bartlett's test rejects that."""
-    groups = [np.asarray(group) for group in groups if len(group) > 1]
-    if len(groups) > 1 and stats.bartlett(*groups).pvalue < 0.05:
-        return None
+def rows(runs, settings):
+    """The runs with these settings. None: the setting is not there; a list: it is one of these."""
+    for name, value in settings.items():
+        column = runs.get(name, pd.Series(np.nan, runs.index))
+        runs = runs[column.isna() if value is None else column.isin(np.atleast_1d(value))]
+    return runs
+
+
+def by_seed(runs, settings):
+    """``top1``, or what the settings call ``value``, of runs that differ in their seed only."""
+    found = rows(runs, {name: of for name, of in settings.items() if name != "value"})
+    assert found["seed"].is_unique, settings
+    return found.set_index("seed")[settings.get("value", "top1")]
+
+
+def both(*settings):
+    """All of them; of two values of one setting the later one counts."""
+    return functools.reduce(dict.__or__, settings, {})
+
+
+def below(prefix, *settings):
+    return {f"{prefix}.{name}": value for name, value in both(*settings).items()}
+
+
+# --------------------------------------------------------------------------- intervals
+
+
+def spread(every, own):
+    """Standard deviation and degrees of freedom of all groups together; of ``own`` if spreads differ."""
+    groups = every if len(every) < 2 or stats.bartlett(*every).pvalue >= 0.05 else own
+    # Welch and Satterthwaite: the more the spreads differ, the fewer degrees of freedom they have together.
     squares = np.array([group.var(ddof=1) * (len(group) - 1) for group in groups])
     freedom = np.array([len(group) - 1 for group in groups])
     return np.sqrt(squares.sum() / freedom.sum()), squares.sum() ** 2 / (squares**2 / freedom).sum()
 
 
 def interval(mean, deviation, freedom, scale):
-    return stats.t.interval(0.95, freedom, loc=mean, scale=deviation * scale)
+    return mean, *stats.t.interval(0.95, freedom, loc=mean, scale=deviation * scale)
 
 
-def by_seed(frame, **settings):
-    for name, value in settings.items():
-        frame = frame[frame[name.replace("__", ".")].eq(value)]
-    return frame.set_index("seed")["top1"].sort_index()
-
-
-def paired(contrasts):
-    """Mean and interval of each paired difference, the spread pooled over all of them."""
-    differences = {name: (first - second).dropna() for name, (first, second) in contrasts.items()}
-    shared, found = pooled(differences.values()), {}
-    for name, values in differences.items():
-        own = values.std(ddof=1), len(values) - 1
-        found[name] = (values.mean(), *interval(values.mean(), *(shared or own), len(values) ** -0.5))
-    return found
+def paired(differences):
+    """Mean and interval of each difference by seed."""
+    groups = {name: of.dropna() for name, of in differences.items() if of.count() > 1}
+    every = list(groups.values())
+    return {n: interval(of.mean(), *spread(every, [of]), len(of) ** -0.5) for n, of in groups.items()}
 
 
 def unpaired(first, second, *others):
-    deviation, freedom = pooled([first, second, *others]) or pooled([first, second])
-    mean = first.mean() - second.mean()
-    return mean, *interval(mean, deviation, freedom, np.sqrt(1 / len(first) + 1 / len(second)))
+    """The same for two groups that share nothing by their seed; ``others`` tell the spread, too."""
+    of = spread([first, second, *others], [first, second])
+    return interval(first.mean() - second.mean(), *of, np.sqrt(1 / len(first) + 1 / len(second)))
 
 
-def c01(runs):
-    runs = runs[
-        runs["kind"].eq("train") & runs["data.name"].eq("cifar10") & runs["data.pixel_permutation"].isna()
-    ]
-    runs = runs[runs["evaluate_at"].map(len).gt(0) & runs["data.examples"].isna()]
-    return paired(
+# --------------------------------------------------------------------------- claims of paired differences
+
+DA, NO_DA = {"augment.mixup": 0.8}, {"augment.mixup": 0.0}
+B = {"model.family": "b-mlp", "model.activation": "gelu", "model.skip": True}
+S = {"model.family": "s-mlp", "model.activation": "relu", "model.skip": False}
+CNN, CONVNETS = {"model.family": "small-cnn"}, {"model.family": ["resnet18", "small-cnn"]}
+MLPS = {"S-MLP": S, "B-MLP": B}
+DATA = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "TinyImageNet": "tinyimagenet"}
+ON_DATA = {f"{m}, {t}": of | {"data.name": name} for t, name in DATA.items() for m, of in MLPS.items()}
+WHOLE = {"kind": "train", "data.examples": None, "data.pixel_permutation": None}
+SCRATCH = WHOLE | {"label_smoothing": 0.3}  # the few epochs of C22 have none
+PIXELS = WHOLE | {"data.name": "cifar10", "epochs": 4}
+LONG = SCRATCH | DA | {"epochs": 5000}
+OTHER = "4 other CIFAR-10 classes"
+TASKS = {f"{OTHER}, {n:,} images": {"data.examples": n} for n in (200, 1000)}
+CONTROL = {"kind": "train", "data.name": "cifar10-downstream"}
+TUNED = {"kind": "finetune"} | below("upstream", B, DA)
+TUNED_S = TUNED | below("upstream", S)
+SEEN = {"kind": "evaluate"} | below("trained.upstream", DA)
+PROBED = {"kind": "probe", "epoch": None, "upstream.epochs": 24} | below("upstream", DA)
+CONTROLS = {"pixels": {"kind": "probe", "upstream.kind": None}, "random weights": PROBED | {"epoch": 0}}
+BATCHES = {"kind": "probe", "epoch": None, "data.held_out": None}
+BATCHES |= {"upstream.epochs": 4, "upstream.optimizer.lr": 5e-5}
+BASE = both(DA, B, {"label_smoothing": 0.3, "epochs": 40, "model.dropout": 0.0, "model.expansion": 4})
+BASE |= {"model.norm": "layer", "model.norm_position": "pre", "optimizer.name": "lion", "optimizer.lr": 5e-5}
+BASE |= {"optimizer.clip": None, "optimizer.weight_decay": 0.0}
+BLOCK = {
+    "ReLU": {"model.activation": "relu"},
+    "no skip": {"model.skip": False},
+    "no bottleneck": {"model.expansion": 1},
+    "post-LN": {"model.norm_position": "post"},
+}
+UNDONE = dict(zip(("GELU", "skips", "bottleneck", "pre-LN"), BLOCK.values(), strict=True))
+REGULARIZERS = {"clipping": {"optimizer.clip": 1.0}, "weight decay": {"optimizer.weight_decay": 0.19}}
+REGULARIZERS |= {"dropout": {"model.dropout": 0.1}}
+
+
+def choice(*changes):
+    """A probe after the pre-training of the chapters on single choices, with some changes."""
+    return {"kind": "probe", "data.held_out": None} | below("upstream", BASE, *changes)
+
+
+def over(cases, first, second, named="{}"):
+    return {named.format(name): (first | case, second | case) for name, case in cases.items()}
+
+
+PAIRED = {
+    "C01": [over(ON_DATA, SCRATCH | DA, SCRATCH | NO_DA)],
+    "C03": [over(ON_DATA, LONG, LONG | {"value": "top1 at 1000"})],
+    "C05": [over(TASKS, TUNED, CONTROL | B)],
+    "C06": [over(TASKS, TUNED, TUNED | below("upstream", NO_DA))],
+    "C07": [over({t: below("trained", of) for t, of in TASKS.items()}, SEEN | {"value": "tta"}, SEEN)],
+    "C09": [{"": [BATCHES | {"upstream.batch_size": size} for size in (2048, 512)]}],
+    "C13": [{m: [choice(of, {"model.norm": n}) for n in ("layer", "batch")] for m, of in MLPS.items()}],
+    "C14": [{f"smoothing {x}": [choice(NO_DA, {"label_smoothing": a}) for a in (x, 0)] for x in (0.1, 0.3)}],
+    "C15": [{name: (choice(), choice(change)) for name, change in UNDONE.items()}],
+    "C16": [{name: (choice(NO_DA, added), choice(NO_DA)) for name, added in REGULARIZERS.items()}],
+    "C17": [
         {
-            f"{family}-MLP, CIFAR-10": tuple(
-                by_seed(runs, model__family=f"{family.lower()}-mlp", da=da) for da in (True, False)
-            )
-            for family in "SB"
+            f"{how} over {name}, {title}": [of | task | {"method": how} for of in (PROBED, control)]
+            for name, control in CONTROLS.items()
         }
-    )
+        for title, task in TASKS.items()
+        for how in ("linear", "ridge")
+    ],
+    "C19": [
+        over(TASKS, TUNED_S, CONTROL | S, "S-MLPs transfer, {}"),
+        over(TASKS, TUNED, TUNED_S, "B-MLPs better, {}"),
+    ],
+    "C22": [over({"MLP": B, "CNN": CNN}, PIXELS, PIXELS | {"data.pixel_permutation": 0})],
+}
+"""By claim its groups of differences: name to what is compared with what. Spreads are pooled in a group."""
 
 
-def c02(runs):
-    runs = runs[
-        runs["kind"].eq("train") & runs["data.name"].eq("cifar10") & runs["data.pixel_permutation"].isna()
-    ]
-    runs = runs[runs["evaluate_at"].map(len).gt(0) & runs["data.examples"].isna()]
-    b, s, *others = (
-        by_seed(runs, model__family=family, da=da) for da in (True, False) for family in ("b-mlp", "s-mlp")
-    )
-    return {"CIFAR-10": unpaired(b, s, *others)}
+def gaps(runs, pairs):
+    return paired({name: by_seed(runs, a) - by_seed(runs, b) for name, (a, b) in pairs.items()})
+
+
+def table_1(runs):
+    """By data set the runs of its convolutional network, and of each MLP with and without DA."""
+    for title, name in DATA.items():
+        every = (SCRATCH | {"data.name": name} | of | da for da in (DA, NO_DA) for of in (B, S))
+        groups = [by_seed(runs, settings) for settings in every]
+        if all(map(len, groups)):
+            yield title, by_seed(runs, WHOLE | CONVNETS | {"data.name": name}), groups
+
+
+def c04(runs):
+    found = ((t, convnet, sorted(groups, key=pd.Series.mean)) for t, convnet, groups in table_1(runs))
+    return {title: unpaired(convnet, *groups[::-1]) for title, convnet, groups in found if len(convnet)}
+
+
+def c16(runs):
+    """What the table lacks: both optimizers at their best rates, and what is compared with no DA."""
+    best = {}
+    for name in ("lion", "adamw"):
+        tried = choice({"optimizer.name": name}) | {"data.held_out": 4000}
+        del tried["upstream.optimizer.lr"]
+        scores = rows(runs, tried).groupby("upstream.optimizer.lr")["top1"].mean()
+        best[name] = {"optimizer.name": name, "optimizer.lr": scores.idxmax()}
+    others = BLOCK | {"base": {}, "AdamW": best["adamw"]}
+    above = gaps(runs, {f"{name} over no DA": (choice(of), choice(NO_DA)) for name, of in others.items()})
+    worst = min(above.keys() - {"base over no DA"}, key=lambda name: above[name][0])
+    lion = gaps(runs, {"Lion over AdamW": (choice(best["lion"]), choice(best["adamw"]))})
+    return lion | {name: above[name] for name in ("base over no DA", worst)}
+
+
+def c18(runs):
+    """Ratios to the largest MLP, which are not pooled."""
+    timed = rows(runs, {"kind": "timing"}).rename(columns={"metrics.forward_macs": "macs"})
+    timed["latency"] = timed["history.latency"].map(np.median)
+    mlp = timed["model.family"].eq("b-mlp")
+    largest = timed[mlp].nlargest(1, "metrics.parameters", keep="all").set_index("seed")
+    fewer = timed[~mlp]["macs"].min() / largest["macs"].max()
+    found = {"FLOPs of the closest network": (fewer, fewer, fewer)}
+    titles = {"resnet152": "ResNet-152", "vit-b/4": "ViT-B/4", "vit-b/8": "ViT-B/8", "mixer-b/4": "Mixer-B/4"}
+    for family, group in timed[~mlp].groupby("model.family"):
+        ratio = group.set_index("seed")["latency"] / largest["latency"]
+        found |= paired({f"latency of {titles[family]}": ratio})
+    return found
+
+
+def filters(runs, few, names):
+    """What training on all images with DA adds. The spread of each measure is pooled over the claim's two
+    differences: C20's are shown; C21's other one is its further condition, half of the gain minus what
+    ``few`` gains.
+    """
+    found, every = {}, {"kind": "filters", "at": "final"} | below("upstream", DA, {"data.examples": None})
+    for measure in ("smoothness", "locality"):
+        value = every | {"value": f"metrics.{measure}"}
+        start, fewer, most = (by_seed(runs, value | of) for of in ({"at": "initial"}, few, {}))
+        other = {"start": most - start} if "start" in names else {"half": (most + start) / 2 - fewer}
+        shown = paired({"few": most - fewer} | other)
+        found |= {f"{measure}, {name}": shown[key] for key, name in names.items()}
+    return found
+
+
+# --------------------------------------------------------------------------- laws
+# Whether a front determines a floor is not computed again: these laws have none, as the published ones.
+
+
+def grid(runs, family, few=(3000, 10_000), lengths=(2, 4, 8)):
+    """Error, compute, parameters and examples: (4, trainings, lengths, seeds)."""
+    probes = rows(runs, {"kind": "probe"} | below("upstream", family, {"optimizer.weight_decay": 1e-3}))
+    training = rows(runs, {"kind": "train"}).set_index("this").loc[probes["before"]].set_index(probes.index)
+    length = probes["epoch"].fillna(training["epochs"])
+    cells = pd.DataFrame({"seed": probes["seed"], "length": length, "error": 1 - probes["metrics.test_top1"]})
+    cells["examples"] = training["data.examples"].fillna(30_000).astype(int)  # all of six classes
+    cells["parameters"] = training["compute.parameters"]
+    images = training["compute.images"] * length / training["epochs"]
+    cells["compute"] = 3 * training["compute.forward_macs"] * images
+    cells["name"] = training["model.width"].astype(int).astype(str) + " " + cells["examples"].astype(str)
+    cells = cells[cells["examples"].isin([*few, 30_000]) & length.isin(lengths)]
+    wide = cells.pivot(index="name", columns=["length", "seed"]).sort_index().sort_index(axis=1)
+    found = [wide[size].to_numpy(float) for size in ("error", "compute", "parameters", "examples")]
+    return np.reshape(found, (4, len(wide), len(lengths), -1))
+
+
+def slope(cells, trainings, seeds, of, fewest):
+    """Of a sum of logarithms in log compute, over the points than which nothing as cheap is better."""
+    drawn = np.take_along_axis(cells[:, trainings], seeds[None, :, None], axis=3).mean(axis=3)
+    error, compute, *_ = drawn = drawn.reshape(len(cells), -1)
+    x, y = compute[:, None], error[:, None]
+    better = (compute <= x) & (error < y) | (compute < x) & (error <= y)
+    front = np.log(drawn[:, ~better.any(axis=1)])
+    return stats.linregress(front[1], of @ front).slope if len(set(front[1])) >= fewest else np.nan
+
+
+def slopes(cells, of=(-1, 0, 0, 0), fewest=3, seed=0):
+    """That of the grid, then those of 400 grids of trainings and seeds that are drawn from it. Order and
+    generator are the library's, so that the draws are, too: with others, an end moves by a tenth.
+    """
+    random, (trainings, _, seeds) = np.random.default_rng(seed), cells.shape[1:]
+    draws = [(np.arange(trainings), np.tile(np.arange(seeds), (trainings, 1)))]
+    for _ in range(400):
+        drawn = random.integers(trainings, size=trainings)
+        draws.append((drawn, random.integers(seeds, size=(trainings, seeds))))
+    found = np.array([slope(cells, *drawn, np.array(of), fewest) for drawn in draws])
+    return found[np.isfinite(found)]
+
+
+def ends(slopes):
+    return slopes[0], *np.quantile(slopes[1:], (0.025, 0.975))
+
+
+def c19(runs):
+    """What the table lacks: the S-MLPs' law, and the B-MLPs' exponent on the same grid minus theirs."""
+    b, s = (grid(runs, family, few=(3000,), lengths=(2, 8)) for family in (B, S))
+    gap = [x - y for x, y in zip(slopes(b), slopes(s, seed=1), strict=False)]  # some draws allow no slope
+    return {"S-MLPs' power law": ends(slopes(s)), "S-MLPs' slope worse": ends(gap)}
+
+
+# --------------------------------------------------------------------------- the comparison
+
+GAINS = {"start": "all images over initialization", "few": "all images over fewest images"}
+OTHERS = {
+    "C02": lambda runs: {title: unpaired(*groups) for title, _, groups in table_1(runs)},
+    "C04": c04,
+    "C10": lambda runs: {OTHER: ends(slopes(grid(runs, B)))},
+    "C12": lambda runs: {"": ends(slopes(grid(runs, B, lengths=(8,)), of=(0, 0, -1, 1), fewest=2))},
+    "C16": c16,
+    "C18": c18,
+    "C19": c19,
+    "C20": lambda runs: filters(runs, {"upstream.data.examples": 1000}, GAINS),
+    "C21": lambda runs: filters(runs, below("upstream", NO_DA), {"few": "with over without DA"}),
+}
+"""The other claims, and other parts of them."""
+
+CLAIMS = sorted(PAIRED.keys() | OTHERS.keys())
 
 
 @pytest.fixture(scope="module")
-def boards():
-    return from_published(ROOT / "results")
+def board():
+    """The parts that have an effect by profile and claim, for claims that have any."""
+    every = [(p, id, entry) for p, of in from_published(RESULTS).items() for id, entry in of.items()]
+    return {(p, id): entry.judgement.measured for p, id, entry in every if entry.judgement.measured}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("claim, recompute", [("C01", c01), ("C02", c02)])
-def test_the_scoreboards_numbers_are_those_of_the_raw_records(boards, profile, claim, recompute):
-    shown = {part.name: part.effect for part in boards[profile][claim].judgement.measured}
-    expected = recompute(records(profile))
+def compare(parts, claim, folder):
+    runs, shown = records(folder), {part.name: part.effect for part in parts}
+    of_table = [gaps(runs, pairs) for pairs in PAIRED.get(claim, ())]
+    expected = both(*of_table, OTHERS[claim](runs) if claim in OTHERS else {})
     assert shown.keys() == expected.keys()
     for name, effect in shown.items():
         assert (effect.mean, effect.low, effect.high) == pytest.approx(expected[name], abs=1e-6), name
+
+
+def test_every_claim_with_an_effect_is_computed_again(board):
+    assert {claim for _, claim in board} == set(CLAIMS)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_the_scoreboards_numbers_are_those_of_the_raw_records(board, claim):
+    for profile in [profile for profile, of in board if of == claim]:
+        compare(board[profile, claim], claim, RESULTS / profile)
+
+
+def test_a_changed_accuracy_is_noticed(board, tmp_path):
+    found = [json.loads(line) for line in (RESULTS / "laptop/runs.jsonl").read_text().splitlines()]
+    run = next(record for record in found if record["id"].startswith("b6wi256-cifar10-da-40ep"))
+    run["metrics"]["test_top1"] += 1e-4  # one test image
+    (tmp_path / "runs.jsonl").write_text("\n".join(map(json.dumps, found)))
+    for claim in ("C01", "C02"):
+        with pytest.raises(AssertionError):
+            compare(board["laptop", claim], claim, tmp_path)
+    compare(board["laptop", "C22"], "C22", tmp_path)
