@@ -11,9 +11,13 @@ import select
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 POLL_S = 0.5
+
+PATIENCE_S = 10.0
+"""So long after its last job has ended, a process that was told to stop ends."""
 
 
 def forward_signals() -> None:
@@ -31,33 +35,42 @@ def _watch(reader: socket.socket, writer: socket.socket) -> None:
     """Wait for signals; ``writer`` is only here to stay open."""
     parent = os.getppid()
     under_make = _name(parent) in ("make", "gmake") and _catches_interrupts(parent)
+    busy = None  # when a job was seen last, once they were told to stop
     while True:
-        if select.select([reader], [], [], POLL_S if under_make else None)[0]:
+        if select.select([reader], [], [], POLL_S if under_make or busy else None)[0]:
             if {signal.SIGINT, signal.SIGTERM} & set(reader.recv(4096)):
-                _interrupt_jobs()
+                busy = time.monotonic()
+                for job in _jobs():
+                    with contextlib.suppress(OSError):
+                        os.kill(job, signal.SIGTERM)  # SIGINT would be ignored in a script's background job
+        elif busy and _jobs():
+            busy = time.monotonic()
+        elif busy and time.monotonic() - busy > PATIENCE_S:
+            # Snakemake 9.27 may wait forever: its handler takes a lock that the interrupted code may hold.
+            os._exit(1)
         elif under_make and not _catches_interrupts(parent):
             under_make = False
             os.kill(os.getpid(), signal.SIGTERM)  # which comes back through the socket
 
 
-def _interrupt_jobs() -> None:
-    """Send SIGTERM to the programs that jobs run. SIGINT would be ignored in a script's background job.
-
-    Shells are left to wait for their program, and kernels, in process groups of their own, to theirs.
+def _jobs() -> list[int]:
+    """The programs that jobs run. Shells are left to wait for their program, and kernels, in process groups
+    of their own, to theirs.
     """
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            _, parent, group, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
-            if int(group) == os.getpgrp():
+            state, parent, group, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
+            if int(group) == os.getpgrp() and state != "Z":
                 parents[int(path.parent.name)] = int(parent)
+    found = []
     for process in parents:
         ancestor = parents[process]
         while ancestor in parents and ancestor != os.getpid():
             ancestor = parents[ancestor]
         if ancestor == os.getpid() and _name(process) not in ("sh", "bash", "dash"):
-            with contextlib.suppress(OSError):
-                os.kill(process, signal.SIGTERM)
+            found.append(process)
+    return found
 
 
 def _name(process: int) -> str:

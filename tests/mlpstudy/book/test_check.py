@@ -192,7 +192,11 @@ def test_a_signal_stops_make_within_seconds_and_leaves_nothing(receiver, number,
             os.killpg(make.pid, number)
         else:
             os.kill(make.pid if receiver == "make" else min(below), number)
-        output, _ = make.communicate(timeout=20)
+        try:
+            output, _ = make.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(make.pid, signal.SIGKILL)
+            raise
     assert make.returncode != 0
     assert "passed over: Untitled.ipynb (not notebooks of the study)" in output
     assert "stopped in notebook filters: start it again" in output and "Traceback" not in output
@@ -203,3 +207,26 @@ def test_a_signal_stops_make_within_seconds_and_leaves_nothing(receiver, number,
         time.sleep(0.1)
     assert left == []
     assert not list(slow_tree.parent.rglob("folder"))
+
+
+DEAF = """import signal, threading
+from mlpstudy.book import jobs
+jobs.PATIENCE_S = 1
+jobs.forward_signals()
+held = threading.Lock()
+held.acquire()
+signal.signal(signal.SIGTERM, lambda number, frame: held.acquire())
+print("ready", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_process_whose_signal_handler_waits_forever_ends_all_the_same():
+    """As Snakemake's, where a signal comes at a bad moment."""
+    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(timeout=15) == 1
+        finally:
+            process.kill()
