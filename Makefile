@@ -21,7 +21,7 @@ python = "$$VENV/bin/python"
 engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
 	--quiet host reason rules progress --config quiet=true
 
-.PHONY: help setup read book smoke release test clean
+.PHONY: help setup read book smoke pdf release test clean
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
 
@@ -39,6 +39,9 @@ book: setup ## run the notebooks, then render the book: book/_build/html/index.h
 smoke: setup ## the same in profile smoke, in minutes: build/smoke/_build/html/index.html
 	@exec $(engine) profile=smoke out=build/smoke
 	@echo "read the book: build/smoke/_build/html/index.html"
+
+pdf: read ## print the published book with Chromium: book/_build/scaling-mlps.pdf
+	@$(python) -m mlpstudy.book.pdf book
 
 release: setup ## tag the version in pyproject.toml and zip its pages: dist/
 	@$(python) bin/release --check

@@ -30,9 +30,7 @@ from .specs import (
     TimingSpec,
     TrainSpec,
 )
-from .store import Record, RunStore, by_id, run_id
-
-MOSAIC = "filters.npy"
+from .store import MOSAIC, Record, RunStore, by_id, run_id
 
 
 class Executor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -42,6 +43,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # mostly because it is not there, now or from the start
             temporary.unlink()
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete what :func:`replacing` could not because its process was killed. Nobody may be writing there."""
+    for path in folder.glob(".*.*.*"):
+        if re.search(r"\.\d+\.\d+$", path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 @contextmanager

@@ -11,13 +11,15 @@ import statistics
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from . import cost, machine, timing
+from . import cost
 from .data import catalog
 from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
 from .store import Record, RunStore, by_id, run_id
+
+if TYPE_CHECKING:  # whoever only reads records does without torch, which takes seconds to import
+    import torch
 
 ASSUMED_FRACTION = 0.4
 """Assumed share of the matrix-product rate for a kind of run that this device has not done yet. Other kinds
@@ -172,6 +174,8 @@ class Estimator:
     @functools.cached_property
     def _fractions(self) -> dict[tuple, list[float]]:
         """The shares of the matrix-product rate that finished runs on this device reached, by kind of run."""
+        from . import machine
+
         found: dict[tuple, list[float]] = {}
         device = machine.device_name(self.device)
         for record in self._records:
@@ -187,6 +191,8 @@ class Estimator:
         flops = training_flops(spec)
         if not flops:  # saves measuring the matrix-product rate
             return OVERHEAD_SECONDS
+        from . import machine, timing
+
         precision = machine.pick_precision(getattr(spec, "precision", "fp32"), self.device)
         fractions = self._fractions.get(_kind(spec)) if isinstance(spec, TrainSpec) else None
         share = statistics.median(fractions) if fractions else ASSUMED_FRACTION

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .data.catalog import content_hash
 from .errors import Interrupted, MlplibError, require_choice
-from .files import is_locked, locked, replacing, storage_errors
+from .files import clear_leftovers, is_locked, locked, replacing, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
 
@@ -28,6 +28,9 @@ RECORD_FORMAT = 1
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,240}-[0-9a-f]{12}")
 """The form of every run id. An id is used as the name of a folder, so ids from outside must match."""
+
+MOSAIC = "filters.npy"
+"""The picture that a look at filters leaves beside its record."""
 
 STATUSES = ("completed", "diverged")
 
@@ -263,7 +266,7 @@ class RunStore:
             with storage_errors(self.root, "MLPLIB_RUNS"):
                 stack.enter_context(locked(folder / ".lock", waiting, "does this run"))
             attempt = {"where": _this_process(), "since": time.time()}
-            _clear_leftovers(folder)
+            clear_leftovers(folder)
             _write_json(folder / ATTEMPT, attempt)
             try:
                 yield folder
@@ -322,14 +325,6 @@ def _this_process() -> str:
 
 def _damaged(path: Path, why: object) -> MlplibError:
     return MlplibError(f"{path} is damaged ({why}): delete its folder and run again")
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Delete what :func:`replacing` could not clear because its process was killed. Needs the run's lock."""
-    for path in folder.glob(".*"):
-        if path.name != ".lock":
-            with suppress(OSError):
-                path.unlink()
 
 
 def run_id(spec: RunSpec) -> str:

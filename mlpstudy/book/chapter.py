@@ -12,9 +12,8 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mlplib import machine, official, planning
+from mlplib import planning
 from mlplib.errors import MlplibError
-from mlplib.executor import Executor
 from mlplib.specs import RunSpec
 from mlplib.store import Record, RunStore
 
@@ -127,6 +126,8 @@ class Chapter:
             return html.banner(
                 {"Covers": escape(", ".join(self.experiment.ITEMS))} | reading_entries(self.name)
             )
+        from mlplib import machine  # here, since it imports torch
+
         plan = planning.plan(self.specs, self.store, self.session.device)
         total, missing = len(plan.runs), len(plan.missing)
         left = f"{total - missing} of them done already; the rest will take about {duration(plan.seconds)}"
@@ -165,6 +166,9 @@ class Chapter:
             display(Html(html.box("".join(f"<p>{text}</p>" for text in texts))))
             self.records = list(self.studies[0].records) if self.studies else []
             return self.records
+        from mlplib import official
+        from mlplib.executor import Executor
+
         plan = planning.plan(self.specs, self.store, self.session.device)
         executor = Executor(
             self.store,

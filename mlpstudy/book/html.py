@@ -25,7 +25,7 @@ STYLE = """
 .mlp-number { white-space: nowrap; }
 .mlp-muted { opacity: .8; }
 .mlp-wide { display: block; min-width: 18rem; }
-.mlp-small { font-size: .85em; opacity: .85; display: block; }
+.mlp-small { font-size: .85em; display: block; }
 .mlp-figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
 .mlp-figures figure { margin: .8rem 0; padding: 0; flex: 0 1 auto; max-width: min(100%, 40rem);
   text-align: left; }
@@ -99,7 +99,7 @@ def table(rows: Sequence[Mapping[str, str]], caption: str, row_headers: Sequence
     frame.index.names = [None] * len(row_headers)
     text = frame.to_html(escape=False, border=0, classes="mlp-table")
     head, body = text.split("</thead>")
-    cells = "".join(f'<th scope="col">{name}</th>' for name in headings)
+    cells = "".join(f'<th scope="col">{name}</th>' if name.strip() else "<td></td>" for name in headings)
     head = head[: head.index("<thead>")] + f"<caption>{caption}</caption><thead><tr>{cells}</tr></thead>"
     body = re.sub(r"<th( rowspan=\"\d+\")?[^>]*>", r'<th scope="row"\1>', body)
     label = escape(re.sub(r"<[^>]*>", "", caption))

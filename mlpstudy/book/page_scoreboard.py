@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mlplib import machine, planning
+from mlplib import planning
 from mlplib.specs import RunSpec
 from mlplib.stats import CONFIDENCE
 from mlplib.store import Record
@@ -47,6 +47,8 @@ def overview_banner(name: str, session: Session, covers: str | None = None) -> H
     if session.reading:
         what = covers or f"{count(len(EXPERIMENTS), 'experiment')}"
         return html.banner({"Covers": what} | reading_entries(name))
+    from mlplib import machine  # here, since it imports torch
+
     environment = machine.environment(session.device, machine.pick_precision("auto", session.device))
     entries = {
         "Covers": covers or f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",

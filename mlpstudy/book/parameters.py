@@ -13,7 +13,6 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from mlplib.errors import MlplibError, require_choice
-from mlplib.machine import pick_device
 
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import PROFILES, SEEDS, parse_seeds
@@ -48,6 +47,8 @@ def _check_profile(name: str) -> str:
 
 def _check_device(name: str) -> str:
     if name != "auto":
+        from mlplib.machine import pick_device  # it imports torch, which takes seconds
+
         pick_device(name)
     return name
 

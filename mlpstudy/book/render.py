@@ -80,12 +80,17 @@ def settings(text: str, found: tuple[str, str] | None) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def link_sources(pages: Path, address: str) -> None:
-    """Point the buttons of chapters to ``notebooks``, where their sources are, and fill in the address."""
+def finish(pages: Path, address: str | None) -> None:
+    """Make the side bar a landmark, which the theme leaves out. With an ``address``, point the buttons of
+    chapters to ``notebooks``, where their sources are, and fill it in.
+    """
+    side_bar, landmark = '<div id="pst-primary-sidebar"', 'role="complementary" aria-label="Contents"'
     for page in pages.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        linked = re.sub(r'(href="https://[^"]*/)book/chapters/', r"\1notebooks/", text)
-        page.write_text(linked.replace(ADDRESS, address), encoding="utf-8")
+        text = page.read_text(encoding="utf-8").replace(f"{side_bar} class", f"{side_bar} {landmark} class")
+        if address:
+            text = re.sub(r'(href="https://[^"]*/)book/chapters/', r"\1notebooks/", text)
+            text = text.replace(ADDRESS, address)
+        page.write_text(text, encoding="utf-8")
 
 
 def main(folder: str) -> int:
@@ -115,8 +120,7 @@ def main(folder: str) -> int:
             *[s for s in text if re.search("WARNING|ERROR|Error", s)] or text[-20:], sep="\n", file=sys.stderr
         )
         return 1
-    if found:
-        link_sources(build / "html", found[0])
+    finish(build / "html", found and found[0])
     return check.main(folder)
 
 

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from mlplib import machine, official, planning
+from mlplib import planning
 from mlplib.errors import MlplibError
-from mlplib.official import Checkpoint
 from mlplib.progress import Bar, Lines, Progress
 from mlplib.store import Record, RunStore
 
@@ -21,6 +19,11 @@ from ..experiments import experiment
 from ..profiles import PROFILES, Profile
 from ..words import duration
 from .parameters import PUBLISHED, Parameters, check_cells, parse
+
+if TYPE_CHECKING:  # what is published is shown without torch, which takes seconds to import
+    import torch
+
+    from mlplib.official import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE_INTERVAL_S = 10.0
@@ -31,14 +34,14 @@ class Session:
     """A notebook's parameters, as the things that they name.
 
     ``reading``: only published records are shown; nothing is trained or timed, and no data set is read.
-    ``profile`` then only stands in where a page needs one.
+    ``profile`` then only stands in where a page needs one, and there is no ``device``.
     """
 
     profile: Profile
     seeds: tuple[int, ...]
     store: RunStore
     results_dir: str | None
-    device: torch.device
+    device: torch.device | None
     checkpoints: tuple[Checkpoint, ...] = ()
     reading: bool = False
 
@@ -83,10 +86,22 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
         seeds=checked.seeds or profile.seeds,
         store=RunStore(checked.runs_dir or _usual_runs()),
         results_dir=checked.results_dir,
-        device=machine.pick_device(checked.device),
-        checkpoints=official.find(folder) if folder is not None else (),
+        device=None if reading else _device(checked.device),
+        checkpoints=_checkpoints(folder) if folder is not None else (),
         reading=reading,
     )
+
+
+def _device(name: str) -> torch.device:
+    from mlplib.machine import pick_device
+
+    return pick_device(name)
+
+
+def _checkpoints(folder: str) -> tuple[Checkpoint, ...]:
+    from mlplib.official import find
+
+    return find(folder)
 
 
 def reading_entries(name: str) -> dict[str, str]:

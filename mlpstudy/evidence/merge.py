@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlplib.errors import MlplibError, require_choice
-from mlplib.files import locked, replacing, storage_errors
+from mlplib.files import clear_leftovers, locked, replacing, storage_errors
 from mlplib.planning import upstream_first, with_upstream
 from mlplib.progress import quiet
 from mlplib.specs import RunSpec
@@ -223,8 +223,10 @@ def _difference(
 
 
 def _write_folder(root: Path, found: ProfileFolder) -> None:
-    """Replace the files of a profile's folder whose content changes."""
+    """Replace the files of a profile's folder whose content changes. Needs the lock of all profiles."""
     files = {root / name: content for name, content in found.files().items()}
+    for folder in {path.parent for path in files}:
+        clear_leftovers(folder)
     changed = {
         path: content
         for path, content in files.items()

@@ -24,10 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlplib.errors import MlplibError
-from mlplib.executor import MOSAIC
 from mlplib.planning import upstream_first
 from mlplib.specs import RunSpec
-from mlplib.store import Record
+from mlplib.store import MOSAIC, Record
 
 from ..experiments import experiment
 from ..profiles import PROFILES, Profile

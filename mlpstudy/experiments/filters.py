@@ -11,7 +11,7 @@ from mlplib.data import catalog
 from mlplib.filters import UNITS_SHOWN
 from mlplib.specs import FilterSpec
 from mlplib.stats import Estimate, over_seeds
-from mlplib.store import Record
+from mlplib.store import MOSAIC, Record
 
 from ..claims import Judgement, Range, judge, not_tested, positive
 from ..profiles import Profile
@@ -119,7 +119,6 @@ def shown(records: Sequence[Record]) -> Iterator[dict]:
 
 def draw_mosaics(frame, records: Sequence[Record], folder: Path):
     """The first units of each run of a frame of :func:`shown`, from the artifacts in ``folder``."""
-    from mlplib.executor import MOSAIC
     from mlplib.filters import load_mosaic
 
     from ..plots import filters as draw

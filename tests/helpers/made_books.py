@@ -9,13 +9,13 @@ import nbformat
 from small_runs import ROOT
 
 
-def snakemake(folder: Path, root: Path = ROOT, **config: str) -> subprocess.CompletedProcess:
+def snakemake(folder: Path, *targets: str, root: Path = ROOT, **config: str) -> subprocess.CompletedProcess:
     """Call the engine as ``make`` does, with everything that it writes under ``folder``."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", f"{root}/Snakefile"]
     command += ["--directory", f"{folder}"]
     command += "--cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB".split()
     command += "--quiet host reason rules progress --config quiet=true".split()
-    command += [f"{key}={value}" for key, value in config.items()]
+    command += [*(f"{key}={value}" for key, value in config.items()), *(["--", *targets] if targets else ())]
     return subprocess.run(command, capture_output=True, text=True, timeout=1100)
 
 

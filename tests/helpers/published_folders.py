@@ -7,10 +7,9 @@ import shutil
 from small_runs import record
 
 from mlplib.data.catalog import content_hash
-from mlplib.executor import MOSAIC
 from mlplib.planning import with_upstream
 from mlplib.specs import DataSpec, ModelSpec, TrainSpec
-from mlplib.store import Record, RunStore, run_id
+from mlplib.store import MOSAIC, Record, RunStore, run_id
 from mlpstudy.evidence.merge import publish_finished
 from mlpstudy.experiments import experiment
 from mlpstudy.profiles import profile

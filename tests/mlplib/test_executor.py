@@ -18,11 +18,11 @@ from small_runs import ROOT, Watched, environment, logged, small, start, workers
 from mlplib import data, filters, training, weights
 from mlplib.errors import MlplibError
 from mlplib.execution import Execution
-from mlplib.executor import KINDS, MOSAIC, Executor
+from mlplib.executor import KINDS, Executor
 from mlplib.models import build_model
 from mlplib.specs import FULL_DA, DataSpec, FilterSpec, FineTuneSpec, ModelSpec, OptimizerSpec, ProbeSpec
 from mlplib.specs import KINDS as SPEC_KINDS
-from mlplib.store import RunStore, run_id
+from mlplib.store import MOSAIC, RunStore, run_id
 
 CPU = torch.device("cpu")
 

@@ -182,14 +182,29 @@ def test_a_cpu_does_a_run_per_core_as_memory_allows(monkeypatch, device, cores, 
     assert queue.runs_at_once(torch.device(device)) == expected
 
 
-def test_two_workers_share_the_cores_and_what_is_timed_has_all(use, tmp_path, monkeypatch):
+class Pipe:
+    """The worker's end of a connection: runs to do, then None; keeps what was reported."""
+
+    def __init__(self, *specs):
+        self.specs, self.sent = iter((*specs, None)), []
+
+    def recv(self):
+        return next(self.specs)
+
+    def send(self, message):
+        self.sent.append(message)
+
+
+def test_a_worker_keeps_to_its_share_of_the_cores_and_times_with_all(tmp_path):
     timed = TimingSpec(ModelSpec.parse("B-1/Wi-16"), (1,), 0.1, image_size=16, classes=10)
-    use(both=experiment(lambda seed: [small(), small(seed=1), timed]))
-    monkeypatch.setattr(workers, "START_METHOD", "spawn")
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    report = run_queue(tmp_path, ["both"], jobs=2).run()
-    assert report.left == {} and len(report.done) == 3, report
-    threads = {r.spec: r.environment["cpu_threads"] for r in RunStore(tmp_path / "runs").records()}
+    before, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    torch.set_num_threads(2)
+    try:
+        workers.work(Pipe(small(), timed, small(seed=1)), workers.Settings(tmp_path, "cpu", threads=1))
+    finally:
+        torch.set_num_threads(before)
+        signal.signal(signal.SIGTERM, handler)
+    threads = {r.spec: r.environment["cpu_threads"] for r in RunStore(tmp_path).records()}
     assert threads == {small(): 1, small(seed=1): 1, timed: 2}
 
 

@@ -6,14 +6,9 @@ are run in profile smoke.
 """
 
 import functools
-import os
 import re
 import runpy
 import shlex
-import subprocess
-import sys
-import sysconfig
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from reader_clone import make_clone, run
 from small_runs import PACKAGES, ROOT
 from typed import parse
 
@@ -35,13 +31,10 @@ PAGES = (
     "book/cluster.md",
     "book/teach.md",
 )
-SLOW = ("make read", "make book", "make smoke")
-"""In the order in which they are run: another profile makes the chapters again."""
-ELSEWHERE = {"make test\n"} | ({"make smoke\n"} if os.environ.get("PROFILE") == "smoke" else set())
-"""What is running, or is `make book` into another folder."""
+ELSEWHERE = ("make test\n", "make book\n", "make smoke\n")
+"""The first is running; tests/mlpstudy/book/test_smoke.py makes the book, in profile smoke."""
 MINUTES = 60
-MAKE_BOOK_LIMIT = 45 * MINUTES
-"""``make book`` trains for real, in profile laptop unless the environment variable PROFILE names another."""
+LIMIT = 20 * MINUTES
 
 
 @dataclass(frozen=True)
@@ -82,118 +75,34 @@ def each(*languages: str):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """A fresh clone of what is committed, with an environment at ``.venv`` that set-up takes for its own."""
-    place = tmp_path_factory.mktemp("reader") / "study"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
-    make_environment(place)
-    return place
-
-
-def make_environment(place: Path) -> None:
-    """An environment with the packages of this one, so nothing is downloaded, and the clone's library."""
-    environment = place / ".venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-    here = sysconfig.get_paths()
-    base = {"base": str(environment), "platbase": str(environment)}
-    packages = Path(sysconfig.get_path("purelib", "venv", vars=base))
-    paths = dict.fromkeys([str(place), here["purelib"], here["platlib"]])
-    (packages / "study.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
-    copy_scripts(Path(here["scripts"]), environment / "bin")
-    command = environment / "bin" / "mlplib"  # what pip writes for the entry point in pyproject.toml
-    command.write_text(
-        f"#!{environment}/bin/python\nfrom mlpstudy.cli import main\nmain()\n", encoding="utf-8"
-    )
-    command.chmod(0o755)
-    # What bin/set-up writes once it is done: see its function fingerprint.
-    stamp = "(pwd; (cd .venv && pwd); cat pyproject.toml) | tee .venv/.set-up > .venv/.set-up-ffcv"
-    subprocess.run(["bash", "-c", stamp], cwd=place, check=True)
-
-
-def copy_scripts(source: Path, target: Path) -> None:
-    """The programs of an environment for another one: they name their Python in the first line."""
-    for path in source.iterdir():
-        if (target / path.name).exists() or not path.is_file():
-            continue
-        start = path.read_bytes()[:2]
-        if start != b"#!":
-            (target / path.name).symlink_to(path)
-            continue
-        text = path.read_text(encoding="utf-8").replace(f"{source}/python", f"{target}/python")
-        (target / path.name).write_text(text, encoding="utf-8")
-        (target / path.name).chmod(0o755)
-
-
-def reader(place: Path) -> dict[str, str]:
-    """A reader's environment variables; the runs go where those of all tests go (tests/conftest.py)."""
-    ours = {
-        "MAKEFLAGS",
-        "MAKELEVEL",
-        "MFLAGS",
-        "VENV",
-        "PYTHON",
-        "PYTHONPATH",
-        "VIRTUAL_ENV",
-        "MLPLIB_RESULTS",
-    }
-    kept = {name: value for name, value in os.environ.items() if name not in ours}
-    return kept | {"PATH": f"{place}/.venv/bin:{kept['PATH']}", "COLUMNS": "200"}
-
-
-def run(command: list[str], place: Path, limit: float) -> subprocess.CompletedProcess:
-    """The command in the clone; it is ended with all that it started when it takes too long."""
-    options = dict(cwd=place, env=reader(place), text=True, stdin=subprocess.DEVNULL, start_new_session=True)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as child:
-        try:
-            out, _ = child.communicate(timeout=limit)
-        except BaseException:
-            os.killpg(child.pid, 9)
-            raise
-    return subprocess.CompletedProcess(command, child.returncode, out)
+    return make_clone(tmp_path_factory.mktemp("reader") / "study")
 
 
 def cost(block: Block):
-    marks = [pytest.mark.slow] if block.language != "bash" or block.text.startswith(SLOW) else []
-    return pytest.param(block, id=block.name, marks=[*marks, pytest.mark.timeout(MAKE_BOOK_LIMIT + MINUTES)])
+    slow = block.language != "bash" or block.text.startswith("make read")
+    marks = [pytest.mark.slow] if slow else []
+    return pytest.param(block, id=block.name, marks=[*marks, pytest.mark.timeout(LIMIT + MINUTES)])
 
 
 def runnable() -> list[Block]:
     """The ``bash`` blocks but those of :data:`ELSEWHERE`; the same command on two pages is one."""
     found = {block.text: block for block in reversed(blocks("bash")) if block.text not in ELSEWHERE}
-
-    def order(block: Block) -> tuple[int, int]:
-        return PAGES.index(block.page), 1 + max(
-            i if block.text.startswith(m) else -1 for i, m in enumerate(SLOW)
-        )
-
-    return sorted(found.values(), key=order)
+    return sorted(found.values(), key=lambda block: PAGES.index(block.page))
 
 
 @pytest.mark.parametrize("block", [cost(block) for block in runnable()])
 def test_commands_run_as_written(block, clone):
-    done = run(["bash", "-e", "-o", "pipefail", "-c", block.text], clone, MAKE_BOOK_LIMIT)
+    done = run(["bash", "-e", "-o", "pipefail", "-c", block.text], clone, LIMIT)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "Traceback" not in done.stdout
     assert "set-up: installing" not in done.stdout, "the clone's environment was not taken for a finished one"
     for made in re.findall(r"\bbuild/[\w./-]+\.ipynb", block.text):
         assert (clone / made).is_file(), f"{made} was not written"
-    if block.text.startswith(SLOW):
+    if block.text.startswith("make read"):
         (page,) = re.findall(r"^read the book: (\S+)$", done.stdout, flags=re.MULTILINE)
         assert (clone / page).is_file()
         named = (ROOT / block.page).read_text(encoding="utf-8")
         assert f"`{page}`" in named, f"{block.page} does not say where the book is"
-
-
-@pytest.mark.slow
-def test_make_book_again_trains_nothing(clone):
-    page = clone / "book" / "_build" / "html" / "index.html"
-    if not page.is_file():
-        pytest.fail("make book has not been run: run this file as a whole")
-    before = page.stat().st_mtime
-    start = time.monotonic()
-    done = run(["make", "book"], clone, 5 * MINUTES)
-    assert (done.returncode, done.stdout) == (0, "read the book: book/_build/html/index.html\n")
-    assert page.stat().st_mtime == before
-    print(f"make book again: {time.monotonic() - start:.0f} s")
 
 
 @pytest.mark.slow
@@ -278,11 +187,11 @@ UPDATE = SimpleNamespace(**runpy.run_path(str(ROOT / "bin" / "update-scoreboard"
 TABLES = functools.cache(UPDATE.tables)
 
 
-@pytest.mark.parametrize("page", UPDATE.PAGES)
-def test_the_tables_are_those_of_the_published_records(page):
-    name, text = UPDATE.PAGES[page], (ROOT / page).read_text(encoding="utf-8")
-    table = TABLES()[name]
-    assert table in text, f"{page} is out of date: run .venv/bin/python bin/update-scoreboard"
+@pytest.mark.parametrize("name", UPDATE.PAGES)
+def test_the_tables_are_those_of_the_published_records(name):
+    page, table = UPDATE.PAGES[name], TABLES()[name]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert table and table in text, f"{page} is out of date: run .venv/bin/python bin/update-scoreboard"
     assert UPDATE.updated(text, name, table) == text
 
 

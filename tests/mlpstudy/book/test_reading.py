@@ -1,6 +1,8 @@
 """Reading mode: profile ``published`` shows published records, trains nothing and reads no data set."""
 
 import re
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -58,6 +60,20 @@ def test_every_cell_of_a_notebook_reads_published_records_only(name, nothing_but
     if name in EXPERIMENTS:
         assert "published run" in capsys.readouterr().out
         assert "this study" in "".join(shown) and "mlp-verdict" in "".join(shown)
+
+
+def test_a_reader_does_not_wait_for_torch():
+    """Its import takes seconds, in each of the processes behind a chapter."""
+    program = (
+        "import sys\n"
+        "from mlpstudy.book import execute, page_cost, page_front, page_scoreboard\n"
+        "from mlpstudy.book.chapter import open_chapter\n"
+        "chapter = open_chapter('transfer', profile='published')\n"
+        "chapter.found(), chapter.run(), chapter.table(), chapter.verdicts(), chapter.provenance()\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_chapter_without_published_records_says_so(nothing_but_records, tmp_path, capsys):

@@ -69,7 +69,7 @@ def test_links_lead_to_the_notebooks_in_the_repository(tmp_path):
                    [("edit", "chapters/filters.ipynb"), ("edit", "re-run.md")])  # fmt: skip
     page = tmp_path / "a.html"
     page.write_text(f"{book} git clone {render.ADDRESS}", encoding="utf-8")
-    render.link_sources(tmp_path, ADDRESS)
+    render.finish(tmp_path, ADDRESS)
     text = page.read_text(encoding="utf-8")
     linked = re.findall(r'trunk/([^"]+)"', text)
     assert linked == ["notebooks/filters.ipynb", "book/re-run.md"] and all(

@@ -10,11 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import nbformat
 import pytest
 from made_books import outputs, snakemake, solutions
+from reader_clone import make_clone, run
 from small_runs import PACKAGES, ROOT
 
 from mlpstudy.book import check as checks
@@ -27,6 +29,9 @@ NOTEBOOKS = {
     path.stem: nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
 }
 PAGES = checks.pages_in_toc(ROOT / "book")
+BOOK = ["make", "book", "PROFILE=smoke"]
+MADE = "read the book: book/_build/html/index.html\n"
+AXE = "axe-core@4.10.3"
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -38,13 +43,13 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
-    """A folder, with a space in its name, with the smoke book. Its runs came first, as in other profiles."""
-    folder = tmp_path_factory.mktemp("a reader's folder")
-    done = snakemake(folder, profile="smoke", out="book", workers="1")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert re.search(r": done in \d+ s, \d+ left: about ", done.stdout), "the runs were not done first"
-    assert not re.search(r"\b1 of \d+: ", done.stdout + done.stderr), "a chapter had runs to do"
-    return folder
+    """A reader's clone in which ``make book`` was called."""
+    clone = make_clone(tmp_path_factory.mktemp("reader") / "study")
+    done = run(BOOK, clone, 1100)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "Traceback" not in done.stdout and re.search(r"\b1 of \d+: ", done.stdout)
+    assert done.stdout.endswith(f"\n{MADE}") and "set-up: installing" not in done.stdout
+    return clone
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +67,19 @@ def test_the_book_is_whole(workplace):
 
 
 def test_nothing_is_made_again_when_files_were_only_touched(workplace):
-    sources = [ROOT / "book" / "_toc.yml", ROOT / "mlpstudy" / "book" / "check.py"]
-    for path in [*sources, *(ROOT / "notebooks").glob("*.ipynb")]:
+    sources = [workplace / "book" / "_toc.yml", workplace / "mlpstudy" / "book" / "check.py"]
+    for path in [*sources, *(workplace / "notebooks").glob("*.ipynb")]:
         os.utime(path)
-    done = snakemake(workplace, profile="smoke", out="book", workers="1")
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    done = run(BOOK, workplace, 300)
+    assert (done.returncode, done.stdout) == (0, MADE)
+
+
+def test_the_runs_can_be_done_before_the_chapters(workplace):
+    """As in other profiles; here all of them are done already."""
+    done = snakemake(workplace, "book/_build/workers/0", root=workplace, profile="smoke", workers="1")
+    assert done.returncode == 0, done.stderr
+    assert "runs: doing what is missing in profile smoke" in done.stdout
+    assert "0 runs done, none left" in done.stdout
 
 
 def test_nothing_on_a_page_tells_where_it_was_made(html):
@@ -132,9 +145,9 @@ def visit(browser, html):
     """Open a page at a width; ``visit.complaints`` collects what went wrong in it."""
     contexts, complaints = [], []
 
-    def open_page(page: str, width: str):
+    def open_page(page: str, width: str, **options):
         size = WIDTHS[width]
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)
         tab = context.new_page()
         tab.on("console", lambda m: complaints.append(f"console: {m.text}") if m.type == "error" else None)
@@ -183,6 +196,33 @@ def test_a_page_opens_without_network_and_without_error(visit, workplace, page, 
     assert tab.locator("article .math mjx-container").count() >= formulas.count()
     assert tab.locator("article mjx-merror, article .problematic, article .system-message").count() == 0
     assert visit.complaints == []
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory) -> str:
+    """The script of axe-core, which finds what keeps people from using a page."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    folder = tmp_path_factory.mktemp("axe")
+    subprocess.run(["npm", "pack", "--silent", AXE], cwd=folder, check=True, capture_output=True, timeout=120)
+    (package,) = folder.glob("*.tgz")
+    with tarfile.open(package) as files:
+        return files.extractfile("package/axe.min.js").read().decode()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "page", ["index", "methods", "chapters/scoreboard", "chapters/transfer", "chapters/filters"]
+)
+def test_axe_finds_no_barrier(visit, axe, page, scheme):
+    tab = visit(page, "desktop", color_scheme=scheme)
+    assert tab.evaluate("document.documentElement.dataset.theme") == scheme
+    tab.evaluate(axe)
+    found = tab.evaluate(
+        "axe.run().then(r => r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)]))"
+    )
+    assert found == []
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)

@@ -316,8 +316,18 @@ def changed(tmp_path_factory):
     return packed(tmp_path_factory.mktemp("changed"), others)
 
 
+def test_what_a_killed_merge_left_behind_is_cleared_by_the_next(changed, tmp_path):
+    results = part_of(changed / "gpu", tmp_path / "results", {one.id for one in ALL})
+    picture = next((results / "gpu").rglob("*.npy"))
+    left = [picture.with_name(f".{picture.name}.123.456"), results / "gpu" / ".runs.jsonl.123.456"]
+    for path in left:
+        path.write_bytes(b"half")
+    merge(changed, results, "new")
+    assert not any(path.exists() for path in left) and contents(results) == contents(changed)
+
+
 @pytest.mark.slow
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(delay=st.floats(0.2, 1.2))
 def test_a_killed_merge_leaves_valid_files_and_the_same_command_completes_it(
     whole, changed, tmp_path_factory, delay
