@@ -80,13 +80,22 @@ def settings(text: str, found: tuple[str, str] | None) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
+ROLES = {
+    'id="pst-primary-sidebar" class': 'id="pst-primary-sidebar" role="complementary" aria-label="Contents" class',
+    ' role="doc-biblioentry"': "",
+    '<div role="list" class="citation-list">': '<div class="citation-list">',
+}
+"""What theme and Sphinx tell screen readers wrongly or not at all, and what is said instead."""
+
+
 def finish(pages: Path, address: str | None) -> None:
-    """Make the side bar a landmark, which the theme leaves out. With an ``address``, point the buttons of
-    chapters to ``notebooks``, where their sources are, and fill it in.
+    """Correct :data:`ROLES`. With an ``address``, point the buttons of chapters to ``notebooks``, where their
+    sources are, and fill it in.
     """
-    side_bar, landmark = '<div id="pst-primary-sidebar"', 'role="complementary" aria-label="Contents"'
     for page in pages.rglob("*.html"):
-        text = page.read_text(encoding="utf-8").replace(f"{side_bar} class", f"{side_bar} {landmark} class")
+        text = page.read_text(encoding="utf-8")
+        for wrong, right in ROLES.items():
+            text = text.replace(wrong, right)
         if address:
             text = re.sub(r'(href="https://[^"]*/)book/chapters/', r"\1notebooks/", text)
             text = text.replace(ADDRESS, address)

@@ -213,7 +213,7 @@ def axe(tmp_path_factory) -> str:
 @pytest.mark.network
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "page", ["index", "methods", "chapters/scoreboard", "chapters/transfer", "chapters/filters"]
+    "page", ["index", "methods", "references", "chapters/scoreboard", "chapters/transfer"]
 )
 def test_axe_finds_no_barrier(visit, axe, page, scheme):
     tab = visit(page, "desktop", color_scheme=scheme)
