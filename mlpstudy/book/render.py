@@ -81,7 +81,7 @@ def settings(text: str, found: tuple[str, str] | None) -> str:
 
 
 ROLES = {
-    'id="pst-primary-sidebar" class': 'id="pst-primary-sidebar" role="complementary" aria-label="Contents" class',
+    '"pst-primary-sidebar" class': '"pst-primary-sidebar" role="complementary" aria-label="Contents" class',
     ' role="doc-biblioentry"': "",
     '<div role="list" class="citation-list">': '<div class="citation-list">',
 }
