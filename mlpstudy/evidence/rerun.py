@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlplib.errors import MlplibError
 from mlplib.files import replacing
-from mlplib.specs import RunSpec, TrainSpec
+from mlplib.specs import TrainSpec
 from mlplib.store import Record
 
 from ..words import markdown_table
@@ -43,17 +43,17 @@ def sample(profile: str, count: int, seed: int, folder: Path | None = None) -> l
 
 
 def rerun(
-    records: Iterable[Record], repeat: Callable[[RunSpec], Record], folder: Path | None = None
+    records: Iterable[Record], repeat: Callable[[Record], Record], folder: Path | None = None
 ) -> list[dict]:
     """Repeat runs and add what came out to :data:`FILE`; a repetition on the same machine replaces the last.
 
     Args:
-        repeat: does a run in an empty store.
+        repeat: does a record's run again, in an empty store.
     """
     path, rows = results_folder(folder) / FILE, []
     known = {_key(row): row for row in read(folder)}
     for record in records:
-        other = repeat(record.spec)
+        other = repeat(record)
         row = {
             "id": record.id,
             "published": record.metrics["test_top1"],

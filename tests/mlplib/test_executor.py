@@ -199,6 +199,7 @@ LIMITED = """
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    sys.dont_write_bytecode = True  # a part of it might be written
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
     store, every = RunStore(sys.argv[1]), float(sys.argv[3])
     executor = Executor(store, device=torch.device("cpu"), checkpoint_every=every)

@@ -8,16 +8,16 @@ from mlplib.errors import MlplibError
 from mlpstudy.book import pdf
 
 PAGES = {
-    "index": '<title>The study &#8212; Book</title><h1>The study</h1><a href="a%20page.html#x">next</a>'
+    "index": '<title>The study &#8212; Book</title><h1>The study</h1><a href="a-page.html#x">next</a>'
     '<a href="gone.html">gone</a><a href="https://example.org/">out</a>',
-    "a page": "<title>A page &#8212; Book</title><h1>A page</h1><p>Words.</p>",
+    "a-page": "<title>A page &#8212; Book</title><h1>A page</h1><p>Words.</p>",
 }
 
 
 @pytest.fixture
 def book(tmp_path):
     """A rendered book of two pages, which link to each other, to a page that is not there, and out."""
-    toc = "format: jb-book\nroot: index\nchapters:\n- file: a page\n"
+    toc = "format: jb-book\nroot: index\nchapters:\n- file: a-page\n"
     (tmp_path / "_toc.yml").write_text(toc, encoding="utf-8")
     html = tmp_path / "_build" / "html"
     html.mkdir(parents=True)

@@ -199,8 +199,9 @@ def test_what_a_killed_process_left_is_cleared_away(tiny_at_hand):
 # --------------------------------------------------------------------------- nowhere to write
 
 
-def test_full_disk_is_named_and_nothing_half_written_stays(tiny_at_hand):
+def test_full_disk_is_named_and_nothing_half_written_stays(tiny_at_hand, monkeypatch):
     """A limit on the size of files makes the kernel refuse writes in the middle, as a full disk does."""
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # a part of it might be written
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:

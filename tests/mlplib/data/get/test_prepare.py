@@ -450,6 +450,7 @@ def test_damaged_unfinished_work_is_begun_anew(files, monkeypatch):
 
 def test_full_disk_is_named_and_the_work_stays(files, monkeypatch):
     """A limit on the size of files makes the kernel refuse writes in the middle, as a full disk does."""
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # a part of it might be written
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
     try:
