@@ -210,7 +210,9 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
 
 
 def _finish(name: str, temporary: Path, target: Path) -> None:
-    """Take out what only concerns the machine that executed it, folders and clock times; move it in place."""
+    """Take out what only concerns the machine that executed it, folders and clock times; fold the parameters,
+    so that a page begins with what was found; move it in place.
+    """
     import nbformat
 
     notebook = nbformat.read(temporary, as_version=4)
@@ -218,6 +220,8 @@ def _finish(name: str, temporary: Path, target: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", ())):
+            cell.metadata.tags.append("hide-input")
     notebook.metadata[MARK] = {"notebook": name}
     nbformat.write(notebook, temporary)
     os.replace(temporary, target)
