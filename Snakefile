@@ -47,8 +47,8 @@ except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter
 # which keeps all cores busy; the runs of smoke are too small for that, and in published there are none.
 QUICK = PARAMETERS["profile"] in ("smoke", "published")
 try:
-    WORKERS = int(config.get("workers", 0 if CLUSTER or QUICK else 1))
-    WORKERS = [OUT / f"_build/workers/{number}" for number in range(WORKERS)]
+    COUNT = int(config.get("workers", 0 if CLUSTER or QUICK else 1))
+    WORKERS = [OUT / f"_build/workers/{number}" for number in range(COUNT)]
     MINUTES = int(config.get("minutes", 1435))
 except ValueError:
     sys.exit("make: workers and minutes must be whole numbers, such as workers=8 minutes=55")

@@ -44,6 +44,17 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Compute with so many CPU threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":

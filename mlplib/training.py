@@ -160,16 +160,13 @@ def _threads(state: TrainState, how: Execution) -> Iterator[None]:
     """Compute with the number of CPU threads that the run began with: sums over a batch are split among
     threads, so another number rounds differently (LayerNorm's gradients, for example).
     """
-    before = torch.get_num_threads()
-    change = how.device.type == "cpu" and state.threads != before
-    if change:
-        how.log(f"this run began with {state.threads} CPU threads and continues with as many, not {before}")
-        torch.set_num_threads(state.threads)
-    try:
+    now = torch.get_num_threads()
+    if how.device.type != "cpu" or state.threads == now:
         yield
-    finally:
-        if change:
-            torch.set_num_threads(before)
+        return
+    how.log(f"this run began with {state.threads} CPU threads and continues with as many, not {now}")
+    with machine.cpu_threads(state.threads):
+        yield
 
 
 def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:

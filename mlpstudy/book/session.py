@@ -78,30 +78,23 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
     _errors_in_one_line()
     check_cells(_executed_cells(), accepted)
     checked = parse(parameters, accepted)
-    folder = getattr(checked, "official_checkpoints", None)
-    reading = checked.profile == PUBLISHED
+    reading, device, checkpoints = checked.profile == PUBLISHED, None, ()
+    if not reading:
+        from mlplib import machine, official  # here, since they import torch
+
+        device = machine.pick_device(checked.device)
+        folder = getattr(checked, "official_checkpoints", None)
+        checkpoints = official.find(folder) if folder is not None else ()
     profile = PROFILES["laptop" if reading else checked.profile]
     return Session(
         profile=profile,
         seeds=checked.seeds or profile.seeds,
         store=RunStore(checked.runs_dir or _usual_runs()),
         results_dir=checked.results_dir,
-        device=None if reading else _device(checked.device),
-        checkpoints=_checkpoints(folder) if folder is not None else (),
+        device=device,
+        checkpoints=checkpoints,
         reading=reading,
     )
-
-
-def _device(name: str) -> torch.device:
-    from mlplib.machine import pick_device
-
-    return pick_device(name)
-
-
-def _checkpoints(folder: str) -> tuple[Checkpoint, ...]:
-    from mlplib.official import find
-
-    return find(folder)
 
 
 def reading_entries(name: str) -> dict[str, str]:

@@ -107,22 +107,16 @@ def rerun(
     """Repeat some published trainings on this machine and record how far the results are from those."""
     from tempfile import TemporaryDirectory
 
-    import torch
-
     from mlplib.executor import Executor
-    from mlplib.machine import pick_device
+    from mlplib.machine import cpu_threads, pick_device
     from mlplib.progress import bars
     from mlplib.store import Record, RunStore
 
     from ..evidence import rerun as repeated
 
     def repeat(record: Record) -> Record:
-        before = torch.get_num_threads()
-        torch.set_num_threads(record.environment.get("cpu_threads", before))  # it decides the bits, too
-        try:
+        with cpu_threads(record.environment["cpu_threads"]):  # they decide the bits, too
             return executor.record(record.spec)
-        finally:
-            torch.set_num_threads(before)
 
     chosen = repeated.sample(profile, sample, seed, results)
     with TemporaryDirectory() as folder:

@@ -142,6 +142,6 @@ def finished(folder: Path, process) -> dict:
 
 if __name__ == "__main__":  # on a disk that is full: no file may be longer than some bytes
     # Python may write only a part of a compiled module without noticing, and fail to import it later.
-    sys.dont_write_bytecode = bool(os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1"))
+    sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
     command(Path(sys.argv[1]))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from reader_clone import reader
 from small_runs import PACKAGES, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -182,9 +183,9 @@ def test_set_up_does_nothing_when_nothing_changed(tmp_path, name):
 def test_make_without_a_home_says_what_to_set(tmp_path):
     """As in a container that was started under an id that it does not know."""
     fake_python(tmp_path, "exit 2", name="getent")
-    outer = ("HOME", "MAKEFLAGS", "MAKELEVEL")  # `make test` runs this test
-    env = {name: value for name, value in os.environ.items() if name not in outer}
+    env = reader(tmp_path)
     env |= {"PATH": f"{tmp_path}:{env['PATH']}", "VENV": str(tmp_path / "env")}
+    env.pop("HOME", None)
     done = subprocess.run(["make", "read"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     said, stopped = done.stderr.splitlines()
     assert said == "set-up: this user has no home folder: set HOME to a folder that you can write to"

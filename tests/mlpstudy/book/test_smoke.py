@@ -19,8 +19,9 @@ from made_books import outputs, snakemake, solutions
 from reader_clone import make_clone, run
 from small_runs import PACKAGES, ROOT
 
+from mlplib.errors import MlplibError
 from mlpstudy.book import check as checks
-from mlpstudy.book import teach
+from mlpstudy.book import pdf, teach
 from mlpstudy.experiments import EXPERIMENTS
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]  # the first test waits for all notebooks
@@ -130,9 +131,10 @@ def test_links_inside_the_book_lead_somewhere(html):
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("Chromium is not installed (on Debian: apt-get install chromium)")
+    try:
+        chromium = pdf.browser()
+    except MlplibError as error:
+        pytest.skip(str(error))
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=chromium, args=FLAGS)
