@@ -22,7 +22,7 @@ from . import memory, timing
 from .data.batches import Batch
 from .errors import MlplibError
 from .execution import Execution
-from .optim import Lion, build_optimizer, lion_step
+from .optim import Lion, build_optimizer, lion_in_c, lion_step
 from .specs import OptimizerSpec
 
 CASTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -267,8 +267,15 @@ class Engine:
 
     @property
     def ways(self) -> list[str]:
-        """How steps are done, for the record: ``compiled``, ``CUDA graph``; empty for plain PyTorch."""
-        found = {"compiled": self._loss != self.loss, "CUDA graph": self._graph is not None}
+        """How steps are done, for the record: ``compiled``, ``CUDA graph``, ``Lion in C``; empty for plain
+        PyTorch.
+        """
+        lion = isinstance(self.optimizer, Lion) and self.device.type == "cpu"
+        found = {
+            "compiled": self._loss != self.loss,
+            "CUDA graph": self._graph is not None,
+            "Lion in C": lion and lion_in_c(),
+        }
         return [way for way, used in found.items() if used]
 
 

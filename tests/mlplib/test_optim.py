@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from mlplib import optim
+from mlplib import native, optim
 from mlplib.optim import Lion, build_optimizer, learning_rate
 from mlplib.specs import SCHEDULES, OptimizerSpec
 
@@ -238,26 +239,89 @@ def test_schedules_stay_in_range_and_never_rise_after_the_warm_up(schedule, lr, 
 # --------------------------------------------------------------------------- one pass, copies
 
 
-@settings(max_examples=30, deadline=None)
+NUMBERS = st.floats(width=32, allow_nan=False) | st.floats(-(2**-10), 2**-10, width=32)
+BETAS = st.floats(0, 1, exclude_max=True)
+
+
+def moved(way, start, grad, momentum, low, rates):
+    """The tensors after one step: weights, gradient, momentum, copy."""
+    tensors = start.clone(), grad.clone(), momentum.clone(), start.bfloat16() if low else None
+    way(*tensors, *rates)
+    return tensors
+
+
+def whole(*given):
+    return optim.lion_step(*([t] for t in given[:4]), *given[4:])
+
+
+def assert_same_bits(*case):
+    for ours, reference in zip(moved(native.lion_step, *case), moved(whole, *case), strict=True):
+        if ours is not None:
+            assert torch.equal(torch.isnan(ours), torch.isnan(reference))
+            assert torch.equal(torch.nan_to_num(ours), torch.nan_to_num(reference))
+
+
+@settings(max_examples=300, deadline=None)
 @given(
-    size=st.integers(optim.CHUNK // 8, 3 * optim.CHUNK),
+    numbers=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=40),
+    dtype=st.sampled_from(list(native.GRADIENTS)),
     low=st.booleans(),
-    decay=st.sampled_from([0.0, 1e-3]),
-    seed=st.integers(0, 99),
+    lr=st.floats(0, 1),
+    decay=st.floats(0, 1),
+    betas=st.tuples(BETAS, BETAS),
 )
-def test_lion_in_pieces_moves_to_the_same_bits(size, low, decay, seed):
-    torch.manual_seed(seed)
-    start, momentum = torch.randn(size), torch.randn(size) * 1e-3
-    grad = (torch.randn(size) * 1e-3).to(torch.bfloat16 if low else torch.float32)
-    rates = (5e-5, 1 - 5e-5 * decay, 0.9, 0.99)
-    found = []
-    for way in (optim._lion_chunks, lambda *given: optim.lion_step(*([t] for t in given[:4]), *given[4:])):
-        tensors = start.clone(), grad.clone(), momentum.clone(), start.bfloat16() if low else None
-        way(*tensors, *rates)
-        found.append(tensors)
-    for pieces, whole in zip(*found, strict=True):
-        assert pieces is whole or torch.equal(pieces, whole)
-    assert not torch.equal(found[0][0], start)
+def test_lion_in_c_moves_to_the_same_bits(numbers, dtype, low, lr, decay, betas):
+    start, grad, momentum = torch.tensor(numbers).T.contiguous()
+    assert_same_bits(start, grad.to(dtype), momentum, low, (lr, 1 - lr * decay, *betas))
+
+
+@pytest.mark.parametrize("size", [1, 15, 17, 1000, 2**20 + 3])
+@pytest.mark.parametrize("dtype", list(native.GRADIENTS))
+def test_lion_in_c_moves_large_tensors_to_the_same_bits(size, dtype):
+    start, grad, momentum = torch.randn(3, size, generator=torch.Generator().manual_seed(size))
+    assert_same_bits(start, grad.to(dtype), momentum * 1e-3, True, (5e-5, 1 - 5e-6, 0.9, 0.99))
+
+
+def test_this_machine_does_lion_in_c():
+    assert optim.lion_in_c()
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"], ids=["none", "fails"])
+def test_without_a_compiler_lion_is_the_same_in_pytorch(compiler, monkeypatch):
+    def run():
+        params = parameters()
+        optimizer = Lion(params, lr=0.01, weight_decay=0.1)
+        for step in range(3):
+            set_gradients(params, gradients(step))
+            optimizer.step()
+        return params
+
+    in_c = run()
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setattr(native, "library", native.library.__wrapped__)
+    monkeypatch.setattr(optim, "lion_in_c", optim.lion_in_c.__wrapped__)
+    assert not optim.lion_in_c()
+    assert all(torch.equal(a, b) for a, b in zip(in_c, run(), strict=True))
+
+
+def test_lion_in_c_is_not_used_where_pytorch_rounds_otherwise():
+    def other(params, grads, momenta, copies, lr, *rates):
+        optim.lion_step(params, grads, momenta, copies, lr * (1 + 1e-6), *rates)
+
+    assert native.same_bits(optim.lion_step) and not native.same_bits(other)
+
+
+@pytest.mark.parametrize("change", [Tensor.double, lambda t: t.expand(2, 3), lambda t: t.to("meta")])
+def test_lion_in_c_takes_only_what_it_reads_right(change):
+    tensors = [
+        torch.zeros(3),
+        torch.zeros(3, dtype=torch.bfloat16),
+        torch.zeros(3),
+        torch.zeros(3).bfloat16(),
+    ]
+    assert native.takes(*tensors)
+    for index in (0, 2):
+        assert not native.takes(*tensors[:index], change(tensors[index]), *tensors[index + 1 :])
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (300, 500)])
