@@ -1,8 +1,9 @@
-"""Lion's step on a CPU as one pass over memory, in C.
+"""What PyTorch does in many passes over memory on a CPU, in one: Lion's step and augmentation, in C.
 
-PyTorch needs seven passes. On processors with matrix units, whose products take little time, they took a
-fifth to a quarter of a step (B-6/Wi-256 with batch 1,024, B-6/Wi-128 with batch 128, one thread), now a fifth
-of that.
+On processors with matrix units products take little time. There Lion took a fifth to a quarter of a training
+step (B-6/Wi-256 with batch 1,024, B-6/Wi-128 with batch 128, one thread), and takes a fifth of that in C.
+Whether the bits are PyTorch's is tried out where these functions are used, before they are:
+:func:`mlplib.optim.lion_in_c`, :func:`mlplib.data.augment.in_c`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,6 +38,14 @@ static uint16_t narrowed(float number) {  /* to bf16, ties to even */
     return isnan(number) ? 0x7fc0 : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+static float rounded(float number) {  /* to bf16; no NaN */
+    uint32_t bits;
+    memcpy(&bits, &number, 4);
+    bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000;
+    memcpy(&number, &bits, 4);
+    return number;
+}
+
 /* torch.lerp, which rounds once: hence fmaf. */
 static float lerp(float start, float end, float weight) {
     return weight < 0.5f ? fmaf(weight, end - start, start) : fmaf(weight - 1, end - start, end);
@@ -58,6 +67,54 @@ STEP(lion_float, float, , )
 STEP(lion_float_copy, float, , copy[i] = narrowed(p[i]))
 STEP(lion_bf16, uint16_t, widened, )
 STEP(lion_bf16_copy, uint16_t, widened, copy[i] = narrowed(p[i]))
+
+/* Every output pixel is a weighted sum of two neighbors: first a row of all channels from two rows, then each
+   pixel from two of its row. A product of two bf16 numbers is exact in float, so only the sums round. */
+void crop(int64_t images, int64_t height, int64_t channels, int64_t width, const uint8_t *pixels,
+          const int64_t *row_box, const int32_t *row_at, const float *row_near, const float *row_far,
+          const int64_t *column_box, const int32_t *column_at, const float *column_near,
+          const float *column_far, uint16_t *out) {
+    int64_t row = channels * width;
+    float line[row + 1];
+    line[row] = 0; /* the far neighbor of the last pixel, whose weight is zero */
+    for (int64_t image = 0; image < images; image++, pixels += height * row) {
+        const int64_t r = row_box[image] * height, c = column_box[image] * width;
+        const int32_t *restrict at = column_at + c;
+        const float *restrict near = column_near + c, *restrict far = column_far + c;
+        for (int64_t y = 0; y < height; y++, out += row) {
+            const int64_t here = row_at[r + y], next = here + 1 < height ? here + 1 : here;
+            const uint8_t *restrict a = pixels + here * row, *restrict b = pixels + next * row;
+            const float u = row_near[r + y], v = row_far[r + y];
+            for (int64_t k = 0; k < row; k++) line[k] = rounded(u * a[k] + v * b[k]);
+            for (int64_t channel = 0; channel < channels; channel++) {
+                const float *restrict from = line + channel * width;
+                uint16_t *restrict to = out + channel * width;
+                for (int64_t x = 0; x < width; x++)
+                    to[x] = narrowed(near[x] * from[at[x]] + far[x] * from[at[x] + 1]);
+            }
+        }
+    }
+}
+
+/* MixUp with the partner of each image, if there are partners, then (x - mean) * scale; rounded to bf16 after
+   each of the three. Images come as (B, H, C, W) and leave as (B, C, H, W). */
+void mix(int64_t images, int64_t height, int64_t channels, int64_t width, const uint16_t *batch,
+         const int64_t *partner, float lam, const float *mean, const float *scale, uint16_t *out) {
+    const int64_t size = height * channels * width;
+    for (int64_t image = 0; image < images; image++)
+        for (int64_t channel = 0; channel < channels; channel++)
+            for (int64_t y = 0; y < height; y++, out += width) {
+                const int64_t place = (y * channels + channel) * width;
+                const uint16_t *restrict own = batch + image * size + place;
+                const uint16_t *restrict other = partner ? batch + partner[image] * size + place : own;
+                const float center = mean[channel], factor = scale[channel];
+                for (int64_t x = 0; x < width; x++) {
+                    float mixed = widened(own[x]);
+                    if (partner) mixed = rounded(lerp(widened(other[x]), mixed, lam));
+                    out[x] = narrowed(rounded(mixed - center) * factor);
+                }
+            }
+}
 """
 
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
@@ -73,7 +130,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         with tempfile.TemporaryDirectory() as folder:
-            source, compiled = Path(folder) / "lion.c", Path(folder) / "lion.so"
+            source, compiled = Path(folder) / "native.c", Path(folder) / "native.so"
             source.write_text(SOURCE)
             command = [compiler, *FLAGS, str(source), "-o", str(compiled), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
@@ -82,40 +139,71 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
+def _address(tensor: Tensor | None) -> ctypes.c_void_p | None:
+    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
+
+
+def plain(*tensors: Tensor) -> bool:
+    """Whether the tensors are in host memory, their numbers one after the other."""
+    return all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
+
+
 def takes(param: Tensor, grad: Tensor, momentum: Tensor, copy: Tensor | None) -> bool:
-    """Whether :func:`lion_step` can move this tensor: on a CPU, float32, its numbers one after the other."""
-    tensors = [param, grad, momentum, *([] if copy is None else [copy])]
+    """Whether :func:`lion_step` can move this tensor."""
     return (
         param.dtype == momentum.dtype == torch.float32
         and grad.dtype in GRADIENTS
         and (copy is None or copy.dtype == torch.bfloat16)
-        and all(t.device.type == "cpu" and t.is_contiguous() for t in tensors)
+        and plain(param, grad, momentum, *([] if copy is None else [copy]))
     )
 
 
 def lion_step(param, grad, momentum, copy, lr, shrink, beta1: float, beta2: float) -> None:
     """Lion for one tensor; the arguments are those of :func:`mlplib.optim.lion_step`, the bits, too."""
-    name = f"lion_{GRADIENTS[grad.dtype]}{'' if copy is None else '_copy'}"
-    addresses = [None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (param, grad, momentum, copy)]
-    rates = [ctypes.c_float(rate) for rate in (lr, shrink, beta1, 1 - beta2)]
-    getattr(library(), name)(ctypes.c_int64(param.numel()), *addresses, *rates)
+    step = getattr(library(), f"lion_{GRADIENTS[grad.dtype]}{'' if copy is None else '_copy'}")
+    rates = map(ctypes.c_float, (lr, shrink, beta1, 1 - beta2))
+    step(ctypes.c_int64(param.numel()), *map(_address, (param, grad, momentum, copy)), *rates)
 
 
-def same_bits(reference: Callable[..., None]) -> bool:
-    """Whether :func:`lion_step` is there and moves random tensors to the same bits as ``reference``
-    (:func:`mlplib.optim.lion_step`): on some processors PyTorch rounds in other places.
+@dataclass(frozen=True)
+class Neighbors:
+    """For every box a line of ``size`` pixels can be cropped to: which two pixels make an output pixel.
+
+    ``at``: int32 (K, size), the first of the two; ``near``, ``far``: float32 (K, size), their weights.
     """
-    if library() is None:
-        return False
-    draw = torch.Generator().manual_seed(0)
-    for dtype in GRADIENTS:
-        param, grad, momentum = torch.randn(3, 4099, generator=draw)
-        grad = grad.to(dtype)
-        tensors = [[param, grad, momentum, param.bfloat16()]]
-        tensors.append([t.clone() for t in tensors[0]])
-        rates = 3e-3, 1 - 3e-4, 0.9, 0.99
-        lion_step(*tensors[0], *rates)
-        reference(*([t] for t in tensors[1]), *rates)
-        if not all(torch.equal(a, b) for a, b in zip(*tensors, strict=True)):
-            return False
-    return True
+
+    at: Tensor
+    near: Tensor
+    far: Tensor
+
+    @classmethod
+    def of(cls, matrices: Tensor) -> Neighbors:
+        """From matrices (K, size, size), in each row of which one or two neighbors are not zero."""
+        at = (matrices != 0).int().argmax(2, keepdim=True)
+        padded = torch.nn.functional.pad(matrices.float(), (0, 1))
+        near, far = padded.gather(2, at), padded.gather(2, at + 1)
+        return cls(at.int().squeeze(2), near.squeeze(2), far.squeeze(2))
+
+
+def crop(rows: Tensor, row_boxes: Tensor, by_row: Neighbors, column_boxes: Tensor, by_column: Neighbors):
+    """Crops resized to the whole image: uint8 (B, H, C, W) to bf16 (B, H, C, W).
+
+    ``row_boxes``, ``column_boxes``: int64 (B,), each image's box in ``by_row`` and ``by_column``.
+    """
+    out = torch.empty(rows.shape, dtype=torch.bfloat16)
+    boxes = [[box, by.at, by.near, by.far] for box, by in ((row_boxes, by_row), (column_boxes, by_column))]
+    library().crop(*map(ctypes.c_int64, rows.shape), *map(_address, [rows, *boxes[0], *boxes[1], out]))
+    return out
+
+
+def mix(rows: Tensor, partner: Tensor | None, lam: float, mean: Tensor, scale: Tensor) -> Tensor:
+    """MixUp and normalization: bf16 (B, H, C, W) to bf16 (B, C, H, W).
+
+    ``partner``: int64 (B,), None for no MixUp; ``mean``, ``scale``: bf16 (C,).
+    """
+    b, h, c, w = rows.shape
+    out = torch.empty((b, c, h, w), dtype=torch.bfloat16)
+    mean, scale = mean.float(), scale.float()
+    addresses = _address(rows), _address(partner), ctypes.c_float(lam), *map(_address, (mean, scale, out))
+    library().mix(*map(ctypes.c_int64, rows.shape), *addresses)
+    return out

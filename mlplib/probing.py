@@ -296,7 +296,7 @@ def augmented_scores(
             indices = np.arange(part.start, part.stop)
             rng = np.random.default_rng([spec.seed, AUGMENT, view, number])
             draws = draw(spec.augment, indices, data.image_shape[:2], rng)
-            images = augment(images, spec.augment, draws, dtype, data.normalize)
+            images = augment(images, spec.augment, draws, dtype, (data.mean, data.std))
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 scores = model(images).float()
             logits[part] += scores

@@ -7,7 +7,8 @@ A crop that is resized back to the image's size, flipped or not, is a linear map
 one of the columns. So a batch is cropped by two batched products with small interpolation matrices,
 which runs at matrix-product speed on CPU and GPU alike (``grid_sample`` took 5 times as long on 2 CPU cores).
 There are only so many such matrices, so they are looked up. A batch is gone through in parts that stay in the
-cache, or, on a GPU, that take a fraction of its memory.
+cache, or, on a GPU, that take a fraction of its memory. In bf16 on a CPU the same is done in C in two
+passes, to the same bits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import native
 from ..machine import to_device
 from ..specs import AugmentSpec
 
@@ -221,18 +223,37 @@ def mixup_ffcv(images: Tensor, lam: float, partners: Tensor | None = None) -> Te
     return mixed.to(torch.uint8)
 
 
+def normalize(images: Tensor, mean: Tensor, std: Tensor, out: Tensor | None = None) -> Tensor:
+    """Center and scale float (B, C, H, W) images of values 0 to 255, of any memory order; the result, ``out``
+    or new, is contiguous. ``mean``, ``std``: float32 (C,).
+    """
+    mean, scale = (v.to(images.dtype)[:, None, None] for v in (mean, 1 / std))
+    if out is None:
+        out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
+    return torch.sub(images, mean, out=out).mul_(scale)
+
+
 def augment(
     images: Tensor,
     spec: AugmentSpec,
     draws: Draws,
     dtype: torch.dtype,
-    normalize: Callable[..., Tensor] | None = None,
+    mean_std: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """All of ``spec`` applied to a batch: uint8 (B, C, H, W) to ``dtype`` (B, C, H, W), values 0 to 255.
 
-    Labels follow through ``draws.partner`` and ``draws.lam``. ``normalize(images, out=None)``, where given,
-    is applied to the result.
+    Labels follow through ``draws.partner`` and ``draws.lam``. By ``mean_std``, where given, the result is
+    normalized (:func:`normalize`).
     """
+    ffcv = spec.mixup > 0 and spec.mixup_kind == "ffcv"
+    small = max(images.shape[2:]) <= LARGEST_TABLE
+    if dtype == torch.bfloat16 and mean_std and small and not ffcv and images.dtype == torch.uint8:
+        if native.plain(images.permute(0, 2, 1, 3)) and in_c():
+            return _augment_in_c(images, spec, draws, *mean_std)
+    return _augment(images, spec, draws, dtype, mean_std)
+
+
+def _augment(images, spec, draws, dtype, mean_std) -> Tensor:
     cropped = spec.flip or spec.crop_scale is not None
     if spec.mixup > 0 and spec.mixup_kind == "ffcv":
         if cropped:
@@ -241,11 +262,53 @@ def augment(
         out = mixup_ffcv(images, draws.lam, partners).to(dtype)
     else:
         out = crop_and_flip(images, draws, dtype) if cropped else images.to(dtype)
-        if spec.mixup > 0 and normalize is None:
+        if spec.mixup > 0 and mean_std is None:
             return mix(out, draws)
         if spec.mixup > 0:
             mixed = torch.empty(out.shape, dtype=dtype, device=out.device)
             for part in parts(out):
-                normalize(mix(out, draws, part), out=mixed[part])
+                normalize(mix(out, draws, part), *mean_std, out=mixed[part])
             return mixed
-    return out if normalize is None else normalize(out)
+    return out if mean_std is None else normalize(out, *mean_std)
+
+
+# --------------------------------------------------------------------------- on a CPU, in C
+
+
+@functools.cache
+def in_c() -> bool:
+    """Whether batches in bf16 are augmented in C on this machine's CPU: there is a C compiler, and a random
+    batch comes out with the same bits.
+    """
+    if native.library() is None:
+        return False
+    spec, rng = AugmentSpec(flip=True, crop_scale=(0.05, 1.0), mixup=0.8), np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (64, 16, 3, 16), dtype=np.uint8)).permute(0, 2, 1, 3)
+    draws = draw(spec, np.arange(64), (16, 16), rng)
+    mean, std = torch.tensor([[125.3, 123.0, 113.9], [63.0, 62.1, 66.7]])
+    expected = _augment(images, spec, draws, torch.bfloat16, (mean, std))
+    return torch.equal(_augment_in_c(images, spec, draws, mean, std), expected)
+
+
+@functools.lru_cache(maxsize=4)
+def _neighbors(size: int) -> native.Neighbors:
+    return native.Neighbors.of(_table(size, torch.bfloat16, torch.device("cpu"))[0])
+
+
+def _augment_in_c(images: Tensor, spec: AugmentSpec, draws: Draws, mean: Tensor, std: Tensor) -> Tensor:
+    """What :func:`_augment` makes of a batch in bf16, in two passes over memory."""
+    rows = images.permute(0, 2, 1, 3)
+    _, height, _, width = rows.shape
+    if spec.flip or spec.crop_scale is not None:
+        boxes = []
+        for size, *place in (
+            (height, np.zeros_like(draws.top), draws.top, draws.height),
+            (width, draws.flip.astype(np.int64), draws.left, draws.width),
+        ):
+            places = _table(size, torch.bfloat16, images.device)[1]
+            boxes += [torch.from_numpy(places[tuple(place)]), _neighbors(size)]
+        rows = native.crop(rows, *boxes)
+    else:
+        rows = rows.to(torch.bfloat16)
+    partner = torch.from_numpy(draws.partner) if spec.mixup > 0 else None
+    return native.mix(rows, partner, draws.lam, *(v.to(torch.bfloat16) for v in (mean, 1 / std)))

@@ -15,7 +15,7 @@ from .. import machine
 from ..errors import MlplibError, require_choice
 from ..specs import AugmentSpec, DataSpec
 from . import beton
-from .augment import augment, draw
+from .augment import augment, draw, normalize
 from .dataset import ImageDataset, Split, subset_indices
 from .resident import ResidentSplit
 from .shaping import Shaping
@@ -71,15 +71,6 @@ class RunData:
         """``resident`` or ``ffcv``."""
         return "resident" if isinstance(self.train, ResidentSplit) else "ffcv"
 
-    def normalize(self, images: Tensor, out: Tensor | None = None) -> Tensor:
-        """Center and scale float (B, 3, H, W) images of values 0 to 255, of any memory order;
-        the result, ``out`` or new, is contiguous.
-        """
-        mean, scale = (v.to(images.dtype)[:, None, None] for v in (self.mean, 1 / self.std))
-        if out is None:
-            out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
-        return torch.sub(images, mean, out=out).mul_(scale)
-
     def training_batches(
         self,
         batch_size: int,
@@ -116,7 +107,7 @@ class RunData:
                     needed, draws = draws.of_part(part)
                     rows, needed = images.permute(0, 2, 1, 3), machine.to_device(needed, images.device)
                     images = rows.index_select(0, needed).permute(0, 2, 1, 3)  # keeps the order in memory
-                images = augment(images, spec, draws, dtype, self.normalize)[: len(labels)]
+                images = augment(images, spec, draws, dtype, (self.mean, self.std))[: len(labels)]
                 yield Batch(images, labels, partner_labels, draws.lam)
                 number += 1
 
@@ -133,7 +124,8 @@ class RunData:
     ) -> Iterator[Batch]:
         with closing(split.read(np.arange(count), batch_size)) as found:
             for images, labels in found:
-                yield Batch(self.normalize(images.to(torch.float32)), labels, labels, 1.0)
+                images = normalize(images.to(torch.float32), self.mean, self.std)
+                yield Batch(images, labels, labels, 1.0)
 
 
 # --------------------------------------------------------------------------- from a data set to a run

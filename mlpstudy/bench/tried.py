@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlplib.data.augment import Draws, crop_and_flip, draw
+from mlplib.data.augment import Draws, crop_and_flip, draw, normalize
 from mlplib.data.batches import Batch
 from mlplib.execution import Execution
 from mlplib.timing import repeat
@@ -156,12 +156,12 @@ def float_images(training: Training) -> tuple[Step, Step]:
     indices = rng.integers(0, count, training.case.batch_size)
     order = torch.from_numpy(indices).to(training.device)
     ((stored, _),) = data.train.read(np.arange(count), count)
-    floats = data.normalize(stored.float()).permute(0, 2, 1, 3).contiguous()
+    floats = normalize(stored.float(), data.mean, data.std).permute(0, 2, 1, 3).contiguous()
     draws = draw(WITHOUT_MIXUP, indices, data.image_shape[:2], rng)
 
     def ours() -> Tensor:
         ((images, _),) = data.train.read(indices, len(indices))
-        return data.normalize(crop_and_flip(images, draws, dtype))
+        return normalize(crop_and_flip(images, draws, dtype), data.mean, data.std)
 
     def other() -> Tensor:
         return crop_and_flip(floats.index_select(0, order).permute(0, 2, 1, 3), draws, dtype).contiguous()

@@ -19,6 +19,9 @@ FITTING = AugmentSpec(crop_scale=(0.08, 0.5))
 """Boxes of at most half the area and ratios to 4/3 always fit: what is drawn is then exactly uniform."""
 
 
+FFCV_MIXUP = AugmentSpec(mixup=0.5, mixup_kind="ffcv")
+
+
 def rng(*seed):
     return np.random.default_rng(seed or 0)
 
@@ -353,14 +356,62 @@ def test_mixing_comes_after_cropping():
 def test_neither_parts_of_a_batch_nor_looking_matrices_up_changes_a_bit(monkeypatch, spec, dtype):
     images, d = pictures(50, height=16, width=12), boxes(spec, 50, (16, 12), 11)
 
-    def halved(values, out=None):
-        return torch.mul(values, 0.5, out=out)
-
+    halved = torch.zeros(3), torch.full((3,), 2.0)
     expected = augment(images, spec, d, dtype, halved)
-    assert torch.equal(halved(augment(images, spec, d, dtype)), expected)
+    assert torch.equal(augment(images, spec, d, dtype) / 2, expected)
     monkeypatch.setattr(augmentation, "LARGEST_TABLE", 12)  # rows computed, columns looked up
     monkeypatch.setitem(augmentation.PART_NUMBERS, "cpu", 7 * 3 * 16 * 12)
     assert len(list(augmentation.parts(images))) == 8
     assert torch.equal(augment(images, spec, d, dtype, halved), expected)
     monkeypatch.setitem(augmentation.PART_NUMBERS, "cpu", 1)
     assert torch.equal(augment(images, spec, d, dtype, halved), expected)
+
+
+# --------------------------------------------------------------------------- in C
+
+
+def test_this_machine_augments_in_c():
+    assert augmentation.in_c()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    count=st.integers(1, 9),
+    flip=st.booleans(),
+    scale=st.none() | st.floats(0.01, 1.0),
+    mixup=st.sampled_from([0.0, 0.2, 0.8]),
+    seed=st.integers(0, 10**6),
+)
+def test_a_batch_in_c_has_the_same_bits(size, count, flip, scale, mixup, seed):
+    spec = AugmentSpec(flip=flip, crop_scale=None if scale is None else (scale, 1.0), mixup=mixup)
+    d, random = boxes(spec, count, size, seed), rng(seed, 1)
+    rows = torch.from_numpy(random.integers(0, 256, (count, size[0], 3, size[1]), dtype=np.uint8))
+    images = rows.permute(0, 2, 1, 3)
+    mean, std = torch.from_numpy(random.uniform(1, 255, (2, 3)).astype(np.float32))
+    found = augmentation._augment_in_c(images, spec, d, mean, std)
+    assert found.is_contiguous()
+    assert torch.equal(found, augmentation._augment(images, spec, d, torch.bfloat16, (mean, std)))
+
+
+@pytest.mark.parametrize("spec", [FULL_DA, NO_DA, AugmentSpec(mixup=0.5), FFCV_MIXUP])
+@pytest.mark.parametrize("change", [None, "float", "order", "large", "no compiler"])
+def test_what_c_does_not_do_is_done_by_pytorch(spec, change, monkeypatch):
+    images, d = (
+        pictures(20).permute(0, 2, 1, 3).contiguous().permute(0, 2, 1, 3),
+        boxes(spec, 20, (16, 16), 3),
+    )
+    normalization = torch.full((3,), 100.0), torch.full((3,), 50.0)
+    expected = augmentation._augment(images, spec, d, torch.bfloat16, normalization)
+    if change == "float" and spec.mixup_kind != "ffcv":
+        images = images.float()
+    elif change == "order":
+        images = images.contiguous()
+    elif change == "large":
+        monkeypatch.setattr(augmentation, "LARGEST_TABLE", 15)
+    elif change == "no compiler":
+        monkeypatch.setattr(augmentation, "in_c", lambda: False)
+    in_c = change is None and spec.mixup_kind != "ffcv"
+    monkeypatch.setattr(augmentation, "_augment_in_c", lambda *given: "C")
+    found = augment(images, spec, d, torch.bfloat16, normalization)
+    assert found == "C" if in_c else torch.equal(found, expected)
