@@ -1,4 +1,4 @@
-"""The run queue of ``mlplib run``: worker processes do missing runs, the most useful first, until a deadline.
+"""The run queue of ``mlplib run``: worker processes do missing runs, in a useful order, until a deadline.
 
 The run store is the queue and a run's lock is the claim on it. So any number of commands, on any number of
 machines that share the folder, work on the same queue.
@@ -125,6 +125,23 @@ def in_order(
         waiting = {unit: runs for unit, runs in rest.items() if runs}
 
 
+def longest_first(
+    runs: Mapping[str, RunSpec], id_of: Callable[[RunSpec], str], seconds: Callable[[RunSpec], float]
+) -> dict[str, RunSpec]:
+    """Runs by id, in the order that leaves no worker without one at the end: a run whose time, with that of
+    the longest chain of runs that read from it, is longest comes first.
+
+    Args:
+        runs: every run after those it reads from.
+    """
+    chain: dict[str, float] = {}
+    for id, spec in reversed(runs.items()):
+        chain[id] = seconds(spec) + chain.get(id, 0.0)
+        for parent in map(id_of, spec.needs()):
+            chain[parent] = max(chain.get(parent, 0.0), chain[id])
+    return dict(sorted(runs.items(), key=lambda item: -chain[item[0]]))
+
+
 # --------------------------------------------------------------------------- doing them
 
 
@@ -154,7 +171,8 @@ class RunQueue:
     Args:
         names: the experiments.
         minutes: how long to work; None: until everything is done.
-        as_named: keep the order of ``names`` instead of doing first what adds most to the scoreboard.
+        as_named: keep the order of ``names``. Otherwise the longest runs come first, or, where the time is
+            too short for all, those that add most to the scoreboard.
         published: ids of runs to leave out, unless another run reads from them.
         options: further arguments of the workers' :class:`~mlplib.executor.Executor`.
         log: called with one line of text at a time.
@@ -198,6 +216,9 @@ class RunQueue:
         self.planner = Planner(self.store, self.device)  # preparing data may have changed ids
         for _, runs in in_order(found, self._missing, self.planner.estimator.seconds, self.as_named):
             self._unfinished |= {self.planner.id(spec): spec for spec in runs}
+        if not self.as_named and self._all_fit():
+            seconds = self.planner.estimator.seconds
+            self._unfinished = longest_first(self._unfinished, self.planner.id, seconds)
         if self._unfinished:
             # A folder that cannot be written to is refused before any worker starts.
             with replacing(self.store.root / ".writable") as temporary:
@@ -211,6 +232,11 @@ class RunQueue:
             seconds += sum(map(self._seconds, runs)) / self.jobs
             self.report.left[unit.experiment] = number + len(runs), seconds
         return self.report
+
+    def _all_fit(self) -> bool:
+        """Whether there is time for all runs, even if they take twice as long as estimated."""
+        seconds = sum(map(self.planner.estimator.seconds, self._unfinished.values())) / self.jobs
+        return self.stop.deadline is None or 2 * seconds < self.stop.deadline - time.monotonic()
 
     def _missing(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
         return self.planner.missing(spec for spec in specs if self.planner.id(spec) not in self.published)

@@ -148,8 +148,9 @@ def run(
 ):
     """Do the missing runs of experiments. Ctrl-C stops them; the same command continues from there.
 
-    Shows the results of those that are named. Without names, what adds most to the scoreboard for its cost
-    comes first. Other machines that share the folder of the runs may work on them at the same time.
+    Shows the results of those that are named. Without names, the longest runs come first, or, where --minutes
+    are too few for all, those that add most to the scoreboard for their cost. Other machines that share the
+    folder of the runs may work on them at the same time.
     """
     begin = time.monotonic()  # importing torch takes seconds of the minutes
     from mlplib.data import beton

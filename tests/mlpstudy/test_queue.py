@@ -89,6 +89,31 @@ def test_shared_runs_are_paid_for_once(planner):
     assert all(runs.index(needed) < runs.index(spec) for spec in runs for needed in spec.needs())
 
 
+def test_the_longest_chain_of_runs_comes_first(planner):
+    alone, short, parent = small(epochs=8), small(epochs=1, seed=1), small(epochs=2, seed=2)
+    quick, long = FilterSpec(parent), ProbeSpec(DataSpec("shapes-16"), parent, epochs=7)
+    runs = {planner.id(spec): spec for spec in (alone, short, parent, quick, long)}
+    found = queue.longest_first(runs, planner.id, by_epochs)
+    assert list(found.values()) == [parent, alone, long, short, quick]
+
+
+def test_the_longest_runs_come_first_where_there_is_time_for_all(use, tmp_path, monkeypatch):
+    use(three=experiment(lambda seed: [small(epochs=epochs) for epochs in (1, 9, 4)]))
+    monkeypatch.setattr(Estimator, "seconds", lambda self, spec: by_epochs(spec))
+    begun = []
+
+    def order(**how) -> list[int]:
+        work = run_queue(tmp_path, ["three"], **how)
+        monkeypatch.setattr(
+            work, "_work", lambda: begun.append([s.epochs for s in work._unfinished.values()])
+        )
+        work.run()
+        return begun.pop()
+
+    assert order() == order(minutes=1) == [9, 4, 1]
+    assert order(minutes=0.2) == order(as_named=True) == [1, 9, 4]
+
+
 def test_finished_runs_are_not_done_again(planner):
     trained = small()
     look, probe = FilterSpec(trained), ProbeSpec(DataSpec("shapes-16"), trained)
