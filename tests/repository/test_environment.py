@@ -180,6 +180,30 @@ def test_set_up_does_nothing_when_nothing_changed(tmp_path, name):
     assert set_up(VENV=str(venv), PYTHON="no-such-python").returncode == 1
 
 
+@pytest.mark.parametrize("link", [False, True], ids=["folder", "link to an environment"])
+def test_set_up_clears_nothing_that_is_not_its_own_environment(tmp_path, link):
+    """An environment that several clones share by a link, or a folder named by mistake."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "thesis.txt").touch()
+    if link:
+        (kept / "pyvenv.cfg").touch()
+        (tmp_path / "link").symlink_to(kept)
+    done = set_up(VENV=f"{tmp_path / ('link' if link else 'kept')}/")
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(r"set-up: .* is no environment that works, .*: remove it, .*\n", done.stderr)
+    assert (kept / "thesis.txt").exists()
+
+
+def test_an_environment_behind_a_link_is_used(tmp_path):
+    venv = tmp_path / "env"
+    venv.mkdir()
+    (tmp_path / "link").symlink_to(venv)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (venv / ".set-up").write_text(f"{ROOT}\n{venv}\n{project}", encoding="utf-8")
+    assert set_up(VENV=str(tmp_path / "link"), PYTHON="no-such-python").returncode == 0
+
+
 def test_make_without_a_home_says_what_to_set(tmp_path):
     """As in a container that was started under an id that it does not know."""
     fake_python(tmp_path, "exit 2", name="getent")
