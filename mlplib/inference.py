@@ -112,7 +112,7 @@ class Bench:
 
     def __init__(self, spec: TimingSpec, device: torch.device, precision: str, stop: StopRequest):
         self.spec, self.device, self.precision, self.stop = spec, device, precision, stop
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.dtype = machine.DTYPES[precision]
         self.shape = (spec.image_size, spec.image_size, 3)
         network = build_model(spec.model, self.shape, spec.classes, seed=spec.seed).eval()
         self.parameters, self.macs = count_parameters(network), count_macs(network, self.shape)

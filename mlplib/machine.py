@@ -55,6 +55,10 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": torch.float32, "fp32": torch.float32}
+"""The numbers that images, and the factors of products, are in."""
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
@@ -63,16 +67,30 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def pick_precision(wanted: str, device: torch.device) -> str:
-    """``wanted``; for ``auto`` what this device is best at, ``bf16`` or ``fp32``.
+    """``wanted``; for ``auto`` what this device is best at: ``bf16``, ``fp16`` on NVIDIA GPUs whose matrix
+    units lack bf16 (V100, T4), or ``fp32``.
 
     Raises:
         MlplibError: TensorFloat-32 on a device that knows no such numbers.
     """
     if wanted == "auto":
-        return "bf16" if has_bf16(device) else "fp32"
+        if has_bf16(device):
+            return "bf16"
+        return (
+            "fp16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+        )
     if wanted == "tf32" and device.type != "cuda":
-        raise MlplibError("precision tf32 is for NVIDIA GPUs: choose auto, bf16 or fp32")
+        raise MlplibError("precision tf32 is for NVIDIA GPUs: choose auto, bf16, fp16 or fp32")
     return wanted
+
+
+def autocast(device: torch.device, precision: str, cache: bool = True) -> torch.autocast:
+    """Compute products in bf16 or fp16 where ``precision`` says so. Without ``cache``, weights are cast at
+    every use.
+    """
+    low = precision in ("bf16", "fp16")
+    dtype = DTYPES[precision] if low else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=low, cache_enabled=cache)
 
 
 @contextmanager

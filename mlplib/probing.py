@@ -264,7 +264,7 @@ def test_scores(model: nn.Module, data: RunData, precision: str) -> Tensor:
     """Logits float32 (N, classes) of the test images as they are."""
     model.eval()
     device = data.test.labels.device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with machine.autocast(device, precision):
         return torch.cat([model(batch.images).float() for batch in data.test_batches()])
 
 
@@ -286,7 +286,7 @@ def augmented_scores(
     """
     model.eval()
     count, device = len(data.test), data.test.labels.device
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = machine.DTYPES[precision]
     logits = torch.zeros(count, len(data.classes), device=device)
     probabilities = torch.zeros_like(logits)
     history: dict[str, list] = {"views": [], "tta_logits_top1": [], "tta_softmax_top1": []}
@@ -297,7 +297,7 @@ def augmented_scores(
             rng = np.random.default_rng([spec.seed, AUGMENT, view, number])
             draws = draw(spec.augment, indices, data.image_shape[:2], rng)
             images = augment(images, spec.augment, draws, dtype, (data.mean, data.std))
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            with machine.autocast(device, precision):
                 scores = model(images).float()
             logits[part] += scores
             probabilities[part] += scores.softmax(1)

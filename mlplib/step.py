@@ -2,6 +2,7 @@
 
 * Matrix products read bf16 copies of the weights (:class:`WorkingCopies`). The optimizer writes them in the
   same pass that updates the weights, so no step casts every weight again.
+* In fp16 the loss is scaled, so that small gradients do not become zero (torch's ``GradScaler``).
 * A batch is split into micro-batches that fit into memory, smaller ones after an out-of-memory error.
 * On a GPU, the forward and backward pass are compiled where a run is long enough, and the whole step is
   recorded as a CUDA graph if replaying it is faster. Both are optional: if one fails, a line says so and
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from . import memory, timing
+from . import machine, memory, timing
 from .data.batches import Batch
 from .errors import MlplibError
 from .execution import Execution
@@ -41,23 +42,23 @@ differ by less, a wrong graph by more."""
 
 
 class WorkingCopies:
-    """bf16 copies of a network's weights, which its matrix products read; empty in other precisions.
+    """bf16 or fp16 copies of a network's weights, which its products read; empty in other precisions.
 
     Autocast computes with such copies too, but it makes them in every step and casts the gradients back. The
     numbers are the same.
 
-    ``by_name``: bf16 leaf tensors with gradients, by parameter name; ``by_parameter``: the same by parameter.
+    ``by_name``: leaf tensors with gradients, by parameter name; ``by_parameter``: the same by parameter.
     """
 
     def __init__(self, model: nn.Module, precision: str):
         self.by_name: dict[str, Tensor] = {}
         self.by_parameter: dict[Tensor, Tensor] = {}
-        if precision != "bf16":
+        if precision not in ("bf16", "fp16"):
             return
         for path, module in model.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if type(module) in CASTED:
-                    copy = nn.Parameter(parameter.detach().to(torch.bfloat16))
+                    copy = nn.Parameter(parameter.detach().to(machine.DTYPES[precision]))
                     self.by_name[f"{path}.{name}"] = self.by_parameter[parameter] = copy
 
     @torch.no_grad()
@@ -88,7 +89,7 @@ class Engine:
         model: on its device, float32.
         groups: its parameters, or torch's parameter groups of them.
         how: ``micro_batch`` and ``compiled`` must be decided, not None.
-        precision: ``bf16`` (autocast), ``tf32`` or ``fp32``.
+        precision: ``bf16`` or ``fp16`` (autocast), ``tf32`` or ``fp32``.
         whole: a batch must not be split (:func:`mlplib.memory.whole_batches_only`).
     """
 
@@ -109,6 +110,7 @@ class Engine:
         self.copies = WorkingCopies(model, precision)
         self.optimizer = build_optimizer(groups, optimizer, self.copies.by_parameter)
         self.device = next(model.parameters()).device
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self._loss: Callable[..., tuple[Tensor, Tensor]] = self.loss
         self._tensor_rates = False
         if how.compiled:
@@ -165,7 +167,7 @@ class Engine:
             labels, partner_labels = batch.labels[part], batch.partner_labels[part]
             loss, correct = self._pass(batch.images[part], labels, partner_labels, self._share(batch.lam))
             loss = loss * (len(labels) / count)  # so that the parts' gradients add up to that of the mean
-            loss.backward()
+            self.scaler.scale(loss).backward()
             if count > self.micro_batch:  # add in float32: a sum in bf16 would be rounded
                 self.copies.collect()
             losses.append(loss.detach())
@@ -184,8 +186,7 @@ class Engine:
     ) -> tuple[Tensor, Tensor]:
         """Mean loss and correct predictions of some images; see :class:`~mlplib.data.batches.Batch`."""
         # No cache: each weight is read once per pass, and a CUDA graph must not see casts of an earlier pass.
-        low = dict(dtype=torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
-        with torch.autocast(self.device.type, **low):
+        with machine.autocast(self.device, self.precision, cache=False):
             logits = self._network(images)
         loss = mixed_cross_entropy(logits.float(), labels, partner_labels, lam, self.label_smoothing)
         if isinstance(lam, Tensor):
@@ -201,20 +202,23 @@ class Engine:
 
     def update(self, rates: Sequence[float | Tensor]) -> None:
         """Let the optimizer update the weights from their gradients, and clear the gradients."""
-        lion = isinstance(self.optimizer, Lion)
-        if self.clip is not None or not lion:
+        lion, scaled = isinstance(self.optimizer, Lion), self.scaler.is_enabled()
+        if self.clip is not None or scaled or not lion:
             self.copies.collect()
+        if scaled:
+            self.scaler.unscale_(self.optimizer)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = self._as_tensor(rate) if self._tensor_rates else rate
         try:
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)  # in fp16 only if no gradient overflowed
         except Exception as error:
             if not self._tensor_rates:
                 raise
             self._fall_back_to_plain(error)  # compiling failed before any weight changed
             self.optimizer.step()
+        self.scaler.update()
         if not lion:
             self.copies.refresh()
         self.clear_gradients()
@@ -263,7 +267,14 @@ class Engine:
     def graphs_possible(self) -> bool:
         """Whether a step can be a CUDA graph: all on one GPU, in one pass, without random numbers."""
         lion_only = isinstance(self.optimizer, Lion) and self.clip is None
-        return self.device.type == "cuda" and lion_only and not self.whole and self.processes.alone
+        scaled = self.scaler.is_enabled()
+        return (
+            self.device.type == "cuda"
+            and lion_only
+            and not scaled
+            and not self.whole
+            and self.processes.alone
+        )
 
     @property
     def ways(self) -> list[str]:

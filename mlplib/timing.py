@@ -105,8 +105,8 @@ def _median_seconds(call: Callable[[], object], device: torch.device, repeats: i
 
 
 def square_product(device: torch.device, precision: str, side: int) -> Callable[[], Tensor]:
-    """A function that multiplies two random square matrices, in bf16 or else in float32."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    """A function that multiplies two random square matrices."""
+    dtype = machine.DTYPES[precision]
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return lambda: left @ right
 
@@ -123,7 +123,7 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
     """The device's matrix-product rate in FLOP/s: best-case square product, median of ``repeats``.
 
     Args:
-        precision: ``bf16``, ``tf32`` or ``fp32``.
+        precision: ``bf16``, ``fp16``, ``tf32`` or ``fp32``.
         size: side of the matrices; 0 takes 2048 on a CPU and 8192 on a GPU.
     """
     size = size or (8192 if device.type == "cuda" else 2048)

@@ -233,7 +233,7 @@ class Loop:
             )
         self.spec, self.data, self.device = spec, data, how.device
         self.precision = machine.pick_precision(spec.precision, how.device)
-        self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        self.dtype = machine.DTYPES[self.precision]
         self.start = start or Start(spec.model)
         if not processes.alone and memory.whole_batches_only(self.start.model):
             raise MlplibError(
@@ -362,6 +362,7 @@ def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
     content = {
         "model": state.model.state_dict(),
         "optimizer": state.engine.optimizer.state_dict(),
+        "scaler": state.engine.scaler.state_dict(),
         "sums": state.sums,
         "spec": spec.to_json(),
         "micro_batch": state.engine.micro_batch,
@@ -393,6 +394,8 @@ def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
         state.model.load_state_dict(content.pop("model"))
         state.engine.copies.refresh()
         state.engine.optimizer.load_state_dict(content.pop("optimizer"))
+        if scaler := content.pop("scaler", {}):  # empty unless in fp16
+            state.engine.scaler.load_state_dict(scaler)
         state.engine.micro_batch = content.pop("micro_batch")
         state.sums = content.pop("sums")
         for name, value in content.items():

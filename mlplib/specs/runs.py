@@ -20,7 +20,7 @@ from .parts import (
 )
 from .settings import setting
 
-PRECISIONS = ("auto", "bf16", "tf32", "fp32")
+PRECISIONS = ("auto", "bf16", "fp16", "tf32", "fp32")
 PROBES = ("linear", "ridge")
 
 
@@ -33,10 +33,11 @@ class TrainSpec(RunSpec, kind="train"):
 
     ``evaluate_at``: epochs (counted from 1) after which test accuracy enters the history; the end is always
     evaluated and nothing is ever chosen by it. ``precision``: ``auto`` is bf16 autocast where the device has
-    bf16 arithmetic, float32 elsewhere; the record says which it was. ``tf32`` (NVIDIA GPUs) is float32 with
-    factors of products rounded to TensorFloat-32. ``keep_at``: epochs before the last
-    after which the weights are kept, too, for later runs to read. How a run is executed (micro-batches,
-    checkpoint intervals, device) is not here: it does not change what is computed.
+    bf16 arithmetic, fp16 autocast with a scaled loss on other GPUs with matrix units, float32 elsewhere; the
+    record says which it was. ``tf32`` (NVIDIA GPUs) is float32 with factors of products rounded to
+    TensorFloat-32. ``keep_at``: epochs before the last after which the weights are kept, too, for later runs
+    to read. How a run is executed (micro-batches, checkpoint intervals, device) is not here: it does not
+    change what is computed.
     """
 
     model: ModelSpec

@@ -43,6 +43,17 @@ def test_precision_follows_the_device_unless_it_is_given():
     assert machine.pick_precision("auto", CPU) == ("bf16" if machine.has_bf16(CPU) else "fp32")
 
 
+@pytest.mark.parametrize(
+    "bf16, capability, expected",
+    [(True, (8, 0), "bf16"), (False, (7, 5), "fp16"), (False, (7, 0), "fp16"), (False, (6, 1), "fp32")],
+    ids=["A100", "T4", "V100", "P40"],
+)
+def test_gpus_with_matrix_units_but_without_bf16_compute_in_fp16(bf16, capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert machine.pick_precision("auto", torch.device("cuda")) == expected
+
+
 def test_bf16_needs_the_instructions_for_it():
     flags = Path("/proc/cpuinfo")
     if not flags.exists():
@@ -51,7 +62,7 @@ def test_bf16_needs_the_instructions_for_it():
     assert bool(machine.has_bf16(CPU)) == bool(words & {"avx512_bf16", "amx_bf16"})
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_the_matrix_product_rate_is_one_that_a_machine_can_have(precision):
     rate = timing.matmul_rate(CPU, precision, size=256, repeats=3)
     assert 1e7 < rate < 1e16

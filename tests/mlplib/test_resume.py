@@ -60,6 +60,7 @@ SPECS = {
         data=DataSpec("shapes-16", examples=256, pixel_permutation=1),
         augment=AugmentSpec(mixup=0.8),
     ),
+    "fp16, scaled loss": small(precision="fp16", augment=FULL_DA),
     "diverging": small(optimizer=OptimizerSpec("sgd", lr=1e12)),
 }
 

@@ -61,6 +61,47 @@ def test_copies_compute_what_autocast_computes_to_the_last_bit(name, optimizer, 
         assert torch.equal(copy, parameter.bfloat16())
 
 
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("optimizer", ["lion", "adamw"])
+def test_a_step_whose_gradients_overflow_in_fp16_is_left_out_and_the_scale_halved(optimizer, clip):
+    spec = small(precision="fp16", optimizer=OptimizerSpec(optimizer, lr=1e-3, clip=clip))
+    loop = loop_of(spec)
+    state = loop.fresh_state()
+    before = {key: value.clone() for key, value in state.model.state_dict().items()}
+    state.engine.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    assert torch.isfinite(steps(loop, state, 1)).all() and state.engine.scaler.get_scale() == 2.0**39
+    for key, value in state.model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    state.engine.scaler.update(2.0**10)
+    steps(loop, state, 1)
+    assert not torch.equal(state.model.state_dict()["linear_in.weight"], before["linear_in.weight"])
+    for parameter, copy in state.engine.copies.by_parameter.items():
+        assert copy.dtype == torch.float16 and torch.equal(copy, parameter.half())
+
+
+def test_small_gradients_survive_in_fp16_by_the_scaled_loss():
+    """A mean loss made a million times smaller, as if by a very large batch."""
+
+    def gradient(precision: str, scale: float) -> torch.Tensor:
+        loop = loop_of(small(precision=precision))
+        state = loop.fresh_state()
+        engine = state.engine
+        engine.scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=precision == "fp16")
+
+        def tiny(*batch):
+            loss, correct = engine.loss(*batch)
+            return loss * 1e-6, correct
+
+        engine._loss = tiny
+        engine.gradients(next(loop.batches(state)))
+        engine.copies.collect()
+        return state.model.linear_in.weight.grad / scale
+
+    exact = gradient("fp32", 1.0)
+    errors = [(gradient("fp16", scale) - exact).norm() / exact.norm() for scale in (2.0**16, 1.0)]
+    assert errors[0] < 0.01 and errors[1] > 0.5
+
+
 def test_there_are_no_copies_in_float32_and_none_of_norms():
     model = build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 10, seed=0)
     assert WorkingCopies(model, "fp32").by_name == {} == WorkingCopies(model, "tf32").by_name

@@ -333,12 +333,13 @@ def test_a_micro_batch_below_one_is_one_line(micro_batch):
 # --------------------------------------------------------------------------- precision
 
 
-def test_bf16_learns_what_float32_learns():
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_what_float32_learns(precision):
     spec = small(
         data=DataSpec("shapes-16", examples=512), epochs=4, optimizer=OptimizerSpec("adamw", lr=2e-3)
     )
-    rough, fine = train(dataclasses.replace(spec, precision="bf16")), train(spec)
-    assert rough.environment["precision"] == "bf16" and fine.environment["precision"] == "fp32"
+    rough, fine = train(dataclasses.replace(spec, precision=precision)), train(spec)
+    assert rough.environment["precision"] == precision and fine.environment["precision"] == "fp32"
     assert rough.history["train_loss"] == pytest.approx(fine.history["train_loss"], rel=0.02)
     assert rough.metrics["weights_sha256"] != fine.metrics["weights_sha256"]
     assert {p.dtype for p in rough.model.parameters()} == {torch.float32}
