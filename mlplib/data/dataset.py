@@ -100,11 +100,9 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
         for channel, row in enumerate(counts):
             row += np.bincount(block[..., channel].ravel(), minlength=256)
     mean, std = [], []
-    values = range(256)
-    for row in counts.tolist():  # Python's integers do not overflow
-        n = sum(row)
-        first = sum(c * v for c, v in zip(row, values, strict=True))
-        second = sum(c * v * v for c, v in zip(row, values, strict=True))
+    for row in counts:
+        # As Python's integers, whose products do not overflow.
+        n, first, second = (int(row @ np.arange(256) ** power) for power in range(3))
         mean.append(first / n / 255)
         std.append((n * second - first * first) ** 0.5 / n / 255)
     return tuple(mean), tuple(std)
