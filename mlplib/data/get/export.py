@@ -217,7 +217,7 @@ class Exported(NamedTuple):
     original: bool
 
 
-def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = None) -> Exported:
+def export(name: str, out: Path, shard_bytes: int, progress: Progress = quiet) -> Exported:
     """Write a data set of the cache, prepared and checked first, into ``out/<name>``.
 
     The shards hold the original files where these are at hand and give the same pixels again, else the
@@ -231,7 +231,7 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = N
         MlplibError: as :func:`mlplib.data.load`; shards too small; ``out`` has other files, cannot be written
             or has no room.
     """
-    progress, folder = progress or quiet, out.absolute() / name
+    folder = out.absolute() / name
     dataset, entry = load(name, progress, verify=True), find(name)
     schema, copy, total = _schema(dataset), _original(entry, progress), len(dataset.train) + len(dataset.test)
     lock, staging = (folder.with_name(f".{name}.{suffix}") for suffix in ("lock", "unfinished"))
