@@ -86,6 +86,25 @@ def start_python(script: str, *args: str, stderr=subprocess.PIPE, **env: str) ->
     )
 
 
+def refusal(use, *arguments, **options) -> str:
+    """What the one line says with which ``use`` refuses its arguments."""
+    import pytest
+
+    from mlplib.errors import MlplibError
+
+    with pytest.raises(MlplibError) as caught:
+        use(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def left_behind() -> list[str]:
+    """What is in the cache's data folder, except lock files."""
+    from mlplib.data.get import cache
+
+    return sorted(p.name for p in cache.folder("x").parent.iterdir() if p.suffix != ".lock")
+
+
 def verified(name: str) -> bool:
     """Whether ``mlplib data verify`` finds nothing wrong."""
     from mlplib.data.get.verify import verify

@@ -7,15 +7,16 @@ import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
+import tiny_data
 import torch
 from small_runs import dataset
 
 from mlplib.data import Split, beton
 from mlplib.data.batches import open_data
-from mlplib.errors import MlplibError
 from mlplib.specs import DataSpec
 
 pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
@@ -140,11 +141,7 @@ def test_other_contents_of_the_same_name_are_deleted_and_nothing_else(tmp_path, 
     assert names(tmp_path / "betons") == sorted([changed.name, kept[0].name, "hand-notes"])
 
 
-def refusal(split: Split, path) -> str:
-    with pytest.raises(MlplibError) as caught:
-        beton.write_beton(split, path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+refusal = partial(tiny_data.refusal, beton.write_beton)
 
 
 def test_a_disk_without_room_is_named_before_anything_is_written(tmp_path):

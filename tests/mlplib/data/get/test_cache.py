@@ -19,14 +19,11 @@ from mlplib.errors import MlplibError
 
 
 @pytest.fixture(autouse=True)
-def tiny_at_hand(tmp_path, monkeypatch):
-    """The tiny data set in a local folder, and an empty cache."""
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
-    monkeypatch.chdir(tmp_path)
+def tiny_at_hand(local, monkeypatch):
+    """The tiny data set in a local folder; its parent."""
     tiny_data.with_entry(monkeypatch)
-    tiny_data.write_parquet(tmp_path / "local" / "tiny", TRAIN, TEST)
-    return tmp_path
+    tiny_data.write_parquet(local / "tiny", TRAIN, TEST)
+    return local.parent
 
 
 def no_source(folder: Path) -> None:

@@ -23,17 +23,13 @@ from mlplib.errors import MlplibError
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """An empty cache; the tiny data set and the tiny image files in a local folder."""
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+def home(local, monkeypatch):
+    """The tiny data set and the tiny image files in a local folder; its parent."""
     tiny_data.with_entry(monkeypatch)
-    tiny_data.write_parquet(tmp_path / "local" / "tiny", TRAIN, TEST)
+    tiny_data.write_parquet(local / "tiny", TRAIN, TEST)
     tiny_data.with_files(monkeypatch)
-    tiny_data.write_files(tmp_path / "local" / "tinyfiles", tiny_data.photographs())
-    return tmp_path
+    tiny_data.write_files(local / "tinyfiles", tiny_data.photographs())
+    return local.parent
 
 
 @pytest.fixture

@@ -18,14 +18,9 @@ from mlplib.errors import MlplibError
 
 
 @pytest.fixture(autouse=True)
-def local(tmp_path, monkeypatch):
-    """An empty cache, and the folder that ``MLPLIB_DATA`` names; ``tiny`` is known by its pixels."""
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+def tiny(monkeypatch):
+    """A data set that is known by its pixels."""
     tiny_data.with_entry(monkeypatch)
-    return tmp_path / "local"
 
 
 def table(
@@ -54,10 +49,7 @@ def write(path, made: pa.Table) -> None:
 
 
 def refusal(name="tiny") -> str:
-    with pytest.raises(MlplibError) as caught:
-        data.load(name)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return tiny_data.refusal(data.load, name)
 
 
 # --------------------------------------------------------------------------- trees

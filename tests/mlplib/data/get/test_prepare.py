@@ -10,12 +10,13 @@ import signal
 import time
 import zipfile
 from collections import Counter, namedtuple
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_data
-from tiny_data import CLASSES, verified
+from tiny_data import CLASSES, left_behind, verified
 from typer.testing import CliRunner
 
 from mlplib import data
@@ -29,17 +30,7 @@ from mlplib.progress import quiet
 PHOTOGRAPHS = tiny_data.photographs()
 
 
-@pytest.fixture(autouse=True)
-def local(tmp_path, monkeypatch):
-    """An empty cache, and an empty folder that ``MLPLIB_DATA`` names."""
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    (tmp_path / "work").mkdir()
-    (tmp_path / "local").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "local"
+refusal = partial(tiny_data.refusal, data.load, "tinyfiles")
 
 
 @pytest.fixture
@@ -67,18 +58,6 @@ def examples(split: data.Split) -> list[tuple[bytes, int]]:
 def about() -> dict:
     """What the manifest states of the preparation."""
     return cache.manifest("tinyfiles")["preparation"]
-
-
-def left_behind() -> list[str]:
-    """What is in the cache's data folder, except lock files."""
-    return sorted(p.name for p in cache.folder("x").parent.iterdir() if p.suffix != ".lock")
-
-
-def refusal(**options) -> str:
-    with pytest.raises(MlplibError) as caught:
-        data.load("tinyfiles", **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_cores_are_those_that_the_process_has():
