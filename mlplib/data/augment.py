@@ -118,9 +118,7 @@ def _draw_boxes(spec: AugmentSpec, count: int, size: tuple[int, int], rng: np.ra
     return top, left, height, width
 
 
-def interpolation(
-    start: Tensor, length: Tensor, size: int, reverse: Tensor | None, dtype: torch.dtype
-) -> Tensor:
+def interpolation(start: Tensor, length: Tensor, size: int, reverse: Tensor, dtype: torch.dtype) -> Tensor:
     """Matrices that resize the interval ``[start, start + length)``
     of a line of ``size`` pixels to the whole line.
 
@@ -129,14 +127,13 @@ def interpolation(
 
     Args:
         start, length: float32 (B,), in pixels.
-        reverse: bool (B,), lines to be mirrored, or None.
+        reverse: bool (B,), lines to be mirrored.
     Returns:
         (B, size, size) of ``dtype``; row i holds the weights of output pixel i, which sum to 1.
     """
     device = start.device
     center = torch.arange(size, device=device, dtype=torch.float32) + 0.5
-    if reverse is not None:
-        center = torch.where(reverse[:, None], size - center, center)
+    center = torch.where(reverse[:, None], size - center, center)
     position = (start - 0.5)[:, None] + center * (length / size)[:, None]
     position = torch.clamp(position, min=start[:, None], max=(start + length - 1)[:, None])
     pixels = torch.arange(size, device=device, dtype=torch.float32)

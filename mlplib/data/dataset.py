@@ -185,7 +185,6 @@ def subset_indices(labels: np.ndarray, examples: int, draw: int = 0) -> np.ndarr
     Raises:
         MlplibError: ``examples`` is below 1 or above ``N``.
     """
-    labels = np.asarray(labels)
     if not 1 <= examples <= len(labels):
         raise MlplibError(f"examples must be from 1 to the {len(labels)} that there are, not {examples}")
     # Raw PCG64 output is stable across numpy versions; Generator.permutation is not promised to be.

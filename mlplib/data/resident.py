@@ -11,10 +11,7 @@ from torch import Tensor
 
 from ..machine import to_device
 from .dataset import Split
-from .shaping import Shaping
-
-CHUNK = 4096
-"""Images copied at a time: the host never holds more of them than these."""
+from .shaping import CHUNK, Shaping
 
 
 @dataclass(frozen=True)
