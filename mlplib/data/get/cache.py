@@ -148,15 +148,12 @@ def damage(name: str, hashes: Literal["none", "changed", "all"] = "none") -> str
         return f"{at / MANIFEST} is not a manifest"
 
 
-_verified: dict[Path, dict] = {}  # in case the cache cannot be written
-
-
 def _verified_at(at: Path) -> dict:
     try:
         found = json.loads((at / VERIFIED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = {}
-    return {**(found if isinstance(found, dict) else {}), **_verified.get(at, {})}
+    return found if isinstance(found, dict) else {}
 
 
 def _stamp(path: Path, sha256: str) -> list:
@@ -176,7 +173,6 @@ def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
 
 
 def _remember(at: Path, stamps: dict) -> None:
-    _verified[at] = stamps
     temporary = at / f".{VERIFIED}.{os.getpid()}"
     with contextlib.suppress(OSError):
         temporary.write_text(json.dumps(stamps), encoding="utf-8")
