@@ -152,12 +152,8 @@ def test_a_disk_without_room_is_named_before_anything_is_written(tmp_path):
 
 
 def test_a_disk_that_gets_full_is_one_line_and_leaves_nothing(tmp_path):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (12 * 2**20, before[1]))
-    try:
+    with tiny_data.files_of_at_most(12 * 2**20):
         said = refusal(drawn(30, 400, 400), tmp_path / "x.beton")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert said.startswith("cannot write ") and "File too large; free some space" in said
     assert names(tmp_path) == []
 

@@ -92,10 +92,7 @@ def test_what_is_no_such_folder_is_refused(folder, tmp_path):
 
 def test_a_damaged_copy_says_how_to_mend_it(folder):
     own.load_folder(folder, 8)
-    images = cache.folder("own-my-flowers-8") / "train_images.npy"
-    content = bytearray(images.read_bytes())
-    content[-1] ^= 1
-    images.write_bytes(content)
+    tiny_data.flip_a_bit(cache.folder("own-my-flowers-8") / "train_images.npy")
     with pytest.raises(
         MlplibError,
         match=r"own-my-flowers-8 in the cache is damaged \(.* has changed.*\): run mlplib data beton",

@@ -71,15 +71,21 @@ def test_image_folder_is_accepted_in_its_own_order(local, monkeypatch, caplog):
     assert "in another order" in caplog.text
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_official_archive(local, monkeypatch, packed):
+@pytest.fixture
+def official(monkeypatch):
+    """The tiny data set's official archive and its torchvision class, which the catalog then names."""
     import torchvision.datasets
 
-    archive, official = tiny_data.archive()
-    monkeypatch.setattr(torchvision.datasets, "Tiny", official, raising=False)
-    tiny_data.with_entry(monkeypatch, torchvision="Tiny")
+    archive, dataset_class = tiny_data.archive()
+    monkeypatch.setattr(torchvision.datasets, "Tiny", dataset_class, raising=False)
+    tiny_data.with_entry(monkeypatch, torchvision="Tiny", archive_size=len(archive))
+    return archive, dataset_class
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_official_archive(local, official, packed):
     file = local / "tiny-python.tar.gz"
-    file.write_bytes(archive)
+    file.write_bytes(official[0])
     if not packed:
         shutil.unpack_archive(file, local / "tiny")
         file.unlink()
@@ -87,13 +93,8 @@ def test_official_archive(local, monkeypatch, packed):
     assert left_behind() == ["tiny"]
 
 
-def test_damaged_archive_is_refused(local, monkeypatch):
-    import torchvision.datasets
-
-    archive, official = tiny_data.archive()
-    monkeypatch.setattr(torchvision.datasets, "Tiny", official, raising=False)
-    tiny_data.with_entry(monkeypatch, torchvision="Tiny")
-    (local / "tiny-python.tar.gz").write_bytes(archive[:-10])
+def test_damaged_archive_is_refused(local, official):
+    (local / "tiny-python.tar.gz").write_bytes(official[0][:-10])
     assert "tiny-python.tar.gz: tiny-python.tar.gz is corrupt or truncated" in refusal()
 
 
@@ -143,17 +144,6 @@ def test_truncated_parquet_is_passed_over_for_the_next_copy(local, monkeypatch, 
 
 
 # --------------------------------------------------------------------------- torchvision's download
-
-
-@pytest.fixture
-def official(monkeypatch):
-    """The tiny data set's official archive and its torchvision class, which the catalog then names."""
-    import torchvision.datasets
-
-    archive, dataset_class = tiny_data.archive()
-    monkeypatch.setattr(torchvision.datasets, "Tiny", dataset_class, raising=False)
-    tiny_data.with_entry(monkeypatch, torchvision="Tiny", archive_size=len(archive))
-    return archive, dataset_class
 
 
 def test_torchvision_downloads(official):
