@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import MlplibError
 from ..progress import Progress, quiet
-from .catalog import CATALOG, ClassSubset, Drawn, Entry, OwnFolder, Stored, find
+from .catalog import CATALOG, ClassSubset, Drawn, OwnFolder, Stored, find
 from .dataset import ImageDataset, class_subset, ordered_hash, statistics
 from .get import cache, shapes, sources
 
@@ -33,7 +33,11 @@ def load(
         MlplibError: unknown name; no source has the data; images are unreadable; the cache cannot be written;
             ``skip_unreadable`` for a data set whose content is known exactly.
     """
-    entry = _find(name)
+    try:
+        entry = find(name)
+    except MlplibError:  # an own folder may have come here as an export
+        if not (entry := sources.exported_own(name)):
+            raise
     if skip_unreadable and not (isinstance(entry, Stored) and entry.skippable):
         raise MlplibError(
             f"no image of {name} may be left out, its content is known exactly: "
@@ -50,16 +54,6 @@ def load(
             )
         return ImageDataset(name, train, test, entry.classes, *statistics(train.images), entry.content_hash)
     return _stored(entry, progress, verify, skip_unreadable)
-
-
-def _find(name: str) -> Entry:
-    """As :func:`~mlplib.data.catalog.find`, but an own folder may have come here as an export."""
-    try:
-        return find(name)
-    except MlplibError:
-        if entry := sources.exported_own(name):
-            return entry
-        raise
 
 
 def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bool) -> ImageDataset:

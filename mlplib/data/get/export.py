@@ -147,11 +147,7 @@ def _writer(where, schema):
 
 
 def _by_shard(rows: Iterable[Row], most: int) -> Iterator[tuple[int, Row]]:
-    """Each row with the number of its shard, so that the rows of a shard take at most ``most`` bytes.
-
-    Raises:
-        MlplibError: a single image takes more.
-    """
+    """Each row with the number of its shard, so that the rows of a shard take at most ``most`` bytes."""
     number = total = 0
     for content, path, label in rows:
         size = len(content) + len(path.encode()) + _ROW_BYTES
@@ -186,11 +182,7 @@ def _write_split(folder: Path, name: str, schema, rows: Iterable[Row], shard_byt
 
 
 def _refuse_others(folder: Path) -> None:
-    """Refuse to replace a folder with files that were not written here.
-
-    Raises:
-        MlplibError: the line names one.
-    """
+    """Refuse to replace a folder with files that were not written here."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

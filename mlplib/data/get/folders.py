@@ -172,11 +172,7 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
 
 
 def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[str, list[tuple[str, str]]]:
-    """The image files by class.
-
-    Raises:
-        Unusable: a class folder has files, but no image; there is no image at all.
-    """
+    """The image files by class; a class folder with files but no image is refused, as is no image at all."""
     if split is None:
         return {}
     found = {}

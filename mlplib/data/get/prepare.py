@@ -15,7 +15,7 @@ import re
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +106,7 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
     edition = edition_of(entry, copy)
     about = json.dumps([*copy.about, *copy.sizes.values(), entry.recipe])
     folder = cache.unfinished(entry.name, hashlib.sha256(about.encode()).hexdigest()[:12])
-    work = Work(entry, copy, folder)
-    try:
+    with closing(Work(entry, copy, folder)) as work:
         work.open()
         _decode_all(entry, copy, work, len(copy.classes) or edition.classes, skip_unreadable, progress)
         bad = _bad_images(copy, work, skip_unreadable, entry)
@@ -120,8 +119,6 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
             raise
         work.cut({split: stated[split] for split in copy.sizes})
         return folder, stated
-    finally:
-        work.close()
 
 
 def _decode_all(
