@@ -28,7 +28,6 @@ from ..specs import AugmentSpec
 CROP_TRIES = 10
 """Candidates for a crop before the central one is taken, as in torchvision's and FFCV's RandomResizedCrop."""
 
-
 PART_NUMBERS = {"cpu": 3 * 2**18, "cuda": 2**27}
 """Numbers of a batch that are worked on at a time, by type of device."""
 
@@ -121,9 +120,7 @@ def _draw_boxes(spec: AugmentSpec, count: int, size: tuple[int, int], rng: np.ra
     return top, left, height, width
 
 
-def interpolation(
-    start: Tensor, length: Tensor, size: int, reverse: Tensor | None, dtype: torch.dtype
-) -> Tensor:
+def interpolation(start: Tensor, length: Tensor, size: int, reverse: Tensor, dtype: torch.dtype) -> Tensor:
     """Matrices that resize the interval ``[start, start + length)``
     of a line of ``size`` pixels to the whole line.
 
@@ -132,14 +129,13 @@ def interpolation(
 
     Args:
         start, length: float32 (B,), in pixels.
-        reverse: bool (B,), lines to be mirrored, or None.
+        reverse: bool (B,), lines to be mirrored.
     Returns:
         (B, size, size) of ``dtype``; row i holds the weights of output pixel i, which sum to 1.
     """
     device = start.device
     center = torch.arange(size, device=device, dtype=torch.float32) + 0.5
-    if reverse is not None:
-        center = torch.where(reverse[:, None], size - center, center)
+    center = torch.where(reverse[:, None], size - center, center)
     position = (start - 0.5)[:, None] + center * (length / size)[:, None]
     position = torch.clamp(position, min=start[:, None], max=(start + length - 1)[:, None])
     pixels = torch.arange(size, device=device, dtype=torch.float32)
@@ -208,17 +204,15 @@ def mix(images: Tensor, draws: Draws, part: slice = slice(None)) -> Tensor:
     return rows.index_select(0, partner).lerp_(rows[part], draws.lam).permute(0, 2, 1, 3)
 
 
-def mixup_ffcv(images: Tensor, lam: float, partners: Tensor | None = None) -> Tensor:
+def mixup_ffcv(images: Tensor, partners: Tensor, lam: float) -> Tensor:
     """MixUp as FFCV's ``ImageMixup`` does it: with the batch's previous image, truncated to uint8.
 
     Args:
-        images: uint8 (B, C, H, W).
+        images, partners: uint8 (B, C, H, W).
         lam: share that an image keeps.
-        partners: the previous images, where ``images`` is not a whole batch.
     Returns:
         uint8 (B, C, H, W).
     """
-    partners = images.roll(1, 0) if partners is None else partners
     mixed = images.to(torch.float32) * lam + partners.to(torch.float32) * (1 - lam)
     return mixed.to(torch.uint8)
 
@@ -259,7 +253,7 @@ def _augment(images, spec, draws, dtype, mean_std) -> Tensor:
         if cropped:
             images = crop_and_flip(images, draws, torch.float32).round_().clamp_(0, 255).to(torch.uint8)
         partners = images.index_select(0, to_device(draws.partner, images.device))
-        out = mixup_ffcv(images, draws.lam, partners).to(dtype)
+        out = mixup_ffcv(images, partners, draws.lam).to(dtype)
     else:
         out = crop_and_flip(images, draws, dtype) if cropped else images.to(dtype)
         if spec.mixup > 0 and mean_std is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from ..errors import MlplibError, require_choice
 from ..specs import AugmentSpec, DataSpec
 from . import beton
 from .augment import augment, draw, normalize
-from .dataset import ImageDataset, Split, subset_indices
+from .dataset import ImageDataset, subset_indices
 from .resident import ResidentSplit
 from .shaping import Shaping
 from .streaming import StreamedSplit, reader_of
@@ -131,13 +130,6 @@ class RunData:
 # --------------------------------------------------------------------------- from a data set to a run
 
 
-class _Part(NamedTuple):
-    """Images of a stored split, ``train`` or ``test``: those of ``indices`` (int64), or all."""
-
-    stored: str
-    indices: np.ndarray | None = None
-
-
 def open_data(dataset: ImageDataset, spec: DataSpec, device: torch.device, loader: str = "auto") -> RunData:
     """``dataset`` as ``spec`` wants it: subset, held-out part, resolution, permutation.
 
@@ -157,41 +149,46 @@ def open_data(dataset: ImageDataset, spec: DataSpec, device: torch.device, loade
     if loader == "auto":
         loader = _fitting(dataset, parts, shaping, device)
     if loader == "resident":
-        splits = [ResidentSplit.of(getattr(dataset, p.stored), p.indices, shaping, device) for p in parts]
+        splits = [ResidentSplit.of(getattr(dataset, name), some, shaping, device) for name, some in parts]
     else:
         splits = _streamed(dataset, parts, shaping, device)
     scaled = [torch.tensor(v, dtype=torch.float32, device=device) * 255 for v in (dataset.mean, dataset.std)]
     return RunData(*splits, tuple(dataset.classes), *scaled)
 
 
-def _parts(dataset: ImageDataset, spec: DataSpec) -> tuple[_Part, _Part]:
-    """The training and the test images of a run."""
-    train, test = _Part("train"), _Part("test")
+_Parts = tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]
+"""Training and test images of a run: their stored split, ``train`` or ``test``, and where there (int64)."""
+
+
+def _parts(dataset: ImageDataset, spec: DataSpec) -> _Parts:
+    labels = dataset.train.labels
+
+    def divided(indices: np.ndarray, setting: str, draw: int) -> tuple[np.ndarray, np.ndarray]:
+        """All but as many images as ``setting`` says, and those: the same share of every class."""
+        count = getattr(spec, setting)
+        if count > len(indices):
+            raise MlplibError(
+                f"{spec.name} has {len(indices)} training images: {setting}={count} is too many"
+            )
+        chosen = subset_indices(labels[indices], count, draw)
+        return np.delete(indices, chosen), indices[chosen]
+
+    train, test = np.arange(len(labels)), ("test", np.arange(len(dataset.test)))
     if spec.held_out is not None:
-        train, test = _divide(train, dataset.train, spec, "held_out")
+        train, held_out = divided(train, "held_out", 0)
+        test = "train", held_out
     if spec.examples is not None:
-        _, train = _divide(train, dataset.train, spec, "examples")
-    return train, test
+        _, train = divided(train, "examples", spec.draw)
+    return ("train", train), test
 
 
-def _divide(part: _Part, split: Split, spec: DataSpec, setting: str) -> tuple[_Part, _Part]:
-    """All but as many images as ``setting`` says, and those: the same share of every class."""
-    indices = np.arange(len(split)) if part.indices is None else part.indices
-    count, draw = getattr(spec, setting), spec.draw if setting == "examples" else 0
-    if count > len(indices):
-        raise MlplibError(f"{spec.name} has {len(indices)} training images: {setting}={count} is too many")
-    chosen = subset_indices(np.asarray(split.labels)[indices], count, draw)
-    return _Part(part.stored, np.delete(indices, chosen)), _Part(part.stored, indices[chosen])
-
-
-def _fitting(dataset: ImageDataset, parts: tuple[_Part, ...], shaping: Shaping, device: torch.device) -> str:
+def _fitting(dataset: ImageDataset, parts: _Parts, shaping: Shaping, device: torch.device) -> str:
     """What ``auto`` means for these images."""
-    counts = (len(getattr(dataset, p.stored)) if p.indices is None else len(p.indices) for p in parts)
-    needed = sum(counts) * int(np.prod(shaping.image_shape))
+    needed = sum(len(indices) for _, indices in parts) * int(np.prod(shaping.image_shape))
     allowed = RESIDENT_SHARE * machine.free_memory(device)
     if needed <= allowed:
         return "resident"
-    if beton.installed() and all(beton.find(dataset, part.stored) for part in parts):
+    if beton.installed() and all(beton.find(dataset, name) for name, _ in parts):
         return "ffcv"
     how = f"write them for streaming with mlplib data beton {dataset.name}"
     if not beton.installed():
@@ -203,17 +200,16 @@ def _fitting(dataset: ImageDataset, parts: tuple[_Part, ...], shaping: Shaping, 
 
 
 def _streamed(
-    dataset: ImageDataset, parts: tuple[_Part, ...], shaping: Shaping, device: torch.device
+    dataset: ImageDataset, parts: _Parts, shaping: Shaping, device: torch.device
 ) -> list[StreamedSplit]:
     splits = []
-    for stored, indices in parts:
-        path = beton.find(dataset, stored)
+    for name, indices in parts:
+        path = beton.find(dataset, name)
         if path is None:
             raise MlplibError(
                 f"the images of {dataset.name} are not written for streaming yet: do that once with "
                 f"mlplib data beton {dataset.name}"
             )
-        labels = getattr(dataset, stored).labels
-        labels = torch.from_numpy(np.array(labels if indices is None else labels[indices], dtype=np.int64))
-        splits.append(StreamedSplit(reader_of(path, device), indices, labels.to(device), shaping))
+        labels = torch.from_numpy(getattr(dataset, name).labels[indices]).to(device)
+        splits.append(StreamedSplit(reader_of(path, device), indices, labels, shaping))
     return splits

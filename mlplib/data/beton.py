@@ -74,7 +74,7 @@ def _set_num_threads(compiler: type, count: int) -> None:
 # --------------------------------------------------------------------------- the file
 
 
-def write_beton(split: Split, path: Path, progress: Progress | None = None) -> Path:
+def write_beton(split: Split, path: Path, progress: Progress = quiet) -> Path:
     """Write a split as an FFCV file with the fields ``image`` (raw RGB) and ``label``.
 
     A whole file of as many images stays: it is taken to be this one. Other processes that write the same file
@@ -93,7 +93,6 @@ def write_beton(split: Split, path: Path, progress: Progress | None = None) -> P
     require()
     if _is_whole(path, len(split)):
         return path
-    progress = progress or quiet
     lock, temporary = (path.with_name(f".{path.name}.{suffix}") for suffix in ("lock", "unfinished"))
     with cache.writing(str(path)), locked(lock, progress, f"writes {path.name}"):
         if _is_whole(path, len(split)):  # another process wrote it while this one waited
@@ -176,7 +175,7 @@ def find(dataset: ImageDataset, split: str) -> Path | None:
     return path if _is_whole(path, len(getattr(dataset, split))) else None
 
 
-def write(dataset: ImageDataset, progress: Progress | None = None) -> Path:
+def write(dataset: ImageDataset, progress: Progress = quiet) -> Path:
     """Write the betons of both splits, unless they are there, and give their folder.
 
     Those of another content under the same name are deleted: they take as much room as the images.

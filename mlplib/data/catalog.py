@@ -24,7 +24,10 @@ def _package_file(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What all data sets have: class names, image side in pixels, numbers of training and test images."""
+    """What all data sets have: class names, image side in pixels, numbers of training and test images.
+
+    Each kind also has ``identity``, the content hash as :func:`content_hash` gives it.
+    """
 
     name: str
     title: str
@@ -37,11 +40,6 @@ class Entry:
     def class_count(self) -> int:
         """How many classes there are."""
         return len(self.classes)
-
-    @property
-    def identity(self) -> str:
-        """The content hash as :func:`content_hash` gives it."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +62,9 @@ class ClassSubset(Entry):
     @classmethod
     def of(cls, parent: Entry, name: str, title: str, classes: tuple[str, ...]) -> ClassSubset:
         """The entry of these classes of ``parent``, whose classes are all equally large."""
-        sizes = [size * len(classes) // len(parent.classes) for size in (parent.train, parent.test)]
-        return cls(
-            name=name,
-            title=title,
-            classes=classes,
-            image_size=parent.image_size,
-            train=sizes[0],
-            test=sizes[1],
-            parent=parent.name,
-        )
+        sizes = {of: getattr(parent, of) * len(classes) // len(parent.classes) for of in ("train", "test")}
+        about = {"name": name, "title": title, "classes": classes, "parent": parent.name}
+        return cls(**about, **sizes, image_size=parent.image_size)
 
     @property
     def identity(self) -> str:
@@ -146,6 +137,7 @@ class Stored(Entry):
         names_file: package file that lists ``synsets`` and ``words``, to check stated label names.
     """
 
+    classes: tuple[str, ...] = ()
     torchvision: str | None = None
     archive_size: int = 0
     archive_url: str | None = None
@@ -291,7 +283,6 @@ class OwnFolder(ImageFiles):
     """
 
     command: str
-    classes: tuple[str, ...] = ()
     train: int = 0
     test: int = 0
     forms: str = "its exported parquet files"
@@ -341,22 +332,21 @@ class OwnFolder(ImageFiles):
 
 def _tuples(value):
     """A value from a TOML file with tuples in place of lists."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _read_catalog() -> dict[str, Entry]:
     kinds = {kind.__name__: kind for kind in (Drawn, PinnedPixels, ImageFiles)}
-    more_classes = json.loads(_package_file("classes.json"))
     entries: dict[str, Entry] = {}
-    for name, table in tomllib.loads(_package_file("catalog.toml")).items():
-        about = {key: _tuples(value) for key, value in table.items()}
+    for name, about in _tuples(tomllib.loads(_package_file("catalog.toml"))).items():
         kind = about.pop("kind")
         if kind == "ClassSubset":
             entries[name] = ClassSubset.of(entries[about.pop("parent")], name, **about)
             continue
-        about.setdefault("classes", tuple(more_classes.get(name, ())))
         if "npm" in about:
-            about["npm"] = NpmMosaics(**{key: _tuples(value) for key, value in about["npm"].items()})
+            about["npm"] = NpmMosaics(**about["npm"])
         if "editions" in about:
             about["editions"] = tuple(Edition(**edition) for edition in about["editions"])
             about |= {split: getattr(about["editions"][0], split) for split in ("train", "test")}

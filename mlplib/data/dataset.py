@@ -100,11 +100,9 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
         for channel, row in enumerate(counts):
             row += np.bincount(block[..., channel].ravel(), minlength=256)
     mean, std = [], []
-    values = range(256)
-    for row in counts.tolist():  # Python's integers do not overflow
-        n = sum(row)
-        first = sum(c * v for c, v in zip(row, values, strict=True))
-        second = sum(c * v * v for c, v in zip(row, values, strict=True))
+    for row in counts:
+        # As Python's integers, whose products do not overflow.
+        n, first, second = (int(row @ np.arange(256) ** power) for power in range(3))
         mean.append(first / n / 255)
         std.append((n * second - first * first) ** 0.5 / n / 255)
     return tuple(mean), tuple(std)
@@ -187,7 +185,6 @@ def subset_indices(labels: np.ndarray, examples: int, draw: int = 0) -> np.ndarr
     Raises:
         MlplibError: ``examples`` is below 1 or above ``N``.
     """
-    labels = np.asarray(labels)
     if not 1 <= examples <= len(labels):
         raise MlplibError(f"examples must be from 1 to the {len(labels)} that there are, not {examples}")
     # Raw PCG64 output is stable across numpy versions; Generator.permutation is not promised to be.

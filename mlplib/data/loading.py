@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from ..errors import MlplibError
 from ..progress import Progress, quiet
-from .catalog import CATALOG, ClassSubset, Drawn, Entry, OwnFolder, Stored, find
+from .catalog import CATALOG, ClassSubset, Drawn, OwnFolder, Stored, find
 from .dataset import ImageDataset, class_subset, ordered_hash, statistics
-from .get import cache, shapes
-
-_log = logging.getLogger("mlplib")
+from .get import cache, shapes, sources
 
 
 def load(
-    name: str, progress: Progress | None = None, verify: bool = False, skip_unreadable: bool = False
+    name: str, progress: Progress = quiet, verify: bool = False, skip_unreadable: bool = False
 ) -> ImageDataset:
     """Load a data set, getting and caching it first where that has not happened yet.
 
@@ -23,7 +20,7 @@ def load(
 
     Args:
         name: a name in :data:`mlplib.data.catalog.CATALOG`, or of an own folder that has been prepared.
-        progress: shows the long steps (:mod:`mlplib.progress`); silent when ``None``.
+        progress: shows the long steps (:mod:`mlplib.progress`).
         verify: hash the whole cached copy in any case, and build it again if it is damaged.
         skip_unreadable: when image files are prepared, leave out those that cannot be read; the cache's
             manifest says how many.
@@ -36,7 +33,11 @@ def load(
         MlplibError: unknown name; no source has the data; images are unreadable; the cache cannot be written;
             ``skip_unreadable`` for a data set whose content is known exactly.
     """
-    entry = _find(name)
+    try:
+        entry = find(name)
+    except MlplibError:  # an own folder may have come here as an export
+        if not (entry := sources.exported_own(name)):
+            raise
     if skip_unreadable and not (isinstance(entry, Stored) and entry.skippable):
         raise MlplibError(
             f"no image of {name} may be left out, its content is known exactly: "
@@ -52,40 +53,23 @@ def load(
                 f"{name} came out different on this machine: please report its numpy version and CPU"
             )
         return ImageDataset(name, train, test, entry.classes, *statistics(train.images), entry.content_hash)
-    return _stored(entry, progress or quiet, verify, skip_unreadable)
-
-
-def _find(name: str) -> Entry:
-    """As :func:`~mlplib.data.catalog.find`, but an own folder may have come here as an export."""
-    try:
-        return find(name)
-    except MlplibError:
-        from .get import sources
-
-        if entry := sources.exported_own(name):
-            return entry
-        raise
+    return _stored(entry, progress, verify, skip_unreadable)
 
 
 def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bool) -> ImageDataset:
-    hashes = "all" if verify else "changed"
-
-    def is_good() -> bool:
-        return cache.damage(entry.name, hashes) is None and entry.cached is not None
-
-    if not is_good():
-        from .get import sources
-
-        wrong = cache.damage(entry.name, hashes)
+    def known() -> Stored | None:
         # Not with the numbers of a copy that is to be replaced.
-        known = sources.exported_own(entry.name) or CATALOG.get(entry.name)
-        if known is None:  # only the reader of an own folder knows where the images are
+        return sources.exported_own(entry.name) or CATALOG.get(entry.name)
+
+    def fault() -> str | None:
+        wrong = cache.damage(entry.name, "all" if verify else "changed")
+        if not wrong and not entry.cached:
+            wrong = "another version of its content"
+        if wrong and not known():  # only the reader of an own folder knows where the images are
             raise OwnFolder.damaged(entry.name, wrong)
-        if cache.folder(entry.name).exists():
-            _log.warning("getting %s again: %s", entry.name, wrong or "another version of its content")
+        return wrong
 
-        def fetch(staging: Path) -> cache.Prepared:
-            return sources.fetch(known, staging, progress, skip_unreadable)
+    def fetch(staging: Path) -> cache.Prepared:
+        return sources.fetch(known(), staging, progress, skip_unreadable)
 
-        cache.build(entry.name, is_good, fetch, progress)
-    return cache.read(entry.name)
+    return cache.get(entry.name, fault, fetch, progress)

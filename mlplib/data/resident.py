@@ -11,10 +11,7 @@ from torch import Tensor
 
 from ..machine import to_device
 from .dataset import Split
-from .shaping import Shaping
-
-CHUNK = 4096
-"""Images copied at a time: the host never holds more of them than these."""
+from .shaping import CHUNK, Shaping
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,12 @@ class ResidentSplit:
             )
 
     @classmethod
-    def of(
-        cls, split: Split, indices: np.ndarray | None, shaping: Shaping, device: torch.device
-    ) -> ResidentSplit:
-        """Copy the images ``indices`` (int64; None: all) of ``split`` to ``device``, shaped."""
-        count = len(split) if indices is None else len(indices)
+    def of(cls, split: Split, indices: np.ndarray, shaping: Shaping, device: torch.device) -> ResidentSplit:
+        """Copy the images ``indices`` (int64) of ``split`` to ``device``, shaped."""
         h, w, c = shaping.image_shape
-        rows = torch.empty((count, h, c, w), dtype=torch.uint8, device=device)
-        for first in range(0, count, CHUNK):
+        rows = torch.empty((len(indices), h, c, w), dtype=torch.uint8, device=device)
+        for first in range(0, len(indices), CHUNK):
             part = slice(first, first + CHUNK)
-            # A fresh copy: the cache's memory map is read-only, and torch wants memory that it may write to.
-            images = np.array(split.images[part if indices is None else indices[part]])
-            rows[part] = shaping(torch.from_numpy(images).to(device))
-        labels = split.labels if indices is None else split.labels[indices]
-        return cls(rows, torch.from_numpy(np.array(labels, dtype=np.int64)).to(device))
+            # Indexing copies: the cache's memory map is read-only, and torch wants memory it may write to.
+            rows[part] = shaping(torch.from_numpy(split.images[indices[part]]).to(device))
+        return cls(rows, torch.from_numpy(split.labels[indices]).to(device))

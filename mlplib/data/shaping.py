@@ -10,6 +10,9 @@ from torch import Tensor
 from ..errors import MlplibError
 from ..specs import DataSpec
 
+CHUNK = 4096
+"""Images that are worked on at a time: the host never holds more copies of them than these."""
+
 
 class Shaping:
     """What ``spec`` wants done to images of ``image_shape`` (H, W, 3), on a device.
@@ -42,13 +45,13 @@ class Shaping:
         return rows if self.side is None else resize(rows, self.side)
 
 
-def resize(rows: Tensor, side: int, chunk: int = 4096) -> Tensor:
+def resize(rows: Tensor, side: int) -> Tensor:
     """Images uint8 (N, H, 3, W) at another size, uint8 (N, side, 3, side):
     bilinear, antialiased where they shrink.
     """
     out = torch.empty((len(rows), side, 3, side), dtype=torch.uint8, device=rows.device)
-    for first in range(0, len(rows), chunk):
-        images = rows[first : first + chunk].permute(0, 2, 1, 3).float()
+    for first in range(0, len(rows), CHUNK):
+        images = rows[first : first + CHUNK].permute(0, 2, 1, 3).float()
         scaled = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
-        out[first : first + chunk] = scaled.round_().clamp_(0, 255).permute(0, 2, 1, 3).to(torch.uint8)
+        out[first : first + CHUNK] = scaled.round_().clamp_(0, 255).permute(0, 2, 1, 3).to(torch.uint8)
     return out

@@ -164,12 +164,11 @@ def _stop(batches) -> None:
 class StreamedSplit:
     """One split in a beton, shaped on ``device`` batch by batch.
 
-    ``indices``: int64 (N,), where its images are in the beton, or None for all; ``labels``: int64 (N,) on the
-    device.
+    ``indices``: int64 (N,), where its images are in the beton; ``labels``: int64 (N,) on the device.
     """
 
     reader: BetonReader
-    indices: np.ndarray | None
+    indices: np.ndarray
     labels: Tensor
     shaping: Shaping
 
@@ -183,9 +182,8 @@ class StreamedSplit:
 
     def read(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """As :meth:`mlplib.data.resident.ResidentSplit.read`."""
-        stored = order if self.indices is None else self.indices[order]
         device = self.labels.device
-        with closing(self.reader.read(stored, batch_size)) as batches:
+        with closing(self.reader.read(self.indices[order], batch_size)) as batches:
             there = batches if device.type == "cpu" else _copied(batches, device)
             for number, images in enumerate(there):
                 part = to_device(order[number * batch_size : (number + 1) * batch_size], device)

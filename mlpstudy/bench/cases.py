@@ -11,6 +11,7 @@ import torch
 from mlplib import data, machine
 from mlplib.data import ImageDataset, Split
 from mlplib.errors import MlplibError
+from mlplib.progress import quiet
 from mlplib.specs import FULL_DA, AugmentSpec, DataSpec, ModelSpec, TrainSpec
 
 NOISE = "noise"
@@ -87,7 +88,7 @@ class Case:
                 "free: choose a smaller model, batch size or resolution"
             )
 
-    def images(self, progress=None) -> ImageDataset:
+    def images(self, progress=quiet) -> ImageDataset:
         """The images.
 
         Raises:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import tarfile
@@ -86,6 +87,43 @@ def start_python(script: str, *args: str, stderr=subprocess.PIPE, **env: str) ->
     )
 
 
+def refusal(use, *arguments, **options) -> str:
+    """What the one line says with which ``use`` refuses its arguments."""
+    import pytest
+
+    from mlplib.errors import MlplibError
+
+    with pytest.raises(MlplibError) as caught:
+        use(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int):
+    """Let the kernel refuse to write more into a file, in the middle of a write, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def flip_a_bit(path: Path) -> None:
+    """Change the last byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def left_behind() -> list[str]:
+    """What is in the cache's data folder, except lock files."""
+    from mlplib.data.get import cache
+
+    return sorted(p.name for p in cache.folder("x").parent.iterdir() if p.suffix != ".lock")
+
+
 def verified(name: str) -> bool:
     """Whether ``mlplib data verify`` finds nothing wrong."""
     from mlplib.data.get.verify import verify
@@ -96,19 +134,26 @@ def verified(name: str) -> bool:
 # --------------------------------------------------------------------------- layouts
 
 
+def write_table(path: Path, columns: dict[str, list], label="label", names=None, **options) -> None:
+    """A parquet file; ``names`` are stated as those of the classes, as Hugging Face does."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    about = {"info": {"features": {label: {"names": list(names), "_type": "ClassLabel"}}}} if names else None
+    metadata = {"huggingface": json.dumps(about)} if names else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path, **options)
+
+
 def write_parquet(
     folder: Path, train: Split, test: Split, image="image", label="label", shards=1, kind="PNG"
 ):
     """Hugging Face style files; the train split in ``shards`` pieces."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder.mkdir(parents=True, exist_ok=True)
     for name, split, pieces in (("train", train, shards), ("test", test, 1)):
         for i, rows in enumerate(np.array_split(np.arange(len(split)), pieces)):
             images = [{"bytes": encode(split.images[j], kind), "path": f"{j}.png"} for j in rows]
-            table = pa.table({image: images, "other": [0] * len(rows), label: split.labels[rows].tolist()})
-            pq.write_table(table, folder / f"{name}-{i:05d}-of-{pieces:05d}.parquet")
+            columns = {image: images, "other": [0] * len(rows), label: split.labels[rows].tolist()}
+            write_table(folder / f"{name}-{i:05d}-of-{pieces:05d}.parquet", columns)
 
 
 def write_folder(folder: Path, train: Split, test: Split):

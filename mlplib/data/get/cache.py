@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -23,8 +24,10 @@ import numpy as np
 
 from ...errors import MlplibError
 from ...files import locked
-from ...progress import Progress, quiet
+from ...progress import Progress
 from ..dataset import ImageDataset, Split
+
+_log = logging.getLogger("mlplib")
 
 FORMAT = 1
 """Raise this when the layout changes: copies in an older format are then built again."""
@@ -37,7 +40,6 @@ VERIFIED = "verified.json"
 """Which files matched their sha-256, with the size, times and inode that they had then."""
 
 _KEYS = {"source", "content_hash", "unordered_hash", "classes", "train", "test", "mean", "std", "files"}
-
 
 Prepared = tuple[Path, dict]
 """A folder with the arrays under their names in the cache, and what the manifest is to state of them."""
@@ -146,15 +148,12 @@ def damage(name: str, hashes: Literal["none", "changed", "all"] = "none") -> str
         return f"{at / MANIFEST} is not a manifest"
 
 
-_verified: dict[Path, dict] = {}  # in case the cache cannot be written
-
-
 def _verified_at(at: Path) -> dict:
     try:
         found = json.loads((at / VERIFIED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = {}
-    return {**(found if isinstance(found, dict) else {}), **_verified.get(at, {})}
+    return found if isinstance(found, dict) else {}
 
 
 def _stamp(path: Path, sha256: str) -> list:
@@ -174,7 +173,6 @@ def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
 
 
 def _remember(at: Path, stamps: dict) -> None:
-    _verified[at] = stamps
     temporary = at / f".{VERIFIED}.{os.getpid()}"
     with contextlib.suppress(OSError):
         temporary.write_text(json.dumps(stamps), encoding="utf-8")
@@ -187,14 +185,9 @@ def manifest(name: str) -> dict | None:
 
 
 def read(name: str) -> ImageDataset:
-    """Open a complete cached copy; images are read-only memory maps.
-
-    Raises:
-        OSError, ValueError, KeyError: the copy is not complete; ask :func:`damage` first.
-    """
-    at, kept = folder(name), manifest(name)
-    if kept is None:
-        raise ValueError(damage(name))
+    """Open a complete cached copy (ask :func:`damage` first); images are read-only memory maps."""
+    at = folder(name)
+    kept, _ = _read_manifest(at)
     train, test = open_splits(at)
     classes, mean, std = (tuple(kept[key]) for key in ("classes", "mean", "std"))
     index = at / f"{TEST_INDEX}.npy"
@@ -204,12 +197,12 @@ def read(name: str) -> ImageDataset:
 
 def open_splits(at: Path) -> tuple[Split, Split]:
     """The training and test split of the arrays in a folder."""
-    arrays = {array: np.load(at / f"{array}.npy", mmap_mode="r") for array in ARRAYS}
     # Labels are small and get indexed a lot: plain memory is better there.
-    return (
-        Split(arrays["train_images"], np.array(arrays["train_labels"])),
-        Split(arrays["test_images"], np.array(arrays["test_labels"])),
+    train, test = (
+        Split(np.load(at / f"{split}_images.npy", mmap_mode="r"), np.load(at / f"{split}_labels.npy"))
+        for split in ("train", "test")
     )
+    return train, test
 
 
 # --------------------------------------------------------------------------- writing
@@ -263,13 +256,13 @@ def _tidy(at: Path, name: str) -> None:
         shutil.rmtree(left_over, ignore_errors=True)
 
 
-def build(
-    name: str, is_good: Callable[[], bool], fetch: Callable[[Path], Prepared], progress: Progress = quiet
-) -> None:
-    """Make the cached copy of ``name`` once, however many processes ask for it.
+def get(
+    name: str, fault: Callable[[], str | None], fetch: Callable[[Path], Prepared], progress: Progress
+) -> ImageDataset:
+    """Open the cached copy of ``name``, made first, once, however many processes ask, if it does not serve.
 
     Args:
-        is_good: whether the copy that is there serves; called again once the lock is held.
+        fault: why the copy that is there does not serve, in words, or None; asked again under the lock.
         fetch: gets the content. It may use the folder it is given, which is removed afterwards, and leave
             unfinished work next to it (:func:`unfinished`).
 
@@ -278,11 +271,15 @@ def build(
             a damaged copy stays until a good one takes its place.
     """
     at = folder(name)
+    if not (why := fault()):
+        return read(name)
+    if at.exists():
+        _log.warning("getting %s again: %s", name, why)
     with contextlib.ExitStack() as stack:
         with writing():
             stack.enter_context(locked(at.parent / f".{name}.lock", progress, f"prepares {name}"))
-        if is_good():
-            return
+        if not fault():
+            return read(name)
         with _staging(name) as staging:
             prepared, stated = fetch(staging)
             with writing(), progress(None, f"hashing {name}"):
@@ -291,3 +288,4 @@ def build(
                     os.replace(at, staging / "old")
                 os.replace(prepared, at)
                 _tidy(at, name)
+    return read(name)

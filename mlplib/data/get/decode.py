@@ -80,20 +80,15 @@ def _to_rgb(image, on_white: bool):
             "convert it to 8 or 16 bits"
         )
     if image.mode == "I" or image.mode.startswith("I;16"):
-        gray = np.asarray(image).astype(np.float64) * (255 / (2 ** _bits(image) - 1))
+        bits_per_sample = 258  # the TIFF tag; all other formats have 16
+        bits = image.tag_v2.get(bits_per_sample, (16,))[0] if image.format == "TIFF" else 16
+        gray = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
         return Image.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).convert("RGB")
     if on_white and image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
-
-
-def _bits(image) -> int:
-    """Bits per value of a gray image in a mode of more than 8 bits."""
-    bits_per_sample = 258  # the TIFF tag
-    tags = getattr(image, "tag_v2", {})
-    return tags.get(bits_per_sample, (16,))[0] if image.format == "TIFF" else 16
 
 
 def reason(error: Exception) -> str:

@@ -85,14 +85,10 @@ def npm_tarball(mosaics: NpmMosaics, folder: Path, progress: Progress) -> Path:
         )
     tarballs = list(folder.glob("*.tgz"))
     if done.returncode != 0 or len(tarballs) != 1:
-        raise DownloadError(_npm_reason(done.stderr))
+        lines = [line.strip().removeprefix("npm error ") for line in done.stderr.splitlines() if line.strip()]
+        telling = [line for line in lines if not line.startswith(("code ", "syscall ", "errno "))]
+        raise DownloadError(telling[0] if telling else "npm failed without a message")
     with open(tarballs[0], "rb") as file:
         if hashlib.file_digest(file, "sha512").hexdigest() != mosaics.sha512:
             raise DownloadError("the tarball is not the expected one (its sha-512 differs)")
     return tarballs[0]
-
-
-def _npm_reason(messages: str) -> str:
-    lines = [line.strip().removeprefix("npm error ") for line in messages.splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("code ", "syscall ", "errno "))]
-    return next(iter(telling), "npm failed without a message")

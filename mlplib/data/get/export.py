@@ -147,11 +147,7 @@ def _writer(where, schema):
 
 
 def _by_shard(rows: Iterable[Row], most: int) -> Iterator[tuple[int, Row]]:
-    """Each row with the number of its shard, so that the rows of a shard take at most ``most`` bytes.
-
-    Raises:
-        MlplibError: a single image takes more.
-    """
+    """Each row with the number of its shard, so that the rows of a shard take at most ``most`` bytes."""
     number = total = 0
     for content, path, label in rows:
         size = len(content) + len(path.encode()) + _ROW_BYTES
@@ -186,11 +182,7 @@ def _write_split(folder: Path, name: str, schema, rows: Iterable[Row], shard_byt
 
 
 def _refuse_others(folder: Path) -> None:
-    """Refuse to replace a folder with files that were not written here.
-
-    Raises:
-        MlplibError: the line names one.
-    """
+    """Refuse to replace a folder with files that were not written here."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -217,7 +209,7 @@ class Exported(NamedTuple):
     original: bool
 
 
-def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = None) -> Exported:
+def export(name: str, out: Path, shard_bytes: int, progress: Progress = quiet) -> Exported:
     """Write a data set of the cache, prepared and checked first, into ``out/<name>``.
 
     The shards hold the original files where these are at hand and give the same pixels again, else the
@@ -231,7 +223,7 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress | None = N
         MlplibError: as :func:`mlplib.data.load`; shards too small; ``out`` has other files, cannot be written
             or has no room.
     """
-    progress, folder = progress or quiet, out.absolute() / name
+    folder = out.absolute() / name
     dataset, entry = load(name, progress, verify=True), find(name)
     schema, copy, total = _schema(dataset), _original(entry, progress), len(dataset.train) + len(dataset.test)
     lock, staging = (folder.with_name(f".{name}.{suffix}") for suffix in ("lock", "unfinished"))

@@ -127,12 +127,6 @@ def train_folder(entry: Stored, at: Path) -> Path | None:
     return next((path for path in names if path.is_dir()), None)
 
 
-def _test_folder(entry: Stored, train: Path) -> Path | None:
-    prefix = train.name.removesuffix("train")
-    tests = (train.with_name(f"{prefix}{name}") for name in test_names(entry))
-    return next((path for path in tests if path.is_dir()), None)
-
-
 def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
     """``train/<class>/`` and ``val/<class>/`` (or ``test``) with image files at any depth.
 
@@ -146,14 +140,16 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
     train = train_folder(entry, at)
     if train is None:
         raise Unusable("no folder train")
-    test = _test_folder(entry, train)
+    prefix = train.name.removesuffix("train")
+    tests = (train.with_name(f"{prefix}{name}") for name in test_names(entry))
+    test = next((path for path in tests if path.is_dir()), None)
     if test is None and not entry.held_out:
         raise Unusable(f"no folder {' or '.join(TEST_NAMES)} beside {train.name}")
-    names, tests = class_names(train), class_names(test) if test else []
-    if test and not tests:
+    names, tested_names = class_names(train), class_names(test) if test else []
+    if test and not tested_names:
         raise Unusable(f"{test.name} has no class folders: its images must be sorted into them first")
     splits = [train, test] if test else [train]
-    with progress(len(names) + len(tests), f"listing {entry.name}") as bar:
+    with progress(len(names) + len(tested_names), f"listing {entry.name}") as bar:
         trained, tested = (_list_classes(split, Walk(*splits), at, bar) for split in (train, test))
     classes = [name for name in names if name in trained]
     classes = next((list(known) for known in entry.known_names if set(known) == set(classes)), classes)
@@ -176,11 +172,7 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
 
 
 def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[str, list[tuple[str, str]]]:
-    """The image files by class.
-
-    Raises:
-        Unusable: a class folder has files, but no image; there is no image at all.
-    """
+    """The image files by class; a class folder with files but no image is refused, as is no image at all."""
     if split is None:
         return {}
     found = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shlex
@@ -18,10 +17,6 @@ from .copies import Unusable
 from .folders import class_folders
 from .prepare import prepare
 
-_log = logging.getLogger("mlplib")
-
-_LAYOUT = "class folders (train/<class>/*, and val/<class>/* or test/<class>/*)"
-
 
 def name_of(folder: Path, side: int) -> str:
     """What the data set of a folder is called, e.g. ``own-flowers-64``."""
@@ -30,7 +25,7 @@ def name_of(folder: Path, side: int) -> str:
 
 
 def load_folder(
-    folder: Path, side: int, progress: Progress | None = None, skip_unreadable: bool = False
+    folder: Path, side: int, progress: Progress = quiet, skip_unreadable: bool = False
 ) -> ImageDataset:
     """Load ``train/<class>/`` and ``val/<class>/`` (or ``test``), prepared again if any file changed.
 
@@ -45,7 +40,7 @@ def load_folder(
     Raises:
         MlplibError: no such layout; images are unreadable; the cache cannot be written.
     """
-    folder, progress = folder.absolute(), progress or quiet
+    folder = folder.absolute()
     if side < 1:
         raise MlplibError(f"images need a side of at least 1 pixel, not {side}")
     name = name_of(folder, side)
@@ -54,13 +49,17 @@ def load_folder(
     try:
         copy = class_folders(entry, folder, progress)
     except (Unusable, OSError) as error:
-        raise MlplibError(f"cannot read {folder}: {error}; it must hold {_LAYOUT}") from None
+        raise MlplibError(
+            f"cannot read {folder}: {error}; it must hold class folders (train/<class>/*, and val/<class>/* "
+            "or test/<class>/*)"
+        ) from None
 
-    def is_good() -> bool:
-        if cache.damage(name, "changed"):
-            return False
+    def fault() -> str | None:
+        if wrong := cache.damage(name, "changed"):
+            return wrong
         kept = cache.preparation(name)
-        return (kept["signature"], kept["recipe"]) == (copy.signature, entry.recipe)
+        same = (kept["signature"], kept["recipe"]) == (copy.signature, entry.recipe)
+        return None if same else f"{folder} has other files"
 
     def fetch(staging: Path) -> cache.Prepared:
         try:
@@ -70,16 +69,11 @@ def load_folder(
         stated["preparation"]["folder"] = str(folder)
         return prepared, stated
 
-    if not is_good():
-        if cache.folder(name).exists():
-            why = cache.damage(name) or f"{folder} has other files"
-            _log.warning("preparing %s again: %s", name, why)
-        cache.build(name, is_good, fetch, progress)
-    return cache.read(name)
+    return cache.get(name, fault, fetch, progress)
 
 
 def by_name_or_folder(
-    text: str, side: int | None, progress: Progress | None = None, skip_unreadable: bool = False
+    text: str, side: int | None, progress: Progress = quiet, skip_unreadable: bool = False
 ) -> ImageDataset:
     """Load a data set of the catalog, or a folder at ``side`` pixels.
 

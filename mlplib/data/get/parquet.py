@@ -58,11 +58,7 @@ class _Shard(NamedTuple):
 
 
 def _open(path: Path) -> _Shard:
-    """Read a shard's schema and metadata.
-
-    Raises:
-        Unusable: it is no parquet file with images and labels; the text says why.
-    """
+    """Read a shard's schema and metadata; what is no parquet file with images and labels is refused."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -89,9 +85,8 @@ def _open(path: Path) -> _Shard:
 
 
 def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:
-    for name in known:
-        if name in names:
-            return name
+    if found := [name for name in known if name in names]:
+        return found[0]
     raise Unusable(f"{path.name} has no column {' or '.join(known)}, only {', '.join(names)}")
 
 
@@ -172,11 +167,7 @@ def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
 
 
 def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | None:
-    """Our label for each label of a shard; ``None`` where they are the same.
-
-    Raises:
-        Unusable: it is not clear which class a label means.
-    """
+    """Our label for each label of a shard, ``None`` where they are the same; unclear ones are refused."""
     lists = entry.known_names or ((classes,) if classes else ())
     if shard.text_labels:
         labels = {text: i for names in reversed(lists) for i, text in enumerate(names)}

@@ -15,7 +15,7 @@ import re
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +43,7 @@ MANY = 1000
 
 def cores() -> int:
     """How many cores this process may use: its affinity, limited by the quota of its control group."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        count = os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0))
     with suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         count = min(count, math.ceil(int(quota) / int(period)))  # "max" is no number: no limit
@@ -109,8 +106,7 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
     edition = edition_of(entry, copy)
     about = json.dumps([*copy.about, *copy.sizes.values(), entry.recipe])
     folder = cache.unfinished(entry.name, hashlib.sha256(about.encode()).hexdigest()[:12])
-    work = Work(entry, copy, folder)
-    try:
+    with closing(Work(entry, copy, folder)) as work:
         work.open()
         _decode_all(entry, copy, work, len(copy.classes) or edition.classes, skip_unreadable, progress)
         bad = _bad_images(copy, work, skip_unreadable, entry)
@@ -123,8 +119,6 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
             raise
         work.cut({split: stated[split] for split in copy.sizes})
         return folder, stated
-    finally:
-        work.close()
 
 
 def _decode_all(
@@ -190,7 +184,10 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
     ordered, unordered = ordered_hash(*splits.values()), unordered_hash(*splits.values())
     content = edition.title
     if isinstance(entry, PinnedPixels):
-        _check_pixels(entry, copy, ordered, unordered)
+        if unordered != entry.unordered_hash:
+            raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
+        if ordered != entry.content_hash:
+            _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)
     elif entry.pins:
         content = check_pins(entry, splits, sums, unordered)
     mean, std = statistics(splits["train"].images)
@@ -215,10 +212,3 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
         "std": std,
         "preparation": preparation,
     }
-
-
-def _check_pixels(entry: PinnedPixels, copy: Copy, ordered: str, unordered: str) -> None:
-    if unordered != entry.unordered_hash:
-        raise Unusable(f"not the images and labels of {entry.title} (content hash {ordered[:12]})")
-    if ordered != entry.content_hash:
-        _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)

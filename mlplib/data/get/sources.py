@@ -72,7 +72,7 @@ def _parquet_copies(entry: Stored, places: tuple[Path, ...]) -> Iterator[Source]
             yield f"parquet in {at}", partial(parquet.copy, entry, at, test)
 
 
-def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> Iterator[Source]:
+def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> list[Source]:
     found = []
     train = folders.train_folder(entry, at)
     if train is not None and (folders.class_names(train) or not parquet.shards(at, "train")):
@@ -83,7 +83,7 @@ def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> Iterator[Sou
         found.insert(first, (f"{at}", partial(folders.annotated_folder, entry, at)))
     if entry.archive_url and (path := at / Path(entry.archive_url).name).is_file():
         found.append((f"{path}", partial(folders.annotated_zip, entry, path)))
-    yield from found
+    return found
 
 
 def _official_copies(entry: Stored, places: tuple[Path, ...], staging: Path) -> Iterator[Source]:

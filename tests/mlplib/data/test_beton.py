@@ -7,15 +7,16 @@ import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
+import tiny_data
 import torch
 from small_runs import dataset
 
 from mlplib.data import Split, beton
 from mlplib.data.batches import open_data
-from mlplib.errors import MlplibError
 from mlplib.specs import DataSpec
 
 pytest.importorskip("ffcv", reason="FFCV is not installed (make test compiles it where its headers are)")
@@ -140,11 +141,7 @@ def test_other_contents_of_the_same_name_are_deleted_and_nothing_else(tmp_path, 
     assert names(tmp_path / "betons") == sorted([changed.name, kept[0].name, "hand-notes"])
 
 
-def refusal(split: Split, path) -> str:
-    with pytest.raises(MlplibError) as caught:
-        beton.write_beton(split, path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+refusal = partial(tiny_data.refusal, beton.write_beton)
 
 
 def test_a_disk_without_room_is_named_before_anything_is_written(tmp_path):
@@ -155,12 +152,8 @@ def test_a_disk_without_room_is_named_before_anything_is_written(tmp_path):
 
 
 def test_a_disk_that_gets_full_is_one_line_and_leaves_nothing(tmp_path):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (12 * 2**20, before[1]))
-    try:
+    with tiny_data.files_of_at_most(12 * 2**20):
         said = refusal(drawn(30, 400, 400), tmp_path / "x.beton")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert said.startswith("cannot write ") and "File too large; free some space" in said
     assert names(tmp_path) == []
 

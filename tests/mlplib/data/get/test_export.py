@@ -23,17 +23,13 @@ from mlplib.errors import MlplibError
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """An empty cache; the tiny data set and the tiny image files in a local folder."""
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+def home(local, monkeypatch):
+    """The tiny data set and the tiny image files in a local folder; its parent."""
     tiny_data.with_entry(monkeypatch)
-    tiny_data.write_parquet(tmp_path / "local" / "tiny", TRAIN, TEST)
+    tiny_data.write_parquet(local / "tiny", TRAIN, TEST)
     tiny_data.with_files(monkeypatch)
-    tiny_data.write_files(tmp_path / "local" / "tinyfiles", tiny_data.photographs())
-    return tmp_path
+    tiny_data.write_files(local / "tinyfiles", tiny_data.photographs())
+    return local.parent
 
 
 @pytest.fixture
@@ -252,8 +248,7 @@ def test_an_export_that_cannot_be_written_is_one_line(home, monkeypatch):
 def test_a_damaged_cache_is_not_exported(home):
     data.load("tiny")
     (home / "local").rename(home / "gone")
-    path = cache.folder("tiny") / "train_images.npy"
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    tiny_data.flip_a_bit(cache.folder("tiny") / "train_images.npy")
     with pytest.raises(MlplibError, match="cannot get tiny"):
         export.export("tiny", home / "out", 10**9)
     assert not (home / "out").exists()

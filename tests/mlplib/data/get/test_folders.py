@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,11 +16,7 @@ from mlplib.errors import MlplibError
 RED, BLUE, GREEN = (200, 40, 40), (40, 40, 200), (40, 200, 40)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
-    monkeypatch.chdir(tmp_path)
+refusal = partial(tiny_data.refusal, own.load_folder, side=8)
 
 
 @pytest.fixture
@@ -37,13 +34,6 @@ def folder(tmp_path):
 def counts(folder) -> tuple:
     found = own.load_folder(folder, 8)
     return found.classes, *(np.bincount(s.labels).tolist() for s in (found.train, found.test))
-
-
-def refusal(folder) -> str:
-    with pytest.raises(MlplibError) as caught:
-        own.load_folder(folder, 8)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 AS_IT_IS = (("cats", "dogs"), [6, 6], [3, 3])

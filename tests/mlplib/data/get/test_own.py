@@ -1,7 +1,10 @@
 """A reader's own class folders: prepared once, known by name from then on, anew when files change."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import tiny_data
 from PIL import Image
 from tiny_data import verified
 
@@ -13,10 +16,7 @@ from mlplib.executor import Executor
 from mlplib.specs import DataSpec
 from mlplib.store import RunStore
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+refusal = partial(tiny_data.refusal, own.by_name_or_folder)
 
 
 @pytest.fixture
@@ -30,13 +30,6 @@ def folder(tmp_path):
                 color = (100 * label, 10 * number, 20 * number)
                 Image.new("RGB", (24, 16), color).save(at / split / name / f"{number}.png")
     return at
-
-
-def refusal(*arguments) -> str:
-    with pytest.raises(MlplibError) as caught:
-        own.by_name_or_folder(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_a_folder_becomes_a_data_set_with_a_name(folder):
@@ -99,10 +92,7 @@ def test_what_is_no_such_folder_is_refused(folder, tmp_path):
 
 def test_a_damaged_copy_says_how_to_mend_it(folder):
     own.load_folder(folder, 8)
-    images = cache.folder("own-my-flowers-8") / "train_images.npy"
-    content = bytearray(images.read_bytes())
-    content[-1] ^= 1
-    images.write_bytes(content)
+    tiny_data.flip_a_bit(cache.folder("own-my-flowers-8") / "train_images.npy")
     with pytest.raises(
         MlplibError,
         match=r"own-my-flowers-8 in the cache is damaged \(.* has changed.*\): run mlplib data beton",

@@ -1,11 +1,9 @@
 """Parquet in the forms that are really published: trees, columns, label names, pointers."""
 
-import json
 import logging
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import tiny_data
 from tiny_data import CLASSES, TEST, TRAIN
@@ -18,20 +16,15 @@ from mlplib.errors import MlplibError
 
 
 @pytest.fixture(autouse=True)
-def local(tmp_path, monkeypatch):
-    """An empty cache, and the folder that ``MLPLIB_DATA`` names; ``tiny`` is known by its pixels."""
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+def tiny(monkeypatch):
+    """A data set that is known by its pixels."""
     tiny_data.with_entry(monkeypatch)
-    return tmp_path / "local"
 
 
-def table(
-    split: data.Split, form="struct", labels=None, names=None, image="image", label="label"
-) -> pa.Table:
-    """A split as a table; ``names`` are stated as those of the classes, in the order of ``labels``."""
+def write(
+    path, split: data.Split, form="struct", labels=None, names=None, image="image", label="label"
+) -> None:
+    """A split as a file; ``names`` are stated as those of the classes, in the order of ``labels``."""
     files = [tiny_data.encode(one) for one in split.images]
     labels = split.labels.tolist() if labels is None else labels
     column = {
@@ -43,21 +36,11 @@ def table(
     }[form]
     if form == "paths":
         column = pa.array(column, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-    made = pa.table({image: column, label: labels})
-    about = {"info": {"features": {label: {"names": list(names), "_type": "ClassLabel"}}}} if names else {}
-    return made.replace_schema_metadata({"huggingface": json.dumps(about)} if names else {})
-
-
-def write(path, made: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(made, path)
+    tiny_data.write_table(path, {image: column, label: labels}, label, names)
 
 
 def refusal(name="tiny") -> str:
-    with pytest.raises(MlplibError) as caught:
-        data.load(name)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return tiny_data.refusal(data.load, name)
 
 
 # --------------------------------------------------------------------------- trees
@@ -77,9 +60,9 @@ def refusal(name="tiny") -> str:
     ],
 )
 def test_published_trees_are_found(local, train, test):
-    write(local / "tiny" / train, table(TRAIN))
-    write(local / "tiny" / test, table(TEST))
-    write(local / "tiny" / ".cache" / train, table(TEST))
+    write(local / "tiny" / train, TRAIN)
+    write(local / "tiny" / test, TEST)
+    write(local / "tiny" / ".cache" / train, TEST)
     loaded = data.load("tiny")
     assert loaded.content_hash == tiny_data.ENTRY.content_hash
     np.testing.assert_array_equal(loaded.train.images, TRAIN.images)
@@ -88,10 +71,10 @@ def test_published_trees_are_found(local, train, test):
 @pytest.mark.parametrize("name", ["val", "validation", "valid", "test"])
 def test_every_name_of_the_test_split_is_tried(local, monkeypatch, name):
     tiny_data.with_files(monkeypatch, editions=(Edition("it", 3, 9, 6),), balanced=(), test_number=None)
-    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, names=CLASSES))
-    write(local / "tinyfiles" / f"{name}-0.parquet", table(TEST, names=CLASSES))
+    write(local / "tinyfiles" / "train-0.parquet", TRAIN, names=CLASSES)
+    write(local / "tinyfiles" / f"{name}-0.parquet", TEST, names=CLASSES)
     other = "validation" if name == "test" else "test"
-    write(local / "tinyfiles" / f"{other}-0.parquet", table(TEST, labels=[-1] * 6))
+    write(local / "tinyfiles" / f"{other}-0.parquet", TEST, labels=[-1] * 6)
     assert data.load("tinyfiles").test.labels.tolist() == TEST.labels.tolist()
 
 
@@ -102,7 +85,7 @@ def test_every_name_of_the_test_split_is_tried(local, monkeypatch, name):
 @pytest.mark.parametrize(("image", "label"), [("image", "label"), ("img", "fine_label"), ("image", "labels")])
 def test_columns(local, form, image, label):
     for split, name in ((TRAIN, "train"), (TEST, "test")):
-        write(local / "tiny" / f"{name}-0.parquet", table(split, form, image=image, label=label))
+        write(local / "tiny" / f"{name}-0.parquet", split, form, image=image, label=label)
     assert data.load("tiny").content_hash == tiny_data.ENTRY.content_hash
 
 
@@ -119,13 +102,13 @@ def test_columns(local, form, image, label):
 )
 def test_columns_without_image_files_are_refused(local, form, reason):
     for split, name in ((TRAIN, "train"), (TEST, "test")):
-        write(local / "tiny" / f"{name}-0.parquet", table(split, form))
+        write(local / "tiny" / f"{name}-0.parquet", split, form)
     assert reason in refusal()
 
 
 def test_other_columns_are_named(local):
     for split, name in ((TRAIN, "train"), (TEST, "test")):
-        write(local / "tiny" / f"{name}-0.parquet", table(split, label="target"))
+        write(local / "tiny" / f"{name}-0.parquet", split, label="target")
     assert "train-0.parquet has no column label or fine_label or labels, only image, target" in refusal()
 
 
@@ -138,7 +121,7 @@ def test_lfs_pointers_say_what_to_do(local):
 
 
 def test_what_is_no_parquet_file_is_refused(local):
-    write(local / "tiny" / "test-0.parquet", table(TEST))
+    write(local / "tiny" / "test-0.parquet", TEST)
     (local / "tiny" / "train-0.parquet").write_text("hello" * 100)
     assert "train-0.parquet cannot be read as parquet (" in refusal()
 
@@ -162,7 +145,7 @@ def test_shards_that_number_their_classes_otherwise_are_renumbered(local, caplog
     for name, (split, kind) in shards.items():
         other = where in (kind, "all") or (where == "train" and kind == "second shard")
         names = order if other else CLASSES
-        write(local / "tiny" / f"{name}.parquet", table(split, labels=renumbered(split, names), names=names))
+        write(local / "tiny" / f"{name}.parquet", split, labels=renumbered(split, names), names=names)
     assert data.load("tiny").content_hash == tiny_data.ENTRY.content_hash
     assert "in another order: its labels are renumbered" in caplog.text
 
@@ -186,15 +169,15 @@ def unknown_content(monkeypatch):
     ],
 )
 def test_names_that_are_not_clear_are_refused(local, unknown_content, names, reason):
-    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, names=CLASSES))
-    write(local / "tinyfiles" / "test-0.parquet", table(TEST, names=names))
+    write(local / "tinyfiles" / "train-0.parquet", TRAIN, names=CLASSES)
+    write(local / "tinyfiles" / "test-0.parquet", TEST, names=names)
     assert reason in refusal("tinyfiles")
 
 
 @pytest.mark.parametrize("names", [("Ant", "bee ", "COW"), ("0", "1", "2"), ("ant", "bee", "kow"), None])
 def test_small_differences_and_numbers_are_accepted(local, unknown_content, names):
-    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, names=names))
-    write(local / "tinyfiles" / "test-0.parquet", table(TEST, names=names))
+    write(local / "tinyfiles" / "train-0.parquet", TRAIN, names=names)
+    write(local / "tinyfiles" / "test-0.parquet", TEST, names=names)
     assert data.load("tinyfiles").train.labels.tolist() == TRAIN.labels.tolist()
 
 
@@ -204,14 +187,14 @@ def test_text_labels(local, monkeypatch, known):
     tiny_data.with_files(monkeypatch, classes=CLASSES if known else (), **about)
     for split, name in ((TRAIN, "train"), (TEST, "test")):
         words = [CLASSES[label] for label in split.labels]
-        write(local / "tinyfiles" / f"{name}-0.parquet", table(split, labels=words))
+        write(local / "tinyfiles" / f"{name}-0.parquet", split, labels=words)
     loaded = data.load("tinyfiles")
     assert loaded.classes == CLASSES and loaded.test.labels.tolist() == TEST.labels.tolist()
 
 
 def test_an_unknown_text_label_is_refused(local, unknown_content):
-    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, labels=["ant"] * 8 + ["yak"]))
-    write(local / "tinyfiles" / "test-0.parquet", table(TEST))
+    write(local / "tinyfiles" / "train-0.parquet", TRAIN, labels=["ant"] * 8 + ["yak"])
+    write(local / "tinyfiles" / "test-0.parquet", TEST)
     assert "train-0.parquet has the label 'yak', which is no class of tinyfiles" in refusal("tinyfiles")
 
 
@@ -219,8 +202,8 @@ def test_where_the_catalog_has_no_names_shards_are_compared_with_each_other(loca
     about = {"editions": (Edition("it", 3, 9, 6),), "balanced": (), "test_number": None}
     tiny_data.with_files(monkeypatch, classes=(), **about)
     order = ["cow", "ant", "bee"]
-    write(local / "tinyfiles" / "train-0.parquet", table(TRAIN, names=CLASSES))
-    write(local / "tinyfiles" / "test-0.parquet", table(TEST, labels=renumbered(TEST, order), names=order))
+    write(local / "tinyfiles" / "train-0.parquet", TRAIN, names=CLASSES)
+    write(local / "tinyfiles" / "test-0.parquet", TEST, labels=renumbered(TEST, order), names=order)
     assert data.load("tinyfiles").test.labels.tolist() == TEST.labels.tolist()
 
 
@@ -248,9 +231,7 @@ def write_imagenet(local, names, wnid_of=None) -> None:
     for split in ("train", "validation"):
         paths = [f"{i}_{wnid_of(i)}.JPEG" if wnid_of else f"{i}.JPEG" for i in range(1000)]
         rows = {"image": [{"bytes": image, "path": path} for path in paths], "label": list(range(1000))}
-        about = {"info": {"features": {"label": {"names": list(names)}}}} if names else {}
-        made = pa.table(rows).replace_schema_metadata({"huggingface": json.dumps(about)})
-        write(local / "imagenet" / "data" / f"{split}-0.parquet", made)
+        tiny_data.write_table(local / "imagenet" / "data" / f"{split}-0.parquet", rows, names=names)
 
 
 @pytest.mark.parametrize("kind", [0, 1])

@@ -5,17 +5,18 @@ import hashlib
 import json
 import os
 import re
-import resource
+import shutil
 import signal
 import time
 import zipfile
 from collections import Counter, namedtuple
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_data
-from tiny_data import CLASSES, verified
+from tiny_data import CLASSES, left_behind, verified
 from typer.testing import CliRunner
 
 from mlplib import data
@@ -29,17 +30,7 @@ from mlplib.progress import quiet
 PHOTOGRAPHS = tiny_data.photographs()
 
 
-@pytest.fixture(autouse=True)
-def local(tmp_path, monkeypatch):
-    """An empty cache, and an empty folder that ``MLPLIB_DATA`` names."""
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "local"))
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    (tmp_path / "work").mkdir()
-    (tmp_path / "local").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "local"
+refusal = partial(tiny_data.refusal, data.load, "tinyfiles")
 
 
 @pytest.fixture
@@ -67,18 +58,6 @@ def examples(split: data.Split) -> list[tuple[bytes, int]]:
 def about() -> dict:
     """What the manifest states of the preparation."""
     return cache.manifest("tinyfiles")["preparation"]
-
-
-def left_behind() -> list[str]:
-    """What is in the cache's data folder, except lock files."""
-    return sorted(p.name for p in cache.folder("x").parent.iterdir() if p.suffix != ".lock")
-
-
-def refusal(**options) -> str:
-    with pytest.raises(MlplibError) as caught:
-        data.load("tinyfiles", **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_cores_are_those_that_the_process_has():
@@ -116,16 +95,10 @@ def test_class_folders(files, monkeypatch):
     pixels = loaded.train.images.reshape(-1, 3) / 255
     np.testing.assert_allclose(loaded.mean, pixels.mean(axis=0))
     np.testing.assert_allclose(loaded.std, pixels.std(axis=0))
-
-
-def test_the_arrays_are_mapped_and_the_folder_not_needed_again(files):
-    first = data.load("tinyfiles")
-    for path in sorted(files.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    second = data.load("tinyfiles")
-    assert isinstance(second.train.images, np.memmap) and not second.train.images.flags.writeable
-    assert first.content_hash == second.content_hash
-    assert verified("tinyfiles")
+    shutil.rmtree(files)
+    again = data.load("tinyfiles")
+    assert isinstance(again.train.images, np.memmap) and not again.train.images.flags.writeable
+    assert again.content_hash == loaded.content_hash and verified("tinyfiles")
 
 
 def test_nested_folders_count_and_other_files_do_not(local, monkeypatch):
@@ -318,14 +291,17 @@ def test_a_stop_while_holes_are_filled_costs_little(files, damaged, monkeypatch)
     assert Counter(examples(loaded.test)) == Counter(expected("test", bad))
 
 
+def stop_before_the_end(monkeypatch, **options) -> None:
+    """The work is finished, but not in its place."""
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_write_manifest", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            data.load("tinyfiles", **options)
+
+
 def test_skipping_once_does_not_skip_the_next_time(files, damaged, monkeypatch):
     monkeypatch.setattr(prepare, "MOST_SKIPPED", 0.02)
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            cache, "_write_manifest", lambda *args: 1 / 0
-        )  # the work is finished, but not in its place
-        with pytest.raises(ZeroDivisionError):
-            data.load("tinyfiles", skip_unreadable=True)
+    stop_before_the_end(monkeypatch, skip_unreadable=True)
     assert "2 unreadable images" in refusal()
     assert len(data.load("tinyfiles", skip_unreadable=True).train) == 149
 
@@ -426,10 +402,7 @@ def test_after_sigkill_it_goes_on_where_it_was(files, monkeypatch):
 
 def test_parts_whose_files_have_changed_are_decoded_again(files, monkeypatch):
     monkeypatch.setattr(copies, "PART", 5)
-    with monkeypatch.context() as patch:
-        patch.setattr(cache, "_write_manifest", lambda *args: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            data.load("tinyfiles")
+    stop_before_the_end(monkeypatch)
     (files / "train/ant/0000.JPEG").rename(files / "train/ant/zzzz.JPEG")
     decoded = count_decoded(monkeypatch)
     assert Counter(examples(data.load("tinyfiles").train)) == Counter(expected("train"))
@@ -438,10 +411,7 @@ def test_parts_whose_files_have_changed_are_decoded_again(files, monkeypatch):
 
 
 def test_damaged_unfinished_work_is_begun_anew(files, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(cache, "_write_manifest", lambda *args: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            data.load("tinyfiles")
+    stop_before_the_end(monkeypatch)
     (folder,) = cache.folder("x").parent.glob(".tinyfiles.unfinished-*")
     with open(folder / "train_images.npy", "r+b") as file:
         file.truncate(1000)
@@ -449,14 +419,9 @@ def test_damaged_unfinished_work_is_begun_anew(files, monkeypatch):
 
 
 def test_full_disk_is_named_and_the_work_stays(files, monkeypatch):
-    """A limit on the size of files makes the kernel refuse writes in the middle, as a full disk does."""
     monkeypatch.setattr("sys.dont_write_bytecode", True)  # a part of it might be written
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
+    with tiny_data.files_of_at_most(50_000):
         assert "cannot write the data cache" in refusal()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert examples(data.load("tinyfiles").train) == expected("train")
 
 
@@ -469,22 +434,13 @@ def test_what_does_not_fit_is_not_begun(files, monkeypatch):
 # --------------------------------------------------------------------------- parquet
 
 
-def write_parquet(folder: Path, rows: dict[str, list[tuple[str | None, bytes, int]]], names=CLASSES) -> None:
+def write_parquet(folder: Path, rows: dict[str, list[tuple[str | None, bytes, int]]]) -> None:
     """Hugging Face style files with several row groups and the class names in the metadata."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, examples_ in rows.items():
-        table = pa.table(
-            {
-                "image": [{"bytes": content, "path": path} for path, content, _ in examples_],
-                "label": [label for *_, label in examples_],
-            }
-        )
-        about = {"info": {"features": {"label": {"names": list(names), "_type": "ClassLabel"}}}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
-        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet", row_group_size=20)
+    for split, found in rows.items():
+        images = [{"bytes": content, "path": path} for path, content, _ in found]
+        columns = {"image": images, "label": [label for *_, label in found]}
+        path = folder / f"{split}-00000-of-00001.parquet"
+        tiny_data.write_table(path, columns, names=CLASSES, row_group_size=20)
 
 
 def shuffled(split: str) -> list[tuple[str, bytes, int]]:
@@ -618,24 +574,19 @@ def with_changes(monkeypatch, entry, **changes):
     return tiny_data.with_files(monkeypatch, **(fields | changes))
 
 
-def test_official_zip_is_downloaded(pinned, local, monkeypatch, tmp_path):
+@pytest.mark.parametrize("cut", [None, 1000])
+def test_official_zip_is_downloaded_whole(pinned, monkeypatch, tmp_path, cut):
     zipped(annotated(SMALL), tmp_path / "x.zip")
     packed = (tmp_path / "x.zip").read_bytes()
-    with tiny_data.serve({"/tiny-files-3.zip": packed}) as (url, asked):
+    with tiny_data.serve({"/tiny-files-3.zip": packed}, cut) as (url, asked):
         about = {"archive_url": f"{url}/tiny-files-3.zip", "archive_size": len(packed)}
-        assert_official(with_changes(monkeypatch, pinned, **about))
+        entry = with_changes(monkeypatch, pinned, **about)
+        if cut:
+            assert f"download of {url}/tiny-files-3.zip: " in refusal()
+        else:
+            assert_official(entry)
         assert "/tiny-files-3.zip" in asked
-    assert left_behind() == ["tinyfiles"]
-
-
-def test_truncated_download_is_refused(pinned, monkeypatch, tmp_path):
-    zipped(annotated(SMALL), tmp_path / "x.zip")
-    packed = (tmp_path / "x.zip").read_bytes()
-    with tiny_data.serve({"/tiny-files-3.zip": packed}, cut=len(packed) // 2) as (url, _):
-        about = {"archive_url": f"{url}/tiny-files-3.zip", "archive_size": len(packed)}
-        with_changes(monkeypatch, pinned, **about)
-        assert f"download of {url}/tiny-files-3.zip: " in refusal()
-    assert left_behind() == []
+    assert left_behind() == ([] if cut else ["tinyfiles"])
 
 
 def test_damaged_zip_names_the_image(pinned, local, monkeypatch):
@@ -746,8 +697,6 @@ def write_stl10(folder: Path, monkeypatch) -> dict[str, data.Split]:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_stl10_is_downscaled_once(local, monkeypatch, packed, tmp_path):
-    import shutil
-
     import torchvision.datasets
 
     splits = write_stl10(local, monkeypatch)

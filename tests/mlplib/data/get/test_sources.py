@@ -4,37 +4,17 @@ import re
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_data
-from tiny_data import TEST, TRAIN
+from tiny_data import TEST, TRAIN, left_behind
 
 from mlplib import data
-from mlplib.data.get import cache, downloads
-from mlplib.errors import MlplibError
+from mlplib.data.get import downloads
 
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
-
-
-@pytest.fixture(autouse=True)
-def nothing_yet(tmp_path, monkeypatch):
-    """An empty cache, an empty working folder, no data anywhere, no proxy before our own servers."""
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("MLPLIB_DATA", raising=False)
-    for name in ("NO_PROXY", "no_proxy", "npm_config_noproxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path
-
-
-@pytest.fixture
-def local(nothing_yet, monkeypatch):
-    """The folder that ``MLPLIB_DATA`` names."""
-    monkeypatch.setenv("MLPLIB_DATA", str(nothing_yet / "local"))
-    (nothing_yet / "local").mkdir()
-    return nothing_yet / "local"
 
 
 def assert_same(loaded, train=TRAIN, test=TEST):
@@ -44,22 +24,14 @@ def assert_same(loaded, train=TRAIN, test=TEST):
     np.testing.assert_array_equal(loaded.test.labels, test.labels)
 
 
-def left_behind() -> list[str]:
-    """What is in the cache's data folder, except lock files."""
-    at = cache.folder("tiny").parent
-    return sorted(p.name for p in at.iterdir() if p.suffix != ".lock")
-
-
 def refusal(left: bool = False) -> str:
     """The error of a data set that cannot be had: it must be one line and leave nothing behind.
 
     ``left``: unfinished work stays, because its files may be replaced.
     """
-    with pytest.raises(MlplibError) as caught:
-        data.load("tiny")
-    assert "\n" not in str(caught.value)
+    message = tiny_data.refusal(data.load, "tiny")
     assert left or left_behind() == []
-    return str(caught.value)
+    return message
 
 
 # --------------------------------------------------------------------------- local folders
@@ -81,9 +53,10 @@ def test_parquet_with_other_column_names_and_image_format(local, monkeypatch):
     assert_same(data.load("tiny"))
 
 
-def test_folder_beside_the_work_is_found_without_settings(nothing_yet, monkeypatch):
+def test_folder_beside_the_work_is_found_without_settings(monkeypatch):
+    monkeypatch.delenv("MLPLIB_DATA")
     tiny_data.with_entry(monkeypatch)
-    tiny_data.write_parquet(nothing_yet / "work" / "data" / "tiny", TRAIN, TEST)
+    tiny_data.write_parquet(Path("data", "tiny"), TRAIN, TEST)
     assert_same(data.load("tiny"))
 
 
@@ -98,15 +71,21 @@ def test_image_folder_is_accepted_in_its_own_order(local, monkeypatch, caplog):
     assert "in another order" in caplog.text
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_official_archive(local, monkeypatch, packed):
+@pytest.fixture
+def official(monkeypatch):
+    """The tiny data set's official archive and its torchvision class, which the catalog then names."""
     import torchvision.datasets
 
-    archive, official = tiny_data.archive()
-    monkeypatch.setattr(torchvision.datasets, "Tiny", official, raising=False)
-    tiny_data.with_entry(monkeypatch, torchvision="Tiny")
+    archive, dataset_class = tiny_data.archive()
+    monkeypatch.setattr(torchvision.datasets, "Tiny", dataset_class, raising=False)
+    tiny_data.with_entry(monkeypatch, torchvision="Tiny", archive_size=len(archive))
+    return archive, dataset_class
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_official_archive(local, official, packed):
     file = local / "tiny-python.tar.gz"
-    file.write_bytes(archive)
+    file.write_bytes(official[0])
     if not packed:
         shutil.unpack_archive(file, local / "tiny")
         file.unlink()
@@ -114,13 +93,8 @@ def test_official_archive(local, monkeypatch, packed):
     assert left_behind() == ["tiny"]
 
 
-def test_damaged_archive_is_refused(local, monkeypatch):
-    import torchvision.datasets
-
-    archive, official = tiny_data.archive()
-    monkeypatch.setattr(torchvision.datasets, "Tiny", official, raising=False)
-    tiny_data.with_entry(monkeypatch, torchvision="Tiny")
-    (local / "tiny-python.tar.gz").write_bytes(archive[:-10])
+def test_damaged_archive_is_refused(local, official):
+    (local / "tiny-python.tar.gz").write_bytes(official[0][:-10])
     assert "tiny-python.tar.gz: tiny-python.tar.gz is corrupt or truncated" in refusal()
 
 
@@ -170,17 +144,6 @@ def test_truncated_parquet_is_passed_over_for_the_next_copy(local, monkeypatch, 
 
 
 # --------------------------------------------------------------------------- torchvision's download
-
-
-@pytest.fixture
-def official(monkeypatch):
-    """The tiny data set's official archive and its torchvision class, which the catalog then names."""
-    import torchvision.datasets
-
-    archive, dataset_class = tiny_data.archive()
-    monkeypatch.setattr(torchvision.datasets, "Tiny", dataset_class, raising=False)
-    tiny_data.with_entry(monkeypatch, torchvision="Tiny", archive_size=len(archive))
-    return archive, dataset_class
 
 
 def test_torchvision_downloads(official):
