@@ -216,7 +216,12 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 
 @base.dataframe
 def differences(records: Sequence[Record]) -> Iterator[dict]:
-    """Accuracy with each change minus that without in points, one row per seed, and its mean."""
+    """What one change in pre-training does to the accuracy of a linear probe on other data. Small dots are
+    seeds, each against the base with the same seed, large ones their means, bars 95 % intervals; from one
+    seed they cover the sampling of test images only. AdamW is compared with Lion, both at the learning rate
+    that is best for them on held-out images; clipping, weight decay and dropout in profile laptop with no DA,
+    to which they are added there; everything else with the base.
+    """
     found = groups(records)
     for name in (*ARCHITECTURE, *RECIPE):
         other = reference(name, found)
@@ -242,14 +247,6 @@ FIGURES = {
     "one-change-at-a-time": base.Figure(
         data=differences,
         draw=base.plot("choices.differences", label="probe accuracy, change minus base (points)"),
-        caption=(
-            "What one change in pre-training does to the accuracy of a linear probe on other data. Small "
-            "dots are seeds, each against the base with the same seed, large ones their means, bars 95 % "
-            "intervals; from one seed they cover the sampling of test images only. AdamW is compared with "
-            "Lion, both at the learning rate that is best for them on held-out images; clipping, weight "
-            "decay and dropout in profile laptop with no DA, to which they are added there; everything else "
-            "with the base."
-        ),
         alt=(
             "Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
             "base, with intervals and a line at zero."

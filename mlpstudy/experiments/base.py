@@ -238,17 +238,17 @@ class Figure:
 
     ``data``: records to a pandas DataFrame holding every number that is drawn (with run ids), offered to the
     reader as CSV. ``draw``: (DataFrame, records, store folder or None) to a matplotlib figure. ``alt``: what
-    a reader who cannot see it needs; ``caption``: can be read alone; the docstring of ``data`` by default.
+    a reader who cannot see it needs.
     """
 
     data: Callable
     draw: Callable
     alt: str
-    caption: str = ""
 
-    def __post_init__(self):
-        if not self.caption:
-            object.__setattr__(self, "caption", " ".join(inspect.getdoc(self.data).split()))
+    @property
+    def caption(self) -> str:
+        """The docstring of ``data``; it can be read alone."""
+        return " ".join(inspect.getdoc(self.data).split())
 
 
 def dataframe(rows: Callable[..., Iterable[dict]]) -> Callable:

@@ -135,7 +135,11 @@ def _setting(group: Sequence[Record]) -> str:
 
 @base.dataframe
 def curves(records: Sequence[Record]) -> Iterator[dict]:
-    """Test and training accuracy over epochs: one row per run, epoch and split."""
+    """Accuracy during training from scratch. Solid lines are test accuracy, dotted lines accuracy on the
+    training batches as the model sees them, which under MixUp is that of the label with the larger share. A
+    training accuracy that runs away from the test accuracy means that the network overfits. Bands span the
+    seeds.
+    """
     for record in records:
         spec, history = record.spec, record.history
         common = {
@@ -157,12 +161,6 @@ FIGURES = {
     "accuracy-over-epochs": base.Figure(
         data=curves,
         draw=base.plot("curves.accuracy_curves"),
-        caption=(
-            "Accuracy during training from scratch. Solid lines are test accuracy, dotted lines accuracy on "
-            "the training batches as the model sees them, which under MixUp is that of the label with the "
-            "larger share. A training accuracy that runs away from the test accuracy means that the network "
-            "overfits. Bands span the seeds."
-        ),
         alt=(
             "Line chart of accuracy against epoch for S-MLP, B-MLP and a convolutional network, in one panel "
             "with and in one without data augmentation, test accuracy solid, training accuracy dotted."

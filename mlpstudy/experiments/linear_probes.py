@@ -131,7 +131,11 @@ def _setting(group: Sequence[Record]) -> str:
 
 @base.dataframe
 def accuracies(records: Sequence[Record]) -> Iterator[dict]:
-    """Test accuracy of every probe and of the networks trained whole."""
+    """Test accuracy of linear classifiers on frozen features, trained by gradient descent (linear) or solved
+    in closed form (ridge), one dot per seed. The first two rows are controls that never saw an upstream
+    image. Vertical lines: the same network with all its weights trained on the downstream data, from scratch
+    and fine-tuned.
+    """
     name = _naming(records)
     for record in base.completed(records):
         yield {
@@ -146,7 +150,10 @@ def accuracies(records: Sequence[Record]) -> Iterator[dict]:
 
 @base.dataframe
 def spread(records: Sequence[Record]) -> Iterator[dict]:
-    """The number of directions in which the features of ridge probes vary, where their records have it."""
+    """In how many directions the features of the downstream training images vary: the participation ratio of
+    their covariance, one dot per seed. The data file also has the number of features and the share of those
+    that never vary.
+    """
     name = _naming(records)
     for record in base.completed(records):
         if "directions" in record.history:
@@ -165,12 +172,6 @@ FIGURES = {
     "probes": base.Figure(
         data=accuracies,
         draw=base.plot("transfer.probes"),
-        caption=(
-            "Test accuracy of linear classifiers on frozen features, trained by gradient descent (linear) or "
-            "solved in closed form (ridge), one dot per seed. The first two rows are controls that never saw "
-            "an upstream image. Vertical lines: the same network with all its weights trained on the "
-            "downstream data, from scratch and fine-tuned."
-        ),
         alt=(
             "Dot plot of the accuracy of linear and ridge probes on pixels, random features and pre-trained "
             "features, with lines for training the whole network."
@@ -179,11 +180,6 @@ FIGURES = {
     "directions": base.Figure(
         data=spread,
         draw=base.plot("transfer.directions"),
-        caption=(
-            "In how many directions the features of the downstream training images vary: the participation "
-            "ratio of their covariance, one dot per seed. The data file also has the number of features and "
-            "the share of those that never vary."
-        ),
         alt="Dot plot of the number of directions for each kind of features.",
     ),
 }

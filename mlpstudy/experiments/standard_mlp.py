@@ -125,6 +125,14 @@ def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
                 }
 
 
+def errors_frame(records: Sequence[Record]):
+    """Linear-probe error against pre-training compute of S-MLPs and B-MLPs on the same numbers of examples
+    and epochs. Size shows the number of examples, each line is one training at growing lengths, rings mark
+    the front of each family, and dashed lines are the laws fitted to them.
+    """
+    return scaling_laws.errors_frame(records)
+
+
 def coefficients_frame(records: Sequence[Record]):
     """The exponent of each family's law with its bootstrap interval; crosses are the paper's values, where
     they are known. Pale dots are coefficients that the front does not determine.
@@ -139,12 +147,9 @@ FIGURES = {
         alt="Slope chart of test accuracy from the S-MLP from scratch to both MLPs fine-tuned.",
     ),
     "error-against-compute": base.Figure(
-        data=scaling_laws.errors_frame,
+        data=errors_frame,
         draw=base.plot("scaling.error_against_compute", hue="family"),
         alt="Scatter chart of linear-probe error against compute for S-MLPs and B-MLPs, with a law for each.",
-        caption="Linear-probe error against pre-training compute of S-MLPs and B-MLPs on the same numbers of "
-        "examples and epochs. Size shows the number of examples, each line is one training at growing "
-        "lengths, rings mark the front of each family, and dashed lines are the laws fitted to them.",
     ),
     "exponents": base.Figure(
         data=coefficients_frame,

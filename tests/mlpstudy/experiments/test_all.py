@@ -11,6 +11,7 @@ from small_runs import ROOT, environment, record
 
 from mlplib.data import catalog
 from mlplib.errors import MlplibError
+from mlplib.filters import UNITS_SHOWN
 from mlplib.models import meta_model
 from mlplib.planning import with_upstream
 from mlplib.specs import FULL_DA, NO_DA, FilterSpec, RunSpec, TrainSpec
@@ -260,6 +261,8 @@ def test_diverged_and_missing_runs_leave_their_cells_out(name, budget):
 def test_figures_are_described(name):
     for figure in experiment(name).FIGURES.values():
         assert figure.caption.endswith(".") and figure.alt.endswith(".") and len(figure.alt) > 30
+    if name == "filters":
+        assert f"first {UNITS_SHOWN} units" in filters.FIGURES["first-layer-weights"].caption
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
