@@ -190,9 +190,7 @@ def slope_gap(records: Sequence[Record]) -> tuple[Estimate | None, str]:
         if problem:
             return None, f"{base.MLP_TITLES[family]}s: {problem}"
         laws[family] = FrontLaw(form, fit.law)
-    gap = scaling.difference(
-        grids["b-mlp"], grids["s-mlp"], laws["b-mlp"], laws["s-mlp"], number=scaling.ALPHA
-    )
+    gap = scaling.alpha_gap(grids["b-mlp"], grids["s-mlp"], laws["b-mlp"], laws["s-mlp"])
     return (gap, "") if gap.low is not None else (None, "too few resampled grids allow a fit")
 
 
