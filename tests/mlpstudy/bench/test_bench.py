@@ -293,7 +293,7 @@ def test_noise_stands_in_for_images_that_are_not_there(monkeypatch):
     assert images.train.images.shape == (16, 8, 8, 3) and len(images.classes) == 11_230
     training = workloads.Training(case, images, CPU)
     assert training.data.image_shape == (8, 8, 3)
-    assert training.streamed(FULL_DA, quiet) == "random pixels are not written to files"
+    assert training.why_no_files() == "random pixels are not written to files"
 
 
 @pytest.mark.parametrize(
