@@ -19,6 +19,9 @@ BLUE, ORANGE, GREEN, PINK, GOLD, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7
 PALETTE = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
 """Okabe and Ito's colors, which color-blind readers can tell apart (https://jfly.uni-koeln.de/color/)."""
 
+MARKERS = "os^Dv"
+"""Markers of lines, so that they can be told apart without their colors."""
+
 INK, MUTED, GRID = "#1a1a1a", "#595959", "#dddddd"
 WIDTH = 5.4
 """Inches: on a phone that shows the figure 360 pixels wide, 11-point letters are still 10 pixels tall."""

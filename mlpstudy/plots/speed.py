@@ -6,11 +6,26 @@ from collections.abc import Hashable, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from .look import BLUE, GOLD, GREEN, INK, MUTED, ORANGE, PINK, SKY, name_rows, new_figure, styled
+from .look import (
+    BLUE,
+    GOLD,
+    GREEN,
+    INK,
+    MARKERS,
+    MUTED,
+    ORANGE,
+    PINK,
+    SKY,
+    key,
+    legend_below,
+    name_rows,
+    new_figure,
+    styled,
+    unique,
+)
 
 MLPS, OTHERS = (BLUE, SKY, INK), (ORANGE, GREEN, PINK, GOLD)
 """Blues for MLPs, other colors for the networks that they are compared with."""
@@ -29,7 +44,7 @@ PARTS = {
 }
 """The parts of a step and their colors, in the order in which they are stacked."""
 
-MARKERS, WIDTH_COLORS = "os^Dv", (PINK, GOLD, GREEN, BLUE, ORANGE)
+WIDTH_COLORS = (PINK, GOLD, GREEN, BLUE, ORANGE)
 
 
 # --------------------------------------------------------------------------- what they share
@@ -37,7 +52,7 @@ MARKERS, WIDTH_COLORS = "os^Dv", (PINK, GOLD, GREEN, BLUE, ORANGE)
 
 def _colors(names) -> dict[str, str]:
     """The color of each network."""
-    names = list(dict.fromkeys(names))
+    names = unique(names)
     mlps = [name for name in names if "/Wi-" in name]
     colors = {name: MLPS[i % len(MLPS)] for i, name in enumerate(mlps)}
     others = [name for name in names if name not in mlps]
@@ -63,17 +78,12 @@ def logarithmic(axes) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(figure: Figure, handles: list, columns: int = 3, length: float = 1.4) -> None:
-    options = dict(columnspacing=1.0, handlelength=length)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
-
-
-def _roofline(axes, part, line: str, styles: Mapping[Hashable, dict]) -> None:
+def _roofline(axes, part, line: str, styles: Mapping[Hashable, dict], **style) -> None:
     """FLOP/s against FLOPs per byte under the devices' limits, one style per value of the column ``line``."""
     for _, of_device in part.groupby("device"):
         _draw_roof(axes, of_device)
     for name, points in part.groupby(line, sort=False):
-        axes.plot(points["flops_per_byte"], points["flops_per_second"], **styles[name])
+        axes.plot(points["flops_per_byte"], points["flops_per_second"], **styles[name], **style)
     logarithmic(axes)
 
 
@@ -111,12 +121,9 @@ def throughput(frame) -> Figure:
     logarithmic(axes)
     axes.set_xlabel("batch size")
     axes.set_ylabel("images per second")
-    lines = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
-    lines += [
-        Line2D([], [], color=MUTED, linestyle=line, label=label)
-        for line, label in (("-", "on the device"), (":", "with a copy"))
-    ]
-    _legend(figure, lines, length=1.6)
+    lines = [key(name, color) for name, color in colors.items()]
+    lines += [key("on the device"), key("with a copy", linestyle=":")]
+    legend_below(figure, lines, 3, columnspacing=1.0, handlelength=1.6)
     return figure
 
 
@@ -132,15 +139,13 @@ def rooflines(frame) -> Figure:
     styles = {n: {"color": c, "marker": "o", "ls": ""} for n, c in _colors(frame["network"]).items()}
     figure, (row,) = new_figure(1, len(names), height=4.4, sharey=True)
     for axes, roof in zip(row, names, strict=True):
-        _roofline(
-            axes, frame[frame["roof"] == roof], "network", {n: s | {"ms": 7} for n, s in styles.items()}
-        )
+        _roofline(axes, frame[frame["roof"] == roof], "network", styles, ms=7)
         title, label = ROOF_NAMES[roof]
         axes.set_title(title)
         axes.set_xlabel(label)
     row[0].set_ylabel("FLOP/s")
-    handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
-    _legend(figure, [*handles, Line2D([], [], color=MUTED, label="roof")])
+    handles = [*(key(name, **style) for name, style in styles.items()), key("roof")]
+    legend_below(figure, handles, 3, columnspacing=1.0, handlelength=1.4)
     figure.suptitle(", ".join(sorted(set(frame["device"]))), fontsize=10, color=MUTED)
     return figure
 
@@ -155,7 +160,7 @@ def step_parts(frame) -> Figure:
     Args:
         frame: columns ``what`` (a row's name), ``part`` (of :data:`PARTS`), ``milliseconds``.
     """
-    names = list(dict.fromkeys(frame["what"]))
+    names = unique(frame["what"])
     table = frame.pivot_table(index="what", columns="part", values="milliseconds", aggfunc="sum").loc[names]
     whole = table.sum(axis=1)
     shares = 100 * table.reindex(columns=PARTS).fillna(0).div(whole, axis=0)
@@ -170,7 +175,8 @@ def step_parts(frame) -> Figure:
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("share of a step (%)")
     name_rows(axes, names)
-    _legend(figure, [Patch(color=color, label=part) for part, color in PARTS.items()], columns=2, length=1.0)
+    handles = [Patch(color=color, label=part) for part, color in PARTS.items()]
+    legend_below(figure, handles, 2, columnspacing=1.0, handlelength=1.0)
     return figure
 
 
@@ -183,7 +189,7 @@ def layer_roofline(frame) -> Figure:
         frame: columns ``source``, ``width``, ``batch``, ``flops_per_byte``, ``flops_per_second``,
             ``peak_flops_per_second``, ``bytes_per_second``.
     """
-    sources = list(dict.fromkeys(frame["source"]))
+    sources = unique(frame["source"])
     styles = {
         width: {"color": WIDTH_COLORS[i % len(WIDTH_COLORS)], "marker": MARKERS[i % len(MARKERS)]}
         for i, width in enumerate(sorted(set(frame["width"])))
@@ -191,10 +197,10 @@ def layer_roofline(frame) -> Figure:
     figure, grid = new_figure(len(sources), 1, height=0.9 + 3.4 * len(sources), sharex=True)
     for (axes,), source in zip(grid, sources, strict=True):
         part = frame[frame["source"] == source].sort_values(["width", "batch"]).assign(device=source)
-        _roofline(axes, part, "width", {width: s | {"ms": 5, "lw": 1.2} for width, s in styles.items()})
+        _roofline(axes, part, "width", styles, ms=5, lw=1.2)
         axes.set_title(source, fontsize=10)
         axes.set_ylabel("FLOP/s")
     axes.set_xlabel("FLOPs per byte of memory")
-    handles = [Line2D([], [], label=f"width {width}", **style) for width, style in styles.items()]
-    _legend(figure, [*handles, Line2D([], [], color=MUTED, label="roof")])
+    handles = [*(key(f"width {width}", **style) for width, style in styles.items()), key("roof")]
+    legend_below(figure, handles, 3, columnspacing=1.0, handlelength=1.4)
     return figure
