@@ -173,14 +173,9 @@ def _points(found: Estimate, both: Iterable[Mapping[int, float]], records: Seque
     return stats.with_sampling(found, accuracies, completed(records)[0].data["test_images"]).times(100)
 
 
-def effect(
-    first: Sequence[Record],
-    second: Sequence[Record],
-    value: Callable[[Record], float | None] = top1,
-    other: Callable[[Record], float | None] | None = None,
-) -> Estimate | None:
+def effect(first: Sequence[Record], second: Sequence[Record]) -> Estimate | None:
     """:func:`effects` of a single pair of groups; None where they share no seed."""
-    return effects({"": first}, {"": second}, value, other).get("")
+    return effects({"": first}, {"": second}).get("")
 
 
 def unpaired_effects(
@@ -205,11 +200,6 @@ def unpaired_effects(
             estimate = stats.difference(*both, shared)
             found[name] = _points(estimate, [dict(enumerate(side)) for side in both], first[name])
     return found
-
-
-def dataset_titles(names: Iterable[str]) -> str:
-    """The titles of data sets, separated by commas."""
-    return ", ".join(DATASET_TITLES[name] for name in names)
 
 
 # --------------------------------------------------------------------------- claims

@@ -143,12 +143,10 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
             return measure.scale * record.metrics[measure.metric]
 
         found = base.mean_cells(measure.item, groups, measure.about, value, measure.unit)
-        cells += [_without_interval(cell) for cell in found] if measure.counted else found
+        if measure.counted:
+            found = [replace(c, estimate=replace(c.estimate, low=None, high=None)) for c in found]
+        cells += found
     return cells
-
-
-def _without_interval(cell: base.Cell) -> base.Cell:
-    return replace(cell, estimate=replace(cell.estimate, low=None, high=None))
 
 
 WAY_NAMES = {"resident": "images on the device", "uint8": "copied as uint8", "float32": "copied as float32"}

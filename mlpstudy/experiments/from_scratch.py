@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 
 from mlplib import stats
 from mlplib.specs import FULL_DA, NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
@@ -169,8 +170,8 @@ FIGURES = {
 }
 
 
-def _note(datasets: Sequence[str]) -> str:
-    return f"on {base.dataset_titles(dict.fromkeys(datasets))} only"
+def _note(datasets: Iterable[str]) -> str:
+    return f"on {', '.join(base.DATASET_TITLES[name] for name in dict.fromkeys(datasets))} only"
 
 
 def _case(family: str, dataset: str) -> str:
@@ -216,7 +217,7 @@ def c01(records: Sequence[Record]) -> Judgement:
         name, overfits = _case(family, dataset), _overfits(plain[family, dataset])
         return positive(gains[family, dataset], "points from DA", name, size=size, other=overfits)
 
-    return judge([part(*key) for key in gains], _mlp_ids(records), _note([name for _, name in gains]))
+    return judge([part(*key) for key in gains], _mlp_ids(records), _note(name for _, name in gains))
 
 
 @base.claim("C02", "Table 1", "The B-MLP beats the S-MLP on every data set.")
@@ -249,7 +250,7 @@ def c03(records: Sequence[Record]) -> Judgement:
         return not_tested(f"needs 5000 epochs with augmentation; the longest run here has {longest}")
     unit = "points from epoch 1000 to 5000"
     parts = [positive(gain, unit, _case(*key)) for key, gain in gains.items()]
-    return judge(parts, _mlp_ids(records), _note([name for _, name in gains]))
+    return judge(parts, _mlp_ids(records), _note(name for _, name in gains))
 
 
 def _best_mlp(records: Sequence[Record], dataset: str) -> list[Record]:
@@ -260,12 +261,8 @@ def _best_mlp(records: Sequence[Record], dataset: str) -> list[Record]:
     groups = [_mlps(records, family, da).get(dataset) for family in FAMILIES for da in (True, False)]
     if not all(groups):
         return []
-
-    def mean(group: Sequence[Record]) -> float:
-        values = base.by_seed(group, base.top1)
-        return sum(values.values()) / len(values)
-
-    return max(filter(base.completed, groups), key=mean, default=[])
+    finished = filter(None, map(base.completed, groups))
+    return max(finished, key=lambda group: statistics.fmean(map(base.top1, group)), default=[])
 
 
 def _paper_gap(dataset: str) -> float:
