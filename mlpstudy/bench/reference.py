@@ -141,7 +141,6 @@ class FfcvLoader:
         batch_size: int,
         batches: int,
         device: torch.device,
-        seed: int = 0,
     ):
         beton.require()
         from ffcv.loader import Loader, OrderOption
@@ -153,7 +152,7 @@ class FfcvLoader:
             batch_size=batch_size,
             num_workers=min(WORKERS, len(os.sched_getaffinity(0))),
             order=OrderOption.RANDOM,
-            seed=seed,
+            seed=0,
             os_cache=True,
             drop_last=True,
             indices=np.arange(batches * batch_size),
