@@ -241,10 +241,8 @@ FIGURES = {
     "one-change-at-a-time": base.Figure(
         data=differences,
         draw=base.plot("choices.differences", label="probe accuracy, change minus base (points)"),
-        alt=(
-            "Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
-            "base, with intervals and a line at zero."
-        ),
+        alt="Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
+        "base, with intervals and a line at zero.",
     )
 }
 

@@ -227,8 +227,8 @@ class Figure:
     """A figure of a chapter.
 
     ``data``: records to a pandas DataFrame holding every number that is drawn (with run ids), offered to the
-    reader as CSV. ``draw``: (DataFrame, records, store folder or None) to a matplotlib figure. ``alt``: what
-    a reader who cannot see it needs.
+    reader as CSV. ``draw``: (DataFrame, store folder or None) to a matplotlib figure. ``alt``: what a reader
+    who cannot see it needs.
     """
 
     data: Callable
@@ -262,7 +262,7 @@ def plot(name: str, **options) -> Callable:
     """
     module, function = name.split(".")
 
-    def draw(frame, records=(), folder=None):
+    def draw(frame, folder=None):
         drawn = importlib.import_module(f"mlpstudy.plots.{module}")
         return getattr(drawn, function)(frame, **options)
 

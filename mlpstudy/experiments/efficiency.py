@@ -205,18 +205,14 @@ FIGURES = {
     "throughput": base.Figure(
         data=throughputs,
         draw=base.plot("speed.throughput"),
-        alt=(
-            "Line chart of images per second against batch size with one line for each network, both axes "
-            "logarithmic."
-        ),
+        alt="Line chart of images per second against batch size with one line for each network, both axes "
+        "logarithmic.",
     ),
     "roofline": base.Figure(
         data=roofs,
         draw=base.plot("speed.rooflines"),
-        alt=(
-            "Two charts with logarithmic axes, each with a line that rises and then stays level, and a "
-            "point for each network below it."
-        ),
+        alt="Two charts with logarithmic axes, each with a line that rises and then stays level, and a "
+        "point for each network below it.",
     ),
 }
 

@@ -118,7 +118,7 @@ def shown(records: Sequence[Record]) -> Iterator[dict]:
         yield {"condition": row, "seed": first.spec.upstream.seed, "run": first.id}
 
 
-def draw_mosaics(frame, records: Sequence[Record], folder: Path):
+def draw_mosaics(frame, folder: Path):
     """The first units of each run of a frame of :func:`shown`, from the artifacts in ``folder``."""
     from mlplib.filters import load_mosaic
 

@@ -162,10 +162,8 @@ FIGURES = {
     "accuracy-over-epochs": base.Figure(
         data=curves,
         draw=base.plot("curves.accuracy_curves"),
-        alt=(
-            "Line chart of accuracy against epoch for S-MLP, B-MLP and a convolutional network, in one panel "
-            "with and in one without data augmentation, test accuracy solid, training accuracy dotted."
-        ),
+        alt="Line chart of accuracy against epoch for S-MLP, B-MLP and a convolutional network, in one panel "
+        "with and in one without data augmentation, test accuracy solid, training accuracy dotted.",
     )
 }
 

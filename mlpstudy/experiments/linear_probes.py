@@ -23,7 +23,7 @@ from .pretraining import (
     task,
     task_title,
 )
-from .transfer import AFTERTHOUGHT, SCALE, checkpoint_labels, checkpoint_of
+from .transfer import AFTERTHOUGHT, SCALE, SCRATCH, WITH_DA, WITHOUT_DA, checkpoint_labels, checkpoint_of
 
 if TYPE_CHECKING:  # planning does without torch, which it imports
     from mlplib.official import Checkpoint
@@ -32,12 +32,11 @@ TITLE = "Linear probes"
 ITEMS = ("Table 8",)
 
 PIXELS, RANDOM = "pixels", "random weights"
-WITHOUT_DA, WITH_DA = "pre-trained without DA", "pre-trained with DA"
 FEATURES = (PIXELS, RANDOM, WITHOUT_DA, WITH_DA)
 """What is probed: two controls, and the features of two pre-trained networks."""
 CONTROLS = (PIXELS, RANDOM)
 
-SCRATCH, TUNED = "from scratch", "fine-tuned"
+TUNED = "fine-tuned"
 REFERENCES = (SCRATCH, TUNED)
 """The same network trained whole on the downstream data: from random weights, or from those with DA."""
 
@@ -172,10 +171,8 @@ FIGURES = {
     "probes": base.Figure(
         data=accuracies,
         draw=base.plot("transfer.probes"),
-        alt=(
-            "Dot plot of the accuracy of linear and ridge probes on pixels, random features and pre-trained "
-            "features, with lines for training the whole network."
-        ),
+        alt="Dot plot of the accuracy of linear and ridge probes on pixels, random features and pre-trained "
+        "features, with lines for training the whole network.",
     ),
     "directions": base.Figure(
         data=spread,

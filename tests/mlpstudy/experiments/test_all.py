@@ -18,6 +18,7 @@ from mlplib.specs import FULL_DA, NO_DA, FilterSpec, RunSpec, TrainSpec
 from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.claims import NOT_TESTED, decide
+from mlpstudy.evidence.records import seed_of
 from mlpstudy.experiments import EXPERIMENTS, architectures, base, experiment, filters, from_scratch
 from mlpstudy.profiles import PROFILES, profile
 
@@ -27,11 +28,6 @@ GRID = [(name, budget) for name in EXPERIMENTS for budget in PROFILES]
 
 def specs_of(name, budget, seeds=SEEDS):
     return experiment(name).runs(profile(budget), seeds)
-
-
-def seed_of(spec):
-    """A run's seed; a look at filters has none of its own."""
-    return spec.seed if hasattr(spec, "seed") else spec.upstream.seed
 
 
 def records_of(name, budget, seeds=SEEDS):

@@ -127,7 +127,7 @@ def test_any_part_of_the_records_is_drawn(name):
     def check(records):
         for figure in experiment(name).FIGURES.values():
             try:
-                drawn = figure.draw(figure.data(records), records, published.artifacts)
+                drawn = figure.draw(figure.data(records), published.artifacts)
             except MlplibError as error:  # a picture that is not there: the chapter shows this line instead
                 assert "\n" not in str(error)
                 continue
