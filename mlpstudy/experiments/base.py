@@ -253,6 +253,11 @@ def dataframe(rows: Callable[..., Iterable[dict]]) -> Callable:
     return made
 
 
+def accuracy_row(record: Record, **columns) -> dict:
+    """A row of a figure's data: ``columns``, then the accuracy of a run in percent, with its seed and id."""
+    return columns | {"seed": record.spec.seed, "accuracy": accuracy(record), "run": record.id}
+
+
 def plot(name: str, **options) -> Callable:
     """The ``draw`` of a :class:`Figure` that needs its DataFrame only: a function of :mod:`mlpstudy.plots`.
 

@@ -137,14 +137,9 @@ def accuracies(records: Sequence[Record]) -> Iterator[dict]:
     """
     name = _naming(records)
     for record in base.completed(records):
-        yield {
-            "data": task_title(task(record.spec)),
-            "features": name(record.spec),
-            "method": _method(record.spec),
-            "seed": record.spec.seed,
-            "accuracy": base.accuracy(record),
-            "run": record.id,
-        }
+        spec = record.spec
+        columns = {"data": task_title(task(spec)), "features": name(spec), "method": _method(spec)}
+        yield base.accuracy_row(record, **columns)
 
 
 @base.dataframe

@@ -116,13 +116,7 @@ def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
     for way, groups in _ways(records).items():
         for where, group in groups.items():
             for record in group:
-                yield {
-                    "way": "\n".join(way),
-                    "data": task_title(where),
-                    "seed": record.spec.seed,
-                    "accuracy": base.accuracy(record),
-                    "run": record.id,
-                }
+                yield base.accuracy_row(record, way="\n".join(way), data=task_title(where))
 
 
 def errors_frame(records: Sequence[Record]):

@@ -201,13 +201,8 @@ def accuracies(records: Sequence[Record]) -> Iterator[dict]:
     for where, group in by_judged_task(base.completed(records)).items():
         for record in group:
             if not _is_evaluation(record):
-                yield {
-                    "data": task_title(where),
-                    "network": _network(record.spec, labels),
-                    "seed": record.spec.seed,
-                    "accuracy": base.accuracy(record),
-                    "run": record.id,
-                }
+                network = _network(record.spec, labels)
+                yield base.accuracy_row(record, data=task_title(where), network=network)
 
 
 @base.dataframe
@@ -220,14 +215,8 @@ def accuracy_by_images(records: Sequence[Record]) -> Iterator[dict]:
     for record in base.completed(records):
         if arm(record.spec) and not _is_evaluation(record):
             name, examples = task(record.spec)
-            yield {
-                "data": base.DATASET_TITLES[name],
-                "network": arm(record.spec),
-                "images": examples or catalog.find(name).train,
-                "seed": record.spec.seed,
-                "accuracy": base.accuracy(record),
-                "run": record.id,
-            }
+            columns = {"data": base.DATASET_TITLES[name], "network": arm(record.spec)}
+            yield base.accuracy_row(record, **columns, images=examples or catalog.find(name).train)
 
 
 @base.dataframe
