@@ -89,9 +89,9 @@ def top1_at(record: Record, epoch: int) -> float | None:
     return next((entry["top1"] for entry in record.history["test"] if entry["epoch"] == epoch), None)
 
 
-def checkpoints(epochs: int, also: Iterable[int] = (), points: int = 8) -> tuple[int, ...]:
-    """About ``points`` evenly spaced epochs up to ``epochs`` at which to measure a curve, and ``also``."""
-    even = {max(1, round(epochs * k / points)) for k in range(1, points + 1)}
+def checkpoints(epochs: int, also: Iterable[int] = ()) -> tuple[int, ...]:
+    """At most 8 evenly spaced epochs up to ``epochs`` at which to measure a curve, and ``also``."""
+    even = {max(1, round(epochs * k / 8)) for k in range(1, 9)}
     return tuple(sorted(even | {epoch for epoch in also if epoch <= epochs}))
 
 

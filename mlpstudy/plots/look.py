@@ -75,11 +75,12 @@ def new_figure(rows: int, columns: int, height: float, width: float = WIDTH, **o
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def nothing_to_draw(why: str = "no run ended with finite numbers") -> Figure:
+def nothing_to_draw() -> Figure:
     """The figure shown where there is no data, so that a chapter continues."""
     figure, ((axes,),) = new_figure(1, 1, height=1.2)
     axes.set_axis_off()
-    axes.text(0.5, 0.5, f"nothing to draw: {why}", ha="center", va="center", color=MUTED)
+    text = "nothing to draw: no run ended with finite numbers"
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED)
     return figure
 
 
