@@ -92,10 +92,4 @@ def few_draws(monkeypatch):
     """Bootstraps of a tenth of the size, for tests of what is made of them."""
     from mlpstudy.laws import scaling
 
-    real = scaling.bootstrap
-
-    def few(grid, statistic, draws=0, seed=0):
-        return real(grid, statistic, 40, seed)
-
-    monkeypatch.setattr(scaling, "bootstrap", few)
-    monkeypatch.setattr(scaling, "ENOUGH_DRAWS", 0.9 * 40 / scaling.DRAWS)
+    monkeypatch.setattr(scaling, "DRAWS", 40)

@@ -88,9 +88,8 @@ def difference(name: str, runs: Sequence[dict], *settings: tuple[bool, str]) -> 
     ours, other = final.values()
     if not ours.keys() & other.keys():
         return {"name": name, "why": "no seed ended with finite numbers in both"}
-    found = over_seeds(paired(ours, other))
-    low, high = (None if v is None else 100 * v for v in (found.low, found.high))
-    return {"name": name, "points": 100 * found.mean, "low": low, "high": high, "n": found.n}
+    found = over_seeds(paired(ours, other)).times(100)
+    return {"name": name, "points": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
 def mean_curves(runs: Sequence[dict]):

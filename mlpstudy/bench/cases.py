@@ -109,15 +109,15 @@ def default_cases(device: torch.device) -> tuple[Case, ...]:
 
 
 @functools.lru_cache(maxsize=1)
-def noise(count: int, side: int, classes: int = NOISE_CLASSES) -> ImageDataset:
+def noise(count: int, side: int) -> ImageDataset:
     """``count`` training images of random pixels, uint8 (N, side, side, 3), and a few to test."""
     draw = np.random.default_rng(0)
     splits = [
         Split(
             np.frombuffer(draw.bytes(n * side * side * 3), np.uint8).reshape(n, side, side, 3),
-            draw.integers(0, classes, n),
+            draw.integers(0, NOISE_CLASSES, n),
         )
         for n in (count, max(1, count // 16))
     ]
-    names = tuple(f"class {i}" for i in range(classes))
+    names = tuple(f"class {i}" for i in range(NOISE_CLASSES))
     return ImageDataset(NOISE, *splits, names, (0.5,) * 3, (0.29,) * 3, content_hash=NOISE)

@@ -58,7 +58,7 @@ def settled_growth(found: list[int]) -> dict:
     """The relative ``growth`` of memory after the first epochs, or ``why`` it is unknown."""
     if not all(found):
         return {"why": "the system does not say how much memory a process uses"}
-    return {"growth": found[-1] / found[min(SETTLED, len(found)) - 1] - 1}
+    return {"growth": found[-1] / found[SETTLED - 1] - 1}
 
 
 def memory_in_use(device: torch.device) -> int:

@@ -14,7 +14,7 @@ from mlplib.specs import FULL_DA
 
 from .cases import WITHOUT_MIXUP
 from .rounds import Work
-from .workloads import NO_FFCV, Runner, Training
+from .workloads import NO_FFCV, Training
 
 DATALOADER_BATCHES = 4
 """Batches per turn of torchvision's loader, the slowest one."""
@@ -30,29 +30,24 @@ def loader_works(training: Training, folder: Path, progress) -> list[Work]:
     Args:
         folder: where the images are written for FFCV's own augmentation.
     """
-    resident, streamed = training.runner(WITHOUT_MIXUP), training.streamed(WITHOUT_MIXUP, progress)
     turns = training.turns | training.images
     # FFCV starts once per epoch, as in a run, so whole epochs are trained.
     steps = min(EPOCH_STEPS, len(training.data.train) // training.case.batch_size)
     epoch = {"calls": steps} | training.whole
-    of_files = training.streamed(FULL_DA, progress)
+    load, train = training.runner(WITHOUT_MIXUP).load, training.runner(FULL_DA).train
+    from_files, train_from_files = None, None
+    if not (why := training.why_no_files()):
+        from_files = training.streamed(WITHOUT_MIXUP, progress).load
+        train_from_files = training.streamed(FULL_DA, progress).train
+    name = "a step of training, images from FFCV files"
     return [
-        Work("resident", "resident, batched crops and flips", resident.load, **turns),
-        _or_why("streamed", "FFCV reads files, batched crops and flips", streamed, "load", turns),
+        Work("resident", "resident, batched crops and flips", load, **turns),
+        Work("streamed", "FFCV reads files, batched crops and flips", from_files, why=why, **turns),
         _ffcv(training, folder),
         _dataloader(training),
-        Work(
-            "resident-epoch", "a step of training, images resident", training.runner(FULL_DA).train, **epoch
-        ),
-        _or_why("streamed-epoch", "a step of training, images from FFCV files", of_files, "train", epoch),
+        Work("resident-epoch", "a step of training, images resident", train, **epoch),
+        Work("streamed-epoch", name, train_from_files, why=why, **epoch),
     ]
-
-
-def _or_why(id: str, name: str, runner: Runner | str, method: str, options: dict) -> Work:
-    """The work of a runner's method, or the reason why there is no runner."""
-    if isinstance(runner, str):
-        return Work(id, name, why=runner)
-    return Work(id, name, getattr(runner, method), **options)
 
 
 def _ffcv(training: Training, folder: Path) -> Work:

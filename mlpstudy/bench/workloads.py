@@ -93,12 +93,14 @@ class Training:
         how = Execution(device=self.device, log=self.notes.append)
         return Runner(Loop(spec, data or self.data, how))
 
-    def streamed(self, augment: AugmentSpec, progress) -> Runner | str:
-        """A loop whose images FFCV reads from the data set's files, written first if missing; or why not."""
+    def why_no_files(self) -> str:
+        """Why FFCV cannot read the images from files; empty if it can."""
         if self.case.data == NOISE:
             return "random pixels are not written to files"
-        if not beton.installed():
-            return NO_FFCV
+        return "" if beton.installed() else NO_FFCV
+
+    def streamed(self, augment: AugmentSpec, progress) -> Runner:
+        """A loop whose images FFCV reads from the data set's files, written first if missing."""
         beton.write(self.dataset, progress=progress)
         return self.runner(augment, open_data(self.dataset, self.case.spec().data, self.device, "ffcv"))
 

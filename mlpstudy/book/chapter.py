@@ -306,7 +306,7 @@ class Chapter:
         if frame.empty and found.records is not self.records:  # an incomplete study may have none of its runs
             return html.box("<p>No run that this figure shows is published.</p>")
         try:
-            figure = drawn.draw(frame, found.records, found.artifacts)
+            figure = drawn.draw(frame, found.artifacts)
         except MlplibError as error:  # a published artifact that is not there must not end the chapter
             return html.box(f"<p>{escape(error)}</p>", warning=True)
         image = svg.drawing(figure, f"{_title(side)}: {drawn.alt}", frame, run_anchor(_title(side), ""))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlplib.specs import ModelSpec, OptimizerSpec, ProbeSpec, TrainSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from ..claims import LITTLE, POINTS, Judgement, judge, not_tested, positive
@@ -168,11 +167,6 @@ def chosen_rates(records: Sequence[Record]) -> dict[str, float | None]:
     return {name: best_rate(group) for name, group in _tuned(records).items()}
 
 
-def tried_rates(records: Sequence[Record]) -> dict[str, list[float]]:
-    """The learning rates at which each of the two was probed on held-out images, the smallest first."""
-    return {name: sorted(set(map(rate, group))) for name, group in _tuned(records).items()}
-
-
 def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The probes on test images of the base, of each change, and of Lion at its best rate.
 
@@ -216,7 +210,12 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 
 @base.dataframe
 def differences(records: Sequence[Record]) -> Iterator[dict]:
-    """Accuracy with each change minus that without in points, one row per seed, and its mean."""
+    """What one change in pre-training does to the accuracy of a linear probe on other data. Small dots are
+    seeds, each against the base with the same seed, large ones their means, bars 95 % intervals; from one
+    seed they cover the sampling of test images only. AdamW is compared with Lion, both at the learning rate
+    that is best for them on held-out images; clipping, weight decay and dropout in profile laptop with no DA,
+    to which they are added there; everything else with the base.
+    """
     found = groups(records)
     for name in (*ARCHITECTURE, *RECIPE):
         other = reference(name, found)
@@ -242,27 +241,10 @@ FIGURES = {
     "one-change-at-a-time": base.Figure(
         data=differences,
         draw=base.plot("choices.differences", label="probe accuracy, change minus base (points)"),
-        caption=(
-            "What one change in pre-training does to the accuracy of a linear probe on other data. Small "
-            "dots are seeds, each against the base with the same seed, large ones their means, bars 95 % "
-            "intervals; from one seed they cover the sampling of test images only. AdamW is compared with "
-            "Lion, both at the learning rate that is best for them on held-out images; clipping, weight "
-            "decay and dropout in profile laptop with no DA, to which they are added there; everything else "
-            "with the base."
-        ),
-        alt=(
-            "Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
-            "base, with intervals and a line at zero."
-        ),
+        alt="Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
+        "base, with intervals and a line at zero.",
     )
 }
-
-
-def _gains(found: Mapping[str, list[Record]], names: Sequence[str], lost: bool) -> dict[str, Estimate]:
-    """What each change gains in points; with ``lost`` what undoing it gains."""
-    changed = {name: found[name] for name in names}
-    without = {name: found[reference(name, found)] for name in names}
-    return base.effects(without, changed) if lost else base.effects(changed, without)
 
 
 PARTS_OF_BLOCK = dict(zip(ARCHITECTURE, ("GELU", "skips", "bottleneck", "pre-LN"), strict=True))
@@ -280,7 +262,8 @@ def c15(records: Sequence[Record]) -> Judgement:
     one change (ReLU; no skip connections; blocks without expansion, as many more of them as make the compute
     equal; LayerNorm after the addition) is above 0 for all four.
     """
-    gains = _gains(groups(records), tuple(ARCHITECTURE), lost=True)
+    found = groups(records)
+    gains = base.effects(dict.fromkeys(ARCHITECTURE, found[BASE]), found)
     if len(gains) < len(PARTS_OF_BLOCK):
         return not_tested("needs the base and all four changes of the block")
     parts = [positive(gain, "points", PARTS_OF_BLOCK[name]) for name, gain in gains.items()]
@@ -290,9 +273,9 @@ def c15(records: Sequence[Record]) -> Judgement:
 def _rates_note(records: Sequence[Record]) -> str:
     """The best rate of each optimizer, with a warning where it is the first or the last that was tried."""
     notes = []
-    for name, best in chosen_rates(records).items():
-        tried = tried_rates(records)[name]
-        end = ", the end of its grid" if best in (tried[0], tried[-1]) else ""
+    for name, group in _tuned(records).items():
+        best, tried = best_rate(group), set(map(rate, group))
+        end = ", the end of its grid" if best in (min(tried), max(tried)) else ""
         notes.append(f"{'Lion' if name == BASE else name} is best at {best:g}{end}")
     return "; ".join(notes)
 
@@ -311,8 +294,9 @@ def c16(records: Sequence[Record]) -> Judgement:
     over seeds of a probe on held-out downstream training images; and the base, and the next worst of all
     other networks trained with DA, minus the one without.
     """
-    found, rates = groups(records), min(map(len, tried_rates(records).values()))
-    added = _gains(found, REGULARIZERS, lost=False)
+    found, rates = groups(records), min(len(set(map(rate, group))) for group in _tuned(records).values())
+    regularized = {name: found[name] for name in REGULARIZERS}
+    added = base.effects(regularized, {name: found[reference(name, found)] for name in REGULARIZERS})
     lion = base.effect(found["Lion"], found[ADAMW])
     others = [BASE, *(n for n in (*ARCHITECTURE, *RECIPE) if n != "no DA" and reference(n, found) != "no DA")]
     below = base.effects({name: found[name] for name in others}, dict.fromkeys(others, found["no DA"]))

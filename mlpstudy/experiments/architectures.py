@@ -84,13 +84,8 @@ def accuracies(records: Sequence[Record]) -> Iterator[dict]:
     line joins the two runs of one seed.
     """
     for record in base.completed(records):
-        yield {
-            "model": TITLES[record.spec.model.family],
-            "pixels": "as they are" if record.spec.data.pixel_permutation is None else "permuted",
-            "seed": record.spec.seed,
-            "accuracy": base.accuracy(record),
-            "run": record.id,
-        }
+        pixels = "as they are" if record.spec.data.pixel_permutation is None else "permuted"
+        yield base.accuracy_row(record, model=TITLES[record.spec.model.family], pixels=pixels)
 
 
 FIGURES = {

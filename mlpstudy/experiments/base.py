@@ -89,9 +89,9 @@ def top1_at(record: Record, epoch: int) -> float | None:
     return next((entry["top1"] for entry in record.history["test"] if entry["epoch"] == epoch), None)
 
 
-def checkpoints(epochs: int, also: Iterable[int] = (), points: int = 8) -> tuple[int, ...]:
-    """About ``points`` evenly spaced epochs up to ``epochs`` at which to measure a curve, and ``also``."""
-    even = {max(1, round(epochs * k / points)) for k in range(1, points + 1)}
+def checkpoints(epochs: int, also: Iterable[int] = ()) -> tuple[int, ...]:
+    """At most 8 evenly spaced epochs up to ``epochs`` at which to measure a curve, and ``also``."""
+    even = {max(1, round(epochs * k / 8)) for k in range(1, 9)}
     return tuple(sorted(even | {epoch for epoch in also if epoch <= epochs}))
 
 
@@ -173,14 +173,9 @@ def _points(found: Estimate, both: Iterable[Mapping[int, float]], records: Seque
     return stats.with_sampling(found, accuracies, completed(records)[0].data["test_images"]).times(100)
 
 
-def effect(
-    first: Sequence[Record],
-    second: Sequence[Record],
-    value: Callable[[Record], float | None] = top1,
-    other: Callable[[Record], float | None] | None = None,
-) -> Estimate | None:
+def effect(first: Sequence[Record], second: Sequence[Record]) -> Estimate | None:
     """:func:`effects` of a single pair of groups; None where they share no seed."""
-    return effects({"": first}, {"": second}, value, other).get("")
+    return effects({"": first}, {"": second}).get("")
 
 
 def unpaired_effects(
@@ -205,11 +200,6 @@ def unpaired_effects(
             estimate = stats.difference(*both, shared)
             found[name] = _points(estimate, [dict(enumerate(side)) for side in both], first[name])
     return found
-
-
-def dataset_titles(names: Iterable[str]) -> str:
-    """The titles of data sets, separated by commas."""
-    return ", ".join(DATASET_TITLES[name] for name in names)
 
 
 # --------------------------------------------------------------------------- claims
@@ -237,18 +227,18 @@ class Figure:
     """A figure of a chapter.
 
     ``data``: records to a pandas DataFrame holding every number that is drawn (with run ids), offered to the
-    reader as CSV. ``draw``: (DataFrame, records, store folder or None) to a matplotlib figure. ``alt``: what
-    a reader who cannot see it needs; ``caption``: can be read alone; the docstring of ``data`` by default.
+    reader as CSV. ``draw``: (DataFrame, store folder or None) to a matplotlib figure. ``alt``: what a reader
+    who cannot see it needs.
     """
 
     data: Callable
     draw: Callable
     alt: str
-    caption: str = ""
 
-    def __post_init__(self):
-        if not self.caption:
-            object.__setattr__(self, "caption", " ".join(inspect.getdoc(self.data).split()))
+    @property
+    def caption(self) -> str:
+        """The docstring of ``data``; it can be read alone."""
+        return " ".join(inspect.getdoc(self.data).split())
 
 
 def dataframe(rows: Callable[..., Iterable[dict]]) -> Callable:
@@ -263,6 +253,11 @@ def dataframe(rows: Callable[..., Iterable[dict]]) -> Callable:
     return made
 
 
+def accuracy_row(record: Record, **columns) -> dict:
+    """A row of a figure's data: ``columns``, then the accuracy of a run in percent, with its seed and id."""
+    return columns | {"seed": record.spec.seed, "accuracy": accuracy(record), "run": record.id}
+
+
 def plot(name: str, **options) -> Callable:
     """The ``draw`` of a :class:`Figure` that needs its DataFrame only: a function of :mod:`mlpstudy.plots`.
 
@@ -272,7 +267,7 @@ def plot(name: str, **options) -> Callable:
     """
     module, function = name.split(".")
 
-    def draw(frame, records=(), folder=None):
+    def draw(frame, folder=None):
         drawn = importlib.import_module(f"mlpstudy.plots.{module}")
         return getattr(drawn, function)(frame, **options)
 

@@ -12,7 +12,7 @@ from mlplib.store import Record
 
 from ..claims import Judgement, judge, not_tested, positive
 from ..profiles import Profile
-from ..words import interval
+from ..words import count, interval
 from . import base
 from .choices import best_rate, is_tuning, probe_title, probes, rate, tuning_probe
 from .pretraining import pretraining_run, probe
@@ -158,26 +158,15 @@ def compared(records: Sequence[Record]) -> tuple[tuple[int, int], int]:
     return (0, 0), 0
 
 
-def gain(groups: dict[int, list[Record]], smallest: int, largest: int) -> Estimate | None:
-    """Accuracy of the largest batch size minus that of the smallest in points; None where one is missing."""
-    if smallest == largest or not {smallest, largest} <= groups.keys():
-        return None
-    return base.effect(groups[largest], groups[smallest])
-
-
 def _setting(group: Sequence[Record]) -> str:
     return f"{group[0].spec.upstream.model}, {updates(group[0]):,} updates"
-
-
-def _count_epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count > 1)}"
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Accuracy of linear probes in percent: the lines of Fig 5, and every learning rate that was tried."""
     groups = {}
     for (size, length), group in lines(records).items():
-        groups[f"batch {size:,}, {_count_epochs(length)}", probe_title(group[0])] = group
+        groups[f"batch {size:,}, {count(length, 'epoch')}", probe_title(group[0])] = group
     for tuning in (False, True):
         tried = [r for r in probes(records, tuning=tuning) if tuning or not r.spec.upstream.keep_at]
         for (size, lr), group in sorted(base.group_by(tried, lambda r: (batch(r), rate(r))).items()):
@@ -207,7 +196,7 @@ def length_lines(records: Sequence[Record]) -> Iterator[dict]:
     seeds, small dots are seeds.
     """
     for (_, length), group in sorted(lines(records).items(), key=lambda item: item[0][::-1]):
-        yield from (_row(record, _count_epochs(length)) for record in group)
+        yield from (_row(record, count(length, "epoch")) for record in group)
 
 
 @base.dataframe
@@ -253,20 +242,24 @@ def c09(records: Sequence[Record]) -> Judgement:
     """
     groups = {name: pick(records) for name, pick in COMPARISONS.items()}
     ends, longest = compared(records)
-    sizes = {size: group for size, group in groups["equal epochs"].items() if epochs(group[0]) == longest}
-    found = gain(sizes, *ends)
+    smallest, largest = ends
+
+    def gain(name: str) -> Estimate | None:
+        return base.effect(groups[name].get(largest, []), groups[name].get(smallest, []))
+
+    ended = groups["equal epochs"]
+    found = gain("equal epochs") if all(epochs(group[0]) == longest for group in ended.values()) else None
     if found is None:
-        asked = f"{ends[0]:,} and {ends[1]:,}, for {longest} epochs" if longest else "two sizes, equally long"
+        asked = (
+            f"{smallest:,} and {largest:,}, for {longest} epochs" if longest else "two sizes, equally long"
+        )
         return not_tested(f"needs pre-training with batches of {asked}, with one seed at least")
-    note = "; ".join(_in_note(name, gain(groups[name], *ends)) for name in list(COMPARISONS)[1:])
+    notes = {name: gain(name) for name in list(COMPARISONS)[1:]}
+    note = "; ".join(f"at {name}: {interval(e) if e else 'not measured'}" for name, e in notes.items())
     rates = ", ".join(f"{lr:g} for {size:,}" for size, lr in best_rates(records).items() if size in ends)
     note += f" (learning rates: {rates})" if rates else ""
-    part = positive(found, f"points, batch {ends[1]:,} over {ends[0]:,}")
+    part = positive(found, f"points, batch {largest:,} over {smallest:,}")
     return judge([part], base.run_ids(records), note)
-
-
-def _in_note(name: str, found: Estimate | None) -> str:
-    return f"at {name}: " + ("not measured" if found is None else interval(found))
 
 
 CLAIMS = (c09,)

@@ -15,6 +15,7 @@ from mlplib.specs import ProbeSpec, TrainSpec
 from mlplib.store import Record
 
 from ..profiles import Profile
+from ..words import count
 from .base import DATASET_TITLES, accuracy, completed, group_by
 from .pretraining import data, pretraining_run, probe, task, task_title
 
@@ -53,11 +54,6 @@ def variant(profile: Profile, seed: int, **changes) -> TrainSpec:
     if examples := settings.get("examples"):  # a seed has images of its own
         settings["data"] = data(profile, profile.upstream, examples=examples, draw=seed + 1)
     return pretraining_run(profile, seed, **settings | changes)
-
-
-def regularized(profile: Profile, seed: int, **changes) -> TrainSpec:
-    """:func:`variant` where a regularizer has something to do."""
-    return variant(profile, seed, **OVERFIT.get(profile.name, {}) | changes)
 
 
 def tuning_probe(profile: Profile, upstream: TrainSpec) -> ProbeSpec:
@@ -114,4 +110,4 @@ def setting(group: Sequence[Record]) -> str:
     trained = spec.upstream if isinstance(spec, ProbeSpec) else spec
     epochs = getattr(spec, "epoch", None) or trained.epochs
     da = "" if trained.augment.any else ", no DA"
-    return f"{trained.model}, {epochs} epoch{'s' * (epochs > 1)} on {task_title(task(trained))}{da}"
+    return f"{trained.model}, {count(epochs, 'epoch')} on {task_title(task(trained))}{da}"

@@ -143,12 +143,10 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
             return measure.scale * record.metrics[measure.metric]
 
         found = base.mean_cells(measure.item, groups, measure.about, value, measure.unit)
-        cells += [_without_interval(cell) for cell in found] if measure.counted else found
+        if measure.counted:
+            found = [replace(c, estimate=replace(c.estimate, low=None, high=None)) for c in found]
+        cells += found
     return cells
-
-
-def _without_interval(cell: base.Cell) -> base.Cell:
-    return replace(cell, estimate=replace(cell.estimate, low=None, high=None))
 
 
 WAY_NAMES = {"resident": "images on the device", "uint8": "copied as uint8", "float32": "copied as float32"}
@@ -160,7 +158,10 @@ def _origin(record: Record) -> dict:
 
 @base.dataframe
 def throughputs(records: Sequence[Record]) -> Iterator[dict]:
-    """Images per second of every batch size that was measured: median and quartiles over repeats."""
+    """Throughput against batch size. Solid: the images are on the device already. Dotted: each batch is first
+    copied from the host's memory as float32. Points are medians, bands the middle half of the repeats. Batch
+    sizes that did not fit into the time box or into memory are missing.
+    """
     for record in itertools.chain(*_groups(records).values()):
         for entry in record.history["batches"]:
             for way, seconds in entry.get("seconds", {}).items():
@@ -176,10 +177,11 @@ ROOFS = {"memory": ("resident", "memory_bytes_per_second"), "copy": ("float32", 
 
 @base.dataframe
 def roofs(records: Sequence[Record]) -> Iterator[dict]:
-    """For each network at its best batch size: FLOPs per byte, FLOP/s reached, and the machine's rates.
-
-    ``roof`` says which bytes: those that the operations read and write in the device's memory
-    (``memory``), or those of the images on their way to the device as float32 (``copy``).
+    """Rooflines: the rate of computation that each network reaches at its best batch size, against the work
+    that it does per byte moved. The slanted line is what the bandwidth allows, the level one the measured
+    rate of matrix products. Left, bytes that its operations read and write in the device's memory, with
+    images on the device; right, bytes of the images, which are copied to the device as float32. On a CPU that
+    copy stays within one memory.
     """
     for record in itertools.chain(*_groups(records).values()):
         traffic = {e["batch_size"]: e.get("traffic_bytes") for e in record.history["batches"]}
@@ -203,30 +205,14 @@ FIGURES = {
     "throughput": base.Figure(
         data=throughputs,
         draw=base.plot("speed.throughput"),
-        caption=(
-            "Throughput against batch size. Solid: the images are on the device already. Dotted: each batch "
-            "is first copied from the host's memory as float32. Points are medians, bands the middle half "
-            "of the repeats. Batch sizes that did not fit into the time box or into memory are missing."
-        ),
-        alt=(
-            "Line chart of images per second against batch size with one line for each network, both axes "
-            "logarithmic."
-        ),
+        alt="Line chart of images per second against batch size with one line for each network, both axes "
+        "logarithmic.",
     ),
     "roofline": base.Figure(
         data=roofs,
         draw=base.plot("speed.rooflines"),
-        caption=(
-            "Rooflines: the rate of computation that each network reaches at its best batch size, against "
-            "the work that it does per byte moved. The slanted line is what the bandwidth allows, the "
-            "level one the measured rate of matrix products. Left, bytes that its operations read and write "
-            "in the device's memory, with images on the device; right, bytes of the images, which are "
-            "copied to the device as float32. On a CPU that copy stays within one memory."
-        ),
-        alt=(
-            "Two charts with logarithmic axes, each with a line that rises and then stays level, and a "
-            "point for each network below it."
-        ),
+        alt="Two charts with logarithmic axes, each with a line that rises and then stays level, and a "
+        "point for each network below it.",
     ),
 }
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mlplib import stats
 from mlplib.data import catalog
-from mlplib.filters import UNITS_SHOWN
 from mlplib.specs import FilterSpec
 from mlplib.stats import Estimate, over_seeds
 from mlplib.store import MOSAIC, Record
@@ -111,13 +110,15 @@ def spread(records: Sequence[Record]) -> Iterator[dict]:
 
 @dataframe
 def shown(records: Sequence[Record]) -> Iterator[dict]:
-    """Which run each mosaic comes from: the lowest seed of each condition."""
+    """First-layer weights of the first 25 units, maximum over color channels, each unit scaled to its own
+    range; lowest seed. Units were not selected by appearance.
+    """
     for row, group in _by_condition(records).items():
         first = min(group, key=lambda r: r.spec.upstream.seed)
         yield {"condition": row, "seed": first.spec.upstream.seed, "run": first.id}
 
 
-def draw_mosaics(frame, records: Sequence[Record], folder: Path):
+def draw_mosaics(frame, folder: Path):
     """The first units of each run of a frame of :func:`shown`, from the artifacts in ``folder``."""
     from mlplib.filters import load_mosaic
 
@@ -132,8 +133,6 @@ FIGURES = {
         data=shown,
         draw=draw_mosaics,
         alt="Grids of first-layer weights drawn as gray images, one grid for each training condition.",
-        caption=f"First-layer weights of the first {UNITS_SHOWN} units, maximum over color channels, each "
-        "unit scaled to its own range; lowest seed. Units were not selected by appearance.",
     ),
     "how-local": Figure(
         data=spread,

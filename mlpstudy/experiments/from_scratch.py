@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 
 from mlplib import stats
 from mlplib.specs import FULL_DA, NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
@@ -135,7 +136,11 @@ def _setting(group: Sequence[Record]) -> str:
 
 @base.dataframe
 def curves(records: Sequence[Record]) -> Iterator[dict]:
-    """Test and training accuracy over epochs: one row per run, epoch and split."""
+    """Accuracy during training from scratch. Solid lines are test accuracy, dotted lines accuracy on the
+    training batches as the model sees them, which under MixUp is that of the label with the larger share. A
+    training accuracy that runs away from the test accuracy means that the network overfits. Bands span the
+    seeds.
+    """
     for record in records:
         spec, history = record.spec, record.history
         common = {
@@ -157,22 +162,14 @@ FIGURES = {
     "accuracy-over-epochs": base.Figure(
         data=curves,
         draw=base.plot("curves.accuracy_curves"),
-        caption=(
-            "Accuracy during training from scratch. Solid lines are test accuracy, dotted lines accuracy on "
-            "the training batches as the model sees them, which under MixUp is that of the label with the "
-            "larger share. A training accuracy that runs away from the test accuracy means that the network "
-            "overfits. Bands span the seeds."
-        ),
-        alt=(
-            "Line chart of accuracy against epoch for S-MLP, B-MLP and a convolutional network, in one panel "
-            "with and in one without data augmentation, test accuracy solid, training accuracy dotted."
-        ),
+        alt="Line chart of accuracy against epoch for S-MLP, B-MLP and a convolutional network, in one panel "
+        "with and in one without data augmentation, test accuracy solid, training accuracy dotted.",
     )
 }
 
 
-def _note(datasets: Sequence[str]) -> str:
-    return f"on {base.dataset_titles(dict.fromkeys(datasets))} only"
+def _note(datasets: Iterable[str]) -> str:
+    return f"on {', '.join(base.DATASET_TITLES[name] for name in dict.fromkeys(datasets))} only"
 
 
 def _case(family: str, dataset: str) -> str:
@@ -218,7 +215,7 @@ def c01(records: Sequence[Record]) -> Judgement:
         name, overfits = _case(family, dataset), _overfits(plain[family, dataset])
         return positive(gains[family, dataset], "points from DA", name, size=size, other=overfits)
 
-    return judge([part(*key) for key in gains], _mlp_ids(records), _note([name for _, name in gains]))
+    return judge([part(*key) for key in gains], _mlp_ids(records), _note(name for _, name in gains))
 
 
 @base.claim("C02", "Table 1", "The B-MLP beats the S-MLP on every data set.")
@@ -251,7 +248,7 @@ def c03(records: Sequence[Record]) -> Judgement:
         return not_tested(f"needs 5000 epochs with augmentation; the longest run here has {longest}")
     unit = "points from epoch 1000 to 5000"
     parts = [positive(gain, unit, _case(*key)) for key, gain in gains.items()]
-    return judge(parts, _mlp_ids(records), _note([name for _, name in gains]))
+    return judge(parts, _mlp_ids(records), _note(name for _, name in gains))
 
 
 def _best_mlp(records: Sequence[Record], dataset: str) -> list[Record]:
@@ -262,12 +259,8 @@ def _best_mlp(records: Sequence[Record], dataset: str) -> list[Record]:
     groups = [_mlps(records, family, da).get(dataset) for family in FAMILIES for da in (True, False)]
     if not all(groups):
         return []
-
-    def mean(group: Sequence[Record]) -> float:
-        values = base.by_seed(group, base.top1)
-        return sum(values.values()) / len(values)
-
-    return max(filter(base.completed, groups), key=mean, default=[])
+    finished = filter(None, map(base.completed, groups))
+    return max(finished, key=lambda group: statistics.fmean(map(base.top1, group)), default=[])
 
 
 def _paper_gap(dataset: str) -> float:

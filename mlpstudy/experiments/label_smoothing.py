@@ -10,7 +10,7 @@ from mlplib.store import Record
 from ..claims import LITTLE, Judgement, judge, not_tested, positive
 from ..profiles import Profile
 from . import base
-from .choices import AFTERTHOUGHT, probe_title, probes, regularized, setting
+from .choices import AFTERTHOUGHT, OVERFIT, probe_title, probes, setting, variant
 from .pretraining import probe
 
 TITLE = "Label smoothing"
@@ -24,7 +24,8 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
 
     Profile ``laptop`` pre-trains without DA: smoothing regularizes, as DA does.
     """
-    trained = [regularized(profile, seed, label_smoothing=amount) for amount in AMOUNTS for seed in seeds]
+    settings = OVERFIT.get(profile.name, {})
+    trained = [variant(profile, s, **settings, label_smoothing=amount) for amount in AMOUNTS for s in seeds]
     return [run for upstream in trained for run in (upstream, probe(profile, upstream, upstream.seed))]
 
 

@@ -23,7 +23,7 @@ from .pretraining import (
     task,
     task_title,
 )
-from .transfer import AFTERTHOUGHT, SCALE, checkpoint_labels, checkpoint_of
+from .transfer import AFTERTHOUGHT, SCALE, SCRATCH, WITH_DA, WITHOUT_DA, checkpoint_labels, checkpoint_of
 
 if TYPE_CHECKING:  # planning does without torch, which it imports
     from mlplib.official import Checkpoint
@@ -32,12 +32,11 @@ TITLE = "Linear probes"
 ITEMS = ("Table 8",)
 
 PIXELS, RANDOM = "pixels", "random weights"
-WITHOUT_DA, WITH_DA = "pre-trained without DA", "pre-trained with DA"
 FEATURES = (PIXELS, RANDOM, WITHOUT_DA, WITH_DA)
 """What is probed: two controls, and the features of two pre-trained networks."""
 CONTROLS = (PIXELS, RANDOM)
 
-SCRATCH, TUNED = "from scratch", "fine-tuned"
+TUNED = "fine-tuned"
 REFERENCES = (SCRATCH, TUNED)
 """The same network trained whole on the downstream data: from random weights, or from those with DA."""
 
@@ -131,22 +130,24 @@ def _setting(group: Sequence[Record]) -> str:
 
 @base.dataframe
 def accuracies(records: Sequence[Record]) -> Iterator[dict]:
-    """Test accuracy of every probe and of the networks trained whole."""
+    """Test accuracy of linear classifiers on frozen features, trained by gradient descent (linear) or solved
+    in closed form (ridge), one dot per seed. The first two rows are controls that never saw an upstream
+    image. Vertical lines: the same network with all its weights trained on the downstream data, from scratch
+    and fine-tuned.
+    """
     name = _naming(records)
     for record in base.completed(records):
-        yield {
-            "data": task_title(task(record.spec)),
-            "features": name(record.spec),
-            "method": _method(record.spec),
-            "seed": record.spec.seed,
-            "accuracy": base.accuracy(record),
-            "run": record.id,
-        }
+        spec = record.spec
+        columns = {"data": task_title(task(spec)), "features": name(spec), "method": _method(spec)}
+        yield base.accuracy_row(record, **columns)
 
 
 @base.dataframe
 def spread(records: Sequence[Record]) -> Iterator[dict]:
-    """The number of directions in which the features of ridge probes vary, where their records have it."""
+    """In how many directions the features of the downstream training images vary: the participation ratio of
+    their covariance, one dot per seed. The data file also has the number of features and the share of those
+    that never vary.
+    """
     name = _naming(records)
     for record in base.completed(records):
         if "directions" in record.history:
@@ -165,25 +166,12 @@ FIGURES = {
     "probes": base.Figure(
         data=accuracies,
         draw=base.plot("transfer.probes"),
-        caption=(
-            "Test accuracy of linear classifiers on frozen features, trained by gradient descent (linear) or "
-            "solved in closed form (ridge), one dot per seed. The first two rows are controls that never saw "
-            "an upstream image. Vertical lines: the same network with all its weights trained on the "
-            "downstream data, from scratch and fine-tuned."
-        ),
-        alt=(
-            "Dot plot of the accuracy of linear and ridge probes on pixels, random features and pre-trained "
-            "features, with lines for training the whole network."
-        ),
+        alt="Dot plot of the accuracy of linear and ridge probes on pixels, random features and pre-trained "
+        "features, with lines for training the whole network.",
     ),
     "directions": base.Figure(
         data=spread,
         draw=base.plot("transfer.directions"),
-        caption=(
-            "In how many directions the features of the downstream training images vary: the participation "
-            "ratio of their covariance, one dot per seed. The data file also has the number of features and "
-            "the share of those that never vary."
-        ),
         alt="Dot plot of the number of directions for each kind of features.",
     ),
 }

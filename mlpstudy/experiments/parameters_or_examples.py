@@ -57,7 +57,7 @@ class Series:
     @property
     def alpha(self) -> Estimate | None:
         """The exponent, None where no law could be fitted."""
-        return None if self.fit.law is None else self.fit.alpha(self.grid.seeds)
+        return self.fit.alpha(self.grid.seeds)
 
     @property
     def problem(self) -> str:

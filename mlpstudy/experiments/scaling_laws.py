@@ -313,7 +313,7 @@ def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
     return dict(zip(("value", "low", "high"), values, strict=True))
 
 
-def draw_exponents(frame, records: Sequence[Record], folder, item: str = ITEM):
+def draw_exponents(frame, folder=None, item: str = ITEM):
     """The exponents in a :func:`coefficients_frame` with the paper's values of ``item``."""
     from ..plots import scaling as draw
 

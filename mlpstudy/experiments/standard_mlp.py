@@ -116,13 +116,15 @@ def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
     for way, groups in _ways(records).items():
         for where, group in groups.items():
             for record in group:
-                yield {
-                    "way": "\n".join(way),
-                    "data": task_title(where),
-                    "seed": record.spec.seed,
-                    "accuracy": base.accuracy(record),
-                    "run": record.id,
-                }
+                yield base.accuracy_row(record, way="\n".join(way), data=task_title(where))
+
+
+def errors_frame(records: Sequence[Record]):
+    """Linear-probe error against pre-training compute of S-MLPs and B-MLPs on the same numbers of examples
+    and epochs. Size shows the number of examples, each line is one training at growing lengths, rings mark
+    the front of each family, and dashed lines are the laws fitted to them.
+    """
+    return scaling_laws.errors_frame(records)
 
 
 def coefficients_frame(records: Sequence[Record]):
@@ -139,12 +141,9 @@ FIGURES = {
         alt="Slope chart of test accuracy from the S-MLP from scratch to both MLPs fine-tuned.",
     ),
     "error-against-compute": base.Figure(
-        data=scaling_laws.errors_frame,
+        data=errors_frame,
         draw=base.plot("scaling.error_against_compute", hue="family"),
         alt="Scatter chart of linear-probe error against compute for S-MLPs and B-MLPs, with a law for each.",
-        caption="Linear-probe error against pre-training compute of S-MLPs and B-MLPs on the same numbers of "
-        "examples and epochs. Size shows the number of examples, each line is one training at growing "
-        "lengths, rings mark the front of each family, and dashed lines are the laws fitted to them.",
     ),
     "exponents": base.Figure(
         data=coefficients_frame,
@@ -185,9 +184,7 @@ def slope_gap(records: Sequence[Record]) -> tuple[Estimate | None, str]:
         if problem:
             return None, f"{base.MLP_TITLES[family]}s: {problem}"
         laws[family] = FrontLaw(form, fit.law)
-    gap = scaling.difference(
-        grids["b-mlp"], grids["s-mlp"], laws["b-mlp"], laws["s-mlp"], number=scaling.ALPHA
-    )
+    gap = scaling.alpha_gap(grids["b-mlp"], grids["s-mlp"], laws["b-mlp"], laws["s-mlp"])
     return (gap, "") if gap.low is not None else (None, "too few resampled grids allow a fit")
 
 

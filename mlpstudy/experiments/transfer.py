@@ -193,39 +193,38 @@ def _metric_cells(
 
 @base.dataframe
 def accuracies(records: Sequence[Record]) -> Iterator[dict]:
-    """Test accuracy of every finished network on the tasks that claims are judged by, without TTA."""
+    """Test accuracy of one network on the downstream tasks that the claims are judged by: trained from
+    scratch, or fine-tuned after pre-training without and with data augmentation (DA). Each line joins the
+    runs of one seed.
+    """
     labels = checkpoint_labels(records)
     for where, group in by_judged_task(base.completed(records)).items():
         for record in group:
             if not _is_evaluation(record):
-                yield {
-                    "data": task_title(where),
-                    "network": _network(record.spec, labels),
-                    "seed": record.spec.seed,
-                    "accuracy": base.accuracy(record),
-                    "run": record.id,
-                }
+                network = _network(record.spec, labels)
+                yield base.accuracy_row(record, data=task_title(where), network=network)
 
 
 @base.dataframe
 def accuracy_by_images(records: Sequence[Record]) -> Iterator[dict]:
-    """Test accuracy of this study's networks against the number of downstream training images."""
+    """Test accuracy of one network against the number of labeled downstream images that it is trained on:
+    from scratch, or after pre-training without and with data augmentation (DA). Lines are means over seeds,
+    small dots are seeds, bands 95 % intervals of the mean where there are several seeds; each seed has its
+    own choice of images.
+    """
     for record in base.completed(records):
         if arm(record.spec) and not _is_evaluation(record):
             name, examples = task(record.spec)
-            yield {
-                "data": base.DATASET_TITLES[name],
-                "network": arm(record.spec),
-                "images": examples or catalog.find(name).train,
-                "seed": record.spec.seed,
-                "accuracy": base.accuracy(record),
-                "run": record.id,
-            }
+            columns = {"data": base.DATASET_TITLES[name], "network": arm(record.spec)}
+            yield base.accuracy_row(record, **columns, images=examples or catalog.find(name).train)
 
 
 @base.dataframe
 def gains_by_views(records: Sequence[Record]) -> Iterator[dict]:
-    """What TTA adds after the first 1, 2, 4, ... views, in points."""
+    """What test-time augmentation adds to the accuracy of fine-tuned networks, against the number of random
+    views of each test image whose predictions are averaged, as logits (solid) or as probabilities (dashed).
+    Zero is the accuracy on the image as it is, seen once. Lines are means over seeds.
+    """
     labels = checkpoint_labels(records)
     for record in base.completed(records):
         if not _is_evaluation(record) or not record.history:
@@ -248,43 +247,20 @@ FIGURES = {
     "accuracy-by-images": base.Figure(
         data=accuracy_by_images,
         draw=base.plot("transfer.learning_curves", first=ARMS),
-        caption=(
-            "Test accuracy of one network against the number of labeled downstream images that it is trained "
-            "on: from scratch, or after pre-training without and with data augmentation (DA). Lines are "
-            "means over seeds, small dots are seeds, bands 95 % intervals of the mean where there are "
-            "several seeds; each seed has its own choice of images."
-        ),
-        alt=(
-            "Line chart of test accuracy against the number of downstream images on a logarithmic axis, from "
-            "scratch, pre-trained without augmentation and pre-trained with it."
-        ),
+        alt="Line chart of test accuracy against the number of downstream images on a logarithmic axis, from "
+        "scratch, pre-trained without augmentation and pre-trained with it.",
     ),
     "scratch-and-transfer": base.Figure(
         data=accuracies,
         draw=base.plot("transfer.paired_dots", first=ARMS),
-        caption=(
-            "Test accuracy of one network on the downstream tasks that the claims are judged by: trained "
-            "from scratch, or fine-tuned after pre-training without and with data augmentation (DA). Each "
-            "line joins the runs of one seed."
-        ),
-        alt=(
-            "Dot plot of test accuracy on each downstream data set, from scratch, pre-trained without "
-            "augmentation and pre-trained with it."
-        ),
+        alt="Dot plot of test accuracy on each downstream data set, from scratch, pre-trained without "
+        "augmentation and pre-trained with it.",
     ),
     "gain-by-views": base.Figure(
         data=gains_by_views,
         draw=base.plot("transfer.gains", known=ARMS),
-        caption=(
-            "What test-time augmentation adds to the accuracy of fine-tuned networks, against the number of "
-            "random views of each test image whose predictions are averaged, as logits (solid) or as "
-            "probabilities (dashed). Zero is the accuracy on the image as it is, seen once. Lines are means "
-            "over seeds."
-        ),
-        alt=(
-            "Line chart of the gain from test-time augmentation in points against the number of views, for "
-            "averaged logits and averaged probabilities."
-        ),
+        alt="Line chart of the gain from test-time augmentation in points against the number of views, for "
+        "averaged logits and averaged probabilities.",
     ),
 }
 

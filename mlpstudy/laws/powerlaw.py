@@ -91,16 +91,13 @@ class Fit:
         """Whether its coefficients can be relied on."""
         return self.law is not None and not self.why
 
-    def alpha(self, seeds: int) -> Estimate:
-        """The exponent with Student's interval from the scatter of the points around the law.
+    def alpha(self, seeds: int) -> Estimate | None:
+        """The exponent with Student's interval from the scatter around the law, None without one.
 
         For series of few sizes, too few to be resampled. ``seeds``: how many the points are means over.
-
-        Raises:
-            ValueError: nothing was fitted.
         """
         if self.law is None:
-            raise ValueError(self.why)
+            return None
         from scipy.stats import t
 
         low, high = t.interval(confidence(), self.points - self.free, self.law.alpha, self.alpha_error)

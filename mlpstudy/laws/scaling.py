@@ -150,7 +150,7 @@ Statistic = Callable[[Grid], "Sequence[float] | None"]
 
 
 @functools.lru_cache(maxsize=256)
-def bootstrap(measured: Grid, statistic: Statistic, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def bootstrap(measured: Grid, statistic: Statistic, draws: int, seed: int = 0) -> np.ndarray:
     """A statistic of resampled grids: trainings are drawn with replacement, and for each of them its seeds.
 
     All lengths of a training are kept together, since they share their weights. With one seed only
@@ -180,15 +180,15 @@ def bootstrap(measured: Grid, statistic: Statistic, draws: int = DRAWS, seed: in
     return sample
 
 
-def _estimate(mean: float, sample: np.ndarray, seeds: int, draws: int) -> Estimate:
+def _estimate(mean: float, sample: np.ndarray, seeds: int) -> Estimate:
     """``mean`` with the central interval of a bootstrap sample, without one if too few draws succeeded."""
     low = high = None
-    if len(sample) >= ENOUGH_DRAWS * draws:
+    if len(sample) >= ENOUGH_DRAWS * DRAWS:
         low, high = map(float, np.quantile(sample, [(1 - confidence()) / 2, (1 + confidence()) / 2]))
     return Estimate(float(mean), low, high, seeds, "grid and seeds" if seeds > 1 else "grid")
 
 
-def estimates(measured: Grid, statistic: Statistic, draws: int = DRAWS, seed: int = 0) -> list[Estimate]:
+def estimates(measured: Grid, statistic: Statistic) -> list[Estimate]:
     """A statistic of the grid with bootstrap intervals, one estimate for each of its numbers.
 
     Empty if the grid does not allow the statistic. An interval is missing (None) where too few resampled
@@ -197,36 +197,10 @@ def estimates(measured: Grid, statistic: Statistic, draws: int = DRAWS, seed: in
     numbers = statistic(measured)
     if numbers is None or not np.isfinite(numbers).all():
         return []
-    sample = bootstrap(measured, statistic, draws, seed)
+    sample = bootstrap(measured, statistic, DRAWS)
     columns = sample.T if len(sample) else [()] * len(numbers)
     pairs = zip(numbers, columns, strict=True)
-    return [_estimate(number, column, measured.seeds, draws) for number, column in pairs]
-
-
-def difference(
-    first: Grid,
-    second: Grid,
-    of_first: Statistic,
-    of_second: Statistic,
-    number: int,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Estimate:
-    """A number of the first grid's statistic minus that of the second's, which are independent.
-
-    Args:
-        number: which one of the statistics' numbers.
-
-    Raises:
-        ValueError: a grid does not allow its statistic.
-    """
-    found = of_first(first), of_second(second)
-    if None in found:
-        raise ValueError("a grid allows no such statistic")
-    samples = bootstrap(first, of_first, draws, seed), bootstrap(second, of_second, draws, seed + 1)
-    rows = min(map(len, samples))
-    gaps = samples[0][:rows, number] - samples[1][:rows, number] if rows else ()
-    return _estimate(found[0][number] - found[1][number], gaps, min(first.seeds, second.seeds), draws)
+    return [_estimate(number, column, measured.seeds) for number, column in pairs]
 
 
 # --------------------------------------------------------------------------- the law of the front
@@ -249,10 +223,9 @@ class FrontLaw:
 
     def __call__(self, measured: Grid) -> tuple[float, ...] | None:
         optimal = measured.take(measured.compute <= self.cutoff).front()
-        fit = (
-            functools.partial(fit_saturating, start=self.start) if self.form == SATURATING else fit_power_law
-        )
-        law = fit(optimal.compute, optimal.error).law
+        points = optimal.compute, optimal.error
+        fit = fit_saturating(*points, self.start) if self.form == SATURATING else fit_power_law(*points)
+        law = fit.law
         return None if law is None else tuple(law.coefficients().values())
 
 
@@ -270,7 +243,7 @@ def _fit(form: str | None, x: tuple[float, ...], error: tuple[float, ...]) -> Fi
     return {None: fit_best, POWER_LAW: fit_power_law, SATURATING: fit_saturating}[form](x, error)
 
 
-def fit_front(measured: Grid, form: str | None = None, draws: int = DRAWS, seed: int = 0) -> FrontFit:
+def fit_front(measured: Grid, form: str | None = None) -> FrontFit:
     """The law that the front's errors follow in compute, with bootstrap intervals.
 
     Args:
@@ -280,11 +253,20 @@ def fit_front(measured: Grid, form: str | None = None, draws: int = DRAWS, seed:
     fit = _fit(form, tuple(optimal.compute), tuple(optimal.error))
     if fit.law is None:
         return FrontFit(fit, {})
-    found = estimates(measured, FrontLaw(fit.form, fit.law), draws, seed)
+    found = estimates(measured, FrontLaw(fit.form, fit.law))
     # The values are those of the fit: the search from one start, which the intervals rest on, may end
     # slightly off it.
     exact = zip(fit.law.coefficients().items(), found, strict=True)
     return FrontFit(fit, {name: replace(estimate, mean=value) for (name, value), estimate in exact})
+
+
+def alpha_gap(first: Grid, second: Grid, of_first: FrontLaw, of_second: FrontLaw) -> Estimate:
+    """The exponent of the law of the first grid's front minus that of the second's; they are independent."""
+    gap = of_first(first)[ALPHA] - of_second(second)[ALPHA]
+    samples = bootstrap(first, of_first, DRAWS), bootstrap(second, of_second, DRAWS, seed=1)
+    rows = min(map(len, samples))
+    gaps = samples[0][:rows, ALPHA] - samples[1][:rows, ALPHA] if rows else ()
+    return _estimate(gap, gaps, min(first.seeds, second.seeds))
 
 
 # --------------------------------------------------------------------------- forecasts
@@ -325,7 +307,7 @@ class Forecast:
         return min(self.misses, key=self.misses.get)
 
 
-def forecast(measured: Grid, form: str | None = None, draws: int = DRAWS, seed: int = 0) -> Forecast | None:
+def forecast(measured: Grid, form: str | None = None) -> Forecast | None:
     """How well the cheaper part of the front predicts its most expensive third, by the law of ``form``, or by
     that which suits that part best.
 
@@ -353,11 +335,11 @@ def forecast(measured: Grid, form: str | None = None, draws: int = DRAWS, seed: 
 
     low, high = np.full(len(x), -np.inf), np.full(len(x), np.inf)
     statistic = FrontLaw(fit.form, fit.law, cutoff=float(x[seen].max()))
-    laws = [Law(a, alpha, b, floor) for a, b, alpha, floor in bootstrap(measured, statistic, draws, seed)]
-    if len(laws) >= ENOUGH_DRAWS * draws:
+    laws = [Law(a, alpha, b, floor) for a, b, alpha, floor in bootstrap(measured, statistic, DRAWS)]
+    if len(laws) >= ENOUGH_DRAWS * DRAWS:
         # Residuals of a fit are smaller than the errors of its points, since the fit has adapted to them.
         scatter = np.log(error / predicted)[seen] * math.sqrt(fit.points / (fit.points - fit.free))
-        noise = np.random.default_rng(seed).choice(scatter, size=(len(laws), len(x)))
+        noise = np.random.default_rng(0).choice(scatter, size=(len(laws), len(x)))
         away = np.log([law(x) for law in laws]) + noise - np.log(predicted)
         spread = np.sqrt(np.square(away).mean(axis=0)) + np.finfo(float).tiny
         farthest = np.abs(away / spread)[:, unseen].max(axis=1)

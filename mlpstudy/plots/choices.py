@@ -14,8 +14,6 @@ from mlplib.stats import over_seeds
 from . import look
 
 PARTS = {"block": look.BLUE, "recipe": look.ORANGE}
-MARKERS = "os^Dv"
-"""Markers of lines, so that they can be told apart without their colors."""
 
 
 @look.styled
@@ -86,7 +84,7 @@ def error_lines(frame, ordered: bool) -> Figure:
     shades = colormaps["viridis"](np.linspace(0.85, 0.0, len(names)))
     distinct = look.unique([look.BLUE, look.ORANGE, look.GREEN, *look.PALETTE])
     palette = {name: shades[i] if ordered else distinct[i % len(distinct)] for i, name in enumerate(names)}
-    markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
+    markers = {name: look.MARKERS[i % len(look.MARKERS)] for i, name in enumerate(names)}
     figure, ((axes,),) = look.new_figure(1, 1, height=3.9)
     lines = dict(hue="series", palette=palette, style="series", markers=markers, dashes=False, errorbar=None)
     seaborn.lineplot(frame, x="batch", y="error", **lines, markersize=5, mew=0, ax=axes)

@@ -61,13 +61,13 @@ def _as_strips(image: np.ndarray, lines: int = 4) -> np.ndarray:
 
 
 @styled
-def wiring(patches: int = 5, channels: int = 4, seed: int = 0) -> Figure:
+def wiring(patches: int = 5, channels: int = 4) -> Figure:
     """The matrices by which a Mixer and an MLP map all inputs to all outputs, for a small network.
 
     Inputs and outputs are ordered by patch, then by channel. Each color is one trained number: a Mixer
     repeats its few numbers and is zero at the white places; an MLP has its own number at every place.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     tokens, mixing = rng.uniform(0.1, 1, (patches, patches)), rng.uniform(0.1, 1, (channels, channels))
     size = patches * channels
     matrices = {

@@ -19,6 +19,9 @@ BLUE, ORANGE, GREEN, PINK, GOLD, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7
 PALETTE = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
 """Okabe and Ito's colors, which color-blind readers can tell apart (https://jfly.uni-koeln.de/color/)."""
 
+MARKERS = "os^Dv"
+"""Markers of lines, so that they can be told apart without their colors."""
+
 INK, MUTED, GRID = "#1a1a1a", "#595959", "#dddddd"
 WIDTH = 5.4
 """Inches: on a phone that shows the figure 360 pixels wide, 11-point letters are still 10 pixels tall."""
@@ -72,11 +75,12 @@ def new_figure(rows: int, columns: int, height: float, width: float = WIDTH, **o
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def nothing_to_draw(why: str = "no run ended with finite numbers") -> Figure:
+def nothing_to_draw() -> Figure:
     """The figure shown where there is no data, so that a chapter continues."""
     figure, ((axes,),) = new_figure(1, 1, height=1.2)
     axes.set_axis_off()
-    axes.text(0.5, 0.5, f"nothing to draw: {why}", ha="center", va="center", color=MUTED)
+    text = "nothing to draw: no run ended with finite numbers"
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED)
     return figure
 
 

@@ -6,13 +6,12 @@ from collections.abc import Hashable, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from .look import BLUE, GOLD, GREEN, INK, MUTED, ORANGE, PINK, SKY, name_rows, new_figure, styled
+from . import look
 
-MLPS, OTHERS = (BLUE, SKY, INK), (ORANGE, GREEN, PINK, GOLD)
+MLPS, OTHERS = (look.BLUE, look.SKY, look.INK), (look.ORANGE, look.GREEN, look.PINK, look.GOLD)
 """Blues for MLPs, other colors for the networks that they are compared with."""
 
 ROOF_NAMES = {
@@ -21,15 +20,15 @@ ROOF_NAMES = {
 }
 
 PARTS = {
-    "matrix products": BLUE,
-    "elementwise and the rest": SKY,
-    "optimizer": GREEN,
-    "loading": GOLD,
-    "augmentation": ORANGE,
+    "matrix products": look.BLUE,
+    "elementwise and the rest": look.SKY,
+    "optimizer": look.GREEN,
+    "loading": look.GOLD,
+    "augmentation": look.ORANGE,
 }
 """The parts of a step and their colors, in the order in which they are stacked."""
 
-MARKERS, WIDTH_COLORS = "os^Dv", (PINK, GOLD, GREEN, BLUE, ORANGE)
+WIDTH_COLORS = (look.PINK, look.GOLD, look.GREEN, look.BLUE, look.ORANGE)
 
 
 # --------------------------------------------------------------------------- what they share
@@ -37,7 +36,7 @@ MARKERS, WIDTH_COLORS = "os^Dv", (PINK, GOLD, GREEN, BLUE, ORANGE)
 
 def _colors(names) -> dict[str, str]:
     """The color of each network."""
-    names = list(dict.fromkeys(names))
+    names = look.unique(names)
     mlps = [name for name in names if "/Wi-" in name]
     colors = {name: MLPS[i % len(MLPS)] for i, name in enumerate(mlps)}
     others = [name for name in names if name not in mlps]
@@ -63,17 +62,12 @@ def logarithmic(axes) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(figure: Figure, handles: list, columns: int = 3, length: float = 1.4) -> None:
-    options = dict(columnspacing=1.0, handlelength=length)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
-
-
-def _roofline(axes, part, line: str, styles: Mapping[Hashable, dict]) -> None:
+def _roofline(axes, part, line: str, styles: Mapping[Hashable, dict], **style) -> None:
     """FLOP/s against FLOPs per byte under the devices' limits, one style per value of the column ``line``."""
     for _, of_device in part.groupby("device"):
         _draw_roof(axes, of_device)
     for name, points in part.groupby(line, sort=False):
-        axes.plot(points["flops_per_byte"], points["flops_per_second"], **styles[name])
+        axes.plot(points["flops_per_byte"], points["flops_per_second"], **styles[name], **style)
     logarithmic(axes)
 
 
@@ -85,13 +79,13 @@ def _draw_roof(axes, part) -> None:
     low = min(part["flops_per_byte"].min(), ridge) / 4
     high = max(part["flops_per_byte"].max(), ridge) * 4
     x = np.array([low, ridge, high])
-    axes.plot(x, np.minimum(peak, bandwidth * x), color=MUTED, zorder=1)
+    axes.plot(x, np.minimum(peak, bandwidth * x), color=look.MUTED, zorder=1)
 
 
 # --------------------------------------------------------------------------- efficiency
 
 
-@styled
+@look.styled
 def throughput(frame) -> Figure:
     """Images per second by batch size: one color per network, solid on the device, dotted with a copy.
 
@@ -100,7 +94,7 @@ def throughput(frame) -> Figure:
             where they are: ``images on the device`` or ``copied as float32``; others are not drawn.
     """
     colors = _colors(frame["network"])
-    figure, ((axes,),) = new_figure(1, 1, height=4.6)
+    figure, ((axes,),) = look.new_figure(1, 1, height=4.6)
     for images, line in (("images on the device", "-"), ("copied as float32", ":")):
         for name, color in colors.items():
             part = frame[(frame["network"] == name) & (frame["images"] == images)]
@@ -111,16 +105,13 @@ def throughput(frame) -> Figure:
     logarithmic(axes)
     axes.set_xlabel("batch size")
     axes.set_ylabel("images per second")
-    lines = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
-    lines += [
-        Line2D([], [], color=MUTED, linestyle=line, label=label)
-        for line, label in (("-", "on the device"), (":", "with a copy"))
-    ]
-    _legend(figure, lines, length=1.6)
+    lines = [look.key(name, color) for name, color in colors.items()]
+    lines += [look.key("on the device"), look.key("with a copy", linestyle=":")]
+    look.legend_below(figure, lines, 3, columnspacing=1.0, handlelength=1.6)
     return figure
 
 
-@styled
+@look.styled
 def rooflines(frame) -> Figure:
     """FLOP/s against FLOPs per byte, under the limits of bandwidth and arithmetic; one panel per limit.
 
@@ -130,51 +121,50 @@ def rooflines(frame) -> Figure:
     """
     names = [roof for roof in ROOF_NAMES if roof in set(frame["roof"])]
     styles = {n: {"color": c, "marker": "o", "ls": ""} for n, c in _colors(frame["network"]).items()}
-    figure, (row,) = new_figure(1, len(names), height=4.4, sharey=True)
+    figure, (row,) = look.new_figure(1, len(names), height=4.4, sharey=True)
     for axes, roof in zip(row, names, strict=True):
-        _roofline(
-            axes, frame[frame["roof"] == roof], "network", {n: s | {"ms": 7} for n, s in styles.items()}
-        )
+        _roofline(axes, frame[frame["roof"] == roof], "network", styles, ms=7)
         title, label = ROOF_NAMES[roof]
         axes.set_title(title)
         axes.set_xlabel(label)
     row[0].set_ylabel("FLOP/s")
-    handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
-    _legend(figure, [*handles, Line2D([], [], color=MUTED, label="roof")])
-    figure.suptitle(", ".join(sorted(set(frame["device"]))), fontsize=10, color=MUTED)
+    handles = [*(look.key(name, **style) for name, style in styles.items()), look.key("roof")]
+    look.legend_below(figure, handles, 3, columnspacing=1.0, handlelength=1.4)
+    figure.suptitle(", ".join(sorted(set(frame["device"]))), fontsize=10, color=look.MUTED)
     return figure
 
 
 # --------------------------------------------------------------------------- speed
 
 
-@styled
+@look.styled
 def step_parts(frame) -> Figure:
     """One bar per network: the shares of its step, with the time of the whole step at its end.
 
     Args:
         frame: columns ``what`` (a row's name), ``part`` (of :data:`PARTS`), ``milliseconds``.
     """
-    names = list(dict.fromkeys(frame["what"]))
+    names = look.unique(frame["what"])
     table = frame.pivot_table(index="what", columns="part", values="milliseconds", aggfunc="sum").loc[names]
     whole = table.sum(axis=1)
     shares = 100 * table.reindex(columns=PARTS).fillna(0).div(whole, axis=0)
-    figure, ((axes,),) = new_figure(1, 1, height=1.6 + 0.62 * len(names))
+    figure, ((axes,),) = look.new_figure(1, 1, height=1.6 + 0.62 * len(names))
     left = np.zeros(len(names))
     for part in (part for part in PARTS if part in table):
         axes.barh(range(len(names)), shares[part], left=left, color=PARTS[part], height=0.6)
         left += shares[part].to_numpy()
     for place, name in enumerate(names):
-        axes.annotate(f"{whole[name]:.3g} ms", (101, place), va="center", color=MUTED, fontsize=10)
+        axes.annotate(f"{whole[name]:.3g} ms", (101, place), va="center", color=look.MUTED, fontsize=10)
     axes.set_xlim(0, 118)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("share of a step (%)")
-    name_rows(axes, names)
-    _legend(figure, [Patch(color=color, label=part) for part, color in PARTS.items()], columns=2, length=1.0)
+    look.name_rows(axes, names)
+    handles = [Patch(color=color, label=part) for part, color in PARTS.items()]
+    look.legend_below(figure, handles, 2, columnspacing=1.0, handlelength=1.0)
     return figure
 
 
-@styled
+@look.styled
 def layer_roofline(frame) -> Figure:
     """Layers under the roof of their device: FLOP/s against FLOPs per byte. One panel per device, one line
     per width, one point per batch size.
@@ -183,18 +173,18 @@ def layer_roofline(frame) -> Figure:
         frame: columns ``source``, ``width``, ``batch``, ``flops_per_byte``, ``flops_per_second``,
             ``peak_flops_per_second``, ``bytes_per_second``.
     """
-    sources = list(dict.fromkeys(frame["source"]))
+    sources = look.unique(frame["source"])
     styles = {
-        width: {"color": WIDTH_COLORS[i % len(WIDTH_COLORS)], "marker": MARKERS[i % len(MARKERS)]}
+        width: {"color": WIDTH_COLORS[i % len(WIDTH_COLORS)], "marker": look.MARKERS[i % len(look.MARKERS)]}
         for i, width in enumerate(sorted(set(frame["width"])))
     }
-    figure, grid = new_figure(len(sources), 1, height=0.9 + 3.4 * len(sources), sharex=True)
+    figure, grid = look.new_figure(len(sources), 1, height=0.9 + 3.4 * len(sources), sharex=True)
     for (axes,), source in zip(grid, sources, strict=True):
         part = frame[frame["source"] == source].sort_values(["width", "batch"]).assign(device=source)
-        _roofline(axes, part, "width", {width: s | {"ms": 5, "lw": 1.2} for width, s in styles.items()})
+        _roofline(axes, part, "width", styles, ms=5, lw=1.2)
         axes.set_title(source, fontsize=10)
         axes.set_ylabel("FLOP/s")
     axes.set_xlabel("FLOPs per byte of memory")
-    handles = [Line2D([], [], label=f"width {width}", **style) for width, style in styles.items()]
-    _legend(figure, [*handles, Line2D([], [], color=MUTED, label="roof")])
+    handles = [*(look.key(f"width {width}", **style) for width, style in styles.items()), look.key("roof")]
+    look.legend_below(figure, handles, 3, columnspacing=1.0, handlelength=1.4)
     return figure

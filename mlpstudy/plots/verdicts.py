@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from ..claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
-from .look import GOLD, GREEN, INK, ORANGE, PINK, name_rows, new_figure, styled, unique
+from .look import GOLD, GREEN, INK, ORANGE, PINK, legend_below, name_rows, new_figure, styled, unique
 
 LOOKS = {
     REPRODUCED: (GREEN, "R", "white"),
@@ -43,5 +43,5 @@ def robustness(frame) -> Figure:
             spine.set_visible(False)
     name_rows(grid[0], claims)
     handles = [Patch(color=color, label=f"{letter} {name}") for name, (color, letter, _) in LOOKS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    legend_below(figure, handles, 2)
     return figure

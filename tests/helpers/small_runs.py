@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest.mock import patch
@@ -113,6 +115,18 @@ def record(spec: RunSpec, status: str = "completed", **metrics) -> Record:
         },
         environment={"device": "a test"},
     )
+
+
+def diverged(
+    records: Iterable[Record], where: Callable[[Record], bool] = lambda record: True
+) -> list[Record]:
+    """The records, those of some runs as if they had diverged."""
+    return [replace(r, status="diverged", metrics={}) if where(r) else r for r in records]
+
+
+def scored(records: Iterable[Record], top1: float, where: Callable[[Record], bool]) -> list[Record]:
+    """The records, those of some runs with another test accuracy."""
+    return [replace(r, metrics=r.metrics | {"test_top1": top1}) if where(r) else r for r in records]
 
 
 def _views(spec: EvaluateSpec, values: dict) -> dict:

@@ -18,7 +18,7 @@ from mlplib.errors import MlplibError
 from mlplib.progress import quiet
 from mlplib.specs import FULL_DA
 from mlpstudy.bench import accuracy, derived, growth, loaders, rounds, show, speed, tried, workloads
-from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, NOISE, WITHOUT_MIXUP, Case, default_cases, noise
+from mlpstudy.bench.cases import CPU_CASES, GPU_CASES, NOISE, WITHOUT_MIXUP, Case, default_cases
 from mlpstudy.bench.reference import ReferenceLoop
 from mlpstudy.bench.targets import MET, NOT_MEASURED, NOT_MET, TARGETS, bounds, judge
 
@@ -284,16 +284,14 @@ def test_torchvisions_loader_gives_whole_batches_of_all_images(training):
     assert all(each.dtype == torch.float32 and each.abs().max() <= 2.001 for each in images)
 
 
-def test_noise_stands_in_for_images_that_are_not_there(monkeypatch):
-    small = noise(8, 4, classes=5)
-    assert small.train.images.shape == (8, 4, 4, 3) and small.train.images.dtype == np.uint8
-    assert small.train.labels.max() < 5 and len(small.classes) == 5 and small.content_hash == NOISE
+def test_noise_stands_in_for_images_that_are_not_there():
     case = Case("B-1/Wi-16", NOISE, 4, 8)
     images = case.images()
-    assert images.train.images.shape == (16, 8, 8, 3) and len(images.classes) == 11_230
+    assert images.train.images.shape == (16, 8, 8, 3) and images.train.images.dtype == np.uint8
+    assert images.train.labels.max() < len(images.classes) == 11_230 and images.content_hash == NOISE
     training = workloads.Training(case, images, CPU)
     assert training.data.image_shape == (8, 8, 3)
-    assert training.streamed(FULL_DA, quiet) == "random pixels are not written to files"
+    assert training.why_no_files() == "random pixels are not written to files"
 
 
 @pytest.mark.parametrize(

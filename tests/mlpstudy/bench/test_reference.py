@@ -69,8 +69,6 @@ def test_its_lion_is_ours():
     for a, b in zip(*sides, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
         assert (a - start[[x.shape for x in start].index(a.shape)]).abs().min() > 0
-    with pytest.raises(MlplibError, match="no closure"):
-        textbook.step(lambda: None)
 
 
 def test_it_learns_and_fetches_its_metrics_every_step():
@@ -91,14 +89,6 @@ def test_accuracy_under_mixup_is_the_larger_of_the_two():
         best = theirs.model(batch.images).argmax(1)
     mixed = dataclasses.replace(batch, labels=(best + 1) % 8, partner_labels=best, lam=0.7)
     assert theirs.step(mixed)["top1"] == 1.0
-
-
-@pytest.mark.parametrize(
-    "change", [dict(name="adamw"), dict(schedule="cosine"), dict(warmup=1.0), dict(clip=1.0)]
-)
-def test_another_optimizer_is_refused(change):
-    with pytest.raises(MlplibError, match="Lion at a constant rate only"):
-        both(optimizer=OptimizerSpec(**change))
 
 
 def test_without_ffcv_one_line_says_what_to_do(monkeypatch, tmp_path):

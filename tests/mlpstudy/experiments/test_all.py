@@ -7,15 +7,18 @@ import subprocess
 import sys
 
 import pytest
-from small_runs import ROOT, environment, record
+from small_runs import ROOT, diverged, environment, record
 
 from mlplib.data import catalog
 from mlplib.errors import MlplibError
+from mlplib.filters import UNITS_SHOWN
 from mlplib.models import meta_model
 from mlplib.planning import with_upstream
 from mlplib.specs import FULL_DA, NO_DA, FilterSpec, RunSpec, TrainSpec
 from mlplib.store import run_id
 from mlpstudy import paper
+from mlpstudy.claims import NOT_TESTED, decide
+from mlpstudy.evidence.records import seed_of
 from mlpstudy.experiments import EXPERIMENTS, architectures, base, experiment, filters, from_scratch
 from mlpstudy.profiles import PROFILES, profile
 
@@ -25,11 +28,6 @@ GRID = [(name, budget) for name in EXPERIMENTS for budget in PROFILES]
 
 def specs_of(name, budget, seeds=SEEDS):
     return experiment(name).runs(profile(budget), seeds)
-
-
-def seed_of(spec):
-    """A run's seed; a look at filters has none of its own."""
-    return spec.seed if hasattr(spec, "seed") else spec.upstream.seed
 
 
 def records_of(name, budget, seeds=SEEDS):
@@ -246,10 +244,9 @@ def test_accuracies_are_taken_at_the_length_of_their_row():
 def test_diverged_and_missing_runs_leave_their_cells_out(name, budget):
     records = records_of(name, budget)
     counted = len(architectures.parameter_cells()) if name == "architectures" else 0
-    gone = [dataclasses.replace(r, status="diverged", metrics={}) for r in records]
+    gone = diverged(records)
     assert len(cells_of(name, budget, gone)) == len(cells_of(name, budget, [])) == counted
-    half = [g if seed_of(r.spec) == 1 else r for r, g in zip(records, gone, strict=True)]
-    for cell in cells_of(name, budget, half):
+    for cell in cells_of(name, budget, diverged(records, lambda r: seed_of(r.spec) == 1)):
         assert cell.estimate.n in (0, 1) and len(cell.run_ids) >= cell.estimate.n
 
 
@@ -260,23 +257,22 @@ def test_diverged_and_missing_runs_leave_their_cells_out(name, budget):
 def test_figures_are_described(name):
     for figure in experiment(name).FIGURES.values():
         assert figure.caption.endswith(".") and figure.alt.endswith(".") and len(figure.alt) > 30
+    if name == "filters":
+        assert f"first {UNITS_SHOWN} units" in filters.FIGURES["first-layer-weights"].caption
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_figure_data_name_their_runs(name):
-    pytest.importorskip("pandas")
     records = records_of(name, "smoke")
     ids = {r.id for r in records}
     for title, figure in experiment(name).FIGURES.items():
         frame = figure.data(records)
         assert len(frame) and set(" ".join(frame["run"]).split()) <= ids, title
         assert not frame.isna().any().any(), title
-        gone = [dataclasses.replace(r, status="diverged", metrics={}) for r in records]
-        assert len(figure.data(gone)) <= len(frame), title
+        assert len(figure.data(diverged(records))) <= len(frame), title
 
 
 def test_curves_hold_every_epoch():
-    pytest.importorskip("pandas")
     records = records_of("from-scratch", "smoke")
     frame = from_scratch.curves(records)
     for made in records:
@@ -285,6 +281,30 @@ def test_curves_hold_every_epoch():
         tests = rows[rows["split"] == "test"]["epoch"].tolist()
         assert tests == sorted(tests) and tests[-1] == made.spec.epochs
         assert set(made.spec.evaluate_at) <= set(tests)
+
+
+# --------------------------------------------------------------------------- claims
+
+
+@pytest.mark.parametrize("name, budget", GRID)
+def test_nothing_is_judged_without_records_or_from_diverged_ones_or_at_smoke(name, budget):
+    records = records_of(name, budget)
+    for claim in experiment(name).CLAIMS:
+        for lost in ([], diverged(records)):
+            found = claim.judge(lost)
+            assert found.verdict == NOT_TESTED and (found.note or found.reason())
+        assert budget != "smoke" or decide(claim, records, budget).verdict == NOT_TESTED
+
+
+COMPARING = ("architectures", "transfer", "linear-probes", "batch-size", "ablations", "label-smoothing")
+
+
+@pytest.mark.parametrize("name", ["from-scratch", *COMPARING])
+def test_one_seed_is_judged_by_test_images_and_says_so(name):
+    for claim in experiment(name).CLAIMS:
+        found = claim.judge(records_of(name, "paper", seeds=(0,)))
+        assert {(part.effect.n, part.effect.source) for part in found.parts} == {(1, "test images")}, claim.id
+        assert "1 seed, interval from test images only" in found.effect_text()
 
 
 # --------------------------------------------------------------------------- what they share

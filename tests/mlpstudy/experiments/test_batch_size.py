@@ -181,8 +181,3 @@ def test_c09_says_what_was_not_measured():
 def test_c09_needs_two_batch_sizes():
     one = [r for r in records(by_batch(0.02)) if batch_size.batch(r) == 512]
     assert CLAIM.judge(one).verdict == NOT_TESTED
-
-
-def test_c09_from_one_seed_uses_the_test_images():
-    found = CLAIM.judge(records(by_batch(0.05), seeds=(0,)))
-    assert found.verdict == REPRODUCED and found.parts[0].effect.source == "test images"

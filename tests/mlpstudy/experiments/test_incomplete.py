@@ -11,7 +11,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_runs import ROOT
+from small_runs import ROOT, diverged
 
 from mlplib.errors import MlplibError
 from mlplib.specs import ProbeSpec, TrainSpec
@@ -127,7 +127,7 @@ def test_any_part_of_the_records_is_drawn(name):
     def check(records):
         for figure in experiment(name).FIGURES.values():
             try:
-                drawn = figure.draw(figure.data(records), records, published.artifacts)
+                drawn = figure.draw(figure.data(records), published.artifacts)
             except MlplibError as error:  # a picture that is not there: the chapter shows this line instead
                 assert "\n" not in str(error)
                 continue
@@ -139,9 +139,7 @@ def test_any_part_of_the_records_is_drawn(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_diverged_seed_counts_as_little_as_a_missing_one(name):
     records = whole(name).records
-    gone = [
-        dataclasses.replace(r, status="diverged", metrics={}) if seed_of(r.spec) == 1 else r for r in records
-    ]
+    gone = diverged(records, lambda r: seed_of(r.spec) == 1)
     missing = [r for r in records if seed_of(r.spec) != 1]
     for claim in experiment(name).CLAIMS:
         assert claim.judge(gone) == claim.judge(missing), claim.id
@@ -240,9 +238,5 @@ def test_learning_rates_are_compared_on_the_seeds_that_all_of_them_have():
     assert best_rate(made) == best
     assert best_rate([r for r in made if rate(r) == low or r.spec.seed == first]) == best
     assert best_rate([r for r in made if (rate(r) == low) == (r.spec.seed == first)]) is None
-    failed = best, second
-    gone = [
-        dataclasses.replace(r, status="diverged", metrics={}) if (rate(r), r.spec.seed) == failed else r
-        for r in made
-    ]
+    gone = diverged(made, lambda r: (rate(r), r.spec.seed) == (best, second))
     assert best_rate(gone) == middle, "that a run diverged counts, that it is not there does not"

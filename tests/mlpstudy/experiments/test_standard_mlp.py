@@ -129,7 +129,7 @@ def test_the_papers_exponents_are_shown_where_they_belong():
     rows = [row | {"data": f"{family}-MLP: CIFAR-100"} for family in "SB"]
     for law, papers in (("power law with a floor", [0.22, 0.25]), ("power law", [])):
         frame = pd.DataFrame(rows).assign(law=law)
-        lines = scaling_laws.draw_exponents(frame, [], None, "Fig 10").axes[0].lines
+        lines = scaling_laws.draw_exponents(frame, item="Fig 10").axes[0].lines
         crosses = [line.get_xdata()[0] for line in lines if line.get_marker() == "x"]
         assert [value for value in crosses if value == value] == papers
 

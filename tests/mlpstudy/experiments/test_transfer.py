@@ -3,12 +3,12 @@
 import dataclasses
 
 import pytest
-from small_runs import record
+from small_runs import diverged, record, scored
 
 from mlplib.planning import with_upstream
 from mlplib.specs import EvaluateSpec, FineTuneSpec, OptimizerSpec, TrainSpec
 from mlpstudy import paper
-from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED, decide
+from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import transfer
 from mlpstudy.experiments.pretraining import SCARCE, judged_data, task, tasks
 from mlpstudy.profiles import PROFILES, profile
@@ -237,18 +237,13 @@ def test_c06_without_cifar100_asks_the_data_set_with_the_largest_gain():
 
 def test_at_laptop_all_labels_and_very_few_decide_nothing():
     records = made("laptop", accuracy=arms(0.3, 0.4, 0.75))
-    lost = [
-        dataclasses.replace(r, metrics=r.metrics | {"test_top1": 0.1})
-        if transfer.arm(r.spec) == transfer.WITH_DA and task(r.spec)[1] not in SCARCE
-        else r
-        for r in records
-    ]
+    undecisive = [r for r in records if task(r.spec)[1] not in SCARCE]
+    lost = scored(records, 0.1, lambda r: r in undecisive and transfer.arm(r.spec) == transfer.WITH_DA)
     for id in ("C05", "C06"):
         assert verdict(id, lost).parts == verdict(id, records).parts
         names = [part.name for part in verdict(id, lost).parts]
         assert names == [f"4 other CIFAR-10 classes, {n} images" for n in ("200", "1,000")]
-        few = [r for r in records if task(r.spec)[1] not in SCARCE]
-        assert verdict(id, few).verdict == NOT_TESTED
+        assert verdict(id, undecisive).verdict == NOT_TESTED
 
 
 @pytest.mark.parametrize(
@@ -286,28 +281,7 @@ def test_c08_needs_imagenet():
 
 
 @pytest.mark.parametrize("id", CLAIMS)
-def test_nothing_is_judged_without_records_or_from_diverged_ones(id):
-    gone = [dataclasses.replace(r, status="diverged", metrics={}) for r in made()]
-    for records in ([], gone):
-        assert verdict(id, records).verdict == NOT_TESTED
-
-
-@pytest.mark.parametrize("id", CLAIMS)
 def test_a_seed_that_one_arm_lacks_is_left_out(id):
-    records = [
-        dataclasses.replace(r, status="diverged", metrics={}) if r.spec.seed == 2 and i % 2 else r
-        for i, r in enumerate(made())
-    ]
+    records = made()
+    records = diverged(records, lambda r: r.spec.seed == 2 and r in records[1::2])
     assert {part.effect.n for part in verdict(id, records).parts} <= {2, 3}
-
-
-@pytest.mark.parametrize("id", CLAIMS)
-def test_one_seed_is_judged_by_test_images_and_says_so(id):
-    found = verdict(id, made(seeds=(0,)))
-    assert {(part.effect.n, part.effect.source) for part in found.parts} == {(1, "test images")}
-    assert "1 seed" in found.effect_text()
-
-
-def test_smoke_judges_nothing():
-    for claim in transfer.CLAIMS:
-        assert decide(claim, made("smoke"), "smoke").verdict == NOT_TESTED

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlplib.stats import using
@@ -35,8 +35,8 @@ def simulated(law=LINE, noise=0.0, seed=0, seeds=1, models=MODELS, sizes=SIZES, 
     return grid(points)
 
 
-def alpha_of(measured, **how):
-    return scaling.fit_front(measured, POWER_LAW, **how).coefficients["alpha"]
+def alpha_of(measured):
+    return scaling.fit_front(measured, POWER_LAW).coefficients["alpha"]
 
 
 # --------------------------------------------------------------------------- the front
@@ -110,15 +110,17 @@ def test_the_bootstrap_is_deterministic_and_follows_its_seed():
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_a_known_law_lies_in_its_interval(seeds):
-    found = [alpha_of(simulated(LINE, 0.03, seed, seeds), draws=100) for seed in range(50)]
+def test_a_known_law_lies_in_its_interval(seeds, monkeypatch):
+    monkeypatch.setattr(scaling, "DRAWS", 100)
+    found = [alpha_of(simulated(LINE, 0.03, seed, seeds)) for seed in range(50)]
     assert all(alpha.low < alpha.mean < alpha.high and alpha.n == seeds for alpha in found)
     assert np.mean([alpha.low <= 0.25 <= alpha.high for alpha in found]) > 0.85
 
 
-def test_a_known_law_with_a_floor_lies_in_its_interval():
+def test_a_known_law_with_a_floor_lies_in_its_interval(monkeypatch):
+    monkeypatch.setattr(scaling, "DRAWS", 60)
     law, many = Law(5e3, 0.35, 0.0, 0.16), dict(models=np.logspace(5, 7.5, 5), sizes=np.logspace(3, 6, 5))
-    found = [scaling.fit_front(simulated(law, 0.004, seed, 3, **many), draws=60) for seed in range(10)]
+    found = [scaling.fit_front(simulated(law, 0.004, seed, 3, **many)) for seed in range(10)]
     assert {each.fit.form for each in found} == {SATURATING}
     hits = [
         all(c[name].low <= true <= c[name].high for name, true in (("alpha", 0.35), ("E_inf", 0.16)))
@@ -162,7 +164,8 @@ def test_an_interval_needs_enough_draws():
     assert whole.source == "grid and seeds"
 
 
-@settings(max_examples=50)
+@pytest.mark.usefixtures("few_draws")
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(
@@ -176,22 +179,23 @@ def test_an_interval_needs_enough_draws():
 def test_no_grid_makes_it_fail(cells):
     """One to three points, equal compute, errors of 0 and 1, diverged runs: a reason, never a number."""
     measured = grid([Point(run, 0, c, 10, 10, i, e) for i, (c, e, run) in enumerate(cells)])
-    found = scaling.fit_front(measured, draws=20)
+    found = scaling.fit_front(measured)
     assert found.fit.points == len(measured.front())
     if found.fit.law is None:
         assert found.fit.why.startswith("cannot be fitted: ") and found.coefficients == {}
     else:
         assert len({c for c, _, _ in cells}) >= 3 and set(found.coefficients) == {"a", "b", "alpha", "E_inf"}
         assert all(math.isfinite(e.mean) for e in found.coefficients.values())
-    scaling.forecast(measured, draws=20)
-    assert all(math.isfinite(e.mean) for e in scaling.estimates(measured, scaling.allocation, 20))
+    scaling.forecast(measured)
+    assert all(math.isfinite(e.mean) for e in scaling.estimates(measured, scaling.allocation))
 
 
 # --------------------------------------------------------------------------- forecasts
 
 
-def test_a_power_law_forecasts_itself():
-    found = [scaling.forecast(simulated(LINE, 0.01, seed, penalty=0.05), draws=100) for seed in range(30)]
+def test_a_power_law_forecasts_itself(monkeypatch):
+    monkeypatch.setattr(scaling, "DRAWS", 100)
+    found = [scaling.forecast(simulated(LINE, 0.01, seed, penalty=0.05)) for seed in range(30)]
     assert np.mean([f.holds for f in found]) > 0.85
     assert all(f.best == LAW for f in found)
     one = found[0]
@@ -249,6 +253,7 @@ def test_bottlenecks_vary_one_thing_only():
     assert set(series.examples) == {10_000.0} and len(series) == 3, "the most that is left"
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_the_optimal_shares_of_a_known_law():
     """Errors ``P^-u + N^-v`` are best balanced at ``P ~ C^(v / (u + v))``."""
     points = [
@@ -256,7 +261,7 @@ def test_the_optimal_shares_of_a_known_law():
         for p in np.logspace(4, 7, 31)
         for n in (0.35 / 0.65) ** (1 / 0.35) * np.logspace(4, 7, 31) ** (0.65 / 0.35)
     ]
-    parameters, examples, difference = scaling.estimates(grid(points), scaling.allocation, draws=10)
+    parameters, examples, difference = scaling.estimates(grid(points), scaling.allocation)
     assert parameters.mean == pytest.approx(0.35, abs=0.03) and examples.mean == pytest.approx(0.65, abs=0.03)
     assert difference.mean == pytest.approx(examples.mean - parameters.mean)
     assert parameters.mean + examples.mean == pytest.approx(1, abs=1e-3), "at a fixed length C is P times N"

@@ -22,7 +22,7 @@ def drawn(name, figure, seeds):
     """A figure drawn from the published records of some seeds, at the profile that has most."""
     published = max(every_published(name, ROOT / "results"), key=lambda each: len(each.records))
     records = [record for record in published.records if seed_of(record.spec) in seeds]
-    return figure.draw(figure.data(records), records, published.artifacts)
+    return figure.draw(figure.data(records), published.artifacts)
 
 
 @pytest.mark.parametrize("name, title", FIGURES)

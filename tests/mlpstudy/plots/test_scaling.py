@@ -1,13 +1,11 @@
 """Figures of the scaling chapters: what is drawn is what the tables say, and odd cases are drawn, too."""
 
-import dataclasses
-
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from scaling_records import law_records, power_law
-from small_runs import record
+from small_runs import diverged, record, scored
 
 from mlpstudy.experiments import parameters_or_examples, scaling_laws, standard_mlp
 from mlpstudy.laws import scaling
@@ -119,28 +117,17 @@ def test_legends_name_few_of_many_sizes():
 
 
 @pytest.mark.parametrize("module", CHAPTERS)
-@pytest.mark.parametrize("case", ["nothing", "diverged", "one", "equal"])
-def test_odd_records_are_drawn_or_said_to_be_none(module, case):
+def test_odd_records_are_drawn(module):
     specs = module.runs(LAPTOP, (0,))
-    made = {
-        "nothing": [],
-        "diverged": [record(spec, status="diverged") for spec in specs],
-        "one": [record(specs[-1])],
-        "equal": [record(spec) for spec in specs],
-    }[case]
-    for figure in module.FIGURES.values():
-        drawn = figure.draw(figure.data(made), made, None)
-        assert isinstance(drawn, matplotlib.figure.Figure)
-        if case in ("nothing", "diverged"):
-            assert any("nothing to draw" in text for text in texts(drawn)) or drawn.axes
+    equal = [record(spec) for spec in specs]
+    for made in (equal, equal[-1:], diverged(equal)):
+        for figure in module.FIGURES.values():
+            assert isinstance(figure.draw(figure.data(made)), matplotlib.figure.Figure)
 
 
 @pytest.mark.filterwarnings("ignore:(Attempt to set non-positive ylim|Data has no positive values)")
 def test_an_error_of_nothing_is_drawn():
-    perfect = [
-        dataclasses.replace(r, metrics=r.metrics | {"test_top1": 1.0})
-        for r in law_records(LAPTOP, power_law(0.2), (0,))
-    ]
+    perfect = scored(law_records(LAPTOP, power_law(0.2), (0,)), 1.0, lambda record: True)
     for module in CHAPTERS[:2]:
         for figure in module.FIGURES.values():
-            figure.draw(figure.data(perfect), perfect, None)
+            figure.draw(figure.data(perfect))
