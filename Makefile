@@ -1,5 +1,5 @@
 # What a reader types; `make help` lists it. Every target sets up what it needs, once, in .venv.
-#   make book PROFILE=gpu                what to spend: smoke, laptop (default), gpu or paper; published trains nothing
+#   make book PROFILE=gpu                what to spend: smoke, laptop (default), colab, gpu or paper; published trains nothing
 #   make book PYTHON=/path/to/python3.12 another Python, 3.11 or newer, to make the environment with
 #   make book VENV=/path/to/environment  another place for the environment
 SHELL   := /bin/bash

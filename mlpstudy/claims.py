@@ -28,7 +28,7 @@ LITTLE = 0.2
 MARGIN = 0.25
 """How far a measured size may be from the paper's to count as that size, as a share of the paper's."""
 
-SMALL_PROFILES = ("smoke", "laptop")
+SMALL_PROFILES = ("smoke", "laptop", "colab")
 """Profiles outside the regime of the paper's claims about scale."""
 
 

@@ -1,4 +1,4 @@
-"""The four profiles: how much each may spend and what it uses. Experiments derive their runs from them."""
+"""The profiles: how much each may spend and what it uses. Experiments derive their runs from them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Profile:
     of many runs); ``fine_tune_*`` and ``probe_*``: what follows. ``fine_tune_lengths``: pairs of a number of
     downstream training images, None for all, and the epochs on them; ``fine_tune_optimizer``: the head's,
     ``fine_tune_body_lr``: the learning rate of everything else. Settings of one chapter only are in its
-    experiment.
+    experiment, by profile; ``elsewhere`` names the profile whose settings are taken there, by default this.
     """
 
     name: str
@@ -61,6 +61,12 @@ class Profile:
     probe_epochs: int
     probe_batch_size: int
     probe_lr: float
+    elsewhere: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name under which an experiment has this profile's settings."""
+        return self.elsewhere or self.name
 
 
 SMOKE = Profile(
@@ -130,6 +136,22 @@ LAPTOP = Profile(
     probe_lr=3e-4,
 )
 
+COLAB = replace(
+    LAPTOP,
+    name="colab",
+    about="a small GPU as free services lend it: Table 1 at 1,000 epochs, transfer; the rest as on a laptop",
+    b_mlp="B-6/Wi-1024",
+    s_mlp="S-6/Wi-1024",
+    batch_size=4096,
+    epochs_no_da=100,
+    epochs_da=(1000,),
+    permutation_epochs=20,
+    pretrain_model="B-6/Wi-1024",
+    pretrain_epochs=200,
+    pretrain_batch_size=1024,
+    elsewhere="laptop",
+)
+
 GPU = Profile(
     name="gpu",
     about="the paper's models and training lengths on CIFAR-10: hours on one modern GPU",
@@ -174,7 +196,7 @@ PAPER = replace(
     pretrain_batch_size=16384,
 )
 
-PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU, PAPER)}
+PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, COLAB, GPU, PAPER)}
 """Every profile by name."""
 
 

@@ -56,7 +56,7 @@ LIVE = {
 
 def live_case(profile: Profile, device: torch.device) -> Case:
     """What a notebook times: the profile's B-MLP on its first data set; for GPUs the last default case."""
-    if profile.name in LIVE:
+    if profile.key in LIVE:
         return Case(profile.b_mlp, profile.datasets[0], profile.batch_size)
     return default_cases(device)[-1]
 

@@ -15,7 +15,7 @@ Experiments = Annotated[
     typer.Argument(help="Experiments by name, e.g. from-scratch. Default: all.", show_default=False),
 ]
 ProfileOption = Annotated[
-    str, typer.Option("--profile", "-P", help="How much to spend: smoke, laptop, gpu or paper.")
+    str, typer.Option("--profile", "-P", help="How much to spend: smoke, laptop, colab, gpu or paper.")
 ]
 SeedsOption = Annotated[
     str | None, typer.Option("--seeds", help="Seeds, e.g. 0,1,2. Default: the profile's.", show_default=False)

@@ -32,7 +32,7 @@ from ..experiments import experiment
 from ..profiles import PROFILES, Profile
 from ..words import devices
 
-BEST_FIRST = ("paper", "gpu", "laptop")
+BEST_FIRST = ("paper", "gpu", "colab", "laptop")
 """Profiles whose records are evidence, the strongest first. ``smoke`` never is."""
 
 RUNS = "runs.jsonl"

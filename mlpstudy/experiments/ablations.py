@@ -97,10 +97,10 @@ def changes(profile: Profile) -> dict[str, dict]:
     """
     model = ModelSpec.parse(profile.small_model)
     lion = OptimizerSpec(lr=profile.pretrain_lr)
-    overfit = OVERFIT.get(profile.name, {})
+    overfit = OVERFIT.get(profile.key, {})
     regularizers = {
         "clipping": dict(optimizer=replace(lion, clip=CLIP)),
-        "weight decay": dict(optimizer=replace(lion, weight_decay=BUDGETS[profile.name].weight_decay)),
+        "weight decay": dict(optimizer=replace(lion, weight_decay=BUDGETS[profile.key].weight_decay)),
         "dropout": dict(model=replace(model, dropout=DROPOUT)),
     }
     return {
@@ -115,7 +115,7 @@ def changes(profile: Profile) -> dict[str, dict]:
 
 def upstream_run(profile: Profile, seed: int, **change) -> TrainSpec:
     """A pre-training with one change, on the data of the ablations."""
-    upstream = BUDGETS[profile.name].upstream
+    upstream = BUDGETS[profile.key].upstream
     where = {"data": data(profile, upstream)} if upstream else {}
     return variant(profile, seed, **where, **change)
 
@@ -125,7 +125,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
 
     The networks among which a learning rate is chosen are also probed on held-out training images.
     """
-    budget = BUDGETS[profile.name]
+    budget = BUDGETS[profile.key]
     adamw = OptimizerSpec("adamw", betas=ADAMW_BETAS)
     optimizers = [OptimizerSpec(lr=lr) for lr in budget.lion] + [replace(adamw, lr=lr) for lr in budget.adamw]
     found = []

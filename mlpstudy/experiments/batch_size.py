@@ -56,7 +56,7 @@ def training_run(profile: Profile, seed: int, batch_size: int, lr: float | None 
     The paper's rate is constant, so the weights kept on the way are those of the shorter runs. At another
     rate only the end counts.
     """
-    lengths = BUDGETS[profile.name].lengths
+    lengths = BUDGETS[profile.key].lengths
     kept = {} if lr else {"keep_at": lengths[:-1]}
     settings = dict(model=profile.small_model, batch_size=batch_size, epochs=lengths[-1], lr=lr)
     return pretraining_run(profile, seed, **settings, **kept)
@@ -67,7 +67,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
 
     Networks among which a learning rate is chosen are also probed on held-out training images.
     """
-    budget = BUDGETS[profile.name]
+    budget = BUDGETS[profile.key]
     found = []
     for seed in seeds:
         for batch_size in budget.batches:

@@ -50,7 +50,7 @@ def variant(profile: Profile, seed: int, **changes) -> TrainSpec:
 
     ``changes`` are arguments of :func:`~mlpstudy.experiments.pretraining.pretraining_run`.
     """
-    settings = dict(model=profile.small_model) | PRETRAINING[profile.name]
+    settings = dict(model=profile.small_model) | PRETRAINING[profile.key]
     if examples := settings.get("examples"):  # a seed has images of its own
         settings["data"] = data(profile, profile.upstream, examples=examples, draw=seed + 1)
     return pretraining_run(profile, seed, **settings | changes)

@@ -61,7 +61,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[TimingSpec]:
 
     All networks are timed once before the first is timed again, so that drift of the machine favors none.
     """
-    return [replace(spec, seed=seed) for seed in seeds for spec in BUDGETS[profile.name]]
+    return [replace(spec, seed=seed) for seed in seeds for spec in BUDGETS[profile.key]]
 
 
 def title(model: ModelSpec) -> str:

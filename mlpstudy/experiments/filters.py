@@ -36,9 +36,9 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[FilterSpec]:
 
     def run(seed: int, da: bool = True, examples: int | None = None):
         found = training_run(profile, profile.b_mlp, dataset, seed, da, examples)
-        if examples is None or profile.name not in EQUAL_UPDATES:
+        if examples is None or profile.key not in EQUAL_UPDATES:
             return found
-        batch = EQUAL_UPDATES[profile.name]
+        batch = EQUAL_UPDATES[profile.key]
         updates = found.epochs * (catalog.find(dataset).train // profile.batch_size)
         epochs = round(updates / (examples // batch))
         return replace(found, batch_size=batch, epochs=epochs, evaluate_at=())

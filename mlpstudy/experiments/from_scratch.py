@@ -33,6 +33,14 @@ PAPER_EPOCHS = {False: (100,), True: (1000, 5000)}
 """The lengths in Table 1, without and with DA."""
 
 
+def lengths(profile: Profile, da: bool) -> dict[int, int]:
+    """The paper's length, which names a row of Table 1, to the profile's: its own where it has it."""
+    own = profile.epochs_da if da else (profile.epochs_no_da,)
+    if set(own) <= set(PAPER_EPOCHS[da]):
+        return {epochs: epochs for epochs in own}
+    return dict(zip(PAPER_EPOCHS[da], own, strict=True))
+
+
 def training_run(
     profile: Profile, model: str, dataset: str, seed: int, da: bool, examples: int | None = None
 ) -> TrainSpec:
@@ -107,9 +115,9 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     for dataset, here in base.by_dataset(records).items():
         column = base.DATASET_TITLES[dataset]
         for family in FAMILIES:
-            for da, lengths in ((False, (profile.epochs_no_da,)), (True, profile.epochs_da)):
+            for da in PAPER_EPOCHS:
                 group = _mlps(here, family, da).get(dataset, [])
-                for paper_epochs, epochs in zip(PAPER_EPOCHS[da], lengths, strict=True):
+                for paper_epochs, epochs in lengths(profile, da).items():
                     row = f"{base.MLP_TITLES[family]}{' + DA' if da else ''} @{paper_epochs}"
                     cells += _mlp_cells({(row, column): group}, epochs)
         cells += base.mean_cells(

@@ -24,7 +24,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
 
     Profile ``laptop`` pre-trains without DA: smoothing regularizes, as DA does.
     """
-    settings = OVERFIT.get(profile.name, {})
+    settings = OVERFIT.get(profile.key, {})
     trained = [variant(profile, s, **settings, label_smoothing=amount) for amount in AMOUNTS for s in seeds]
     return [run for upstream in trained for run in (upstream, probe(profile, upstream, upstream.seed))]
 

@@ -73,7 +73,7 @@ def grid_runs(
 
     All lengths are measured along one training, which keeps its weights at those of the profile's budget.
     """
-    budget, found = BUDGETS[profile.name], []
+    budget, found = BUDGETS[profile.key], []
     for model in models:
         for count in examples:
             training = pretraining_run(
@@ -95,7 +95,7 @@ def grid_runs(
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
     """Every model on every number of examples, probed at every length."""
-    budget = BUDGETS[profile.name]
+    budget = BUDGETS[profile.key]
     grid = budget.models, budget.examples, budget.lengths, tasks(profile)
     return [run for seed in seeds for run in grid_runs(profile, seed, *grid)]
 

@@ -50,14 +50,14 @@ def transfer_runs(profile: Profile, model: str, seed: int) -> list[FineTuneSpec]
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     """Both MLPs fine-tuned on the tasks that claims are judged by, the S-MLP from scratch, and both laws."""
-    b_models = scaling_laws.BUDGETS[profile.name].models
+    b_models = scaling_laws.BUDGETS[profile.key].models
     s_models = [name.replace("B-", "S-") for name in b_models]
-    grid = *GRIDS[profile.name], scaling_laws.tasks(profile)[:1]
+    grid = *GRIDS[profile.key], scaling_laws.tasks(profile)[:1]
     found = []
     for seed in seeds:
         tuned = transfer_runs(profile, profile.s_pretrain_model, seed)
         found += [*tuned, *(from_scratch(profile, spec) for spec in tuned)]
-        found += transfer_runs(profile, B_MODELS[profile.name], seed)
+        found += transfer_runs(profile, B_MODELS[profile.key], seed)
         found += scaling_laws.grid_runs(profile, seed, [*s_models, *b_models], *grid)
     return found
 

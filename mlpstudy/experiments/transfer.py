@@ -72,7 +72,7 @@ def evaluation(
 ) -> EvaluateSpec:
     """TTA with the official recipe's views; ``where`` for a checkpoint, which brings no data set."""
     name = (where or trained.data).name
-    return EvaluateSpec(trained, data=where, crops=CROPS[profile.name], real=name == "imagenet", seed=seed)
+    return EvaluateSpec(trained, data=where, crops=CROPS[profile.key], real=name == "imagenet", seed=seed)
 
 
 def checkpoint_runs(profile: Profile, seeds: Sequence[int], found: Iterable[Checkpoint]) -> list[RunSpec]:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from . import look
 
-COLORS = {"gpu": look.BLUE, "laptop": look.GREEN, "paper": look.INK}
+COLORS = {"gpu": look.BLUE, "colab": look.PINK, "laptop": look.GREEN, "paper": look.INK}
 
 
 @look.styled

@@ -48,6 +48,18 @@ def test_the_stand_in_is_a_run_of_the_chapter_on_architectures(budget):
     assert all(s.model.name == "small-cnn" and s.data.pixel_permutation is None for s in specs)
 
 
+@pytest.mark.parametrize(
+    "budget, with_da",
+    [("laptop", {1000: 20, 5000: 40}), ("colab", {1000: 1000}), ("gpu", {1000: 1000, 5000: 5000})],
+)
+def test_a_length_of_the_papers_stands_in_its_own_row(budget, with_da):
+    chosen = profile(budget)
+    assert from_scratch.lengths(chosen, True) == with_da
+    assert from_scratch.lengths(chosen, False) == {100: chosen.epochs_no_da}
+    rows = {cell.row for cell in from_scratch.summary(made(budget, gap=0.1), chosen)}
+    assert {row for row in rows if "B-MLP + DA" in row} == {f"B-MLP + DA @{epochs}" for epochs in with_da}
+
+
 @pytest.mark.parametrize("budget", ["gpu", "paper"])
 def test_resnet18_is_trained_with_augmentation_on_every_data_set(budget):
     chosen = profile(budget)
