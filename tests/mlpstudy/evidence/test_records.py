@@ -238,7 +238,7 @@ def test_what_runs_were_made_from_need_not_be_there_to_be_complete(tmp_path):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_studys_records_at_profile_laptop_are_complete(name):
     (found,) = (each for each in every_published(name, ROOT / "results") if each.profile.name == "laptop")
-    assert complete(name, found)
+    assert complete(found)
     assert shown(name, ROOT / "results")[-1].profile.name in ("gpu", "laptop")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 from scipy import stats as reference
@@ -31,6 +32,7 @@ from mlpstudy.claims import (
 )
 from mlpstudy.claims import judge as judge_parts
 from mlpstudy.evidence import verdicts
+from mlpstudy.evidence.records import ExperimentRecords
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.experiments.architectures import exact_difference
 from mlpstudy.experiments.architectures import runs as architecture_runs
@@ -233,11 +235,6 @@ def test_a_judgement_gives_the_reasons_of_its_parts():
     )
 
 
-def test_an_unknown_verdict_is_a_mistake():
-    with pytest.raises(ValueError, match="unknown verdict 'maybe'"):
-        Judgement("maybe")
-
-
 def test_not_tested_says_why():
     assert not_tested("because").note == "because" and not_tested("because").verdict == NOT_TESTED
 
@@ -296,19 +293,14 @@ def test_claims_say_how_they_are_judged_and_nothing_is_tested_without_records(na
 # --------------------------------------------------------------------------- which records decide
 
 
-def evidence(**records):
-    """What :func:`verdicts.published_evidence` gives for records of from-scratch by profile."""
-    return {
-        name: [verdicts.Evidence("from-scratch", name, found, f"{name}, a device")]
-        for name, found in records.items()
-    }
+def evidence(prof, records):
+    """What :func:`verdicts.published_evidence` gives for records of from-scratch at a profile."""
+    return [ExperimentRecords("from-scratch", prof, records, Path())]
 
 
 def test_each_profile_has_its_own_verdicts_and_none_stands_in_for_another():
-    board = {
-        name: verdicts.judged([each for each in found])
-        for name, found in evidence(gpu=scratch({("b-mlp", True): 0.8}, GPU), laptop=scratch(table())).items()
-    }
+    little = evidence(GPU, scratch({("b-mlp", True): 0.8}, GPU))
+    board = {"gpu": verdicts.judged(little), "laptop": verdicts.judged(evidence(LAPTOP, scratch(table())))}
     assert board["gpu"]["C01"].judgement.verdict == NOT_TESTED != board["laptop"]["C01"].judgement.verdict
     head, _, *rows = verdicts.markdown(board).splitlines()
     assert head == "| claim | the paper says | gpu | laptop |" and len(rows) == len(CLAIMS)
@@ -317,7 +309,7 @@ def test_each_profile_has_its_own_verdicts_and_none_stands_in_for_another():
 
 
 def test_robustness_judges_every_claim_in_every_way():
-    found = evidence(laptop=scratch(table(), scatter=0.2))["laptop"]
+    found = evidence(LAPTOP, scratch(table(), scatter=0.2))
     ways = verdicts.robustness(found)
     assert list(ways) == [*verdicts.VARIANTS, verdicts.HOLM]
     assert {frozenset(of) for of in ways.values()} == {frozenset({"C01", "C02", "C03", "C04"})}
