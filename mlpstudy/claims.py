@@ -215,10 +215,6 @@ class Judgement:
     scale: str = ""
     because: str = ""
 
-    def __post_init__(self):
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"unknown verdict {self.verdict!r}")
-
     @property
     def words(self) -> str:
         """The verdict with the scale that it holds at."""

@@ -27,7 +27,7 @@ from ..words import count, devices, duration
 from . import html, svg
 from .html import Html, escape, small
 from .parameters import of_notebook
-from .session import Session, counted, open_session, reading_entries, replace_line
+from .session import Session, counted, open_session, replace_line
 from .tables import (
     NO_FACT,
     NO_STUDY,
@@ -118,28 +118,18 @@ class Chapter:
             said = f"<b>{claim.id}.</b> {escape(claim.sentence)}{small(effects)}"
             parts.append(f'<div class="mlp-found"><p>{said}</p><p>{chips}</p></div>')
         text = "".join(parts) if self.studies else f"<p>{NO_RECORDS}</p>"
-        return Html(html.style() + html.box(text))
+        return Html(html.STYLE + html.box(text))
 
     def banner(self) -> Html:
         """What this execution is going to do, where, and how long it will take; or what is published."""
+        covers = escape(", ".join(self.experiment.ITEMS))
         if self.session.reading:
-            return html.banner(
-                {"Covers": escape(", ".join(self.experiment.ITEMS))} | reading_entries(self.name)
-            )
-        from mlplib import machine  # here, since it imports torch
-
+            return html.banner(self.session.entries(self.name, covers))
         plan = planning.plan(self.specs, self.store, self.session.device)
         total, missing = len(plan.runs), len(plan.missing)
         left = f"{total - missing} of them done already; the rest will take about {duration(plan.seconds)}"
-        precision = machine.pick_precision("auto", self.session.device)
-        entries = {
-            "Covers": escape(", ".join(self.experiment.ITEMS)),
-            "Profile": f"<code>{self.profile.name}</code>: {escape(self.profile.about)}",
-            "Seeds": escape(", ".join(map(str, self.session.seeds))),
-            "Device": f"{escape(machine.device_name(self.session.device))}, {precision}",
-            "Runs": f"{total}, {left if missing else 'all of them done already'}",
-            "Do it again": f"<code>mlplib notebook {self.name} --profile {self.profile.name}</code>",
-        }
+        runs = f"{total}, {left if missing else 'all of them done already'}"
+        entries = self.session.entries(self.name, covers, Runs=runs)
         if self.session.checkpoints:
             names = [f"{c.spec.name} (SHA-256 {c.spec.sha256[:12]}…)" for c in self.session.checkpoints]
             entries["Official weights"] = escape("; ".join(names))
@@ -209,7 +199,9 @@ class Chapter:
         known = {record.id for record in self.records}
         runs = planning.with_upstream(record.spec for record in self.records)
         upstream = [self.store.find(spec) for id, spec in runs.items() if id not in known]
-        own = ExperimentRecords(self.profile, self.records, self.store.root, list(filter(None, upstream)))
+        own = ExperimentRecords(
+            self.name, self.profile, self.records, self.store.root, list(filter(None, upstream)), own=True
+        )
         return studies | {"execution": own}
 
     def _columns(self) -> dict[str, ExperimentRecords | None]:
@@ -297,7 +289,7 @@ class Chapter:
             caption = f"<b>{next(iter(panes))}.</b> {caption}"
         # The last study is the one that is complete.
         image = html.tabs(f"{self.name}-{name}", panes, max(0, len(self.studies) - 1 - len(same)))
-        return Html(html.figures([html.figure(image, caption)]))
+        return html.figure(image, caption)
 
     def _draw(self, name: str, found: ExperimentRecords, side: str) -> str:
         """A figure of some records, with its data, or why there is none."""
@@ -315,7 +307,7 @@ class Chapter:
 
     def show(self, figure, caption: str, alt: str) -> Html:
         """A matplotlib figure of one's own, with its caption and, in ``alt``, what it shows in words."""
-        return Html(html.figures([html.figure(svg.drawing(figure, alt), escape(caption))]))
+        return html.figure(svg.drawing(figure, alt), escape(caption))
 
     # ------------------------------------------------------------------ verdicts
 
@@ -364,7 +356,7 @@ class Chapter:
             if numbers:
                 parts.append(numbers_table(title, numbers))
             if found.records:
-                parts.append(runs_table(title, [*found.records, *found.upstream]))
+                parts.append(runs_table(title, found.everything))
         return Html(html.fold("Where every number comes from", "".join(parts) or f"<p>{NO_RECORDS}</p>"))
 
 
@@ -378,7 +370,7 @@ NO_RECORDS = (
 
 
 def _what_ran(found: ExperimentRecords) -> str:
-    records = [*found.records, *found.upstream]
+    records = found.everything
     seconds = sum(record.compute.get("seconds", 0) for record in records)
     diverged = sum(record.status != "completed" for record in records)
     return (

@@ -7,7 +7,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 
-STYLE = """
+STYLE = """<style>
 .mlp-box { border: 1px solid var(--pst-color-border, #c9ccd1); border-left: 4px solid #0072B2;
   border-radius: 4px; padding: .6rem 1rem; margin: .8rem 0; }
 .mlp-box.mlp-warning { border-left-color: #D55E00; }
@@ -58,7 +58,7 @@ STYLE = """
 html[data-theme="dark"] .cell_output .text_html:has([class^="mlp-"]) { background: none !important;
   color: inherit !important; padding: 0 !important; } /* the book's theme puts dark text on light there */
 @media (max-width: 600px) { .mlp-box dl { display: block; } .mlp-box dd { margin-bottom: .3rem; } }
-"""
+</style>"""
 """Every chapter shows this once. Colors that the book's theme knows follow its light and dark mode."""
 
 
@@ -111,15 +111,10 @@ def box(content: str, warning: bool = False) -> str:
     return f'<div class="mlp-box{" mlp-warning" if warning else ""}">{content}</div>'
 
 
-def style() -> str:
-    """The style of everything here, once at the top of a page."""
-    return f"<style>{STYLE}</style>"
-
-
 def banner(entries: Mapping[str, str]) -> Html:
     """What a page opens with: its style, and a box of names and their values (HTML)."""
     items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in entries.items())
-    return Html(style() + box(f"<dl>{items}</dl>"))
+    return Html(STYLE + box(f"<dl>{items}</dl>"))
 
 
 def fold(summary: str, content: str) -> str:
@@ -127,14 +122,10 @@ def fold(summary: str, content: str) -> str:
     return f'<details class="mlp-fold"><summary>{escape(summary)}</summary>{content}</details>'
 
 
-def figure(image: str, caption: str) -> str:
+def figure(image: str, caption: str) -> Html:
     """An image with its caption, both HTML."""
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
-
-
-def figures(parts: Sequence[str]) -> str:
-    """Figures side by side where there is room."""
-    return f'<div class="mlp-figures">{"".join(parts)}</div>'
+    figure = f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+    return Html(f'<div class="mlp-figures">{figure}</div>')
 
 
 def tabs(group: str, panes: Mapping[str, str], chosen: int) -> str:

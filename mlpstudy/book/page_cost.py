@@ -15,14 +15,14 @@ from mlplib import planning
 from mlplib.specs import RunSpec
 from mlplib.store import Record
 
-from ..evidence.records import BEST_FIRST, expected, read_folder, results_folder
+from ..evidence.records import read_folder, results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import profile
 from ..words import count, devices, duration
 from . import html
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
-from .session import Session, open_session
+from .session import Session, different, open_session
 
 KINDS = {
     "train": "training from a random start",
@@ -130,10 +130,10 @@ class Compute:
         """Runs, time, arithmetic, energy, devices and versions of every chapter, and of all of them."""
         groups = {
             (side, title): records
-            for side, runs in self._sides().items()
+            for side, runs in self.session.finished().items()
             for title, records in [
                 *((experiment(name).TITLE, list(found.values())) for name, found in runs.items()),
-                (ALL, _different(runs)),
+                (ALL, different(runs)),
             ]
         }
         return _costs("chapter", "by chapter", groups)
@@ -141,24 +141,16 @@ class Compute:
     def kinds(self) -> Html:
         """The same by kind of run, each run counted once."""
         groups: dict[tuple[str, str], list[Record]] = {}
-        for side, runs in self._sides().items():
-            for record in _different(runs):
+        for side, runs in self.session.finished().items():
+            for record in different(runs):
                 groups.setdefault((side, KINDS[record.spec.kind]), []).append(record)
         return _costs("kind of run", "by kind of run, each run once", groups)
-
-    def _sides(self) -> dict[str, dict[str, dict[str, Record]]]:
-        """Side to experiment to records by id, including the runs that others depend on."""
-        found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
-        for name in EXPERIMENTS:
-            for side, records in self.session.finished(name).items():
-                found.setdefault(side, {})[name] = {record.id: record for record in records}
-        return {side: runs for side, runs in found.items() if runs}
 
     def shared(self) -> Html:
         """What sharing runs between chapters saved."""
         rows, groups = [], []
-        for side, runs in self._sides().items():
-            found = planning.sharing(runs, {r.id: seconds(r) for r in _different(runs)})
+        for side, runs in self.session.finished().items():
+            found = planning.sharing(runs, {r.id: seconds(r) for r in different(runs)})
             row = {"whose": escape(side), "different runs": f"{found.different:,}"}
             row["if no chapter shared"] = f"{sum(map(len, runs.values())):,}"
             row["needed by several chapters"] = f"{found.shared:,}"
@@ -181,7 +173,7 @@ class Compute:
         records = list(read_folder(results_folder(self.session.results_dir) / COMING).records.values())
         there, rate = {record.spec for record in records}, training_rate(records)
         wanted = {
-            experiment(name).TITLE: planning.upstream_first(expected(name, chosen, chosen.seeds))
+            experiment(name).TITLE: planning.upstream_first(experiment(name).runs(chosen, chosen.seeds))
             for name in EXPERIMENTS
         }
         wanted[ALL] = dict.fromkeys(spec for specs in wanted.values() for spec in specs)
@@ -207,11 +199,6 @@ class Compute:
             for each in POWER
         ]
         return _table(rows, "<b>Assumed power</b>, the thermal design power that the maker states", "device")
-
-
-def _different(runs: Mapping[str, Mapping[str, Record]]) -> list[Record]:
-    """All experiments' records, each once."""
-    return list({id: record for found in runs.values() for id, record in found.items()}.values())
 
 
 def _costs(heading: str, what: str, groups: Mapping[tuple[str, str], Sequence[Record]]) -> Html:

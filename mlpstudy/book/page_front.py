@@ -14,7 +14,6 @@ from ..claims import NOT_TESTED, VERDICTS
 from ..evidence import verdicts
 from ..evidence.records import shown
 from ..experiments import experiment
-from ..experiments.base import Cell
 from ..plots import front
 from . import html, svg
 from .html import escape
@@ -51,7 +50,7 @@ def write(book: Path, results: str | os.PathLike | None = None) -> None:
         text = answer(board) + teaser(results) + scoreboard(board)
     target = Path(book) / NAME
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(f"```{{raw}} html\n{html.style()}{text}\n```\n", encoding="utf-8")
+    target.write_text(f"```{{raw}} html\n{html.STYLE}{text}\n```\n", encoding="utf-8")
 
 
 def _best(board: verdicts.Board) -> dict[str, tuple[str, verdicts.Entry]]:
@@ -96,29 +95,28 @@ def teaser(results: str | os.PathLike | None = None) -> str:
             for cell in experiment(name).summary(study.records, study.profile):
                 known = paper.value(cell.item, cell.row, cell.column)
                 if cell.item == item and known:
-                    rows.append(_row(cell, study.profile.name) | {"paper": known.value})
+                    estimate = cell.estimate
+                    rows.append(
+                        {
+                            "item": cell.item,
+                            "name": f"{cell.row}, {cell.column}",
+                            "unit": cell.unit,
+                            "profile": study.profile.name,
+                            "value": estimate.mean,
+                            "low": estimate.low,
+                            "high": estimate.high,
+                            "paper": known.value,
+                        }
+                    )
     if not rows:
         return ""
     frame = pd.DataFrame(rows)
     alt = "Dots for the study's values and crosses for the paper's, one row per line of the paper's table."
     caption = (
         "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, one color per profile, "
-        f"with 95 % intervals. {html.csv_link(frame, 'paper-against-study.csv')}."
+        "with 95 % intervals."
     )
-    return html.figures([html.figure(svg.drawing(front.against_paper(frame), alt), caption)])
-
-
-def _row(cell: Cell, profile: str) -> dict:
-    estimate = cell.estimate
-    return {
-        "item": cell.item,
-        "name": f"{cell.row}, {cell.column}",
-        "unit": cell.unit,
-        "profile": profile,
-        "value": estimate.mean,
-        "low": estimate.low,
-        "high": estimate.high,
-    }
+    return svg.figure(front.against_paper(frame), alt, caption, frame, "paper-against-study.csv")
 
 
 def scoreboard(board: verdicts.Board) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from mlplib.store import Record
 
 from ..claims import NOT_TESTED
 from ..evidence import verdicts
-from ..evidence.records import every_published, expected
+from ..evidence.records import ExperimentRecords, every_published
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
 from ..words import count, duration
 from . import html, svg
 from .html import Html, escape, small
-from .session import Session, open_session, reading_entries
+from .session import Session, open_session
 from .tables import NOT_PUBLISHED, criterion, judgement_cells
 
 
@@ -44,21 +45,14 @@ def overview_banner(name: str, session: Session, covers: str | None = None) -> H
         name: the notebook's.
         covers: what it is about, HTML; None: all experiments, without training anything.
     """
+    everything = count(len(EXPERIMENTS), "experiment")
     if session.reading:
-        what = covers or f"{count(len(EXPERIMENTS), 'experiment')}"
-        return html.banner({"Covers": what} | reading_entries(name))
-    from mlplib import machine  # here, since it imports torch
+        return html.banner(session.entries(name, covers or everything))
+    import torch  # here, since it takes seconds
 
-    environment = machine.environment(session.device, machine.pick_precision("auto", session.device))
-    entries = {
-        "Covers": covers or f"{count(len(EXPERIMENTS), 'experiment')}; nothing is trained here",
-        "Profile": f"<code>{session.profile.name}</code>: {escape(session.profile.about)}",
-        "Seeds": escape(", ".join(map(str, session.seeds))),
-        "Device": f"{escape(environment['device'])}, {environment['precision']}",
-        "Software": f"Python {environment['python']}, torch {environment['torch']}",
-        "Do it again": f"<code>mlplib notebook {name} --profile {session.profile.name}</code>",
-    }
-    return html.banner(entries)
+    covers = covers or f"{everything}; nothing is trained here"
+    software = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return html.banner(session.entries(name, covers, Software=software))
 
 
 @dataclass(frozen=True)
@@ -120,8 +114,7 @@ class Scoreboard:
             "one that counts. An asterisk marks claims whose criterion was changed after some of the records."
         )
         alt = "Grid of verdicts: claims down, ways to make intervals across, one panel per profile."
-        image = svg.drawing(draw.robustness(frame), alt)
-        drawn = html.figures([html.figure(image, f"{caption} {html.csv_link(frame, 'robustness.csv')}.")])
+        drawn = svg.figure(draw.robustness(frame), alt, caption, frame, "robustness.csv")
         text = "".join(f"<p>{escape(_what_it_comes_to(*side))}</p>" for side in sides.items())
         return Html(drawn + text)
 
@@ -149,7 +142,7 @@ class Scoreboard:
         return Html(html.table(rows, "<b>What the seeds can show</b>", row_headers=("claim",)))
 
     @property
-    def _sides(self) -> dict[str, list[verdicts.Evidence]]:
+    def _sides(self) -> dict[str, list[ExperimentRecords]]:
         """The evidence by column of a table."""
         session = self.session
         published = verdicts.published_evidence(session.results_dir)
@@ -164,20 +157,17 @@ class Scoreboard:
         """Runs, training time, devices and versions of every experiment, with the runs they read from."""
         session, rows = self.session, []
         for name in EXPERIMENTS:
-            sides = [
-                (
-                    "this study",
-                    each.profile.name,
-                    [*each.records, *each.upstream],
-                    expected(name, each.profile, each.seeds),
-                )
-                for each in every_published(name, session.results_dir)
-            ] or [("this study", NOT_PUBLISHED, [], [])]
+            module, sides = experiment(name), []
+            for each in every_published(name, session.results_dir):
+                wanted = module.runs(each.profile, each.seeds)
+                sides.append(("this study", each.profile.name, each.everything, wanted))
+            if not sides:
+                sides = [("this study", NOT_PUBLISHED, [], [])]
             if not session.reading:
-                own, wanted = session.own(name), experiment(name).runs(session.profile, session.seeds)
+                own, wanted = session.own(name), module.runs(session.profile, session.seeds)
                 sides.append(("this execution", session.profile.name if own else "not run", own, wanted))
             for side, profile, records, wanted in sides:
-                row = {"chapter": escape(experiment(name).TITLE), "side": side, "profile": profile}
+                row = {"chapter": escape(module.TITLE), "side": side, "profile": profile}
                 rows.append(row | _status(records, wanted))
         return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
 

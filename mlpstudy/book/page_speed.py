@@ -18,13 +18,12 @@ from mlplib.timing import summary
 from ..bench import derived, show, speed, tried
 from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
 from ..evidence.records import results_folder
-from ..experiments import EXPERIMENTS
 from ..plots import speed as draw
 from ..words import duration
 from . import html, svg
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
-from .session import Session, counted, open_session
+from .session import Session, counted, different, open_session
 
 FOLDER = "bench"
 """Folder of the published files, inside the folder of results."""
@@ -138,7 +137,7 @@ class HowFast:
             for what, part in frame.groupby("what", sort=False)
         )
         caption = "<b>Where the time of a step goes</b>, medians over rounds."
-        return _figure(draw.step_parts(frame), alt, caption, frame, "step-parts.csv")
+        return svg.figure(draw.step_parts(frame), alt or "nothing to draw", caption, frame, "step-parts.csv")
 
     def loaders(self) -> Html:
         """The loaders, from the published files."""
@@ -154,7 +153,7 @@ class HowFast:
             ].itertuples()
         )
         caption = "<b>Layers under the roof</b>: one line per width, from small batches to large ones."
-        return _figure(draw.layer_roofline(frame), alt, caption, frame, "layers.csv")
+        return svg.figure(draw.layer_roofline(frame), alt or "nothing to draw", caption, frame, "layers.csv")
 
     def layers(self) -> pd.DataFrame:
         """The layers of every source, with the columns :data:`mlpstudy.bench.derived.LAYER`."""
@@ -220,13 +219,10 @@ class HowFast:
 
     def training_runs(self) -> Iterable[tuple[str, Record]]:
         """The finished runs that trained from random weights, each once, with the side they belong to."""
-        found: dict[tuple[str, str], Record] = {}
-        for name in EXPERIMENTS:
-            for side, records in self.session.finished(name).items():
-                found |= {(side, record.id): record for record in records}
-        for (side, _), record in found.items():
-            if record.spec.kind == "train" and record.compute.get("matmul_fraction"):
-                yield side, record
+        for side, runs in self.session.finished().items():
+            for record in different(runs):
+                if record.spec.kind == "train" and record.compute.get("matmul_fraction"):
+                    yield side, record
 
     def provenance(self) -> Html:
         """How each measurement was made."""
@@ -289,8 +285,3 @@ def _table(rows: list[dict[str, str]], caption: str, *row_headers: str, command:
         return Html(html.table(rows, caption, row_headers))
     hint = f"No published measurement: make one with <code>{escape(command)}</code>."
     return Html(html.box(f"<p>{hint}</p>"))
-
-
-def _figure(drawn, alt: str, caption: str, frame, filename: str) -> Html:
-    image = svg.drawing(drawn, alt or "nothing to draw")
-    return Html(html.figures([html.figure(image, f"{caption} {html.csv_link(frame, filename)}.")]))

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlplib import planning
 from mlplib.errors import MlplibError
 from mlplib.progress import Bar, Lines, Progress
 from mlplib.store import Record, RunStore
 
-from ..evidence.records import every_published
-from ..experiments import experiment
+from ..evidence.records import BEST_FIRST, every_published, finished
+from ..experiments import EXPERIMENTS
 from ..profiles import PROFILES, Profile
 from ..words import duration
+from .html import escape
 from .parameters import PUBLISHED, Parameters, check_cells, parse
 
 if TYPE_CHECKING:  # what is published is shown without torch, which takes seconds to import
@@ -45,24 +45,53 @@ class Session:
     checkpoints: tuple[Checkpoint, ...] = ()
     reading: bool = False
 
-    def finished(self, name: str) -> dict[str, list[Record]]:
-        """The finished runs of an experiment and of what they read from, by whose they are.
+    def finished(self) -> dict[str, dict[str, dict[str, Record]]]:
+        """The finished runs of every experiment and of what they read from: by whose they are, by experiment
+        and by id.
 
-        Keys are ``this study, <profile>`` and ``this execution, <profile>``; those without runs are left out.
+        Sides are ``this study, <profile>`` and ``this execution, <profile>``, if they have runs.
         """
-        found = {
-            f"this study, {each.profile.name}": [*each.upstream, *each.records]
-            for each in every_published(name, self.results_dir)
-        }
-        own = self.own(name)
-        return found | ({f"this execution, {self.profile.name}": own} if own else {})
+        found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
+        for name in EXPERIMENTS:
+            sides = {each.profile.name: each.everything for each in every_published(name, self.results_dir)}
+            sides = {f"this study, {profile}": records for profile, records in sides.items()}
+            for side, records in (sides | {f"this execution, {self.profile.name}": self.own(name)}).items():
+                if records:
+                    found.setdefault(side, {})[name] = {record.id: record for record in records}
+        return {side: runs for side, runs in found.items() if runs}
 
     def own(self, name: str) -> list[Record]:
         """The finished runs of this execution of an experiment, with those that they read from."""
         if self.reading:
             return []
-        wanted = planning.upstream_first(experiment(name).runs(self.profile, self.seeds))
-        return [record for record in map(self.store.find, wanted) if record is not None]
+        return finished(name, self.profile, self.seeds, self.store).everything
+
+    def entries(self, name: str, covers: str, **more: str) -> dict[str, str]:
+        """What the banner of notebook ``name`` says, HTML: ``covers``, how it was executed, and ``more``."""
+        if self.reading:
+            return {
+                "Covers": covers,
+                "Profile": f"<code>{PUBLISHED}</code>: the paper and the published records; "
+                "nothing is trained",
+                "Do it again": f"<code>mlplib notebook {name} --profile {PUBLISHED}</code>",
+                "Train it": f"<code>mlplib notebook {name}</code>",
+            }
+        from mlplib import machine  # here, since it imports torch
+
+        precision = machine.pick_precision("auto", self.device)
+        return {
+            "Covers": covers,
+            "Profile": f"<code>{self.profile.name}</code>: {escape(self.profile.about)}",
+            "Seeds": escape(", ".join(map(str, self.seeds))),
+            "Device": f"{escape(machine.device_name(self.device))}, {precision}",
+            **more,
+            "Do it again": f"<code>mlplib notebook {name} --profile {self.profile.name}</code>",
+        }
+
+
+def different(runs: Mapping[str, Mapping[str, Record]]) -> list[Record]:
+    """All experiments' records of a side of :meth:`Session.finished`, each once."""
+    return list({id: record for found in runs.values() for id, record in found.items()}.values())
 
 
 def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Session:
@@ -95,15 +124,6 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
         checkpoints=checkpoints,
         reading=reading,
     )
-
-
-def reading_entries(name: str) -> dict[str, str]:
-    """What the banner of a notebook says in profile ``published``, HTML."""
-    return {
-        "Profile": f"<code>{PUBLISHED}</code>: the paper and the published records; nothing is trained",
-        "Do it again": f"<code>mlplib notebook {name} --profile {PUBLISHED}</code>",
-        "Train it": f"<code>mlplib notebook {name}</code>",
-    }
 
 
 def _usual_runs() -> str | None:

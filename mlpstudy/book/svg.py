@@ -9,6 +9,9 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from . import html
+from .html import Html
+
 NAMESPACE, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 SVG, HREF = f"{{{NAMESPACE}}}", f"{{{XLINK}}}href"
 SHADES = 16
@@ -42,6 +45,11 @@ def drawing(figure, alt: str, frame=None, anchor: str | None = None) -> str:
     root.attrib |= {"width": str(width), "height": str(height), "aria-label": alt}
     root.attrib |= {"role": "group" if runs and anchor else "img", "style": "stroke-linejoin: round"}
     return re.sub(r"\s*\n\s*", "\n", ElementTree.tostring(root, encoding="unicode"))
+
+
+def figure(drawn, alt: str, caption: str, frame, filename: str) -> Html:
+    """A matplotlib figure with its caption (HTML), which ends with a link to ``frame``, what was drawn."""
+    return html.figure(drawing(drawn, alt), f"{caption} {html.csv_link(frame, filename)}.")
 
 
 def _separate(root: ElementTree.Element, name: str) -> None:

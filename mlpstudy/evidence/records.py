@@ -26,7 +26,7 @@ from pathlib import Path
 from mlplib.errors import MlplibError
 from mlplib.planning import upstream_first
 from mlplib.specs import RunSpec
-from mlplib.store import MOSAIC, Record
+from mlplib.store import MOSAIC, Record, RunStore
 
 from ..experiments import experiment
 from ..profiles import PROFILES, Profile
@@ -65,16 +65,23 @@ def results_folder(folder: str | os.PathLike | None = None) -> Path:
 
 @dataclass(frozen=True)
 class ExperimentRecords:
-    """The published records of one experiment at one profile.
+    """The records of one experiment at one profile, published ones or a reader's ``own``.
 
     ``records``: of the experiment's own runs, in their order; ``upstream``: of the further runs that those
     were made from; ``artifacts``: a folder with one folder per run id, as in a run store.
     """
 
+    name: str
     profile: Profile
     records: list[Record]
     artifacts: Path
     upstream: list[Record] = field(default_factory=list)
+    own: bool = False
+
+    @property
+    def everything(self) -> list[Record]:
+        """All these records."""
+        return [*self.records, *self.upstream]
 
     @property
     def devices(self) -> str:
@@ -101,7 +108,17 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
         needed = (spec for spec in upstream_first(own) if spec in by_spec and spec not in specs)
         upstream = [by_spec[spec] for spec in needed]
         if own:
-            yield ExperimentRecords(chosen, [by_spec[spec] for spec in own], root / "artifacts", upstream)
+            records = [by_spec[spec] for spec in own]
+            yield ExperimentRecords(name, chosen, records, root / "artifacts", upstream)
+
+
+def finished(name: str, chosen: Profile, seeds: Sequence[int], store: RunStore) -> ExperimentRecords:
+    """The finished runs of an experiment in a run store, and of what its runs are made from."""
+    specs = experiment(name).runs(chosen, seeds)
+    records = {spec: store.find(spec) for spec in upstream_first(specs)}
+    own = [records.pop(spec) for spec in specs]
+    upstream = [record for record in records.values() if record]
+    return ExperimentRecords(name, chosen, [r for r in own if r], store.root, upstream, own=True)
 
 
 def shown(name: str, folder: str | os.PathLike | None = None) -> list[ExperimentRecords]:
@@ -114,7 +131,7 @@ def shown(name: str, folder: str | os.PathLike | None = None) -> list[Experiment
     found = []
     for each in every_published(name, folder):
         found.append(each)
-        if complete(name, each):
+        if complete(each):
             break
     return found
 
@@ -123,22 +140,15 @@ def fingerprint(name: str, folder: str | os.PathLike | None = None) -> str:
     """A hash of the published records that a chapter shows. It changes exactly when one of them does."""
     digest = hashlib.sha256()
     for each in shown(name, folder):
-        for record in (*each.records, *each.upstream):
+        for record in each.everything:
             digest.update(to_line(record))
     return digest.hexdigest()
 
 
-def complete(name: str, found: ExperimentRecords) -> bool:
-    """Whether all :func:`expected` runs of an experiment are there for at least one seed, compared by their
-    settings.
-    """
-    there = {record.spec for record in found.records}
-    return any(there.issuperset(expected(name, found.profile, (seed,))) for seed in found.seeds)
-
-
-def expected(name: str, chosen: Profile, seeds: Sequence[int]) -> list[RunSpec]:
-    """The different runs of an experiment."""
-    return list(dict.fromkeys(experiment(name).runs(chosen, seeds)))
+def complete(found: ExperimentRecords) -> bool:
+    """Whether all runs of an experiment are there for at least one seed, compared by their settings."""
+    there, runs = {record.spec for record in found.records}, experiment(found.name).runs
+    return any(there.issuperset(runs(found.profile, (seed,))) for seed in found.seeds)
 
 
 def seed_of(spec: RunSpec) -> int | None:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlplib.stats import CONFIDENCE, using
-from mlplib.store import Record, RunStore
+from mlplib.store import RunStore
 
 from ..claims import CONTRADICTED, PARTLY, REPRODUCED, Claim, Judgement, Part, decide
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import Profile
 from ..words import markdown_table
 from .criteria import written_before
-from .records import BEST_FIRST, every_published
+from .records import BEST_FIRST, ExperimentRecords, every_published, finished
 
 AS_JUDGED = "as the criteria say"
 """The name of the intervals that count: at 95 %, the spread between seeds pooled."""
@@ -35,41 +35,15 @@ HOLM = "Holm's correction"
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim, the experiment that decides it, the judgement, and where its records are from.
+    """A claim, the judgement, and where its records are from, for a reader.
 
     ``criterion_first``: :func:`mlpstudy.evidence.criteria.written_before`.
     """
 
     claim: Claim
-    experiment: str
     judgement: Judgement
     origin: str
     criterion_first: bool | None = None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The records of one experiment at one profile, before anything is judged by them.
-
-    ``origin``: where they are from, for a reader.
-    """
-
-    experiment: str
-    profile: str
-    records: Sequence[Record]
-    origin: str
-
-    def judgements(self) -> Iterator[tuple[Claim, Judgement]]:
-        """The experiment's claims, judged by these records."""
-        for claim in experiment(self.experiment).CLAIMS:
-            yield claim, decide(claim, self.records, self.profile)
-
-    def entries(self) -> list[Entry]:
-        """The same, each with where it is from."""
-        return [
-            Entry(claim, self.experiment, judgement, self.origin, written_before(claim, self.records))
-            for claim, judgement in self.judgements()
-        ]
 
 
 Board = dict[str, dict[str, Entry]]
@@ -82,30 +56,36 @@ def every_claim() -> list[tuple[str, Claim]]:
     return sorted(claims, key=lambda pair: pair[1].id)
 
 
-def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, list[Evidence]]:
+def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, list[ExperimentRecords]]:
     """Everything published, by profile, the best profile first; profiles without records are left out."""
-    found: dict[str, list[Evidence]] = {name: [] for name in BEST_FIRST}
+    found: dict[str, list[ExperimentRecords]] = {name: [] for name in BEST_FIRST}
     for name in EXPERIMENTS:
         for each in every_published(name, folder):
-            origin = f"{each.profile.name}, {each.devices}"
-            found[each.profile.name].append(Evidence(name, each.profile.name, each.records, origin))
+            found[each.profile.name].append(each)
     return {profile: evidence for profile, evidence in found.items() if evidence}
 
 
-def own_evidence(profile: Profile, seeds: Sequence[int], store: RunStore) -> list[Evidence]:
+def own_evidence(profile: Profile, seeds: Sequence[int], store: RunStore) -> list[ExperimentRecords]:
     """The finished runs of a profile in a run store, for every experiment that has any. Trains nothing."""
-    found = []
-    for name in EXPERIMENTS:
-        specs = experiment(name).runs(profile, seeds)
-        records = [record for record in map(store.find, specs) if record is not None]
-        if records:
-            found.append(Evidence(name, profile.name, records, f"own runs, {profile.name}"))
-    return found
+    found = (finished(name, profile, seeds, store) for name in EXPERIMENTS)
+    return [each for each in found if each.records]
 
 
-def judged(evidence: Iterable[Evidence]) -> dict[str, Entry]:
+def judgements(evidence: Iterable[ExperimentRecords]) -> Iterator[tuple[ExperimentRecords, Claim, Judgement]]:
+    """Every claim that there is evidence on, with the evidence and what it says."""
+    for each in evidence:
+        for claim in experiment(each.name).CLAIMS:
+            yield each, claim, decide(claim, each.records, each.profile.name)
+
+
+def judged(evidence: Iterable[ExperimentRecords]) -> dict[str, Entry]:
     """Claim id to its verdict, for every claim that there is evidence on."""
-    return {entry.claim.id: entry for each in evidence for entry in each.entries()}
+    found = {}
+    for each, claim, judgement in judgements(evidence):
+        name = each.profile.name
+        origin = f"own runs, {name}" if each.own else f"{name}, {each.devices}"
+        found[claim.id] = Entry(claim, judgement, origin, written_before(claim, each.records))
+    return found
 
 
 def from_published(folder: str | os.PathLike | None = None) -> Board:
@@ -139,7 +119,7 @@ def cell(judgement: Judgement, bold: str = "**", newline: str = "<br>") -> str:
 # --------------------------------------------------------------------------- how robust they are
 
 
-def robustness(evidence: Sequence[Evidence]) -> dict[str, dict[str, str]]:
+def robustness(evidence: Sequence[ExperimentRecords]) -> dict[str, dict[str, str]]:
     """The verdicts when every interval is made in another way.
 
     Returns:
@@ -148,7 +128,7 @@ def robustness(evidence: Sequence[Evidence]) -> dict[str, dict[str, str]]:
 
     def judge(**changes) -> dict[str, Judgement]:
         with using(**changes):
-            return {claim.id: found for each in evidence for claim, found in each.judgements()}
+            return {claim.id: found for _, claim, found in judgements(evidence)}
 
     def verdicts(**changes) -> dict[str, str]:
         return {id: found.verdict for id, found in judge(**changes).items()}

@@ -1,15 +1,14 @@
 """The prose holds what it says: links, files, commands, variables, functions and error lines exist."""
 
 import ast
-import contextlib
 import functools
-import importlib
 import itertools
 import json
 import re
 import shlex
 import subprocess
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 from small_runs import PACKAGES, ROOT
@@ -123,17 +122,14 @@ def test_cited_works_are_listed():
     assert keys - set(cited) == set(), "references.md tells what each of the works is used for"
 
 
-def glossary() -> list[str]:
-    """The terms of the glossary, in its order."""
-    body = re.search(r"^```\{glossary\}\n(.*?)^```$", text_of("book/glossary.md"), re.MULTILINE | re.DOTALL)
-    return re.findall(r"^(\S.*)$", body[1], flags=re.MULTILINE)
-
-
 def test_terms_are_in_the_glossary_once_and_in_order():
-    terms = [term.lower() for term in glossary()]
+    (body,) = re.findall(
+        r"^```\{glossary\}\n(.*?)^```$", text_of("book/glossary.md"), re.MULTILINE | re.DOTALL
+    )
+    _, *entries = re.split(r"^(\S.*)$", body, flags=re.MULTILINE)
+    terms = [term.lower() for term in entries[::2]]
     assert terms == sorted(set(terms)) and len(terms) > 50
-    entries = re.split(r"^\S.*$", text_of("book/glossary.md").split("```{glossary}\n")[1], flags=re.MULTILINE)
-    for term, text in zip(terms, entries[1:], strict=False):
+    for term, text in zip(terms, entries[1::2], strict=True):
         assert text.strip().endswith("."), f"{term} is not explained in a sentence"
     named = {}
     for page, text in written().items():
@@ -166,12 +162,7 @@ def test_files_exist(page):
         official = re.match(r"(models|utils|data_utils)/|(train|finetune)\.py$", name)
         if page == "book/deviations.md" and official:
             continue
-        assert (ROOT / name).exists() or results_later(name), f"{page} names {name}, which is not there"
-
-
-def results_later(name: str) -> bool:
-    """``results/`` comes with the first published records."""
-    return name.startswith("results")
+        assert (ROOT / name).exists(), f"{page} names {name}, which is not there"
 
 
 @EVERY_PAGE
@@ -189,40 +180,17 @@ def test_every_variable_is_told():
 @EVERY_PAGE
 def test_functions_exist(page):
     inside = page == "book/deviations.md"  # which says that its names are inside the packages
-    named = [
-        f"{package_of(code)}.{code}" if inside and not code.startswith("mlp") else code
-        for code in code_in(page)
-    ]
+    named = [f"mlplib.{code}" if inside and not code.startswith("mlp") else code for code in code_in(page)]
     named = [name for name in named if re.fullmatch(r"mlp(?:lib|study)(\.[A-Za-z_]+){1,4}(?<!\.py)", name)]
     named = [name for name in named if not inside or name.count(".") > 1]
     assert len(named) > 30 or not inside
     for name in named:
-        find(name)
-
-
-def package_of(name: str) -> str:
-    """The package in which the module that a dotted name begins with lies."""
-    module = name.partition(".")[0]
-    study = ROOT / "mlpstudy"
-    return "mlpstudy" if (study / module).is_dir() or (study / f"{module}.py").is_file() else "mlplib"
-
-
-def find(name: str) -> object:
-    """The module, class or function that a dotted name leads to."""
-    module, _, rest = name.partition(".")
-    found = importlib.import_module(module)
-    for part in rest.split("."):
-        if hasattr(found, "__path__"):
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(f"{found.__name__}.{part}")
-        assert hasattr(found, part), f"there is no {name}"
-        found = getattr(found, part)
-    return found
+        of_study = name.replace("mlplib", "mlpstudy", 1) if inside else name
+        assert locate(name) or locate(of_study), f"there is no {name}"
 
 
 @EVERY_PAGE
 def test_commands_in_the_text_exist(page):
-
     for code in code_in(page):
         if re.match(r"mlplib [a-z]", code):
             parse(shlex.split(code)[1:], whole=False)
@@ -297,17 +265,14 @@ def quoted_lines() -> list[str]:
     return re.findall(r"^`(.+)`\n: ", section, flags=re.MULTILINE)
 
 
-def test_error_lines_are_quoted():
-    assert len(quoted_lines()) >= 10
-
-
 @pytest.mark.parametrize("quoted", quoted_lines())
 def test_quoted_error_lines_are_in_the_source(quoted):
     messages = messages_in_set_up() if quoted.startswith("set-up: ") else messages_in_python()
     assert any(says(parts, quoted) for parts in messages), f"nothing says: {quoted}"
 
 
-def test_a_line_that_nobody_says_would_be_found():
+def test_error_lines_are_quoted_and_one_that_nobody_says_would_be_found():
+    assert len(quoted_lines()) >= 10
     messages = messages_in_python() + messages_in_set_up()
     assert any(says(parts, "unknown profile 'x': choose one of a, b") for parts in messages)
     for wrong in ("unknown profile 'x': choose one", "the disk of <x> is empty", "set-up: all is well"):

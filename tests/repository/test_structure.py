@@ -124,17 +124,15 @@ def test_nothing_uses_a_private_name_of_another_module():
 
 
 PRIVATE_ELSEWHERE = {
-    # Private names of torch and IPython that have no public counterpart.
-    *(
-        "_is_avx512_bf16_supported",
-        "_is_amx_tile_supported",
-        "_schema",
-        "_cdata",
-        "_python_dispatch",
-        "_pytree",
-    ),
+    "_is_avx512_bf16_supported",
+    "_is_amx_tile_supported",
+    "_schema",
+    "_cdata",
+    "_python_dispatch",
+    "_pytree",
     "_showtraceback",
 }
+"""Private names of torch and IPython that have no public counterpart."""
 
 
 # --------------------------------------------------------------------------- the files to read

@@ -53,12 +53,6 @@ def test_a_whole_book_has_no_problem(small):
     assert checks.main(str(small)) == 0
 
 
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
-
-
 def test_a_missing_page_is_a_problem(small, capsys):
     (small / "_build" / "html" / "chapters" / "filters.html").unlink()
     (problem,) = checks.problems(small)
@@ -67,21 +61,17 @@ def test_a_missing_page_is_a_problem(small, capsys):
     assert capsys.readouterr().err == f"book: {problem}\n"
 
 
-def test_a_lost_section_is_a_problem(small):
-    edit(small / "_build" / "html" / "index.html", "question", "answer")
-    assert checks.problems(small) == ["page index lacks its section 'The question why'"]
-
-
-def test_a_chapter_that_was_not_executed_is_a_problem(small):
-    edit(small / "_build" / "html" / "chapters" / "filters.html", "cell_output", "cell_input")
-    (problem,) = checks.problems(small)
-    assert problem == "page chapters/filters has no outputs: it was rendered without being executed"
-
-
-def test_a_traceback_is_a_problem(small):
-    chapter = small / "_build" / "html" / "chapters" / "filters.html"
-    edit(chapter, "<pre>1", "<pre>Traceback (most recent call last)")
-    assert checks.problems(small) == ["page chapters/filters shows a traceback"]
+@pytest.mark.parametrize("page, old, new, problem", [
+    ("index", "question", "answer", "lacks its section 'The question why'"),
+    ("chapters/filters", "output", "input", "has no outputs: it was rendered without being executed"),
+    ("chapters/filters", "<pre>1", "<pre>Traceback (most recent call last)", "shows a traceback"),
+])  # fmt: skip
+def test_a_page_that_lacks_something_or_shows_an_error_is_a_problem(page, old, new, problem, small):
+    path = small / "_build" / "html" / f"{page}.html"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    assert checks.problems(small) == [f"page {page} {problem}"]
 
 
 def test_a_book_without_contents_or_source_is_refused_in_one_line(small, capsys):

@@ -198,6 +198,12 @@ def filled(folder: Path, records) -> RunStore:
     return store
 
 
+def opened(name, tmp_path, **given):
+    """A chapter on the runs and results below a folder."""
+    folders = {"runs_dir": str(tmp_path / "runs"), "results_dir": str(tmp_path / "results")}
+    return open_chapter(name, **folders, device="cpu", **given)
+
+
 def shown(chapter) -> dict[str, str]:
     """Everything that a chapter shows after its runs."""
     parts = {call: str(getattr(chapter, call)()) for call in ("table", "verdicts", "settings", "provenance")}
@@ -207,8 +213,7 @@ def shown(chapter) -> dict[str, str]:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_chapter_before_anything_is_published(name, tmp_path, capsys):
     filled(tmp_path / "runs", made_by_hand(name, "laptop", (0,)))
-    runs, results = str(tmp_path / "runs"), str(tmp_path / "results")
-    chapter = open_chapter(name, runs_dir=runs, results_dir=results, device="cpu")
+    chapter = opened(name, tmp_path)
     assert len(chapter.run()) == len(by_id(chapter.specs))
     assert "0 done now" in capsys.readouterr().out
     parts = shown(chapter)
@@ -227,13 +232,7 @@ def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
     gpu = filled(tmp_path / "gpu", made_by_hand(name, "gpu", (0, 1, 2)))
     publish(name, "gpu", (0, 1, 2), gpu, tmp_path / "results")
     filled(tmp_path / "runs", made_by_hand(name, "laptop", (0, 1)))
-    chapter = open_chapter(
-        name,
-        seeds="0,1",
-        runs_dir=str(tmp_path / "runs"),
-        results_dir=str(tmp_path / "results"),
-        device="cpu",
-    )
+    chapter = opened(name, tmp_path, seeds="0,1")
     chapter.run()
     parts = shown(chapter)
     assert "not yet published" not in "".join(parts.values())
@@ -258,8 +257,7 @@ def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_
     path = tmp_path / "results" / "gpu" / "runs.jsonl"
     path.write_text(next(line for line in path.read_text().splitlines() if f'"id": "{last}"' in line) + "\n")
     filled(tmp_path / "runs", made_by_hand(name, "laptop", (0,)))
-    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
-    chapter = open_chapter(name, **folders, device="cpu")
+    chapter = opened(name, tmp_path)
     chapter.run()
     assert [study.profile.name for study in chapter.studies] == ["gpu", "laptop"]
     parts = shown(chapter)
@@ -283,18 +281,15 @@ def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_
 def test_the_same_runs_are_drawn_once(tmp_path):
     store = filled(tmp_path / "runs", made_by_hand("from-scratch", "laptop", (0,)))
     publish("from-scratch", "laptop", (0,), store, tmp_path / "results")
-    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
-    chapter = open_chapter("from-scratch", **folders, device="cpu")
+    chapter = opened("from-scratch", tmp_path)
     chapter.run()
     text = str(chapter.figure("accuracy-over-epochs"))
     assert text.count("<svg ") == 1 and "This study and this execution" in text
 
 
 def test_table_1_shows_the_papers_values_their_footnotes_and_rows_that_nobody_ran(tmp_path):
-    filled(tmp_path, made_by_hand("from-scratch", "laptop", (0, 1)))
-    chapter = open_chapter(
-        "from-scratch", seeds=[0, 1], runs_dir=str(tmp_path), results_dir=str(tmp_path / "no")
-    )
+    filled(tmp_path / "runs", made_by_hand("from-scratch", "laptop", (0, 1)))
+    chapter = opened("from-scratch", tmp_path, seeds=[0, 1])
     chapter.run()
     text = str(chapter.table("Table 1"))
     rows = re.findall(r'<tr>\s*<th scope="row">(.*?)</th>\s*<td>(.*?)</td>(.*?)</tr>', text, flags=re.DOTALL)
@@ -320,16 +315,11 @@ def test_a_chapter_goes_on_without_diverged_runs(name, lost, tmp_path, capsys):
     records = made_by_hand(name, "laptop", (0,))
     broken = records[-1:] if lost == "one" else records
     gone = {run.id for run in broken}
-    filled(
-        tmp_path,
-        [
-            dataclasses.replace(run, status="diverged", metrics={}, history={k: [] for k in run.history})
-            if run.id in gone
-            else run
-            for run in records
-        ],
-    )
-    chapter = open_chapter(name, runs_dir=str(tmp_path), results_dir=str(tmp_path / "no"), device="cpu")
+    kept = [run for run in records if run.id not in gone]
+    nothing = {"status": "diverged", "metrics": {}}
+    lost_runs = [dataclasses.replace(r, **nothing, history={k: [] for k in r.history}) for r in broken]
+    filled(tmp_path / "runs", [*kept, *lost_runs])
+    chapter = opened(name, tmp_path)
     chapter.run()
     assert f"{len(gone)} run{'s' * (len(gone) > 1)} diverged" in capsys.readouterr().out
     parts = shown(chapter)
@@ -344,38 +334,35 @@ def test_a_published_picture_that_is_missing_is_named_and_the_rest_is_shown(tmp_
     for file in done.path.parent.rglob("*.npy"):
         file.unlink()
     filled(tmp_path / "runs", made_by_hand("filters", "laptop", (0,)))
-    folders = dict(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
-    chapter = open_chapter("filters", **folders, device="cpu")
+    chapter = opened("filters", tmp_path)
     chapter.run()
     text = str(chapter.figure("first-layer-weights"))
     assert text.count("<svg ") == 1 and "cannot read the filters" in text
 
 
 def test_the_definition_is_the_code_that_runs(tmp_path):
-    chapter = open_chapter("filters", runs_dir=str(tmp_path), results_dir=str(tmp_path))
-    text = chapter.definition().data
+    text = opened("filters", tmp_path).definition().data
     for function in ("def runs(", "def training_run(", "def checkpoints("):
         assert text.count(function) == 1
+
+
+def scoreboard(tmp_path):
+    """The scoreboard on the runs and results below a folder."""
+    return open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
 
 
 def study_at(tmp_path, **seeds):
     """A results folder with from-scratch and filters, published at the named profiles."""
     for profile, chosen in seeds.items():
         made = [r for name in ("from-scratch", "filters") for r in made_by_hand(name, profile, chosen)]
-        store = filled_once(tmp_path / profile, made)
+        store = filled(tmp_path / profile, made)
         for name in ("from-scratch", "filters"):
             publish(name, profile, chosen, store, tmp_path / "results")
-    return str(tmp_path / "results")
-
-
-def filled_once(folder, records):
-    """:func:`filled`, where several experiments may bring the same record."""
-    return filled(folder, list({each.id: each for each in records}.values()))
 
 
 def test_the_scoreboard_has_a_column_for_each_profile_with_records(tmp_path):
-    results = study_at(tmp_path, laptop=(0, 1), gpu=(0, 1, 2))
-    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    study_at(tmp_path, laptop=(0, 1), gpu=(0, 1, 2))
+    board = scoreboard(tmp_path)
     claims = str(board.claims())
     heads = re.findall(r'<th scope="col">(.*?)</th>', claims)
     sides = ["this study, gpu", "this study, laptop", "this execution, laptop"]
@@ -392,29 +379,29 @@ def test_the_scoreboard_has_a_column_for_each_profile_with_records(tmp_path):
 
 
 def test_the_status_counts_what_runs_were_made_from(tmp_path):
-    results = study_at(tmp_path, laptop=(0,))
-    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    study_at(tmp_path, laptop=(0,))
+    board = scoreboard(tmp_path)
     own = experiment("filters").runs(PROFILES["laptop"], (0,))
     total = len(planning.with_upstream(own))
     assert total > len(own) and f"{total} of {total}" in str(board.status())
 
 
 def test_the_status_tells_how_many_runs_published_ones_are_a_part_of(tmp_path):
-    results = study_at(tmp_path, gpu=(0, 1))
-    path = Path(results) / "gpu" / "runs.jsonl"
+    study_at(tmp_path, gpu=(0, 1))
+    path = tmp_path / "results" / "gpu" / "runs.jsonl"
     scratch = {run_id(s) for s in experiment("from-scratch").runs(PROFILES["gpu"], (0, 1))}
     filters = set(planning.with_upstream(experiment("filters").runs(PROFILES["gpu"], (0, 1))))
     lost = [f'"id": "{id}"' for id in sorted(scratch - filters)[:3]]
     lines = [line for line in path.read_text().splitlines() if not any(id in line for id in lost)]
     path.write_text("\n".join(lines) + "\n")
-    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    board = scoreboard(tmp_path)
     assert f"{len(scratch) - 3} of {len(scratch)}" in board.status()
     assert f"{len(filters)} of {len(filters)}" in board.status()
 
 
 def test_robustness_and_power_show_every_judged_claim(tmp_path):
-    results = study_at(tmp_path, laptop=(0, 1, 2))
-    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=results)
+    study_at(tmp_path, laptop=(0, 1, 2))
+    board = scoreboard(tmp_path)
     text = str(board.robustness())
     data = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", text)[1]).decode()
     frame = pd.read_csv(io.StringIO(data))
@@ -422,12 +409,12 @@ def test_robustness_and_power_show_every_judged_claim(tmp_path):
     claims = sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS)
     assert len(frame) == claims * (len(VARIANTS) + 1) and "would be expected to look true by chance" in text
     assert "No effect here has a standard error" in str(board.power()), "seeds made by hand are all alike"
-    nothing = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "none"))
+    nothing = scoreboard(tmp_path / "none")
     assert "No records" in str(nothing.robustness()) and "No effect" in str(nothing.power())
 
 
 def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):
-    board = open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
+    board = scoreboard(tmp_path)
     claims, status = str(board.claims()), str(board.status())
     assert claims.count("no records<") == 2 * sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS)
     assert status.count("not run") == status.count("not yet published") == len(EXPERIMENTS)
@@ -476,11 +463,8 @@ def test_execute_refuses_a_place_that_cannot_be_written_to(tmp_path):
 def test_execute_refuses_a_kernel_of_another_python(tmp_path, monkeypatch):
     kernel = tmp_path / "kernels" / "python3"
     kernel.mkdir(parents=True)
-    spec = {
-        "argv": ["/usr/bin/other-python", "-m", "ipykernel_launcher"],
-        "display_name": "x",
-        "language": "python",
-    }
+    argv = ["/usr/bin/other-python", "-m", "ipykernel_launcher"]
+    spec = {"argv": argv, "display_name": "x", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     with pytest.raises(MlplibError, match="runs /usr/bin/other-python, not this environment"):
@@ -654,17 +638,8 @@ def test_a_notebook_that_fails_is_kept_up_to_the_cell_that_failed(tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "mlplib",
-        "notebook",
-        "from-scratch",
-        "--profile",
-        "smoke",
-        "--out",
-        "out.ipynb",
-    ]
+    words = "notebook from-scratch --profile smoke --out out.ipynb".split()
+    command = [sys.executable, "-m", "mlplib", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLPLIB_RUNS": str(tmp_path / "runs")}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
@@ -687,6 +662,6 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path
 
 
 def test_the_plan_of_a_chapter_names_runs_once(tmp_path):
-    chapter = open_chapter("filters", profile="smoke", runs_dir=str(tmp_path), results_dir=str(tmp_path))
+    chapter = opened("filters", tmp_path, profile="smoke")
     plan = planning.plan(chapter.specs, chapter.store, chapter.session.device)
     assert f"{len(plan.runs)}, 0 of them done already; the rest will take about" in str(chapter.banner())

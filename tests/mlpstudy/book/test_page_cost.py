@@ -22,7 +22,7 @@ from mlpstudy.book.page_cost import (
 )
 from mlpstudy.cli import app
 from mlpstudy.evidence.merge import publish
-from mlpstudy.evidence.records import every_published, expected
+from mlpstudy.evidence.records import every_published
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import PROFILES
 from mlpstudy.words import duration
@@ -232,7 +232,7 @@ def coming(tmp_path):
 
 def of_gpu(name):
     chosen = PROFILES["gpu"]
-    return with_upstream(expected(name, chosen, chosen.seeds)).values()
+    return with_upstream(experiment(name).runs(chosen, chosen.seeds)).values()
 
 
 def test_the_rate_is_that_of_all_runs_that_trained_together():

@@ -9,12 +9,11 @@ from mlpstudy.book import page_front
 from mlpstudy.claims import CONTRADICTED, REPRODUCED, judge, not_tested, positive
 from mlpstudy.evidence import verdicts
 
-CLAIMS = {claim.id: (name, claim) for name, claim in verdicts.every_claim()}
+CLAIMS = {claim.id: claim for _, claim in verdicts.every_claim()}
 
 
 def entry(id, judgement):
-    name, claim = CLAIMS[id]
-    return verdicts.Entry(claim, name, judgement, "a machine")
+    return verdicts.Entry(CLAIMS[id], judgement, "a machine")
 
 
 def test_the_answer_counts_the_largest_scale_that_tests_a_claim_and_says_its_effect():

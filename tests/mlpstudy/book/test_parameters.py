@@ -9,7 +9,6 @@ from mlpstudy.book.parameters import (
     check_cells,
     of_notebook,
     parse,
-    refuse_unknown,
 )
 from mlpstudy.experiments import EXPERIMENTS
 from mlpstudy.profiles import parse_seeds
@@ -56,9 +55,6 @@ def test_seeds_as_papermill_the_command_line_and_people_write_them(given, seeds)
         ),
         ({"seeds": [0, "1"]}, "seeds must be a list"),
         ({"seeds": {0: 1}}, "seeds must be a list"),
-        ({"seeds": "[0"}, "seeds must be a list"),
-        ({"seeds": "0,,1"}, "seeds must be a list"),
-        ({"seeds": "0,1,"}, "seeds must be a list"),
         ({"seeds": 2**63}, r"below 2\*\*63"),
         ({"seeds": "9" * 5000}, "seeds must be a list"),
         ({"runs_dir": "x" * 5000}, "runs_dir must be the path of a folder.*File name too long"),
@@ -109,12 +105,8 @@ def test_a_wrong_folder_of_checkpoints_is_refused_in_one_line(given, why):
 
 def test_the_folder_is_refused_where_it_would_be_ignored():
     why = "^official_checkpoints is for the notebooks transfer and linear-probes: leave it out here$"
-    for refuse in (
-        lambda: parse({"official_checkpoints": "x"}),
-        lambda: refuse_unknown(["official_checkpoints"]),
-    ):
-        with pytest.raises(MlplibError, match=why):
-            refuse()
+    with pytest.raises(MlplibError, match=why):
+        parse({"official_checkpoints": "x"})
 
 
 @pytest.mark.parametrize("cell", ["# Parameters\ntypo = float('nan')", "typo = 1\nprofile = 'smoke'"])

@@ -26,7 +26,7 @@ COMMANDS = (
     ["bench", "accuracy", "--model", "B-1/Wi-8", "--data", "shapes-16", "--epochs", "1"],
     ["data", "prepare", "shapes-16"],
     ["data", "verify", "shapes-16"],
-    ["data", "pack", "shapes-16", "--out", "packed"],
+    ["data", "export", "shapes-16", "--out", "exported"],
     ["results", "publish", "filters", "--profile", "smoke"],
     ["results", "merge", "."],
     ["results", "check"],
@@ -40,11 +40,11 @@ BAD_SEEDS = (
     "-1",
     "1.5",
     "0,0",
-    str(2**63),
-    "9" * 5000,
     "1e3",
     "None",
     "[[0]]",
+    str(2**63),
+    "9" * 5000,
 )
 BAD_NAMES = ("", " ", "nothing", "../filters", LONG, "Filters", "\udcff", "a\nb", "ä")
 BAD = {
@@ -93,18 +93,12 @@ LISTED += [
         "seeds",
     )
 ]
+PLACES = (".", "/dev/null", LONG, "/proc/out.ipynb", "file/out")
+LISTED += [["notebook", "filters", "--out", place] for place in PLACES]
 LISTED += [
-    ["notebook", "filters", "--out", place]
-    for place in (".", "/dev/null", LONG, "/proc/out.ipynb", "file/out")
-]
-LISTED += [
-    ["bench", "--model", "C-3/Wi-4"],
-    ["bench", "--model", "B-1/Wi-8", "--data", "shapes-16", "--batch-size", "0"],
     ["bench", "--rounds", "0"],
-    ["bench", "--parts", "stps"],
     ["results", "merge", "nowhere"],
     ["results", "merge", LONG],
-    ["bench", "accuracy", "--model", ""],
     ["nothing"],
 ]
 
@@ -121,17 +115,19 @@ def empty_folder(tmp_path_factory):
         yield folder
 
 
-def refuse(words, folder, capsys):
+def refuse(words, folder, capsys) -> str:
+    """The one line that the command ends with."""
     before = sorted(folder.rglob("*"))
     start = time.monotonic()
     with pytest.raises(SystemExit) as exit:
         main(words)
     seconds = time.monotonic() - start
     error = capsys.readouterr().err
-    assert exit.value.code not in (0, None), words
+    assert exit.value.code == 2, words
     assert len(error.splitlines()) == 1 and error.startswith("mlplib: ") and len(error) < 1000, error
     assert seconds < SECONDS
     assert sorted(folder.rglob("*")) == before
+    return error
 
 
 @pytest.mark.parametrize(
@@ -139,6 +135,46 @@ def refuse(words, folder, capsys):
 )
 def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
     refuse(words, empty_folder, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "from-scrach"], "architectures, from-scratch, filters"),
+        (["run", "--profile", "huge"], "smoke, laptop, gpu, paper"),
+        (["run", "--seeds", "0,x"], "seeds must be"),
+        (["run", "--seeds=-1"], "seeds must be at least 0"),
+        (["run", "--minutes", "soon"], "'--minutes': Input should be a valid number"),
+        (["run", "--minutes", "0"], "--minutes must be a number above 0"),
+        (["run", "--jobs", "0"], "'--jobs': Input should be greater than or equal to 1"),
+        (["run", "--device", "tpu"], "cpu"),
+        (["plan", "--device", "cuda:99"], "cpu"),
+        (["notebook", "nothing"], "from-scratch"),
+        (["notebook", "filters", "-p", "sede=1"], "choose from profile, seeds"),
+        (["notebook", "filters", "-p", "seeds"], "name=value"),
+        (["data", "prepare", "cifar11"], "cifar10"),
+        (["claims", "--format", "pdf"], "table, markdown"),
+        (["bench", "--model", "C-3/Wi-4"], "B-<blocks>/Wi-<width>"),
+        (
+            ["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "0"],
+            "batch_size must be at least 1",
+        ),
+        (
+            ["bench", "--data", "shapes-16", "--model", "B-1/Wi-8", "--batch-size", "5000"],
+            "larger than the 2000",
+        ),
+        (["bench", "fast"], "speed, accuracy"),
+        (["run", "--loader", "fast"], "auto, resident, ffcv"),
+        (["bench", "--batch-size", "64"], "need --model"),
+        (["bench", "--parts", "stps"], "steps, reference"),
+        (["bench", "--model", "B-999999/Wi-999"], "GB of memory"),
+        (["bench", "--device", "cpu:5"], "write auto, cpu"),
+        (["bench", "accuracy", "--model", ""], "unknown model"),
+        (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
+    ],
+)
+def test_bad_input_is_told_what_to_do(words, expected, empty_folder, capsys):
+    assert expected in refuse(words, empty_folder, capsys)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
@@ -155,8 +191,5 @@ def test_drawn_input_is_refused_in_one_line(empty_folder, capsys, command, optio
     valid = {*PROFILES, "auto", "cpu", "cuda"}
     if text in valid or any(character.isdigit() for character in text):
         return
-    refuse(
-        [command, *(["filters"] if command != "claims" else ["--profile", "smoke"]), f"{option}={text}"],
-        empty_folder,
-        capsys,
-    )
+    words = ["--profile", "smoke"] if command == "claims" else ["filters"]
+    refuse([command, *words, f"{option}={text}"], empty_folder, capsys)

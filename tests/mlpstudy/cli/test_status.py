@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from small_runs import record, small, start, workers
+from small_runs import record, start, workers
 from typer.testing import CliRunner
 
 from mlplib.errors import Interrupted, MlplibError
@@ -98,4 +98,4 @@ def test_watching_ends_when_nothing_is_left(tmp_path, monkeypatch):
 def test_what_is_no_checkpoint_has_no_epochs(tmp_path):
     (tmp_path / CHECKPOINT).write_text("none")
     assert epochs_done(tmp_path / CHECKPOINT) is None and epochs_done(tmp_path / "nothing") is None
-    assert not is_locked(tmp_path / "nothing") and small()
+    assert not is_locked(tmp_path / "nothing")
