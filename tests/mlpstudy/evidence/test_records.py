@@ -178,7 +178,7 @@ def test_finished_runs_of_an_unfinished_experiment_can_travel(store, tmp_path):
 def test_every_profile_is_read_the_best_first(tmp_path):
     results, made = tmp_path / "results", {}
     assert published("filters", results) is None
-    for budget in ("smoke", "laptop", "gpu", "paper"):
+    for budget in ("smoke", "laptop", "colab", "gpu", "paper"):
         one = RunStore(tmp_path / budget)
         made[budget] = fill(one, "filters", budget)
         publish("filters", budget, SEEDS, one, results)
@@ -186,7 +186,7 @@ def test_every_profile_is_read_the_best_first(tmp_path):
         # Drawn shapes are no evidence.
         assert [each.profile.name for each in found] == [name for name in BEST_FIRST if name in made]
         assert all(each.records == made[each.profile.name] and each.upstream for each in found)
-    assert BEST_FIRST == ("paper", "gpu", "laptop")
+    assert BEST_FIRST == ("paper", "gpu", "colab", "laptop")
     assert published("architectures", results) is None
 
 

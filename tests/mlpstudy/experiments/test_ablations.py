@@ -71,7 +71,7 @@ def differing(a, b):
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_change_changes_one_thing(name):
     chosen = profile(name)
-    overfit = ablations.upstream_run(chosen, 0, **OVERFIT.get(name, {}))
+    overfit = ablations.upstream_run(chosen, 0, **OVERFIT.get(profile(name).key, {}))
     base = dict.fromkeys(ablations.changes(chosen), ablations.upstream_run(chosen, 0))
     base |= dict.fromkeys(REGULARIZERS, overfit)
     found = {
@@ -114,7 +114,7 @@ def test_all_networks_cost_the_same(name):
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_both_optimizers_get_as_many_rates_and_their_own_constants(name):
-    budget, chosen = BUDGETS[name], profile(name)
+    budget, chosen = BUDGETS[profile(name).key], profile(name)
     assert len(budget.lion) == len(budget.adamw) >= 2
     assert chosen.pretrain_lr in budget.lion, "the paper's rate is one of them"
     assert list(budget.lion) == sorted(budget.lion) and list(budget.adamw) == sorted(budget.adamw)
@@ -128,7 +128,7 @@ def test_both_optimizers_get_as_many_rates_and_their_own_constants(name):
 def test_what_a_rate_is_chosen_by_are_training_images(name):
     specs = ablations.runs(profile(name), (0, 1))
     tuning = [s for s in specs if s.data.held_out is not None]
-    assert len(tuning) == 2 * (len(BUDGETS[name].lion) + len(BUDGETS[name].adamw))
+    assert len(tuning) == 2 * (len(BUDGETS[profile(name).key].lion) + len(BUDGETS[profile(name).key].adamw))
     for spec in tuning:
         assert replace(spec, data=replace(spec.data, held_out=None)) in specs, "judged on test images, too"
         assert 0 < spec.data.held_out < catalog.find(spec.data.name).train / 2
@@ -141,7 +141,7 @@ def test_weight_decay_adds_up_to_the_papers(name):
     paper = 1e-5 * BUDGETS["paper"].weight_decay * 800 * (catalog.find("imagenet21k").train // 16384)
     run = ablations.upstream_run(profile(name), 0)
     updates = run.epochs * ((run.data.examples or catalog.find(run.data.name).train) // run.batch_size)
-    ours = run.optimizer.lr * BUDGETS[name].weight_decay * updates
+    ours = run.optimizer.lr * BUDGETS[profile(name).key].weight_decay * updates
     assert ours == pytest.approx(paper, rel=0.05)
 
 

@@ -136,7 +136,7 @@ def test_an_unknown_experiment_is_one_line(name):
 
 @pytest.mark.parametrize("name", ["", "GPU", "large", None])
 def test_an_unknown_profile_is_one_line(name):
-    with pytest.raises(MlplibError, match="choose one of smoke, laptop, gpu, paper") as caught:
+    with pytest.raises(MlplibError, match="choose one of smoke, laptop, colab, gpu, paper") as caught:
         profile(name)
     assert "\n" not in str(caught.value)
 
@@ -212,6 +212,8 @@ def test_summaries_hold_each_cell_once_with_its_runs(name, budget):
 def test_rows_of_table_1_are_the_papers(budget):
     cells = cells_of("from-scratch", budget)
     paper_rows = {row for item, row, _ in paper.values() if item == "Table 1"}
+    if budget == "colab":  # it ends at 1000 epochs
+        paper_rows = {row for row in paper_rows if "@5000" not in row}
     assert {cell.row for cell in cells} == paper_rows
     if budget != "smoke":
         assert all(paper.value(cell.item, cell.row, cell.column) for cell in cells)

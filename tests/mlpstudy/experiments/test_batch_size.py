@@ -53,7 +53,7 @@ EVERY_PROFILE = pytest.mark.parametrize("name", PROFILES)
 
 @EVERY_PROFILE
 def test_batches_and_lengths_double(name):
-    budget, chosen = BUDGETS[name], profile(name)
+    budget, chosen = BUDGETS[profile(name).key], profile(name)
     for ladder in (budget.batches, budget.lengths):
         assert all(after == 2 * before for before, after in itertools.pairwise(ladder))
     assert len(budget.lengths) >= len(budget.batches), "the smallest batch has a length of equal updates"
@@ -64,7 +64,7 @@ def test_batches_and_lengths_double(name):
 
 @EVERY_PROFILE
 def test_lines_come_from_one_run_each_and_differ_in_the_batch_alone(name):
-    chosen, budget = profile(name), BUDGETS[name]
+    chosen, budget = profile(name), BUDGETS[profile(name).key]
     specs = batch_size.runs(chosen, (0,))
     trained = [s for s in with_upstream(specs).values() if isinstance(s, TrainSpec)]
     lines = [s for s in trained if s.keep_at]
@@ -85,19 +85,19 @@ def test_every_tuned_batch_size_gets_the_same_rates_and_is_chosen_by_training_im
         if spec.epoch is None:
             of = spec.upstream.batch_size, bool(spec.data.held_out)
             rates.setdefault(of, set()).add(spec.upstream.optimizer.lr)
-    for tuned, held_out in itertools.product(BUDGETS[name].tuned, (True, False)):
-        assert rates.pop((tuned, held_out)) == set(BUDGETS[name].rates)
+    for tuned, held_out in itertools.product(BUDGETS[profile(name).key].tuned, (True, False)):
+        assert rates.pop((tuned, held_out)) == set(BUDGETS[profile(name).key].rates)
     assert not any(held_out for _, held_out in rates)
 
 
 @EVERY_PROFILE
 def test_equal_updates_are_equal_but_for_incomplete_batches(name):
     groups = batch_size.at_equal_updates([record(s) for s in batch_size.runs(profile(name), (0,))])
-    assert list(groups) == list(BUDGETS[name].batches)
+    assert list(groups) == list(BUDGETS[profile(name).key].batches)
     counts = [batch_size.updates(group[0]) for group in groups.values()]
     assert max(counts) <= 1.05 * min(counts)
     epochs = [batch_size.epochs(group[0]) for group in groups.values()]
-    assert epochs == list(BUDGETS[name].lengths)[-len(epochs) :]
+    assert epochs == list(BUDGETS[profile(name).key].lengths)[-len(epochs) :]
 
 
 # --------------------------------------------------------------------------- comparisons

@@ -33,7 +33,7 @@ def judge(records):
 
 @EVERY_PROFILE
 def test_the_grid_is_every_model_on_every_subset_at_every_length(name):
-    chosen, budget = profile(name), scaling_laws.BUDGETS[name]
+    chosen, budget = profile(name), scaling_laws.BUDGETS[profile(name).key]
     specs, tasks = scaling_laws.runs(chosen, (0, 1)), scaling_laws.tasks(chosen)
     cells = len(budget.models) * len(budget.examples)
     assert len(specs) == 2 * cells * len(budget.lengths) * len(tasks)
