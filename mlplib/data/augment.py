@@ -244,10 +244,11 @@ def augment(
     if dtype == torch.bfloat16 and mean_std and small and not ffcv and images.dtype == torch.uint8:
         if native.plain(images.permute(0, 2, 1, 3)) and in_c():
             return _augment_in_c(images, spec, draws, *mean_std)
-    return _augment(images, spec, draws, dtype, mean_std)
+    return augment_in_pytorch(images, spec, draws, dtype, mean_std)
 
 
-def _augment(images, spec, draws, dtype, mean_std) -> Tensor:
+def augment_in_pytorch(images, spec, draws, dtype, mean_std=None) -> Tensor:
+    """:func:`augment` on any device and in any dtype, by PyTorch's operations."""
     cropped = spec.flip or spec.crop_scale is not None
     if spec.mixup > 0 and spec.mixup_kind == "ffcv":
         if cropped:
@@ -280,7 +281,7 @@ def in_c() -> bool:
     images = torch.from_numpy(rng.integers(0, 256, (64, 16, 3, 16), dtype=np.uint8)).permute(0, 2, 1, 3)
     draws = draw(spec, np.arange(64), (16, 16), rng)
     mean, std = torch.tensor([[125.3, 123.0, 113.9], [63.0, 62.1, 66.7]])
-    expected = _augment(images, spec, draws, torch.bfloat16, (mean, std))
+    expected = augment_in_pytorch(images, spec, draws, torch.bfloat16, (mean, std))
     return torch.equal(_augment_in_c(images, spec, draws, mean, std), expected)
 
 
@@ -290,7 +291,7 @@ def _neighbors(size: int) -> native.Neighbors:
 
 
 def _augment_in_c(images: Tensor, spec: AugmentSpec, draws: Draws, mean: Tensor, std: Tensor) -> Tensor:
-    """What :func:`_augment` makes of a batch in bf16, in two passes over memory."""
+    """What :func:`augment_in_pytorch` makes of a batch in bf16, in two passes over memory."""
     rows = images.permute(0, 2, 1, 3)
     _, height, _, width = rows.shape
     if spec.flip or spec.crop_scale is not None:

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlplib.data.augment import Draws, crop_and_flip, draw, normalize
+from mlplib.data.augment import Draws, augment, augment_in_pytorch, crop_and_flip, draw, normalize
 from mlplib.data.batches import Batch
 from mlplib.execution import Execution
+from mlplib.optim import lion_step
+from mlplib.specs import FULL_DA
 from mlplib.timing import repeat
 from mlplib.training import Loop
 
@@ -107,6 +109,34 @@ def one_tensor_at_a_time(training: Training) -> tuple[Step, Step]:
     for weight in model.parameters():
         weight.grad = torch.randn_like(weight)
     return optimizer_alone(training.loop), theirs.step
+
+
+@trial("Lion by PyTorch's operations", "our Lion", "PyTorch runs each of its seven operations on all tensors")
+def lion_in_pytorch(training: Training) -> tuple[Step, Step]:
+    engine = training.loop.fresh_state().engine
+    optimizer, copies = engine.optimizer, engine.copies.by_parameter
+    optimizer.prepare()
+    params = [parameter.detach() for parameter in engine.model.parameters()]
+    low = [copies.get(parameter) for parameter in engine.model.parameters()]
+    low = [None if copy is None else copy.detach() for copy in low]
+    grads = [torch.randn_like(p if copy is None else copy) for p, copy in zip(params, low, strict=True)]
+    momenta = [optimizer.state[parameter]["momentum"] for parameter in engine.model.parameters()]
+    rates = optimizer.defaults["lr"], 1.0, *optimizer.defaults["betas"]
+    return optimizer_alone(training.loop), lambda: lion_step(params, grads, momenta, low, *rates)
+
+
+@trial(
+    "augmentation by PyTorch's operations",
+    "our augmentation",
+    "each operation uses all the processor has, and crops are matrix products",
+)
+def augmentation_in_pytorch(training: Training) -> tuple[Step, Step]:
+    data, dtype = training.data, training.loop.dtype
+    indices = np.arange(training.case.batch_size) % len(data.train)
+    draws = draw(FULL_DA, indices, data.image_shape[:2], np.random.default_rng(0))
+    ((images, _),) = data.train.read(indices, len(indices))
+    given = images, FULL_DA, draws, dtype, (data.mean, data.std)
+    return lambda: augment(*given), lambda: augment_in_pytorch(*given)
 
 
 @trial("a batch in four parts", "a batch at once", "the activations of a part fit into a faster cache")

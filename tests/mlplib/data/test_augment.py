@@ -391,7 +391,7 @@ def test_a_batch_in_c_has_the_same_bits(size, count, flip, scale, mixup, seed):
     mean, std = torch.from_numpy(random.uniform(1, 255, (2, 3)).astype(np.float32))
     found = augmentation._augment_in_c(images, spec, d, mean, std)
     assert found.is_contiguous()
-    assert torch.equal(found, augmentation._augment(images, spec, d, torch.bfloat16, (mean, std)))
+    assert torch.equal(found, augmentation.augment_in_pytorch(images, spec, d, torch.bfloat16, (mean, std)))
 
 
 @pytest.mark.parametrize("spec", [FULL_DA, NO_DA, AugmentSpec(mixup=0.5), FFCV_MIXUP])
@@ -402,7 +402,7 @@ def test_what_c_does_not_do_is_done_by_pytorch(spec, change, monkeypatch):
         boxes(spec, 20, (16, 16), 3),
     )
     normalization = torch.full((3,), 100.0), torch.full((3,), 50.0)
-    expected = augmentation._augment(images, spec, d, torch.bfloat16, normalization)
+    expected = augmentation.augment_in_pytorch(images, spec, d, torch.bfloat16, normalization)
     if change == "float" and spec.mixup_kind != "ffcv":
         images = images.float()
     elif change == "order":

@@ -42,7 +42,7 @@ def test_seeds_as_papermill_the_command_line_and_people_write_them(given, seeds)
     [
         ({"typo": 1}, "unknown parameter 'typo'.*profile, seeds, runs_dir, results_dir, device"),
         ({"Profile": "smoke"}, "unknown parameter 'Profile'"),
-        ({"profile": "huge"}, "unknown profile 'huge'.*smoke, laptop, gpu, paper"),
+        ({"profile": "huge"}, "unknown profile 'huge'.*smoke, laptop, colab, gpu, paper"),
         ({"profile": None}, "profile must be a name.*None"),
         ({"profile": 3}, "profile must be a name.*3"),
         ({"seeds": "5e-5"}, "seeds must be a list.*5e-5"),

@@ -141,7 +141,7 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
     ("words", "expected"),
     [
         (["run", "from-scrach"], "architectures, from-scratch, filters"),
-        (["run", "--profile", "huge"], "smoke, laptop, gpu, paper"),
+        (["run", "--profile", "huge"], "smoke, laptop, colab, gpu, paper"),
         (["run", "--seeds", "0,x"], "seeds must be"),
         (["run", "--seeds=-1"], "seeds must be at least 0"),
         (["run", "--minutes", "soon"], "'--minutes': Input should be a valid number"),
