@@ -128,7 +128,9 @@ def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):
     assert derived.numbers(page.live["rows"], page.live["cases"]) == page.live["derived"]
     parts = everything(page)
     live = [ratio for _, ratio in tried.results(page.live["rows"])]
-    assert len(live) == 7 and all(f"{show.spread(ratio)} times" in parts["tried"] for ratio in live)
+    assert len(live) == len(tried.TRIALS) - 1 and all(
+        f"{show.spread(ratio)} times" in parts["tried"] for ratio in live
+    )
     assert "this execution" in parts["provenance"] and "--profile smoke" in parts["provenance"]
     assert set(page.layers()["source"]) == {"a-cpu", "this execution"}
 
@@ -170,6 +172,11 @@ def test_published_files_say_what_follows_from_their_rows():
             again = accuracy.differences(found["runs"], found["machine"]["precision"])
             pd.testing.assert_frame_equal(*map(pd.DataFrame, (found["differences"], again)), rtol=1e-9)
             assert found["command"].startswith("mlplib bench accuracy ")
+            continue
+        if found["what"] == "against":
+            for row in (row for each in found["comparisons"] for row in each["rows"]):
+                ratios = [old / new for old, new in zip(row["old_seconds"], row["new_seconds"], strict=True)]
+                assert {"value": row["value"], "q25": row["q25"], "q75": row["q75"]} == summary(ratios)
             continue
         again = {(d["group"], d["id"]): d for d in derived.numbers(found["rows"], found["cases"])}
         for number in found["derived"]:
