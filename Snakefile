@@ -39,9 +39,10 @@ SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved f
 PAGES = checks.pages_of(ROOT / "book")
 
 try:
-    THREADS, CLUSTER = workflow.cores, False
-except WorkflowError:  # on a cluster, where nobody says --cores: what a chapter's job asks for
-    THREADS, CLUSTER = config.get("threads", 8), True
+    CORES = workflow.cores
+except WorkflowError:  # on a cluster, where nobody says --cores
+    CORES = None
+CLUSTER = CORES is None or workflow.remote_exec  # within a cluster's job the cores are the node's, not the job's
 
 # Jobs that do the runs before the chapters, together, each for so many minutes at most. On one machine it is one,
 # which keeps all cores busy; the runs of smoke are too small for that, and in published there are none.
@@ -50,8 +51,9 @@ try:
     COUNT = int(config.get("workers", 0 if CLUSTER or QUICK else 1))
     WORKERS = [OUT / f"_build/workers/{number}" for number in range(COUNT)]
     MINUTES = int(config.get("minutes", 1435))
+    THREADS = int(config.get("threads", 8)) if CLUSTER else CORES
 except ValueError:
-    sys.exit("make: workers and minutes must be whole numbers, such as workers=8 minutes=55")
+    sys.exit("make: workers, minutes and threads must be whole numbers, such as workers=8 minutes=55 threads=8")
 
 CHECKPOINTS = []
 try:
