@@ -83,6 +83,14 @@ def test_the_runs_can_be_done_before_the_chapters(workplace):
     assert "0 runs done, none left" in done.stdout
 
 
+def test_a_job_on_a_cluster_takes_as_many_threads_as_it_was_given(workplace):
+    """Within a job Snakemake counts all cores of the node; Slurm refuses a step that takes them."""
+    command = f"{sys.executable} -m snakemake --mode remote --cores 3 --nolock --allowed-rules worker"
+    command += " --target-jobs worker:number=1 --config profile=smoke workers=2 threads=2"
+    done = subprocess.run(command.split(), cwd=workplace, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "threads: 2\n" in done.stdout + done.stderr, done.stderr
+
+
 def test_nothing_on_a_page_tells_where_it_was_made(html):
     """No folder of this machine, no user name: a book is for others."""
     private = {str(ROOT), str(html.parents[2]), str(Path.home())} - {"/", "/root"}
