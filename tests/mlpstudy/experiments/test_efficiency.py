@@ -175,7 +175,16 @@ def test_every_axis_has_labels(rates):
 
 @pytest.mark.parametrize(
     "value, text",
-    [(0.05, "0.05"), (1, "1"), (999, "999"), (1000, "1k"), (2.5e6, "2.5M"), (1e9, "1G"), (4e13, "40T")],
+    [
+        (0.05, "0.05"),
+        (1, "1"),
+        (999, "999"),
+        (1000, "1k"),
+        (2.5e6, "2.5M"),
+        (1e9, "1G"),
+        (4e13, "40T"),
+        (1e15, "1P"),
+    ],
 )
 def test_axes_have_short_numbers(value, text):
     assert speed.short(value) == text
