@@ -76,9 +76,8 @@ def pick_precision(wanted: str, device: torch.device) -> str:
     if wanted == "auto":
         if has_bf16(device):
             return "bf16"
-        return (
-            "fp16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
-        )
+        has_fp16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+        return "fp16" if has_fp16 else "fp32"
     if wanted == "tf32" and device.type != "cuda":
         raise MlplibError("precision tf32 is for NVIDIA GPUs: choose auto, bf16, fp16 or fp32")
     return wanted

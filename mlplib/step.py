@@ -266,15 +266,8 @@ class Engine:
     @property
     def graphs_possible(self) -> bool:
         """Whether a step can be a CUDA graph: all on one GPU, in one pass, without random numbers."""
-        lion_only = isinstance(self.optimizer, Lion) and self.clip is None
-        scaled = self.scaler.is_enabled()
-        return (
-            self.device.type == "cuda"
-            and lion_only
-            and not scaled
-            and not self.whole
-            and self.processes.alone
-        )
+        lion_only = isinstance(self.optimizer, Lion) and self.clip is None and not self.scaler.is_enabled()
+        return self.device.type == "cuda" and lion_only and not self.whole and self.processes.alone
 
     @property
     def ways(self) -> list[str]:
