@@ -87,9 +87,11 @@ def autocast(device: torch.device, precision: str, cache: bool = True) -> torch.
     """Compute products in bf16 or fp16 where ``precision`` says so. Without ``cache``, weights are cast at
     every use.
     """
-    low = precision in ("bf16", "fp16")
-    dtype = DTYPES[precision] if low else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=low, cache_enabled=cache)
+    dtype = DTYPES[precision]
+    low = dtype != torch.float32
+    return torch.autocast(
+        device.type, dtype=dtype if low else torch.bfloat16, enabled=low, cache_enabled=cache
+    )
 
 
 @contextmanager

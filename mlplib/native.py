@@ -185,7 +185,9 @@ class Neighbors:
         return cls(at.int().squeeze(2), near.squeeze(2), far.squeeze(2))
 
 
-def crop(rows: Tensor, row_boxes: Tensor, by_row: Neighbors, column_boxes: Tensor, by_column: Neighbors):
+def crop(
+    rows: Tensor, row_boxes: Tensor, by_row: Neighbors, column_boxes: Tensor, by_column: Neighbors
+) -> Tensor:
     """Crops resized to the whole image: uint8 (B, H, C, W) to bf16 (B, H, C, W).
 
     ``row_boxes``, ``column_boxes``: int64 (B,), each image's box in ``by_row`` and ``by_column``.

@@ -40,6 +40,8 @@ class Lion(torch.optim.Optimizer):
     ):
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
         self.copies = copies or {}
+        self.in_c = True
+        """Whether tensors on a CPU are moved in C where that gives the same bits, :func:`lion_in_c`."""
         self.fused: Callable[..., None] = lion_step
         """What moves many tensors at once: :func:`lion_step`, or the same compiled."""
 
@@ -74,7 +76,7 @@ class Lion(torch.optim.Optimizer):
             if grad is None:
                 continue
             tensors = (p, grad, self._momentum(p), copy)
-            if native.takes(*tensors) and lion_in_c():
+            if self.in_c and native.takes(*tensors) and lion_in_c():
                 native.lion_step(*tensors, *rates)
             else:
                 together.append(tensors)

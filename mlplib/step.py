@@ -53,12 +53,13 @@ class WorkingCopies:
     def __init__(self, model: nn.Module, precision: str):
         self.by_name: dict[str, Tensor] = {}
         self.by_parameter: dict[Tensor, Tensor] = {}
-        if precision not in ("bf16", "fp16"):
+        dtype = machine.DTYPES[precision]
+        if dtype == torch.float32:
             return
         for path, module in model.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if type(module) in CASTED:
-                    copy = nn.Parameter(parameter.detach().to(machine.DTYPES[precision]))
+                    copy = nn.Parameter(parameter.detach().to(dtype))
                     self.by_name[f"{path}.{name}"] = self.by_parameter[parameter] = copy
 
     @torch.no_grad()
@@ -202,17 +203,16 @@ class Engine:
 
     def update(self, rates: Sequence[float | Tensor]) -> None:
         """Let the optimizer update the weights from their gradients, and clear the gradients."""
-        lion, scaled = isinstance(self.optimizer, Lion), self.scaler.is_enabled()
-        if self.clip is not None or scaled or not lion:
+        lion = isinstance(self.optimizer, Lion)
+        if self.clip is not None or self.scaler.is_enabled() or not lion:
             self.copies.collect()
-        if scaled:
-            self.scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self.optimizer)  # here and below, what a scaler does only in fp16
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = self._as_tensor(rate) if self._tensor_rates else rate
         try:
-            self.scaler.step(self.optimizer)  # in fp16 only if no gradient overflowed
+            self.scaler.step(self.optimizer)  # leaves out a step whose gradients overflowed
         except Exception as error:
             if not self._tensor_rates:
                 raise
@@ -278,7 +278,7 @@ class Engine:
         found = {
             "compiled": self._loss != self.loss,
             "CUDA graph": self._graph is not None,
-            "Lion in C": lion and lion_in_c(),
+            "Lion in C": lion and self.optimizer.in_c and lion_in_c(),
         }
         return [way for way, used in found.items() if used]
 

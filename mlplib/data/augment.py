@@ -247,7 +247,7 @@ def augment(
     return augment_in_pytorch(images, spec, draws, dtype, mean_std)
 
 
-def augment_in_pytorch(images, spec, draws, dtype, mean_std=None) -> Tensor:
+def augment_in_pytorch(images, spec, draws, dtype, mean_std) -> Tensor:
     """:func:`augment` on any device and in any dtype, by PyTorch's operations."""
     cropped = spec.flip or spec.crop_scale is not None
     if spec.mixup > 0 and spec.mixup_kind == "ffcv":

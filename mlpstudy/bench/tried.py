@@ -14,8 +14,7 @@ from torch import Tensor
 from mlplib.data.augment import Draws, augment, augment_in_pytorch, crop_and_flip, draw, normalize
 from mlplib.data.batches import Batch
 from mlplib.execution import Execution
-from mlplib.optim import lion_step
-from mlplib.specs import FULL_DA
+from mlplib.specs import FULL_DA, AugmentSpec
 from mlplib.timing import repeat
 from mlplib.training import Loop
 
@@ -72,16 +71,21 @@ def stepping(training: Training, batch: Batch | None = None, precision: str | No
     return lambda: loop.step(state, batch)
 
 
+def drawn_batch(training: Training, spec: AugmentSpec) -> tuple[Tensor, Draws]:
+    """A batch's images, uint8 (B, 3, H, W), and what is drawn for them."""
+    data = training.data
+    indices = np.arange(training.case.batch_size) % len(data.train)
+    ((images, _),) = data.train.read(indices, len(indices))
+    return images, draw(spec, indices, data.image_shape[:2], np.random.default_rng(0))
+
+
 @trial(
     "crops by grid_sample",
     "crops by two matrix products",
     "it is PyTorch's own function for this, and it computes no product with a zero",
 )
 def grid_sample(training: Training) -> tuple[Step, Step]:
-    indices = np.arange(training.case.batch_size) % len(training.data.train)
-    draws = draw(WITHOUT_MIXUP, indices, training.data.image_shape[:2], np.random.default_rng(0))
-    ((images, _),) = training.data.train.read(indices, len(indices))
-    dtype = training.loop.dtype
+    (images, draws), dtype = drawn_batch(training, WITHOUT_MIXUP), training.loop.dtype
     return lambda: crop_and_flip(images, draws, dtype), lambda: grid_sampled(images, draws, dtype)
 
 
@@ -108,21 +112,14 @@ def one_tensor_at_a_time(training: Training) -> tuple[Step, Step]:
     theirs = TextbookLion(model.parameters(), training.case.spec().optimizer)
     for weight in model.parameters():
         weight.grad = torch.randn_like(weight)
-    return optimizer_alone(training.loop), theirs.step
+    return optimizer_alone(training.loop).step, theirs.step
 
 
 @trial("Lion by PyTorch's operations", "our Lion", "PyTorch runs each of its seven operations on all tensors")
 def lion_in_pytorch(training: Training) -> tuple[Step, Step]:
-    engine = training.loop.fresh_state().engine
-    optimizer, copies = engine.optimizer, engine.copies.by_parameter
-    optimizer.prepare()
-    params = [parameter.detach() for parameter in engine.model.parameters()]
-    low = [copies.get(parameter) for parameter in engine.model.parameters()]
-    low = [None if copy is None else copy.detach() for copy in low]
-    grads = [torch.randn_like(p if copy is None else copy) for p, copy in zip(params, low, strict=True)]
-    momenta = [optimizer.state[parameter]["momentum"] for parameter in engine.model.parameters()]
-    rates = optimizer.defaults["lr"], 1.0, *optimizer.defaults["betas"]
-    return optimizer_alone(training.loop), lambda: lion_step(params, grads, momenta, low, *rates)
+    ours, theirs = optimizer_alone(training.loop), optimizer_alone(training.loop)
+    theirs.in_c = False
+    return ours.step, theirs.step
 
 
 @trial(
@@ -131,11 +128,8 @@ def lion_in_pytorch(training: Training) -> tuple[Step, Step]:
     "each operation uses all the processor has, and crops are matrix products",
 )
 def augmentation_in_pytorch(training: Training) -> tuple[Step, Step]:
-    data, dtype = training.data, training.loop.dtype
-    indices = np.arange(training.case.batch_size) % len(data.train)
-    draws = draw(FULL_DA, indices, data.image_shape[:2], np.random.default_rng(0))
-    ((images, _),) = data.train.read(indices, len(indices))
-    given = images, FULL_DA, draws, dtype, (data.mean, data.std)
+    data, (images, draws) = training.data, drawn_batch(training, FULL_DA)
+    given = images, FULL_DA, draws, training.loop.dtype, (data.mean, data.std)
     return lambda: augment(*given), lambda: augment_in_pytorch(*given)
 
 

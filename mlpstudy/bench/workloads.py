@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,8 @@ class Training:
     def works(self) -> list[Work]:
         """A step end to end with and without DA, a step on one fixed batch, and its parts alone."""
         turns, whole, images = self.turns, self.whole, self.images
-        step, optimizer = repeat(lambda: self.loop.step(self.state, self.fixed)), optimizer_alone(self.loop)
+        step = repeat(lambda: self.loop.step(self.state, self.fixed))
+        optimizer = optimizer_alone(self.loop).step
         return [
             Work("end-to-end", "end to end, with DA", self.augmented.train, **turns, **whole),
             Work("end-to-end-no-da", "end to end, without DA", self.plain.train, **turns, **whole),
@@ -168,13 +169,13 @@ def own_copy(batch: Batch) -> Batch:
     return Batch(**{name: v.clone() if isinstance(v, Tensor) else v for name, v in values.items()})
 
 
-def optimizer_alone(loop: Loop) -> Callable[[], object]:
-    """A step of the optimizer on random gradients that stay the same."""
+def optimizer_alone(loop: Loop) -> torch.optim.Optimizer:
+    """The optimizer with random gradients that stay the same: its steps."""
     engine = loop.fresh_state().engine
     for parameter in engine.model.parameters():
         tensor = engine.copies.by_parameter.get(parameter, parameter)
         tensor.grad = torch.randn_like(tensor)
-    return engine.optimizer.step
+    return engine.optimizer
 
 
 def _products(layers: list[nn.Linear], batch: int, device: torch.device, dtype: torch.dtype):

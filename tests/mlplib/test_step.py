@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_runs import small
 
-from mlplib import data, optim, step, training
+from mlplib import data, step, training
 from mlplib.data.batches import open_data
 from mlplib.errors import MlplibError
 from mlplib.execution import Execution
@@ -250,15 +250,16 @@ def test_nothing_is_compiled_or_recorded_on_a_cpu_unless_asked_for():
     assert isinstance(state.engine.optimizer, Lion) and not state.engine.graphs_possible
 
 
-def test_an_optimizer_that_cannot_be_compiled_goes_on_without(monkeypatch):
-    monkeypatch.setattr(optim, "lion_in_c", lambda: False)  # as on a GPU
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_an_optimizer_that_cannot_be_compiled_goes_on_without(precision):
     said: list[str] = []
-    loop = loop_of(SPEC, log=said.append)
+    loop = loop_of(small(augment=FULL_DA, precision=precision), log=said.append)
     state, plain = loop.fresh_state(), loop.fresh_state()
 
     def broken(*given):
         raise RuntimeError("no C++ compiler found")
 
+    state.engine.optimizer.in_c = False  # as on a GPU
     state.engine.optimizer.fused, state.engine._tensor_rates = broken, True
     assert torch.equal(steps(loop, state), steps(loop, plain)) and len(said) == 1
     for ours, theirs in zip(state.model.parameters(), plain.model.parameters(), strict=True):
