@@ -59,7 +59,7 @@ def clone(tmp_path_factory):
 
 
 def compare(revision, root, case=TINY):
-    options = dict(rounds=3, turn_seconds=0.01, progress=quiet, command="a test")
+    options = dict(rounds=3, turn_seconds=0.05, progress=quiet, command="a test")
     return against.measure(revision, case, CPU, root=root, **options)
 
 
