@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .baselines import SmallCNN, mixer_b, resnet18, resnet152, vit_b
 from .errors import MlplibError
+from .gelu import GELU
 from .specs import ModelSpec
 
 NORMS = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d, "none": nn.Identity}
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
+ACTIVATIONS = {"gelu": GELU, "relu": nn.ReLU}
 
 
 # --------------------------------------------------------------------------- the networks

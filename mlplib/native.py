@@ -1,9 +1,10 @@
-"""What PyTorch does in many passes over memory on a CPU, in one: Lion's step and augmentation, in C.
+"""What PyTorch does in many passes over memory on a CPU, or computes again and again, in C: Lion's step,
+augmentation, and GELU read from tables.
 
 On processors with matrix units products take little time. There Lion took a fifth to a quarter of a training
 step (B-6/Wi-256 with batch 1,024, B-6/Wi-128 with batch 128, one thread), and takes a fifth of that in C.
 Whether the bits are PyTorch's is tried out where these functions are used, before they are:
-:func:`mlplib.optim.lion_in_c`, :func:`mlplib.data.augment.in_c`.
+:func:`mlplib.optim.lion_in_c`, :func:`mlplib.data.augment.in_c`, :func:`mlplib.gelu.by_table`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ SOURCE = r"""
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __AVX512F__ /* compilers prefer half of it */
+#define WIDE __attribute__((target("prefer-vector-width=512")))
+#else
+#define WIDE
+#endif
+
 static float widened(uint16_t low) {
     uint32_t bits = (uint32_t)low << 16;
     float number;
@@ -44,6 +51,10 @@ static float rounded(float number) {  /* to bf16; no NaN */
     bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000;
     memcpy(&number, &bits, 4);
     return number;
+}
+
+static float cut(float number, float least) {  /* a zero of its sign for what is smaller than `least` */
+    return fabsf(number) < least ? copysignf(0, number) : number;
 }
 
 /* torch.lerp, which rounds once: hence fmaf. */
@@ -67,6 +78,24 @@ STEP(lion_float, float, , )
 STEP(lion_float_copy, float, , copy[i] = narrowed(p[i]))
 STEP(lion_bf16, uint16_t, widened, )
 STEP(lion_bf16_copy, uint16_t, widened, copy[i] = narrowed(p[i]))
+
+/* A bf16 number is its own place in a table. In blocks, so that compilers see loops to vectorize. */
+enum { BLOCK = 512 };
+#define LOOK_UP(NAME, VALUE)                                                                              \
+    WIDE void NAME(int64_t count, const uint16_t *restrict at, const float *restrict table,               \
+                   const uint16_t *restrict by, float least, uint16_t *restrict out) {                    \
+        int32_t place[BLOCK];                                                                             \
+        float found[BLOCK];                                                                               \
+        for (int64_t i = 0; i < count; i += BLOCK, at += BLOCK, by += BLOCK, out += BLOCK) {              \
+            int64_t here = count - i < BLOCK ? count - i : BLOCK;                                         \
+            for (int64_t j = 0; j < here; j++) place[j] = at[j];                                          \
+            for (int64_t j = 0; j < here; j++) found[j] = table[place[j]];                                \
+            for (int64_t j = 0; j < here; j++) out[j] = VALUE;                                            \
+        }                                                                                                 \
+    }
+
+LOOK_UP(look_up, narrowed(found[j]))
+LOOK_UP(look_up_product, narrowed(cut(found[j] * widened(by[j]), least)))
 
 /* Every output pixel is a weighted sum of two neighbors: first a row of all channels from two rows, then each
    pixel from two of its row. A product of two bf16 numbers is exact in float, so only the sums round. */
@@ -163,6 +192,18 @@ def lion_step(param, grad, momentum, copy, lr, shrink, beta1: float, beta2: floa
     step = getattr(library(), f"lion_{GRADIENTS[grad.dtype]}{'' if copy is None else '_copy'}")
     rates = map(ctypes.c_float, (lr, shrink, beta1, 1 - beta2))
     step(ctypes.c_int64(param.numel()), *map(_address, (param, grad, momentum, copy)), *rates)
+
+
+def look_up(at: Tensor, table: Tensor, by: Tensor | None = None, least: float = 0.0) -> Tensor:
+    """The value in ``table``, float32 (65536,), that stands at the bits of each number: bf16 to bf16.
+
+    ``by``, bf16 of the same shape, multiplies before it is rounded; products below ``least`` become zero.
+    """
+    out = torch.empty_like(at)
+    function = library().look_up if by is None else library().look_up_product
+    tensors = _address(at), _address(table), _address(at if by is None else by)
+    function(ctypes.c_int64(at.numel()), *tensors, ctypes.c_float(least), _address(out))
+    return out
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Effort:
 
 LIVE = {
     "smoke": Effort(2, 0.01, {"widths": (32, 128), "batches": (1, 16, 256)}, brief=True),
-    "laptop": Effort(5),
+    "laptop": Effort(2, 0.1),
 }
 """What a notebook measures per seed, by profile; :class:`Effort`'s defaults for the others."""
 
