@@ -91,12 +91,15 @@ LIBRARY = sources(
 )
 
 
+RECORDS = sources((ROOT / "results").glob("*/*.jsonl"))
+MEASUREMENTS = sources((ROOT / "results/bench").glob("*.json"))
+
+
 def records(wildcards):
     """The published files that an overview shows: all records, and for how-fast the measurements, too."""
     if wildcards.name not in OVERVIEWS:
         return []  # its records are picked from those of all experiments, see shown_records
-    measured = (ROOT / "results/bench").glob("*.json") if wildcards.name == "how-fast" else ()
-    return sources([*(ROOT / "results").glob("*/*.jsonl"), *measured])
+    return RECORDS + (MEASUREMENTS if wildcards.name == "how-fast" else [])
 
 
 def shown_records(wildcards):
@@ -206,8 +209,22 @@ if OUT.resolve() != ROOT / "book":
             "for page in {PAGES:q}; do cp {params.source:q}/\"$page\" {params.out:q}/\"$page\"; done"
 
 
+rule front:
+    input:
+        RECORDS,
+        LIBRARY,
+    output:
+        OUT / "chapters/front.md",
+    params:
+        out=os.path.relpath(OUT, ROOT),
+        root=str(SOURCE),
+    shell:
+        "cd {params.root:q} && {sys.executable:q} -m mlpstudy.book.page_front {params.out:q}"
+
+
 rule book:
     input:
+        OUT / "chapters/front.md",
         [OUT / "chapters" / f"{name}.ipynb" for name in NOTEBOOKS],
         [OUT / page for page in PAGES],
     output:

@@ -1,13 +1,17 @@
 """What the front page shows of the published records: the answer, a figure, and every verdict.
 
-``write`` makes a Markdown file that ``book/index.md`` includes.
+``write`` makes a Markdown file that ``book/index.md`` includes. ``python -m mlpstudy.book.page_front FOLDER``
+does it for the book in a folder.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
+
+from mlplib.errors import MlplibError
 
 from .. import paper
 from ..claims import NOT_TESTED, VERDICTS
@@ -132,3 +136,10 @@ def scoreboard(board: verdicts.Board) -> str:
         rows.append(f"<p><b>{profile}</b><br>{''.join(chips)}</p>")
     legend = "".join(chip(verdict, verdict) for verdict in VERDICT_CLASSES)
     return html.box(f"{''.join(rows)}<p>{legend}</p>")
+
+
+if __name__ == "__main__":
+    try:
+        write(Path(sys.argv[1]))
+    except MlplibError as error:
+        sys.exit(f"book: {error}")

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mlplib.errors import MlplibError
-
 from . import check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,17 +102,10 @@ def finish(pages: Path, address: str | None) -> None:
 
 def main(folder: str) -> int:
     """Render the book in ``folder``; the exit status is 0 for a whole one. Jupyter Book writes to a log."""
-    from .page_front import write  # not at the top: Snakemake imports this module, and need not load pandas
-
     out = Path(folder)
     build = out / "_build"
     build.mkdir(exist_ok=True)
     found = repository(log=lambda line: print(f"book: {line}", file=sys.stderr))
-    try:
-        write(out)
-    except MlplibError as error:
-        print(f"book: {error}", file=sys.stderr)
-        return 1
     config = build / "_config.yml"
     config.write_text(settings((out / "_config.yml").read_text(encoding="utf-8"), found), encoding="utf-8")
     # --all: a page that was rendered earlier would keep its warnings to itself.
