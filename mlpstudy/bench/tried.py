@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlplib.data.augment import Draws, augment, augment_in_pytorch, crop_and_flip, draw, normalize
 from mlplib.data.batches import Batch
 from mlplib.execution import Execution
+from mlplib.gelu import GELU
 from mlplib.specs import FULL_DA, AugmentSpec
 from mlplib.timing import repeat
 from mlplib.training import Loop
@@ -131,6 +132,19 @@ def augmentation_in_pytorch(training: Training) -> tuple[Step, Step]:
     data, (images, draws) = training.data, drawn_batch(training, FULL_DA)
     given = images, FULL_DA, draws, training.loop.dtype, (data.mean, data.std)
     return lambda: augment(*given), lambda: augment_in_pytorch(*given)
+
+
+@trial("GELU by PyTorch", "our GELU", "it computes with what the processor has already read")
+def gelu_in_pytorch(training: Training) -> tuple[Step, Step]:
+    model, loop = training.case.spec().model, training.loop
+    size = training.case.batch_size, model.width * model.expansion
+    numbers, grad = torch.randn(2, *size, device=training.device, dtype=loop.dtype)
+
+    def both_passes(activation: nn.Module) -> Step:
+        z = numbers.clone().requires_grad_()
+        return lambda: torch.autograd.grad(activation(z), z, grad)
+
+    return both_passes(GELU()), both_passes(nn.GELU())
 
 
 @trial("a batch in four parts", "a batch at once", "the activations of a part fit into a faster cache")
