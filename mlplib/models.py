@@ -7,7 +7,6 @@ defaults, as there.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -35,14 +34,8 @@ class ImageMLP(nn.Module):
     follows the last pre-norm block.
     """
 
-    unused: tuple[str, ...] = ()
-    """Settings of :class:`ModelSpec` that mean nothing to this network."""
-
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__()
-        spec.refuse_ignored(spec.family, *self.unused)
-        if spec.norm == "none" and spec.norm_position != "pre":
-            raise MlplibError("norm_position has no effect with norm 'none': leave it out or choose a norm")
         self.spec, self.image_shape, self.classes = spec, tuple(image_shape), classes
         # Made in the official code's order, so that one seed draws the same weights in both.
         self.linear_in = nn.Linear(math.prod(image_shape), spec.width)
@@ -84,8 +77,6 @@ class StandardMLP(ImageMLP):
     the output of f.
     """
 
-    unused = ("expansion",)
-
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__(spec, image_shape, classes)
         self.layers = nn.ModuleList(nn.Linear(spec.width, spec.width) for _ in range(spec.depth))
@@ -104,8 +95,6 @@ class BottleneckMLP(ImageMLP):
 
     k is the spec's ``expansion``, 4 in the paper.
     """
-
-    unused = ("official_order",)
 
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__(spec, image_shape, classes)
@@ -149,12 +138,7 @@ def _flatten(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
 
 def _baseline(make: Callable[[tuple[int, int, int], int], nn.Module]) -> Callable[..., nn.Module]:
     """A builder for a network that has no settings."""
-
-    def build(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        spec.refuse_ignored(spec.family, *(f.name for f in dataclasses.fields(spec) if f.name != "family"))
-        return make(image_shape, classes)
-
-    return build
+    return lambda spec, image_shape, classes: make(image_shape, classes)
 
 
 BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]] = {
@@ -182,7 +166,7 @@ def build_model(
             stay untouched; ``None`` draws from the global generator, on torch's current default device.
 
     Raises:
-        MlplibError: a size below 1, or a setting that this network would ignore.
+        MlplibError: a size below 1.
     """
     sizes = (*image_shape, classes)
     if len(sizes) != 4 or not all(isinstance(n, int) and n >= 1 for n in sizes):
