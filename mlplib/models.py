@@ -136,20 +136,15 @@ def _flatten(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
 # --------------------------------------------------------------------------- building
 
 
-def _baseline(make: Callable[[tuple[int, int, int], int], nn.Module]) -> Callable[..., nn.Module]:
-    """A builder for a network that has no settings."""
-    return lambda spec, image_shape, classes: make(image_shape, classes)
-
-
 BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]] = {
     "b-mlp": BottleneckMLP,
     "s-mlp": StandardMLP,
-    "small-cnn": _baseline(SmallCNN),
-    "resnet18": _baseline(resnet18),
-    "resnet152": _baseline(resnet152),
-    "vit-b/4": _baseline(vit_b(4)),
-    "vit-b/8": _baseline(vit_b(8)),
-    "mixer-b/4": _baseline(mixer_b(4)),
+    "small-cnn": lambda spec, *of: SmallCNN(*of),
+    "resnet18": lambda spec, *of: resnet18(*of),
+    "resnet152": lambda spec, *of: resnet152(*of),
+    "vit-b/4": lambda spec, *of: vit_b(4, *of),
+    "vit-b/8": lambda spec, *of: vit_b(8, *of),
+    "mixer-b/4": lambda spec, *of: mixer_b(4, *of),
 }
 """Every model family and what builds it."""
 
