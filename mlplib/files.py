@@ -106,10 +106,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def storage_errors(place: Path, variable: str | None = None) -> Iterator[None]:
+def storage_errors(place: Path | str, variable: str | None = None) -> Iterator[None]:
     """Say in one line what is wrong with a file or folder that cannot be written.
 
-    ``variable``: the environment variable that sets another place.
+    ``variable``: the environment variable or option that sets another place.
 
     Raises:
         MlplibError: for any error of the file system.

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import locked
+from ...files import locked, storage_errors
 from ...progress import Progress
 from ..dataset import ImageDataset, Split
 
@@ -209,17 +209,10 @@ def open_splits(at: Path) -> tuple[Split, Split]:
 
 
 @contextlib.contextmanager
-def writing(what: str = "", other: str = "set MLPLIB_CACHE to a folder that can be written and has room"):
-    """Turn errors of the file system into a line for a person: ``what`` (default: the data cache) cannot be
-    written, ``other`` says how to choose another place.
-    """
-    try:
+def writing() -> Iterator[None]:
+    """Say in one line that the data cache cannot be written."""
+    with storage_errors(f"the data cache {root()}", "MLPLIB_CACHE"):
         yield
-    except OSError as error:
-        raise MlplibError(
-            f"cannot write {what or f'the data cache {root()}'}: {error.strerror or error}; free some space "
-            f"there or {other}"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import locked, require_room
+from ...files import locked, require_room, storage_errors
 from ...progress import Bar, Progress, quiet
 from ..catalog import OwnFolder, PinnedPixels, Stored, find, find_base
 from ..dataset import ImageDataset
@@ -229,7 +229,7 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress = quiet) -
     lock, staging = (folder.with_name(f".{name}.{suffix}") for suffix in ("lock", "unfinished"))
     with (
         ThreadPoolExecutor(cores()) as pool,
-        cache.writing(str(folder), "choose another folder (--out)"),
+        storage_errors(folder, "--out"),
         locked(lock, progress, f"exports {name}"),
     ):
         _refuse_others(folder)
