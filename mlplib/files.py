@@ -45,6 +45,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def stamp(path: Path | os.DirEntry) -> str:
+    """What changes when a file is replaced or rewritten: size, times, inode."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
 def clear_leftovers(folder: Path) -> None:
     """Delete what :func:`replacing` could not because its process was killed. Nobody may be writing there."""
     for path in folder.glob(".*.*.*"):

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import locked, storage_errors
+from ...files import locked, replacing, stamp, storage_errors
 from ...progress import Progress
 from ..dataset import ImageDataset, Split
 
@@ -96,16 +96,14 @@ def _fault(manifest: dict) -> str | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(path: Path, stamp: tuple) -> tuple[dict, str | None]:
+def _parsed(path: Path, stamp: str) -> tuple[dict, str | None]:
     found = json.loads(path.read_text(encoding="utf-8"))
     return found, _fault(found)
 
 
 def _read_manifest(at: Path) -> tuple[dict, str | None]:
     """The manifest and its fault, parsed again only when its file has changed: planning asks very often."""
-    path = at / MANIFEST
-    found = path.stat()
-    return _parsed(path, (found.st_mtime_ns, found.st_size, found.st_ino))
+    return _parsed(at / MANIFEST, stamp(at / MANIFEST))
 
 
 def preparation(name: str) -> dict:
@@ -146,14 +144,13 @@ def _verified_at(at: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _stamp(path: Path, sha256: str) -> list:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, sha256]
+def _stamps(at: Path, files: dict) -> dict[str, str]:
+    return {file: f"{stamp(at / file)} {expected['sha256']}" for file, expected in files.items()}
 
 
 def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
     known = _verified_at(at) if trust_stamps else {}
-    stamps = {file: _stamp(at / file, expected["sha256"]) for file, expected in files.items()}
+    stamps = _stamps(at, files)
     for file, expected in files.items():
         if known.get(file) != stamps[file] and _sha256(at / file) != expected["sha256"]:
             return f"{at / file} has changed since it was written (its sha-256 differs)"
@@ -163,10 +160,8 @@ def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
 
 
 def _remember(at: Path, stamps: dict) -> None:
-    temporary = at / f".{VERIFIED}.{os.getpid()}"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(MlplibError), replacing(at / VERIFIED) as temporary:  # it may be read-only
         temporary.write_text(json.dumps(stamps), encoding="utf-8")
-        os.replace(temporary, at / VERIFIED)
 
 
 def manifest(name: str) -> dict | None:
@@ -230,7 +225,7 @@ def _write_manifest(at: Path, name: str, stated: dict) -> None:
 def _tidy(at: Path, name: str) -> None:
     """Remove what only the preparation needed, and unfinished work from other sources."""
     files = _read_manifest(at)[0]["files"]
-    _remember(at, {file: _stamp(at / file, about["sha256"]) for file, about in files.items()})
+    _remember(at, _stamps(at, files))
     with contextlib.suppress(OSError):
         for path in at.iterdir():
             if path.name not in {*files, MANIFEST, VERIFIED}:
