@@ -11,7 +11,6 @@ import pandas as pd
 
 from mlplib import planning
 from mlplib.specs import RunSpec
-from mlplib.stats import CONFIDENCE
 from mlplib.store import Record
 
 from ..claims import NOT_TESTED
@@ -19,6 +18,7 @@ from ..evidence import verdicts
 from ..evidence.records import ExperimentRecords, every_published
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
+from ..stats import CONFIDENCE
 from ..words import count, duration
 from . import html, svg
 from .html import Html, escape, small

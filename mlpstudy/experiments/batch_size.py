@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from mlplib import cost
 from mlplib.specs import ProbeSpec, TrainSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from ..claims import Judgement, judge, not_tested, positive
 from ..profiles import Profile
+from ..stats import Estimate
 from ..words import count, interval
 from . import base
 from .choices import best_rate, is_tuning, probe_title, probes, rate, tuning_probe
