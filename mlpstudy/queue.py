@@ -18,7 +18,6 @@ import torch
 from mlplib import data, machine
 from mlplib.errors import MlplibError
 from mlplib.files import replacing
-from mlplib.planning import Planner
 from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
@@ -27,6 +26,7 @@ from mlplib.workers import OUTCOMES, Settings, Worker
 
 from .evidence.records import seed_of
 from .experiments import experiment
+from .planning import Planner
 from .profiles import Profile
 from .words import duration
 
@@ -107,7 +107,7 @@ def in_order(
     nothing in a later one.
 
     Args:
-        missing: gives the runs still needed, by id, see :meth:`mlplib.planning.Planner.missing`.
+        missing: gives the runs still needed, by id, see :meth:`mlpstudy.planning.Planner.missing`.
         seconds: the estimate for a run.
         as_named: keep the order of ``units`` instead.
     """

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mlplib import planning
 from mlplib.specs import RunSpec
 from mlplib.store import Record
 
+from .. import planning
 from ..claims import NOT_TESTED
 from ..evidence import verdicts
 from ..evidence.records import ExperimentRecords, every_published

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlplib import cost
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlplib.store import Record
 
+from .. import cost
 from ..claims import Judgement, judge, not_tested, positive
 from ..profiles import Profile
 from ..stats import Estimate

@@ -19,10 +19,10 @@ from small_runs import small
 from small_runs import workers as fork_server
 
 from mlplib import workers
-from mlplib.planning import Estimator
 from mlplib.specs import DataSpec, FilterSpec, ProbeSpec
 from mlplib.store import RunStore
 from mlpstudy import queue
+from mlpstudy.planning import Estimator
 from mlpstudy.profiles import profile
 
 SMOKE = profile("smoke")

@@ -10,7 +10,6 @@ from mlplib import machine, timing
 from mlplib.data import catalog
 from mlplib.errors import MlplibError
 from mlplib.models import count_macs, meta_model
-from mlplib.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, plan, training_flops, with_upstream
 from mlplib.specs import (
     CheckpointSpec,
     DataSpec,
@@ -22,6 +21,7 @@ from mlplib.specs import (
 )
 from mlplib.store import RunStore
 from mlpstudy.experiments import experiment
+from mlpstudy.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, plan, training_flops, with_upstream
 from mlpstudy.profiles import profile
 
 CPU = torch.device("cpu")
