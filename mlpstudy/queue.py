@@ -22,13 +22,13 @@ from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
 from mlplib.store import RunStore
-from mlplib.workers import OUTCOMES, Settings, Worker
 
 from .evidence.records import seed_of
 from .experiments import experiment
 from .planning import Planner
 from .profiles import Profile
 from .words import duration
+from .workers import OUTCOMES, Settings, Worker
 
 MARGIN_SECONDS = 15.0
 """Runs are asked to stop this long before the end, to write checkpoints; at most a fifth of the time."""
