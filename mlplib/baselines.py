@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from types import ModuleType
-
 from torch import Tensor, nn
 
 from .errors import MlplibError
@@ -76,7 +72,7 @@ class SmallCNN(nn.Module):
 
     It is local and translation-equivariant: the inductive bias that an MLP lacks (claim C22, paper
     Section 2). With GroupNorm instead of BatchNorm, an image's logits depend on that image alone, as in the
-    MLPs, and a batch can be split without changing its gradients.
+    MLPs, and a batch can be split without changing its gradients. 391,000 parameters, 11 M MACs at 32x32.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], classes: int):
@@ -103,11 +99,6 @@ def _conv_block(before: int, after: int, stride: int) -> nn.Sequential:
     # No bias: the norm that follows has its own.
     convolution = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.GroupNorm(GROUPS, after), nn.GELU())
-
-
-def small_cnn(image_shape: tuple[int, int, int], classes: int) -> SmallCNN:
-    """The small CNN for images of (height, width, channels): 391,000 parameters, 11 M MACs at 32x32."""
-    return SmallCNN(image_shape, classes)
 
 
 # --------------------------------------------------------------------------- ResNets (torchvision)
@@ -156,28 +147,22 @@ def _with_head(name: str, body: nn.Module, image_shape: tuple[int, int, int], cl
 # --------------------------------------------------------------------------- patches (timm)
 
 
-def vit_b(patch: int) -> Callable[[tuple[int, int, int], int], ImageNetwork]:
-    """A builder, called like :func:`resnet152`, of timm's ViT-B (https://arxiv.org/abs/2010.11929).
+def vit_b(patch: int, image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
+    """timm's ViT-B (https://arxiv.org/abs/2010.11929) on patches of ``patch`` pixels a side.
 
     It has a class token and no dropout. With the head, 86 million parameters; at 64x64, 23 G MACs with
     patches of side 4, and 5.6 G with patches of side 8.
-
-    Args:
-        patch: side of a patch in pixels.
     """
-    return functools.partial(_of_patches, f"vit-b/{patch}", "VisionTransformer", VIT_B, patch)
+    return _of_patches(f"vit-b/{patch}", "VisionTransformer", VIT_B, patch, image_shape, classes)
 
 
-def mixer_b(patch: int) -> Callable[[tuple[int, int, int], int], ImageNetwork]:
-    """A builder, called like :func:`resnet152`, of timm's Mixer-B (https://arxiv.org/abs/2105.01601).
+def mixer_b(patch: int, image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
+    """timm's Mixer-B (https://arxiv.org/abs/2105.01601) on patches of ``patch`` pixels a side.
 
     Regardless of the number of patches, token mixing has half the width (384) as hidden units, and channel
     mixing four times the width.
-
-    Args:
-        patch: side of a patch in pixels.
     """
-    return functools.partial(_of_patches, f"mixer-b/{patch}", "MlpMixer", MIXER_B, patch)
+    return _of_patches(f"mixer-b/{patch}", "MlpMixer", MIXER_B, patch, image_shape, classes)
 
 
 def _of_patches(
@@ -188,18 +173,14 @@ def _of_patches(
         raise MlplibError(
             f"{name} cuts images into patches of {patch} pixels: {height}x{width} is no multiple"
         )
-    body = getattr(_timm(name).models, kind)(
-        img_size=(height, width), patch_size=patch, in_chans=channels, num_classes=0, **size
-    )
-    return ImageNetwork(name, body, size["embed_dim"], image_shape, classes)
-
-
-def _timm(name: str) -> ModuleType:
     try:
         import timm
     except ImportError:
         raise MlplibError(f'{name} needs the package timm: pip install -e ".[study]"') from None
-    return timm
+    body = getattr(timm.models, kind)(
+        img_size=(height, width), patch_size=patch, in_chans=channels, num_classes=0, **size
+    )
+    return ImageNetwork(name, body, size["embed_dim"], image_shape, classes)
 
 
 # --------------------------------------------------------------------------- memory

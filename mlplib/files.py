@@ -45,6 +45,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def stamp(path: Path | os.DirEntry) -> str:
+    """What changes when a file is replaced or rewritten: size, times, inode."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
 def clear_leftovers(folder: Path) -> None:
     """Delete what :func:`replacing` could not because its process was killed. Nobody may be writing there."""
     for path in folder.glob(".*.*.*"):
@@ -106,10 +112,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def storage_errors(place: Path, variable: str | None = None) -> Iterator[None]:
+def storage_errors(place: Path | str, variable: str | None = None) -> Iterator[None]:
     """Say in one line what is wrong with a file or folder that cannot be written.
 
-    ``variable``: the environment variable that sets another place.
+    ``variable``: the environment variable or option that sets another place.
 
     Raises:
         MlplibError: for any error of the file system.

@@ -197,12 +197,11 @@ class Bench:
 
     def _one_pass(self, images: Tensor) -> dict[str, int]:
         """Peak memory and memory traffic of one pass. It is the first one, so it also warms up."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        machine.reset_peak_memory(self.device)
         with PassCounter(self.network, images) as counter:
             self.network(images)
         on_gpu = self.device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated(self.device) if on_gpu else counter.peak_bytes
+        peak = machine.peak_memory(self.device) if on_gpu else counter.peak_bytes
         return {"peak_memory_bytes": peak, "traffic_bytes": counter.traffic_bytes}
 
 

@@ -151,9 +151,8 @@ def peak_memory(device: torch.device) -> int:
     """Peak bytes: of device memory allocated by torch, or of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError, StopIteration):  # unlike getrusage's, this peak can be reset
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    if found := _stated("/proc/self/status", "VmHWM"):  # unlike getrusage's, this peak can be reset
+        return int(found.split()[0]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -164,13 +163,8 @@ def free_memory(device: torch.device) -> int:
         # What torch keeps of an earlier run's memory is not in use, though the driver counts it as taken.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * 2**30
+    found = _stated("/proc/meminfo", "MemAvailable")
+    return int(found.split()[0]) * 1024 if found else 4 * 2**30
 
 
 def device_name(device: torch.device) -> str:
@@ -183,13 +177,17 @@ def device_name(device: torch.device) -> str:
 
 @functools.lru_cache
 def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return _stated("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def _stated(path: str, name: str) -> str | None:
+    """The value of the first line ``name: value`` in a file of Linux's; None where there is none."""
+    with suppress(OSError):
+        for line in Path(path).read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return " ".join(value.split())
+    return None
 
 
 def source_digest(blobs: Mapping[str, str]) -> str:

@@ -7,7 +7,6 @@ defaults, as there.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -36,14 +35,8 @@ class ImageMLP(nn.Module):
     follows the last pre-norm block.
     """
 
-    unused: tuple[str, ...] = ()
-    """Settings of :class:`ModelSpec` that mean nothing to this network."""
-
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__()
-        spec.refuse_ignored(spec.family, *self.unused)
-        if spec.norm == "none" and spec.norm_position != "pre":
-            raise MlplibError("norm_position has no effect with norm 'none': leave it out or choose a norm")
         self.spec, self.image_shape, self.classes = spec, tuple(image_shape), classes
         # Made in the official code's order, so that one seed draws the same weights in both.
         self.linear_in = nn.Linear(math.prod(image_shape), spec.width)
@@ -85,8 +78,6 @@ class StandardMLP(ImageMLP):
     the output of f.
     """
 
-    unused = ("expansion",)
-
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__(spec, image_shape, classes)
         self.layers = nn.ModuleList(nn.Linear(spec.width, spec.width) for _ in range(spec.depth))
@@ -105,8 +96,6 @@ class BottleneckMLP(ImageMLP):
 
     k is the spec's ``expansion``, 4 in the paper.
     """
-
-    unused = ("official_order",)
 
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__(spec, image_shape, classes)
@@ -148,25 +137,15 @@ def _flatten(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
 # --------------------------------------------------------------------------- building
 
 
-def _baseline(make: Callable[[tuple[int, int, int], int], nn.Module]) -> Callable[..., nn.Module]:
-    """A builder for a network that has no settings."""
-
-    def build(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        spec.refuse_ignored(spec.family, *(f.name for f in dataclasses.fields(spec) if f.name != "family"))
-        return make(image_shape, classes)
-
-    return build
-
-
 BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]] = {
     "b-mlp": BottleneckMLP,
     "s-mlp": StandardMLP,
-    "small-cnn": _baseline(SmallCNN),
-    "resnet18": _baseline(resnet18),
-    "resnet152": _baseline(resnet152),
-    "vit-b/4": _baseline(vit_b(4)),
-    "vit-b/8": _baseline(vit_b(8)),
-    "mixer-b/4": _baseline(mixer_b(4)),
+    "small-cnn": lambda spec, *of: SmallCNN(*of),
+    "resnet18": lambda spec, *of: resnet18(*of),
+    "resnet152": lambda spec, *of: resnet152(*of),
+    "vit-b/4": lambda spec, *of: vit_b(4, *of),
+    "vit-b/8": lambda spec, *of: vit_b(8, *of),
+    "mixer-b/4": lambda spec, *of: mixer_b(4, *of),
 }
 """Every model family and what builds it."""
 
@@ -183,7 +162,7 @@ def build_model(
             stay untouched; ``None`` draws from the global generator, on torch's current default device.
 
     Raises:
-        MlplibError: a size below 1, or a setting that this network would ignore.
+        MlplibError: a size below 1.
     """
     sizes = (*image_shape, classes)
     if len(sizes) != 4 or not all(isinstance(n, int) and n >= 1 for n in sizes):

@@ -126,6 +126,8 @@ def load(path: str | os.PathLike) -> ImageMLP:
     named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
     if not named or not all(isinstance(value, Tensor) for value in state.values()):
         raise MlplibError(f"checkpoint {path} is not a state dict of names and tensors: extract it first")
+    if any(value.layout != torch.strided or value.is_complex() for value in state.values()):
+        raise MlplibError(f"checkpoint {path} has sparse or complex weights: save it with dense real ones")
     try:
         model = meta_model(*describe(state))
         # Takes the file's tensors instead of drawing weights, so the random generators stay as they are.

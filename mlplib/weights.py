@@ -14,31 +14,26 @@ from torch import Tensor
 from .errors import MlplibError
 from .files import replacing
 
-RESERVED = "__metadata__"
-"""The one name that the format keeps for itself."""
-
 
 def save(path: str | Path, state_dict: Mapping[str, Tensor], label: str | None = None) -> None:
-    """Write tensors of any shape and device as a safetensors file; an existing file is replaced in one step.
+    """Write a network's weights as a safetensors file; an existing file is replaced in one step.
 
     A reader sees the old file or the whole new one, never a part, also when this process is killed.
 
     Args:
-        state_dict: names and tensors; non-contiguous tensors and views are stored as their own values.
+        state_dict: names and dense tensors on any device; views of others are stored as their own values.
         label: stored with a hash of the tensors, for :func:`load` to compare.
 
     Raises:
-        MlplibError: a value is not a dense tensor of a dtype that the format has, or writing failed.
+        MlplibError: the line says what failed.
     """
-    tensors = {name: _storable(name, value) for name, value in state_dict.items()}
-    metadata = None if label is None else {"label": label, "sha256": digest(tensors)}
     with replacing(path) as temporary:
+        tensors = {name: _storable(value) for name, value in state_dict.items()}
+        metadata = None if label is None else {"label": label, "sha256": digest(tensors)}
         try:
             save_file(tensors, temporary, metadata)
         except SafetensorError as error:  # a full disk, mostly
             raise OSError(_line(error)) from None
-        except (KeyError, ValueError) as error:
-            raise MlplibError(f"weights of this dtype cannot be stored: {_line(error)}") from None
 
 
 def load(path: str | Path, label: str | None = None, sha256: str | None = None) -> dict[str, Tensor]:
@@ -85,15 +80,8 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _storable(name: str, value: Tensor) -> Tensor:
+def _storable(value: Tensor) -> Tensor:
     """The value as a contiguous CPU tensor with a memory of its own size."""
-    if not isinstance(name, str) or name == RESERVED:
-        raise MlplibError(f"weights need names that are text other than {RESERVED}, not {name!r}")
-    if not isinstance(value, Tensor) or value.layout != torch.strided:
-        what = f"{value.layout} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-        raise MlplibError(f"weight {name!r} cannot be stored: it is {what}, not a dense tensor")
-    value = value.detach().to("cpu").contiguous()
-    if value.untyped_storage().nbytes() != value.nbytes:
-        # A part of a larger memory: the safetensors package would refuse it as shared.
-        value = value.clone()
-    return value
+    value = value.detach().cpu().contiguous()
+    # A part of a larger memory would be refused as shared.
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
+from .stats import Estimate
 from .words import count, interval
 
 REPRODUCED = "reproduced"

@@ -18,17 +18,17 @@ import torch
 from mlplib import data, machine
 from mlplib.errors import MlplibError
 from mlplib.files import replacing
-from mlplib.planning import Planner
 from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
 from mlplib.store import RunStore
-from mlplib.workers import OUTCOMES, Settings, Worker
 
 from .evidence.records import seed_of
 from .experiments import experiment
+from .planning import Planner
 from .profiles import Profile
 from .words import duration
+from .workers import OUTCOMES, Settings, Worker
 
 MARGIN_SECONDS = 15.0
 """Runs are asked to stop this long before the end, to write checkpoints; at most a fifth of the time."""
@@ -107,7 +107,7 @@ def in_order(
     nothing in a later one.
 
     Args:
-        missing: gives the runs still needed, by id, see :meth:`mlplib.planning.Planner.missing`.
+        missing: gives the runs still needed, by id, see :meth:`mlpstudy.planning.Planner.missing`.
         seconds: the estimate for a run.
         as_named: keep the order of ``units`` instead.
     """

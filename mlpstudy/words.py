@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mlplib.stats import Estimate
 from mlplib.store import Record
+
+from .stats import Estimate
 
 
 def duration(seconds: float) -> str:

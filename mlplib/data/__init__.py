@@ -4,13 +4,3 @@ from .catalog import CATALOG, content_hash
 from .dataset import ImageDataset, Split, subset_indices
 from .get.real import real_labels
 from .loading import load
-
-__all__ = [
-    "CATALOG",
-    "ImageDataset",
-    "Split",
-    "content_hash",
-    "load",
-    "real_labels",
-    "subset_indices",
-]

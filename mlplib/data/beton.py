@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..errors import MlplibError
-from ..files import locked, require_room
+from ..files import locked, require_room, storage_errors
 from ..progress import Bar, Progress, quiet
 from .dataset import ImageDataset, Split
 from .get import cache
@@ -94,7 +94,7 @@ def write_beton(split: Split, path: Path, progress: Progress = quiet) -> Path:
     if _is_whole(path, len(split)):
         return path
     lock, temporary = (path.with_name(f".{path.name}.{suffix}") for suffix in ("lock", "unfinished"))
-    with cache.writing(str(path)), locked(lock, progress, f"writes {path.name}"):
+    with storage_errors(path, "MLPLIB_CACHE"), locked(lock, progress, f"writes {path.name}"):
         if _is_whole(path, len(split)):  # another process wrote it while this one waited
             return path
         try:

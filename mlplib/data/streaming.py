@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MlplibError
+from ..files import stamp
 from ..machine import to_device
 from .beton import require
 from .get.prepare import cores
@@ -103,12 +104,11 @@ def reader_of(path: Path, device: torch.device) -> BetonReader:
     Raises:
         MlplibError: as :class:`BetonReader`.
     """
-    found = path.stat()
-    return _reader(path, workers_beside(device), (found.st_mtime_ns, found.st_size, found.st_ino))
+    return _reader(path, workers_beside(device), stamp(path))
 
 
 @functools.lru_cache(maxsize=4)
-def _reader(path: Path, workers: int, stamp: tuple) -> BetonReader:
+def _reader(path: Path, workers: int, stamp: str) -> BetonReader:
     return BetonReader(path, workers)
 
 

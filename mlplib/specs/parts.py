@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..errors import MlplibError
 from .settings import Settings, setting
@@ -44,8 +44,11 @@ class ModelSpec(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.official_order and self.family != "s-mlp":
-            raise MlplibError("official_order concerns the S-MLP only: leave it out for other models")
+        if self.family in BASELINES:
+            self.refuse_ignored(self.family, *(f.name for f in fields(self) if f.name != "family"))
+        self.refuse_ignored(self.family, "official_order" if self.family == "b-mlp" else "expansion")
+        if self.norm == "none":
+            self.refuse_ignored("norm 'none'", "norm_position")
 
     @classmethod
     def parse(cls, name: str, **changes) -> ModelSpec:

@@ -11,9 +11,9 @@ import torch
 from mlplib import machine
 from mlplib.execution import Execution
 from mlplib.specs import FULL_DA, NO_DA
-from mlplib.stats import over_seeds, paired
 from mlplib.training import train
 
+from ..stats import over_seeds, paired
 from .cases import Case
 from .speed import FORMAT, environment
 

@@ -12,12 +12,11 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mlplib import planning
 from mlplib.errors import MlplibError
 from mlplib.specs import RunSpec
 from mlplib.store import Record, RunStore
 
-from .. import paper
+from .. import paper, planning
 from ..claims import Claim, decide
 from ..evidence.records import ExperimentRecords, shown
 from ..experiments import experiment

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import NamedTuple
 
-from mlplib import planning
 from mlplib.specs import RunSpec
 from mlplib.store import Record
 
+from .. import planning
 from ..evidence.records import read_folder, results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import profile

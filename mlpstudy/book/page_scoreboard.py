@@ -10,16 +10,16 @@ from functools import cached_property
 
 import pandas as pd
 
-from mlplib import planning
 from mlplib.specs import RunSpec
-from mlplib.stats import CONFIDENCE
 from mlplib.store import Record
 
+from .. import planning
 from ..claims import NOT_TESTED
 from ..evidence import verdicts
 from ..evidence.records import ExperimentRecords, every_published
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
+from ..stats import CONFIDENCE
 from ..words import count, duration
 from . import html, svg
 from .html import Html, escape, small

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,8 @@ from rich.table import Table
 from mlplib.errors import MlplibError
 
 from .options import out
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 app = typer.Typer(help="Get, list, check and export the data sets.", no_args_is_help=True)
 
@@ -90,14 +94,34 @@ def beton(
 ):
     """Write data sets as FFCV files, once, so that runs can stream them (run --loader)."""
     from mlplib.data import beton
-    from mlplib.data.get import own
     from mlplib.progress import bars
 
     beton.require()
     for name in names:
-        dataset = own.by_name_or_folder(name, resolution, bars(), skip_unreadable)
+        dataset = by_name_or_folder(name, resolution, bars(), skip_unreadable)
         folder = beton.write(dataset, bars())
         out.print(f"{dataset.name} is ready to be streamed: {folder}", soft_wrap=True)
+
+
+def by_name_or_folder(text: str, side: int | None, progress, skip_unreadable: bool = False):
+    """Load a data set of the catalog, or a folder at ``side`` pixels.
+
+    Raises:
+        MlplibError: as :func:`mlplib.data.load` and :func:`mlplib.data.get.own.load_folder`; ``side`` for a
+            data set that has its own, or none for a folder.
+    """
+    from mlplib.data import CATALOG, load
+    from mlplib.data.get import own
+
+    if text in CATALOG or not os.path.isdir(text):  # unlike Path.is_dir, false for names that are too long
+        if len(Path(text).parts) > 1:
+            raise MlplibError(f"there is no folder {text}")
+        if side is not None:
+            raise MlplibError(f"--resolution is for folders, and {text} is none: leave it out")
+        return load(text, progress, skip_unreadable=skip_unreadable)
+    if side is None:
+        raise MlplibError(f"say how many pixels a side the images of {text} get, e.g. --resolution 64")
+    return own.load_folder(Path(text), side, progress, skip_unreadable)
 
 
 @app.command("export")
@@ -117,7 +141,7 @@ def export(
     from mlplib.data.get import export
     from mlplib.progress import bars
 
-    shard_bytes = export.parse_size(shard_size)
+    shard_bytes = parse_size(shard_size)
     wanted = {name: export.exported_name(name) for name in names}
     for name, source in wanted.items():
         if source is None:
@@ -128,6 +152,19 @@ def export(
         done = export.export(source, out_folder, shard_bytes, bars())
         content = "original files" if done.original else "prepared images"
         out.print(f"{source}: {done.shards} shards with {content} in {done.folder}", soft_wrap=True)
+
+
+def parse_size(text: str) -> int:
+    """A number of bytes from a text such as ``500K``, ``50M`` or ``1G``; K is 1,024 bytes.
+
+    Raises:
+        MlplibError: it is none, or zero.
+    """
+    found = re.fullmatch(r"(\d{1,15})([KMGT]?)", text.strip().upper(), flags=re.ASCII)
+    size = int(found[1]) * UNITS[found[2]] if found else 0
+    if not size:
+        raise MlplibError(f"a size is a number of bytes such as 500K, 50M or 1G, not {text!r}")
+    return size
 
 
 @app.command("verify")

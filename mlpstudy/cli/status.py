@@ -66,8 +66,9 @@ def status(
 def _look(specs: list, store, device) -> dict:
     """How the runs stand, as plain values. ``estimated_seconds``: at the number of runs that go on now."""
     from mlplib.machine import device_name
-    from mlplib.planning import Planner
     from mlplib.training import CHECKPOINT, epochs_done
+
+    from ..planning import Planner
 
     planner = Planner(store, device)
     plan = planner.plan(specs)

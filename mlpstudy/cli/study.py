@@ -39,10 +39,10 @@ def plan(
 
     Needs no data: the sizes and hashes of data sets are known.
     """
-    from mlplib import planning
     from mlplib.machine import device_name, pick_device
     from mlplib.store import RunStore
 
+    from .. import planning
     from ..profiles import profile as get_profile
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
@@ -88,8 +88,9 @@ def _sums(plan, users) -> dict:
 
 def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
     """A plan as plain values: the sums for each experiment and for all together, then every run."""
-    from mlplib.planning import training_flops
     from mlplib.store import run_id
+
+    from ..planning import training_flops
 
     missing = set(everything.missing)
     runs = [

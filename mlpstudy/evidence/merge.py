@@ -14,12 +14,12 @@ from pathlib import Path
 
 from mlplib.errors import MlplibError, require_choice
 from mlplib.files import clear_leftovers, locked, replacing, storage_errors
-from mlplib.planning import upstream_first, with_upstream
 from mlplib.progress import quiet
 from mlplib.specs import RunSpec
 from mlplib.store import Record, RunStore, by_id
 
 from ..experiments import EXPERIMENTS, experiment
+from ..planning import upstream_first, with_upstream
 from ..profiles import PROFILES, profile
 from .check import check_complete, check_ids
 from .records import (

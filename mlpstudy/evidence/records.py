@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlplib.errors import MlplibError
-from mlplib.planning import upstream_first
 from mlplib.specs import RunSpec
 from mlplib.store import MOSAIC, Record, RunStore
 
 from ..experiments import experiment
+from ..planning import upstream_first
 from ..profiles import PROFILES, Profile
 from ..words import devices
 

@@ -9,9 +9,9 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping
 
-from mlplib import stats
 from mlplib.store import Record
 
+from .. import stats
 from ..experiments import base, label_smoothing
 from ..words import interval, markdown_table
 

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mlplib.stats import CONFIDENCE, using
 from mlplib.store import RunStore
 
 from ..claims import CONTRADICTED, PARTLY, REPRODUCED, Claim, Judgement, Part, decide
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import Profile
+from ..stats import CONFIDENCE, using
 from ..words import markdown_table
 from .criteria import written_before
 from .records import BEST_FIRST, ExperimentRecords, every_published, finished
@@ -27,7 +27,7 @@ VARIANTS = {
     "each setting's own spread": {"pooled": False},
     "test images sampled, too": {"sampling": True},
 }
-"""Other ways to make every interval (:class:`mlplib.stats.Intervals`), by name."""
+"""Other ways to make every interval (:class:`mlpstudy.stats.Intervals`), by name."""
 
 HOLM = "Holm's correction"
 """One more: the chance of any false verdict among all claims is 5 %, not that of each."""

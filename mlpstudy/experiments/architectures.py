@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mlplib.specs import NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
 from ..claims import Judgement, equal, judge, not_tested, positive
 from ..profiles import Profile
+from ..stats import Estimate
 from . import base
 
 TITLE = "Architectures"

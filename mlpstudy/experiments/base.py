@@ -10,11 +10,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mlplib import stats
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
+from .. import stats
 from ..claims import Claim, Judgement
+from ..stats import Estimate
 
 DATASET_TITLES = {
     "shapes-16": "drawn shapes",
@@ -124,7 +124,7 @@ def mean_cells(
 ) -> list[Cell]:
     """One cell per group: the mean of ``value`` over seeds. Groups in which no record has it are left out.
 
-    The spread between seeds is estimated from all groups together (:func:`mlplib.stats.jointly`).
+    The spread between seeds is estimated from all groups together (:func:`mlpstudy.stats.jointly`).
 
     Args:
         groups: (row, column) to records that differ in their seed only.
@@ -150,7 +150,7 @@ def effects(
     """Accuracy of one group minus another's in points, paired by seed, per name such as a data set's.
 
     Names under which the groups share no seed are left out. The spread between seeds is estimated from all
-    names together (:func:`mlplib.stats.jointly`).
+    names together (:func:`mlpstudy.stats.jointly`).
 
     Args:
         value: the accuracy (fraction) of a record.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlplib import cost
 from mlplib.specs import ProbeSpec, TrainSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
+from .. import cost
 from ..claims import Judgement, judge, not_tested, positive
 from ..profiles import Profile
+from ..stats import Estimate
 from ..words import count, interval
 from . import base
 from .choices import best_rate, is_tuning, probe_title, probes, rate, tuning_probe

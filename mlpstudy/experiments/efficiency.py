@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mlplib import stats
 from mlplib.specs import ModelSpec, TimingSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
+from .. import stats
 from ..claims import Judgement, Part, Range, about, judge, not_tested
 from ..profiles import Profile
+from ..stats import Estimate
 from . import base
 
 TITLE = "Efficiency"

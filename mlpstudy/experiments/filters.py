@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mlplib import stats
 from mlplib.data import catalog
 from mlplib.specs import FilterSpec
-from mlplib.stats import Estimate, over_seeds
 from mlplib.store import MOSAIC, Record
 
+from .. import stats
 from ..claims import Judgement, Range, judge, not_tested, positive
 from ..profiles import Profile
+from ..stats import Estimate, over_seeds
 from .base import DATASET_TITLES, Cell, Figure, claim, completed, dataframe, group_by, plot, run_ids
 from .from_scratch import training_run
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from mlplib import stats
 from mlplib.specs import FULL_DA, NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
 from mlplib.store import Record
 
-from .. import paper
+from .. import paper, stats
 from ..claims import Judgement, Part, about, at_least, judge, not_tested, positive
 from ..profiles import Profile
 from . import architectures, base

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mlplib.specs import PROBES, FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from ..claims import Judgement, judge, not_tested, positive
 from ..profiles import Profile
+from ..stats import Estimate
 from ..words import interval
 from . import base
 from .pretraining import (

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlplib.specs import ProbeSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
@@ -18,6 +17,7 @@ from ..laws import scaling
 from ..laws.powerlaw import Fit, fit_best
 from ..laws.scaling import Grid
 from ..profiles import Profile
+from ..stats import Estimate
 from ..words import interval
 from . import scaling_laws
 from .base import Cell, Figure, claim, completed, dataframe, plot, run_ids

@@ -6,17 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlplib import cost
 from mlplib.specs import OptimizerSpec, ProbeSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
-from .. import paper
+from .. import cost, paper
 from ..claims import Judgement, Part, judge, not_tested, positive
 from ..laws import scaling
 from ..laws.powerlaw import POWER_LAW, SATURATING, Fit
 from ..laws.scaling import FrontFit, Grid, Point
 from ..profiles import Profile
+from ..stats import Estimate
 from . import base
 from .pretraining import data, pretraining_run, probe
 

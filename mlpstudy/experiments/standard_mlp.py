@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from mlplib.specs import FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from ..claims import Judgement, judge, not_tested, positive
@@ -14,6 +13,7 @@ from ..laws import scaling
 from ..laws.powerlaw import POWER_LAW, SATURATING
 from ..laws.scaling import FrontLaw
 from ..profiles import Profile
+from ..stats import Estimate
 from . import base, scaling_laws
 from .pretraining import (
     Task,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from mlplib.data import catalog
 from mlplib.specs import CheckpointSpec, DataSpec, EvaluateSpec, FineTuneSpec, RunSpec, TrainSpec
-from mlplib.stats import Estimate
 from mlplib.store import Record
 
 from .. import paper
 from ..claims import LITTLE, Judgement, Part, Range, about, at_least, judge, not_tested, positive
 from ..profiles import Profile
+from ..stats import Estimate
 from . import base
 from .pretraining import (
     Task,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mlplib.stats import Estimate, confidence
+from ..stats import Estimate, confidence
 
 POWER_LAW = "power law"
 SATURATING = "power law with a floor"

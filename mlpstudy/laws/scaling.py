@@ -14,8 +14,7 @@ from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 
-from mlplib.stats import Estimate, confidence
-
+from ..stats import Estimate, confidence
 from .powerlaw import (
     FEWEST_POINTS,
     POWER_LAW,

@@ -9,8 +9,7 @@ import seaborn
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from mlplib.stats import over_seeds
-
+from ..stats import over_seeds
 from . import look
 
 PARTS = {"block": look.BLUE, "recipe": look.ORANGE}

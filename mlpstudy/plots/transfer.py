@@ -8,8 +8,7 @@ import numpy as np
 import seaborn
 from matplotlib.figure import Figure
 
-from mlplib.stats import over_seeds
-
+from ..stats import over_seeds
 from . import look
 
 ARM_COLORS = (look.GREEN, look.ORANGE, look.BLUE)

@@ -7,11 +7,11 @@ import shutil
 from small_runs import record
 
 from mlplib.data.catalog import content_hash
-from mlplib.planning import with_upstream
 from mlplib.specs import DataSpec, ModelSpec, TrainSpec
 from mlplib.store import MOSAIC, Record, RunStore, run_id
 from mlpstudy.evidence.merge import publish_finished
 from mlpstudy.experiments import experiment
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import profile
 
 GPU = profile("gpu")

@@ -18,11 +18,10 @@ import torch
 from small_runs import small
 from small_runs import workers as fork_server
 
-from mlplib import workers
-from mlplib.planning import Estimator
 from mlplib.specs import DataSpec, FilterSpec, ProbeSpec
 from mlplib.store import RunStore
-from mlpstudy import queue
+from mlpstudy import queue, workers
+from mlpstudy.planning import Estimator
 from mlpstudy.profiles import profile
 
 SMOKE = profile("smoke")

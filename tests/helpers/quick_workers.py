@@ -3,7 +3,7 @@
 import torch
 import torch._dynamo
 
-import mlplib.workers  # noqa: F401
+import mlpstudy.workers  # noqa: F401
 from mlplib import timing
 
 torch.set_num_threads(1)  # first: a process that has started threads for arithmetic cannot be forked

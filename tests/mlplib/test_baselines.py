@@ -1,6 +1,7 @@
 """The networks that the MLPs are held against: their sizes, their stems, what they refuse."""
 
 import builtins
+import functools
 
 import pytest
 import torch
@@ -32,8 +33,8 @@ def test_every_baseline_is_under_test():
     [
         # As published with ImageNet's head, on ImageNet's images: torchvision's and timm's tables of models.
         (baselines.resnet18, 224, 11.689512, 1.814),
-        (baselines.vit_b(16), 224, 86.567656, 17.56),
-        (baselines.mixer_b(16), 224, 59.880472, 12.60),
+        (functools.partial(baselines.vit_b, 16), 224, 86.567656, 17.56),
+        (functools.partial(baselines.mixer_b, 16), 224, 59.880472, 12.60),
     ],
     ids=["resnet18", "vit-b/16", "mixer-b/16"],
 )

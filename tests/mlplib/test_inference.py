@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from mlplib import inference, machine, planning, timing
+from mlplib import inference, machine, timing
 from mlplib.errors import Interrupted, MlplibError
 from mlplib.executor import Executor
 from mlplib.inference import FLOAT32, RESIDENT, UINT8, WAYS, PassCounter
 from mlplib.specs import ModelSpec, TimingSpec
 from mlplib.stopping import StopRequest
 from mlplib.store import Record, RunStore
+from mlpstudy import planning
 
 CPU = torch.device("cpu")
 TINY = TimingSpec(

@@ -142,8 +142,8 @@ def test_every_setting_changes_the_network_or_is_refused(family, field):
 
 
 def test_post_norm_without_a_norm_is_refused():
-    with pytest.raises(MlplibError, match="norm_position has no effect"):
-        build_model(dataclasses.replace(B, norm="none", norm_position="post"), SHAPE, CLASSES)
+    with pytest.raises(MlplibError, match="norm_position means nothing with norm 'none'"):
+        dataclasses.replace(B, norm="none", norm_position="post")
 
 
 def test_no_norm_leaves_no_norm_parameters():

@@ -199,6 +199,12 @@ def test_files_with_something_else_are_refused(content, tmp_path):
     assert "is not a state dict of names and tensors" in refusal(tmp_path / "w")
 
 
+@pytest.mark.parametrize("kind", [torch.Tensor.to_sparse, lambda value: value.to(torch.complex64)])
+def test_sparse_and_complex_weights_are_refused(kind, tmp_path):
+    torch.save(but(linear_in__weight=kind(GOOD["linear_in.weight"])), tmp_path / "w")
+    assert "has sparse or complex weights" in refusal(tmp_path / "w")
+
+
 class Evil:
     def __reduce__(self):
         return os.mkdir, ("made-by-a-pickle",)

@@ -49,6 +49,7 @@ BASES = {
 
 OFFICIAL = BASES[CheckpointSpec]
 MEANT = {
+    (ModelSpec, "expansion"): ModelSpec("b-mlp"),
     (OptimizerSpec, "momentum"): OptimizerSpec("sgd"),
     (DataSpec, "draw"): DataSpec("shapes-16", examples=64),
     (EvaluateSpec, "trained"): EvaluateSpec(OFFICIAL, data=DataSpec("shapes-16")),
@@ -305,13 +306,16 @@ sizes = st.integers(1, 5000)
 @st.composite
 def model_specs(draw):
     family = draw(st.sampled_from([*specs.FAMILIES.values(), *specs.BASELINES]))
+    if family in specs.BASELINES:
+        return ModelSpec(family)
+    norm = draw(st.sampled_from(specs.NORMS))
     return ModelSpec(
         family,
         depth=draw(sizes),
         width=draw(sizes),
-        expansion=draw(sizes),
-        norm=draw(st.sampled_from(specs.NORMS)),
-        norm_position=draw(st.sampled_from(specs.NORM_POSITIONS)),
+        expansion=draw(sizes) if family == "b-mlp" else 4,
+        norm=norm,
+        norm_position="pre" if norm == "none" else draw(st.sampled_from(specs.NORM_POSITIONS)),
         activation=draw(st.sampled_from(specs.ACTIVATIONS)),
         skip=draw(st.booleans()),
         dropout=draw(share),
@@ -504,7 +508,11 @@ def test_every_bad_value_is_refused_in_one_line(cls, name):
     [
         (lambda: ModelSpec("b-mlp", depth=0), "ModelSpec.depth must be at least 1, not 0"),
         (lambda: ModelSpec("b-mlp", dropout=1), "ModelSpec.dropout must be below 1, not 1"),
-        (lambda: ModelSpec("b-mlp", official_order=True), "official_order concerns the S-MLP only"),
+        (lambda: ModelSpec("b-mlp", official_order=True), "official_order means nothing with b-mlp"),
+        (lambda: ModelSpec("s-mlp", expansion=3), "expansion means nothing with s-mlp"),
+        (lambda: ModelSpec("small-cnn", depth=3), "depth means nothing with small-cnn"),
+        (lambda: ModelSpec.parse("small-cnn", width=3), "width means nothing with small-cnn"),
+        (lambda: ModelSpec("b-mlp", norm="none", norm_position="post"), "means nothing with norm 'none'"),
         (
             lambda: ModelSpec("resnet"),
             "ModelSpec.family must be one of b-mlp, s-mlp, small-cnn.*, not 'resnet'",

@@ -22,7 +22,6 @@ from mlplib.data.batches import Batch, open_data
 from mlplib.errors import MlplibError
 from mlplib.execution import Execution
 from mlplib.models import build_model, count_macs, count_parameters, meta_model
-from mlplib.planning import training_flops
 from mlplib.specs import (
     FULL_DA,
     NO_DA,
@@ -34,6 +33,7 @@ from mlplib.specs import (
     TrainSpec,
 )
 from mlplib.step import mixed_cross_entropy
+from mlpstudy.planning import training_flops
 
 CPU = torch.device("cpu")
 SHAPES = data.load("shapes-16")

@@ -9,8 +9,8 @@ import torch
 from small_runs import record, small
 
 from mlplib.errors import MlplibError
-from mlplib.planning import Planner
 from mlplib.store import RunStore
+from mlpstudy.planning import Planner
 
 CLASS = 65_530
 """The id of a group that nothing else uses."""

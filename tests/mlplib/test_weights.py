@@ -156,18 +156,6 @@ def test_a_folder_that_is_a_file_is_an_error_in_one_line(tmp_path):
         weights.save(tmp_path / "file" / "w", {"a": torch.ones(3)})
 
 
-@pytest.mark.parametrize(
-    "state",
-    [{"a": 1.0}, {3: torch.ones(2)}, {"__metadata__": torch.ones(2)}, {"a": torch.eye(2).to_sparse()},
-     {"a": torch.ones(2, dtype=torch.complex128)}],
-    ids=["a number", "a key that is no text", "the reserved name", "sparse", "complex128"],
-)  # fmt: skip
-def test_what_the_format_cannot_hold_is_refused(state, tmp_path):
-    with pytest.raises(MlplibError, match=r"^weight"):
-        weights.save(tmp_path / "w", state)
-    assert os.listdir(tmp_path) == []
-
-
 def test_missing_file_and_folder_are_errors(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(MlplibError, match=f"^cannot read the weights {path}"):

@@ -28,15 +28,15 @@ from queues import (
 from small_runs import ROOT, environment, record, small
 from typer.testing import CliRunner
 
-from mlplib import data, machine, workers
+from mlplib import data, machine
 from mlplib.errors import MlplibError
-from mlplib.planning import Estimator, Planner
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
 from mlplib.store import RunStore, run_id
-from mlpstudy import cli, queue
+from mlpstudy import cli, queue, workers
 from mlpstudy.evidence.records import seed_of
 from mlpstudy.experiments import EXPERIMENTS
 from mlpstudy.experiments import experiment as experiment_named
+from mlpstudy.planning import Estimator, Planner
 from mlpstudy.queue import Unit, in_order, units
 
 STORMS = int(os.environ.get("MLPLIB_STORMS", 3))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mlplib.planning import with_upstream
 from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "run-ids.json"

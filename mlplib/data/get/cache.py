@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import locked
+from ...files import locked, replacing, stamp, storage_errors
 from ...progress import Progress
 from ..dataset import ImageDataset, Split
 
@@ -38,8 +37,6 @@ MANIFEST = "manifest.json"
 
 VERIFIED = "verified.json"
 """Which files matched their sha-256, with the size, times and inode that they had then."""
-
-_KEYS = {"source", "content_hash", "unordered_hash", "classes", "train", "test", "mean", "std", "files"}
 
 Prepared = tuple[Path, dict]
 """A folder with the arrays under their names in the cache, and what the manifest is to state of them."""
@@ -93,29 +90,20 @@ def _fault(manifest: dict) -> str | None:
     """What is wrong with the content of a manifest, in words."""
     if manifest["format"] != FORMAT:
         return f"has format {manifest['format']} instead of {FORMAT}"
-    if "seal" in manifest and manifest["seal"] != _seal(manifest):  # older ones have none
+    if manifest.get("seal", _seal(manifest)) != _seal(manifest):  # those from before version 0.1 have none
         return "has changed since it was written"
-    files = {f"{array}.npy" for array in ARRAYS}
-    if not (_KEYS <= set(manifest) and files <= set(manifest["files"]) <= files | {f"{TEST_INDEX}.npy"}):
-        return "is not complete"
-    values = (*manifest["mean"], *manifest["std"])
-    if len(values) != 6 or not all(math.isfinite(v) and 0 <= v <= 1 for v in values):
-        return "has a mean or standard deviation that no image has"
-    manifest.setdefault("preparation", {})
     return None
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(path: Path, stamp: tuple) -> tuple[dict, str | None]:
+def _parsed(path: Path, stamp: str) -> tuple[dict, str | None]:
     found = json.loads(path.read_text(encoding="utf-8"))
     return found, _fault(found)
 
 
 def _read_manifest(at: Path) -> tuple[dict, str | None]:
     """The manifest and its fault, parsed again only when its file has changed: planning asks very often."""
-    path = at / MANIFEST
-    found = path.stat()
-    return _parsed(path, (found.st_mtime_ns, found.st_size, found.st_ino))
+    return _parsed(at / MANIFEST, stamp(at / MANIFEST))
 
 
 def preparation(name: str) -> dict:
@@ -156,14 +144,13 @@ def _verified_at(at: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _stamp(path: Path, sha256: str) -> list:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, sha256]
+def _stamps(at: Path, files: dict) -> dict[str, str]:
+    return {file: f"{stamp(at / file)} {expected['sha256']}" for file, expected in files.items()}
 
 
 def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
     known = _verified_at(at) if trust_stamps else {}
-    stamps = {file: _stamp(at / file, expected["sha256"]) for file, expected in files.items()}
+    stamps = _stamps(at, files)
     for file, expected in files.items():
         if known.get(file) != stamps[file] and _sha256(at / file) != expected["sha256"]:
             return f"{at / file} has changed since it was written (its sha-256 differs)"
@@ -173,10 +160,8 @@ def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
 
 
 def _remember(at: Path, stamps: dict) -> None:
-    temporary = at / f".{VERIFIED}.{os.getpid()}"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(MlplibError), replacing(at / VERIFIED) as temporary:  # it may be read-only
         temporary.write_text(json.dumps(stamps), encoding="utf-8")
-        os.replace(temporary, at / VERIFIED)
 
 
 def manifest(name: str) -> dict | None:
@@ -209,17 +194,10 @@ def open_splits(at: Path) -> tuple[Split, Split]:
 
 
 @contextlib.contextmanager
-def writing(what: str = "", other: str = "set MLPLIB_CACHE to a folder that can be written and has room"):
-    """Turn errors of the file system into a line for a person: ``what`` (default: the data cache) cannot be
-    written, ``other`` says how to choose another place.
-    """
-    try:
+def writing() -> Iterator[None]:
+    """Say in one line that the data cache cannot be written."""
+    with storage_errors(f"the data cache {root()}", "MLPLIB_CACHE"):
         yield
-    except OSError as error:
-        raise MlplibError(
-            f"cannot write {what or f'the data cache {root()}'}: {error.strerror or error}; free some space "
-            f"there or {other}"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -247,7 +225,7 @@ def _write_manifest(at: Path, name: str, stated: dict) -> None:
 def _tidy(at: Path, name: str) -> None:
     """Remove what only the preparation needed, and unfinished work from other sources."""
     files = _read_manifest(at)[0]["files"]
-    _remember(at, {file: _stamp(at / file, about["sha256"]) for file, about in files.items()})
+    _remember(at, _stamps(at, files))
     with contextlib.suppress(OSError):
         for path in at.iterdir():
             if path.name not in {*files, MANIFEST, VERIFIED}:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import locked, require_room
+from ...files import locked, require_room, storage_errors
 from ...progress import Bar, Progress, quiet
 from ..catalog import OwnFolder, PinnedPixels, Stored, find, find_base
 from ..dataset import ImageDataset
@@ -38,23 +38,9 @@ _ROW_BYTES, _END_BYTES = 256, 4096
 """More than a row takes in addition to its image and path, and a shard in addition to its schema."""
 
 _MARK = b"mlplib"  # the metadata key of the shards that were written here
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 Row = tuple[bytes, str, int]
 """An image file's bytes, its path and the label."""
-
-
-def parse_size(text: str) -> int:
-    """A number of bytes from a text such as ``500K``, ``50M`` or ``1G``; K is 1,024 bytes.
-
-    Raises:
-        MlplibError: it is none, or zero.
-    """
-    found = re.fullmatch(r"(\d{1,15})([KMGT]?)", text.strip().upper(), flags=re.ASCII)
-    size = int(found[1]) * _UNITS[found[2]] if found else 0
-    if not size:
-        raise MlplibError(f"a size is a number of bytes such as 500K, 50M or 1G, not {text!r}")
-    return size
 
 
 def exported_name(name: str) -> str | None:
@@ -229,7 +215,7 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress = quiet) -
     lock, staging = (folder.with_name(f".{name}.{suffix}") for suffix in ("lock", "unfinished"))
     with (
         ThreadPoolExecutor(cores()) as pool,
-        cache.writing(str(folder), "choose another folder (--out)"),
+        storage_errors(folder, "--out"),
         locked(lock, progress, f"exports {name}"),
     ):
         _refuse_others(folder)

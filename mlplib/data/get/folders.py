@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from ...files import stamp
 from ...progress import Bar, Progress
 from ..catalog import Stored
 from .copies import TEST_NAMES, Copy, Unusable, test_names
@@ -26,12 +27,6 @@ _JUNK = {"@eaDir", "@tmp", "#recycle", "$RECYCLE.BIN", "__MACOSX", "__pycache__"
 def is_junk(name: str) -> bool:
     """Whether a file or folder of this name is no data, at any depth."""
     return name.startswith(".") or name in _JUNK or name in ("Thumbs.db", "desktop.ini")
-
-
-def stamp(path: Path | os.DirEntry) -> str:
-    """What changes when a file is replaced or rewritten: size, times, inode."""
-    found = path.stat()
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 def require_downloaded(path: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from pathlib import Path
 
 from ...errors import MlplibError
 from ...progress import Progress, quiet
-from ..catalog import CATALOG, OwnFolder
+from ..catalog import OwnFolder
 from ..dataset import ImageDataset
-from ..loading import load
 from . import cache
 from .copies import Unusable
 from .folders import class_folders
@@ -70,23 +68,3 @@ def load_folder(
         return prepared, stated
 
     return cache.get(name, fault, fetch, progress)
-
-
-def by_name_or_folder(
-    text: str, side: int | None, progress: Progress = quiet, skip_unreadable: bool = False
-) -> ImageDataset:
-    """Load a data set of the catalog, or a folder at ``side`` pixels.
-
-    Raises:
-        MlplibError: as :func:`mlplib.data.load` and :func:`load_folder`; ``side`` for a data set that has its
-            own, or none for a folder.
-    """
-    if text in CATALOG or not os.path.isdir(text):  # unlike Path.is_dir, false for names that are too long
-        if len(Path(text).parts) > 1:
-            raise MlplibError(f"there is no folder {text}")
-        if side is not None:
-            raise MlplibError(f"--resolution is for folders, and {text} is none: leave it out")
-        return load(text, progress, skip_unreadable=skip_unreadable)
-    if side is None:
-        raise MlplibError(f"say how many pixels a side the images of {text} get, e.g. --resolution 64")
-    return load_folder(Path(text), side, progress, skip_unreadable)

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from ...files import stamp
 from ..catalog import Stored
 from .copies import PART, Copy, Example, Unusable
-from .folders import is_junk, require_downloaded, stamp
+from .folders import is_junk, require_downloaded
 
 _log = logging.getLogger("mlplib")
 

@@ -20,9 +20,9 @@ import pytest
 from made_books import outputs, prose
 from small_runs import ROOT, record
 
-from mlplib import planning
 from mlplib.errors import Interrupted, MlplibError
 from mlplib.store import Record, RunStore, by_id, run_id
+from mlpstudy import planning
 from mlpstudy.book import check as checks
 from mlpstudy.book import execute
 from mlpstudy.book.chapter import open_chapter

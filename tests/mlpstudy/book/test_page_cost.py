@@ -8,7 +8,6 @@ import pytest
 from small_runs import record, small
 from typer.testing import CliRunner
 
-from mlplib.planning import sharing, training_flops, users, with_upstream
 from mlplib.specs import FilterSpec
 from mlplib.store import RunStore
 from mlpstudy.book.page_cost import (
@@ -24,6 +23,7 @@ from mlpstudy.cli import app
 from mlpstudy.evidence.merge import publish
 from mlpstudy.evidence.records import every_published
 from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.planning import sharing, training_flops, users, with_upstream
 from mlpstudy.profiles import PROFILES
 from mlpstudy.words import duration
 

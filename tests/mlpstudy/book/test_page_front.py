@@ -4,10 +4,10 @@ import re
 
 from small_runs import ROOT
 
-from mlplib.stats import Estimate
 from mlpstudy.book import page_front
 from mlpstudy.claims import CONTRADICTED, REPRODUCED, judge, not_tested, positive
 from mlpstudy.evidence import verdicts
+from mlpstudy.stats import Estimate
 
 CLAIMS = {claim.id: claim for _, claim in verdicts.every_claim()}
 

@@ -11,7 +11,6 @@ from small_runs import ROOT, record
 from mlplib.data.catalog import content_hash
 from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
-from mlplib.planning import with_upstream
 from mlplib.specs import RunSpec
 from mlplib.store import Record, RunStore, by_id, run_id
 from mlpstudy.claims import VERDICTS, decide
@@ -27,6 +26,7 @@ from mlpstudy.evidence.records import (
     shown,
 )
 from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import profile
 
 SEEDS = (0, 1)

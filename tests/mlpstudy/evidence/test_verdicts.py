@@ -8,7 +8,6 @@ import pytest
 from scipy import stats as reference
 from small_runs import record
 
-from mlplib.stats import Estimate, over_seeds
 from mlpstudy import claims, paper
 from mlpstudy.claims import (
     CONTRADICTED,
@@ -40,6 +39,7 @@ from mlpstudy.experiments.filters import INITIAL, condition
 from mlpstudy.experiments.filters import runs as filter_runs
 from mlpstudy.experiments.from_scratch import runs as scratch_runs
 from mlpstudy.profiles import PROFILES, profile
+from mlpstudy.stats import Estimate, over_seeds
 
 CLAIMS = {claim.id: claim for name in EXPERIMENTS for claim in experiment(name).CLAIMS}
 LAPTOP, GPU = profile("laptop"), profile("gpu")

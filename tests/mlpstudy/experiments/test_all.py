@@ -13,13 +13,13 @@ from mlplib.data import catalog
 from mlplib.errors import MlplibError
 from mlplib.filters import UNITS_SHOWN
 from mlplib.models import meta_model
-from mlplib.planning import with_upstream
 from mlplib.specs import FULL_DA, NO_DA, FilterSpec, RunSpec, TrainSpec
 from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.claims import NOT_TESTED, decide
 from mlpstudy.evidence.records import seed_of
 from mlpstudy.experiments import EXPERIMENTS, architectures, base, experiment, filters, from_scratch
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
 
 SEEDS = (0, 1)

@@ -7,12 +7,12 @@ import pytest
 from small_runs import record
 
 from mlplib.data import catalog
-from mlplib.planning import with_upstream
 from mlplib.specs import TrainSpec
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, REPRODUCED
 from mlpstudy.experiments import batch_size
 from mlpstudy.experiments.batch_size import BUDGETS
 from mlpstudy.experiments.choices import rate
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
 
 LAPTOP = profile("laptop")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_runs import ROOT
 
-from mlplib import stats
+from mlpstudy import stats
 from mlpstudy.evidence.records import every_published
 from mlpstudy.experiments import experiment
 

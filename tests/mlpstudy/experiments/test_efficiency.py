@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from small_runs import record
 
-from mlplib import stats
 from mlplib.specs import FAMILIES
+from mlpstudy import stats
 from mlpstudy.book.tables import facts, number
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import efficiency

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from small_runs import record
 
-from mlplib.planning import with_upstream
 from mlplib.specs import ProbeSpec, TrainSpec
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import ablations, label_smoothing, normalization
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
 
 LAPTOP = profile("laptop")

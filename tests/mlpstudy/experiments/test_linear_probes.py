@@ -6,12 +6,12 @@ import itertools
 import pytest
 from small_runs import record, scored
 
-from mlplib.planning import with_upstream
 from mlplib.specs import PROBES, CheckpointSpec, ProbeSpec
 from mlplib.store import run_id
 from mlpstudy.claims import CONTRADICTED, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import linear_probes, transfer
 from mlpstudy.experiments.linear_probes import PIXELS, RANDOM, SCRATCH, TUNED, WITH_DA, WITHOUT_DA
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
 
 SEEDS = (0, 1, 2)

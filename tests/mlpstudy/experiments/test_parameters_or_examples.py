@@ -7,7 +7,6 @@ import pytest
 from scaling_records import law_records, power_law, probes
 from small_runs import diverged
 
-from mlplib.stats import Estimate
 from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
@@ -16,6 +15,7 @@ from mlpstudy.experiments.parameters_or_examples import contains, minus
 from mlpstudy.laws import scaling
 from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING
 from mlpstudy.profiles import PROFILES, profile
+from mlpstudy.stats import Estimate
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 LAPTOP, GPU = profile("laptop"), profile("gpu")

@@ -8,16 +8,15 @@ import pytest
 from scaling_records import law_records, power_law
 from small_runs import diverged
 
-from mlplib import cost
-from mlplib.planning import with_upstream
 from mlplib.specs import FULL_DA, TrainSpec
-from mlplib.stats import Estimate, using
-from mlpstudy import paper
+from mlpstudy import cost, paper
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED, positive
 from mlpstudy.experiments import scaling_laws
 from mlpstudy.laws import scaling
 from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
+from mlpstudy.stats import Estimate, using
 
 LAPTOP, GPU = profile("laptop"), profile("gpu")
 pytestmark = pytest.mark.usefixtures("few_draws")

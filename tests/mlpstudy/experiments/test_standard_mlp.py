@@ -5,12 +5,12 @@ import pytest
 from scaling_records import power_law, probes
 from small_runs import record
 
-from mlplib.planning import with_upstream
 from mlplib.specs import FineTuneSpec, ProbeSpec, TrainSpec
 from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import scaling_laws, standard_mlp
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
 
 pytestmark = pytest.mark.usefixtures("few_draws")

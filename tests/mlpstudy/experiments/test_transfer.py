@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 from small_runs import diverged, record, scored
 
-from mlplib.planning import with_upstream
 from mlplib.specs import EvaluateSpec, FineTuneSpec, OptimizerSpec, TrainSpec
 from mlpstudy import paper
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import transfer
 from mlpstudy.experiments.pretraining import SCARCE, judged_data, task, tasks
+from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
 
 SEEDS = (0, 1, 2)

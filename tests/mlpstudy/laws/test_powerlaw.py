@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from mlplib.stats import using
 from mlpstudy.laws.powerlaw import (
     ALPHA_BOUNDS,
     FEWEST_POINTS,
@@ -21,6 +20,7 @@ from mlpstudy.laws.powerlaw import (
     fit_saturating,
     line,
 )
+from mlpstudy.stats import using
 
 FITS = pytest.mark.parametrize("fit", [fit_power_law, fit_saturating, fit_best])
 X = np.logspace(12, 16, 12)

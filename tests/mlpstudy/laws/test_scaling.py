@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlplib.stats import using
 from mlpstudy.laws import scaling
 from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING, Law
 from mlpstudy.laws.scaling import CONSTANT, LAW, STRAIGHT, Point, front, grid
+from mlpstudy.stats import using
 
 MODELS, SIZES, LENGTHS = (4e5, 1.2e6, 4e6), (3e3, 1e4, 3e4), (2, 4, 8)
 LINE = Law(500, 0.25)

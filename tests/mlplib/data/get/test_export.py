@@ -20,6 +20,7 @@ from mlplib import data
 from mlplib.data.catalog import content_hash
 from mlplib.data.get import cache, copies, decode, export, own, real
 from mlplib.errors import MlplibError
+from mlpstudy.cli.data import parse_size
 
 
 @pytest.fixture(autouse=True)
@@ -192,13 +193,13 @@ def test_shards_take_all_rows_in_order_within_the_limit(sizes, more):
 
 @pytest.mark.parametrize(("text", "size"), [("500K", 512_000), ("50m", 50 * 2**20), ("1G", 2**30), ("7", 7)])
 def test_sizes(text, size):
-    assert export.parse_size(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "0K", "-1M", "1.5G", "M", "50X", "5 0", "1e9", "٣", "9" * 99])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(MlplibError, match="a size is a number of bytes such as 500K, 50M or 1G, not "):
-        export.parse_size(text)
+        parse_size(text)
 
 
 def call(*words: str):

@@ -13,10 +13,12 @@ from mlplib.data.catalog import CATALOG, content_hash, find
 from mlplib.data.get import cache, own
 from mlplib.errors import MlplibError
 from mlplib.executor import Executor
+from mlplib.progress import quiet
 from mlplib.specs import DataSpec
 from mlplib.store import RunStore
+from mlpstudy.cli.data import by_name_or_folder
 
-refusal = partial(tiny_data.refusal, own.by_name_or_folder)
+refusal = partial(tiny_data.refusal, by_name_or_folder, progress=quiet)
 
 
 @pytest.fixture

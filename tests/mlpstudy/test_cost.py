@@ -2,9 +2,9 @@
 
 from small_runs import small
 
-from mlplib import cost
-from mlplib.planning import training_flops
 from mlplib.specs import DataSpec, ModelSpec
+from mlpstudy import cost
+from mlpstudy.planning import training_flops
 
 
 def test_compute_is_three_forward_passes_for_each_image_seen():

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from mlplib import stats
-from mlplib.stats import (
+from mlpstudy import stats
+from mlpstudy.stats import (
     CONFIDENCE,
     POWER,
     Estimate,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from .data import catalog
-from .specs import DataSpec, FineTuneSpec, ModelSpec, TrainSpec
+from mlplib.data import catalog
+from mlplib.specs import DataSpec, FineTuneSpec, ModelSpec, TrainSpec
 
 PASSES = 3
 """A training step costs as much as three forward passes: the backward pass counts as two."""
@@ -37,7 +37,8 @@ def network_size(model: ModelSpec, data: DataSpec) -> ModelSize:
 
 @functools.lru_cache
 def _size(model: ModelSpec, side: int, classes: int) -> ModelSize:
-    from .models import count_macs, count_parameters, meta_model  # PyTorch is imported only when it is needed
+    # PyTorch is imported only when it is needed.
+    from mlplib.models import count_macs, count_parameters, meta_model
 
     shape = (side, side, 3)
     network = meta_model(model, shape, classes)

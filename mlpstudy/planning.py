@@ -13,10 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlplib.data import catalog
+from mlplib.specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
+from mlplib.store import Record, RunStore, by_id, run_id
+
 from . import cost
-from .data import catalog
-from .specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpec, TimingSpec, TrainSpec
-from .store import Record, RunStore, by_id, run_id
 
 if TYPE_CHECKING:  # whoever only reads records does without torch, which takes seconds to import
     import torch
@@ -174,7 +175,7 @@ class Estimator:
     @functools.cached_property
     def _fractions(self) -> dict[tuple, list[float]]:
         """The shares of the matrix-product rate that finished runs on this device reached, by kind of run."""
-        from . import machine
+        from mlplib import machine
 
         found: dict[tuple, list[float]] = {}
         device = machine.device_name(self.device)
@@ -191,7 +192,7 @@ class Estimator:
         flops = training_flops(spec)
         if not flops:  # saves measuring the matrix-product rate
             return OVERHEAD_SECONDS
-        from . import machine, timing
+        from mlplib import machine, timing
 
         precision = machine.pick_precision(getattr(spec, "precision", "fp32"), self.device)
         fractions = self._fractions.get(_kind(spec)) if isinstance(spec, TrainSpec) else None

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import torch
 
-from .errors import Interrupted, MlplibError
-from .executor import Executor
-from .machine import pick_device
-from .specs import RunSpec, TimingSpec
-from .stopping import StopRequest
-from .store import RunClaimed, RunStore
+from mlplib.errors import Interrupted, MlplibError
+from mlplib.executor import Executor
+from mlplib.machine import pick_device
+from mlplib.specs import RunSpec, TimingSpec
+from mlplib.stopping import StopRequest
+from mlplib.store import RunClaimed, RunStore
 
 START_METHOD = "spawn"
 """How worker processes start: a CUDA device does not survive a fork."""
