@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock, Timeout
 
@@ -72,6 +73,19 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def wait_for(file: IO, waiting: Callable[[], None]) -> None:
+    """Lock an open file until it is closed here and in every process that inherited it.
+
+    ``waiting`` is called if another process holds it. Where files cannot be locked, nothing is.
+    """
+    with suppress(OSError):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_locked(path: Path) -> bool:
