@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .data.catalog import content_hash
 from .errors import Interrupted, MlplibError, require_choice
-from .files import clear_leftovers, is_locked, locked, replacing, storage_errors
+from .files import clear_leftovers, is_locked, locked, replacing, require_folder, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
 
@@ -194,10 +194,14 @@ class RunStore:
     Args:
         root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs``.
         wait: wait for a run that another process is doing, instead of raising :class:`RunClaimed`.
+
+    Raises:
+        MlplibError: the path cannot be that of a folder.
     """
 
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
-        self.root = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+        place = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+        self.root = require_folder(place, "--runs or MLPLIB_RUNS")
         self.wait = wait
         self.written: set[str] = set()
         """Ids of the records that were written through this object, and not by another process."""

@@ -57,6 +57,7 @@ def bench(
 ):
     """Measure how fast training is, compared with the machine's rates and the usual way, or how accurate."""
     from mlplib.errors import MlplibError, require_choice
+    from mlplib.files import require_writable
     from mlplib.machine import pick_device
     from mlplib.progress import bars
 
@@ -73,6 +74,10 @@ def bench(
     where = pick_device(device)
     common = {"device": where, "progress": bars(), "command": _command()}
     case = None if model is None else Case(model, data, batch_size, resolution)
+    if json_file is not None:
+        if json_file.is_dir():
+            raise MlplibError(f"--json names a file, and {json_file} is a folder")
+        require_writable(json_file.parent)
     if against is not None:
         one = revisions.measure(against, case or default_cases(where)[-1], rounds=rounds, **common)
         found = {"what": "against", "comparisons": [one]}

@@ -276,11 +276,9 @@ def assert_one_line(caught, *words):
 @pytest.mark.parametrize("below", [False, True], ids=["in its place", "above it"])
 def test_a_file_where_the_store_should_be_is_one_line(tmp_path, below):
     (tmp_path / "file").write_text("")
-    store = RunStore(tmp_path / "file" / "runs" if below else tmp_path / "file")
-    assert store.find(SPEC) is None, "nothing can be there"
-    with pytest.raises(MlplibError) as caught, store.claim(SPEC):
-        pass
-    assert_one_line(caught, str(store.root), "cannot write", "MLPLIB_RUNS")
+    with pytest.raises(MlplibError) as caught:
+        RunStore(tmp_path / "file" / "runs" if below else tmp_path / "file")
+    assert_one_line(caught, str(tmp_path / "file"), "must be the path of a folder", "MLPLIB_RUNS")
     assert (tmp_path / "file").read_text() == ""
 
 

@@ -50,8 +50,8 @@ def make(tree: Path) -> subprocess.Popen:
 
 
 def finish(tree: Path) -> dict[str, bytes]:
-    """``make book`` to its end; gives every file that is there then, without random cell ids. What only Sphinx
-    reads is left out.
+    """``make book`` to its end; gives every file that is there then, without random cell ids; not what only
+    Sphinx reads.
     """
     assert make(tree).wait() == 0, (tree / "said").read_text()
     notes = (".doctree", ".pickle", ".inv", ".log")

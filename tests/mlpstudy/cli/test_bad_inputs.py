@@ -93,6 +93,20 @@ LISTED += [
         "seeds",
     )
 ]
+LISTED += [
+    [*command, f"{option}={place}"]
+    for option, command in (
+        *(("--runs", [name, "filters", "--profile=smoke"]) for name in ("plan", "status", "run")),
+        ("--runs", ["claims", "--profile=smoke"]),
+        ("--results", ["claims"]),
+        ("--results", ["results", "check"]),
+        ("--results", ["results", "rerun"]),
+        ("--results", ["run", "filters", "--profile=smoke", "--unpublished"]),
+    )
+    for place in ("file", "file/x", LONG, *(["nowhere"] if option == "--results" else []))
+]
+LISTED += [["data", "export", "cifar10", "--out", place] for place in ("file", "file/x", LONG)]
+LISTED += [[*COMMANDS[4], f"--json={place}"] for place in ("", ".", "file/x", "/proc/x/y", LONG)]
 PLACES = (".", "/dev/null", LONG, "/proc/out.ipynb", "file/out")
 LISTED += [["notebook", "filters", "--out", place] for place in PLACES]
 LISTED += [
