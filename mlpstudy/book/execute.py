@@ -160,6 +160,10 @@ def _given(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
     checked = parse(parameters, of_notebook(name))
     usual = type(checked)()
     given = {k: v for k, v in checked.model_dump(mode="json").items() if v != getattr(usual, k)}
+    if "official_checkpoints" in given:
+        from mlplib.official import candidates
+
+        candidates(given["official_checkpoints"])  # refuses a folder without any
     for folder in ("runs_dir", "results_dir", "official_checkpoints"):
         if folder in given:
             # The notebook runs in the source tree, and the book should not tell where that is.

@@ -71,7 +71,9 @@ def bench(
         raise MlplibError("--data, --batch-size and --resolution need --model: name the MLP to train")
     if against is not None and (what != "speed" or parts is not None):
         raise MlplibError("--against compares the steps of training: leave accuracy and --parts out")
-    where = pick_device(device)
+    if what == "accuracy" and parts is not None:
+        raise MlplibError("--parts is for the benchmark speed: leave it out")
+    where, chosen_seeds = pick_device(device), parse_seeds(seeds)
     common = {"device": where, "progress": bars(), "command": _command()}
     case = None if model is None else Case(model, data, batch_size, resolution)
     if json_file is not None:
@@ -87,7 +89,7 @@ def bench(
         found = speed.measure(cases, effort=speed.Effort(rounds), parts=chosen, **common)
     else:
         case = case or Case("B-6/Wi-256", data, batch_size, resolution)
-        found = accuracy.measure(case, seeds=parse_seeds(seeds), epochs=epochs, **common)
+        found = accuracy.measure(case, seeds=chosen_seeds, epochs=epochs, **common)
     for table in show.tables(found):
         _print(*table)
     if json_file is not None:

@@ -1,5 +1,6 @@
 """The run store: records written once and whole, damage named, locks that other processes see."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -266,6 +267,19 @@ def test_what_killed_processes_left_behind_is_cleared_by_the_next(store):
 
 
 # --------------------------------------------------------------------------- storage that fails
+
+
+def test_every_flipped_bit_of_a_record_is_noticed(store):
+    """Also in what has no schema, such as a name of an environment; files of before had no hash."""
+    made = record(SPEC)
+    write(store, made)
+    whole = (store.folder(SPEC) / "record.json").read_bytes()
+    for place in range(len(whole)):
+        put(store, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with contextlib.suppress(MlplibError):
+            assert store.find(SPEC) == made and whole[place : place + 1].isspace()
+    put(store, json.dumps(made.to_json()))
+    assert store.find(SPEC) == made
 
 
 def assert_one_line(caught, *words):
