@@ -50,7 +50,7 @@ RANGES = {"top1": 1.0, "top5": 1.0, "accuracy": 1.0, "loss": math.inf, "seconds"
 """Numbers whose name ends like this lie between 0 and this value."""
 
 HASH = "sha256"
-"""The field of a ``record.json`` that holds the hash of the others. Published records have theirs elsewhere."""
+"""The field of a ``record.json`` with the hash of the others. Published records have ``hashes.txt``."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -119,7 +119,7 @@ class Record:
 
         Raises:
             MlplibError: a field is missing, unknown or of the wrong type, a number is not finite or out of
-                range, the format is another one, or the record does not have the hash that it was stored with.
+                range, the format is another one, or the hash that it was stored with is.
         """
         if not isinstance(values, dict):
             raise MlplibError("a record is a JSON object")
