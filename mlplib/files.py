@@ -7,10 +7,13 @@ import fcntl
 import os
 import re
 import shutil
+import stat
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock, Timeout
 
@@ -80,6 +83,19 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
         lock.release()
 
 
+def wait_for(file: IO, waiting: Callable[[], None]) -> None:
+    """Lock an open file until it is closed here and in every process that inherited it.
+
+    ``waiting`` is called if another process holds it. Where files cannot be locked, nothing is.
+    """
+    with suppress(OSError):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def is_locked(path: Path) -> bool:
     """Whether some process holds the lock file ``path``. A process that tries to lock it at this very moment
     may find it held.
@@ -92,6 +108,34 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def require_folder(path: Path, what: str) -> Path:
+    """Give a path back if it can be that of a folder, which may be missing.
+
+    Raises:
+        MlplibError: ``what``, as in "runs_dir", must be the path of a folder.
+    """
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return path
+        why = "it is a file"
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError) as error:  # too long, below a file, a null byte
+        why = getattr(error, "strerror", None) or error
+    raise MlplibError(f"{what} must be the path of a folder, not {str(path)!r}: {why}")
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder, and refuse one that cannot be written to before the work begins whose result goes there.
+
+    Raises:
+        MlplibError: for any error of the file system.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> None:

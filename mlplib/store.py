@@ -7,6 +7,7 @@ while it is not finished its checkpoint. A record that is there is never written
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from .data.catalog import content_hash
 from .errors import Interrupted, MlplibError, require_choice
-from .files import clear_leftovers, is_locked, locked, replacing, storage_errors
+from .files import clear_leftovers, is_locked, locked, replacing, require_folder, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
 
@@ -47,6 +48,9 @@ METRICS = {
 
 RANGES = {"top1": 1.0, "top5": 1.0, "accuracy": 1.0, "loss": math.inf, "seconds": math.inf}
 """Numbers whose name ends like this lie between 0 and this value."""
+
+HASH = "sha256"
+"""The field of a ``record.json`` with the hash of the others. Published records have ``hashes.txt``."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -115,11 +119,13 @@ class Record:
 
         Raises:
             MlplibError: a field is missing, unknown or of the wrong type, a number is not finite or out of
-                range, or the format is another one.
+                range, the format is another one, or the hash that it was stored with is.
         """
         if not isinstance(values, dict):
             raise MlplibError("a record is a JSON object")
         values = dict(values)
+        if _sha256(values) != values.pop(HASH, _sha256(values)):
+            raise MlplibError(f"it is not what was written: its {HASH} is another one")
         version = values.pop("format", None)
         if version != RECORD_FORMAT:
             raise MlplibError(
@@ -133,6 +139,12 @@ class Record:
         except RecursionError:
             raise MlplibError("its JSON is nested too deeply") from None
         return record
+
+
+def _sha256(values: dict) -> str:
+    """Of a record's fields without that of the hash itself."""
+    text = json.dumps({name: value for name, value in values.items() if name != HASH}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _validate(record: Record) -> None:
@@ -194,10 +206,14 @@ class RunStore:
     Args:
         root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs``.
         wait: wait for a run that another process is doing, instead of raising :class:`RunClaimed`.
+
+    Raises:
+        MlplibError: the path cannot be that of a folder.
     """
 
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
-        self.root = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+        place = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+        self.root = require_folder(place, "--runs or MLPLIB_RUNS")
         self.wait = wait
         self.written: set[str] = set()
         """Ids of the records that were written through this object, and not by another process."""
@@ -309,7 +325,8 @@ class RunStore:
             raise MlplibError(
                 f"{path} exists and records are never overwritten: delete its folder to run again"
             )
-        _write_json(path, record.to_json(), indent=1)
+        values = record.to_json()
+        _write_json(path, {**values, HASH: _sha256(values)}, indent=1)
         self.written.add(record.id)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from mlplib import data, machine
 from mlplib.errors import MlplibError
-from mlplib.files import replacing
+from mlplib.files import require_writable
 from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
@@ -220,10 +220,7 @@ class RunQueue:
             seconds = self.planner.estimator.seconds
             self._unfinished = longest_first(self._unfinished, self.planner.id, seconds)
         if self._unfinished:
-            # A folder that cannot be written to is refused before any worker starts.
-            with replacing(self.store.root / ".writable") as temporary:
-                temporary.touch()
-            (self.store.root / ".writable").unlink(missing_ok=True)
+            require_writable(self.store.root)
             with self.stop.listening():
                 self._work()
         self.report.stopped = self.stop.signaled

@@ -84,7 +84,7 @@ class Case:
         needed, free = BYTES_PER_PARAMETER * parameters + images * pixels, machine.free_memory(device)
         if needed > free:
             raise MlplibError(
-                f"{self.name} needs at least {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are "
+                f"{self.name} needs at least {needed // 10**9:,} GB of memory, and {free // 10**9:,} GB are "
                 "free: choose a smaller model, batch size or resolution"
             )
 

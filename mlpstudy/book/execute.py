@@ -18,11 +18,13 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from mlplib.errors import Interrupted, MlplibError, require_choice
+from mlplib.files import wait_for
 
 from .parameters import of_notebook, parse
 
@@ -84,23 +86,47 @@ def execute(
     given = _given(name, parameters or {})
     target = _free_place(out, overwrite)
     _check_kernel()
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.ipynb")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("", encoding="utf-8")
-        try:
-            _papermill(ROOT / "notebooks" / f"{name}.ipynb", temporary, given, log)
-        except BaseException:
-            with suppress(OSError, ValueError):  # nothing or half a notebook was written: nothing to keep
-                _finish(name, temporary, target)
-            raise
-        _finish(name, temporary, target)
+        with _unfinished(target, log) as temporary:
+            try:
+                _papermill(ROOT / "notebooks" / f"{name}.ipynb", temporary, given, log)
+            except BaseException:
+                with suppress(OSError, ValueError):  # nothing or half a notebook was written: nothing to keep
+                    _finish(name, temporary, target)
+                raise
+            _finish(name, temporary, target)
     except OSError as error:
         raise MlplibError(f"{target} cannot be written ({error.strerror}): {ELSEWHERE}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return target
+
+
+@contextmanager
+def _unfinished(target: Path, log: Callable[[str], None]) -> Iterator[Path]:
+    """An empty file next to ``target`` to write to, always of one name: what a killed process left is used
+    again, and of two that execute at once, as where Snakemake was killed without its jobs, one waits.
+    """
+    path = target.with_name(f".{target.stem}.unfinished.ipynb")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("a") as file:
+            wait_for(file, lambda: log(f"waiting for another process that executes {target}"))
+            if not _is(path, file):  # the other one has moved it in place
+                continue
+            file.truncate(0)
+            try:
+                yield path
+            finally:
+                with suppress(OSError):
+                    if _is(path, file):
+                        path.unlink()
+            return
+
+
+def _is(path: Path, file: IO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _free_place(out: str | os.PathLike, overwrite: bool) -> Path:
@@ -134,6 +160,10 @@ def _given(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
     checked = parse(parameters, of_notebook(name))
     usual = type(checked)()
     given = {k: v for k, v in checked.model_dump(mode="json").items() if v != getattr(usual, k)}
+    if "official_checkpoints" in given:
+        from mlplib.official import candidates
+
+        candidates(given["official_checkpoints"])  # refuses a folder without any
     for folder in ("runs_dir", "results_dir", "official_checkpoints"):
         if folder in given:
             # The notebook runs in the source tree, and the book should not tell where that is.

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from mlplib.errors import MlplibError, require_choice
+from mlplib.files import require_folder
 
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import PROFILES, SEEDS, parse_seeds
@@ -29,14 +30,9 @@ def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
     if not folder.strip():
         raise MlplibError(f"{name} names a folder: leave it out to go without")
     try:
-        path = Path(folder).expanduser()
-        if not path.is_dir() and path.stat():
-            raise MlplibError(f"{name} must be the path of a folder, but {folder} is a file")
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, an unknown user's home
-        reason = getattr(error, "strerror", None) or error
-        raise MlplibError(f"{name} must be the path of a folder, not {folder!r}: {reason}") from None
+        require_folder(Path(folder).expanduser(), name)
+    except RuntimeError as error:  # an unknown user's home
+        raise MlplibError(f"{name} must be the path of a folder, not {folder!r}: {error}") from None
     return folder
 
 

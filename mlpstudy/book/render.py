@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from mlplib.files import wait_for
 
 from . import check
 
@@ -102,18 +105,26 @@ def finish(pages: Path, address: str | None) -> None:
 
 def main(folder: str) -> int:
     """Render the book in ``folder``; the exit status is 0 for a whole one. Jupyter Book writes to a log."""
-    out = Path(folder)
-    build = out / "_build"
+    build = Path(folder) / "_build"
     build.mkdir(exist_ok=True)
+    with (build / "rendering.lock").open("w") as lock:
+        wait_for(lock, lambda: print("book: waiting for another process that renders it", file=sys.stderr))
+        return _render(Path(folder), build, lock.fileno())
+
+
+def _render(out: Path, build: Path, lock: int) -> int:
     found = repository(log=lambda line: print(f"book: {line}", file=sys.stderr))
     config = build / "_config.yml"
     config.write_text(settings((out / "_config.yml").read_text(encoding="utf-8"), found), encoding="utf-8")
+    # Sphinx refers otherwise to files that are there already, and leaves pages that the book no longer has.
+    shutil.rmtree(build / "html", ignore_errors=True)
     # --all: a page that was rendered earlier would keep its warnings to itself.
     command = [JUPYTER_BOOK, "build", "--all", "-W", "-n", "--keep-going", "--config", config, out]
     log = build / "book.log"
     with log.open("w", encoding="utf-8") as lines:
         env = {**os.environ, "NO_COLOR": "1"}
-        done = subprocess.run(command, stdout=lines, stderr=subprocess.STDOUT, env=env)
+        # It inherits the lock: it goes on writing pages when this process is killed.
+        done = subprocess.run(command, stdout=lines, stderr=subprocess.STDOUT, env=env, pass_fds=[lock])
     if done.returncode:
         text = log.read_text(encoding="utf-8").splitlines()
         print(
@@ -121,7 +132,7 @@ def main(folder: str) -> int:
         )
         return 1
     finish(build / "html", found and found[0])
-    return check.main(folder)
+    return check.main(str(out))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def bench(
 ):
     """Measure how fast training is, compared with the machine's rates and the usual way, or how accurate."""
     from mlplib.errors import MlplibError, require_choice
+    from mlplib.files import require_writable
     from mlplib.machine import pick_device
     from mlplib.progress import bars
 
@@ -70,9 +71,15 @@ def bench(
         raise MlplibError("--data, --batch-size and --resolution need --model: name the MLP to train")
     if against is not None and (what != "speed" or parts is not None):
         raise MlplibError("--against compares the steps of training: leave accuracy and --parts out")
-    where = pick_device(device)
+    if what == "accuracy" and parts is not None:
+        raise MlplibError("--parts is for the benchmark speed: leave it out")
+    where, chosen_seeds = pick_device(device), parse_seeds(seeds)
     common = {"device": where, "progress": bars(), "command": _command()}
     case = None if model is None else Case(model, data, batch_size, resolution)
+    if json_file is not None:
+        if json_file.is_dir():
+            raise MlplibError(f"--json names a file, and {json_file} is a folder")
+        require_writable(json_file.parent)
     if against is not None:
         one = revisions.measure(against, case or default_cases(where)[-1], rounds=rounds, **common)
         found = {"what": "against", "comparisons": [one]}
@@ -82,7 +89,7 @@ def bench(
         found = speed.measure(cases, effort=speed.Effort(rounds), parts=chosen, **common)
     else:
         case = case or Case("B-6/Wi-256", data, batch_size, resolution)
-        found = accuracy.measure(case, seeds=parse_seeds(seeds), epochs=epochs, **common)
+        found = accuracy.measure(case, seeds=chosen_seeds, epochs=epochs, **common)
     for table in show.tables(found):
         _print(*table)
     if json_file is not None:

@@ -139,8 +139,10 @@ def export(
     Copy the folder there and set MLPLIB_DATA to it.
     """
     from mlplib.data.get import export
+    from mlplib.files import require_folder
     from mlplib.progress import bars
 
+    require_folder(out_folder, "--out")
     shard_bytes = parse_size(shard_size)
     wanted = {name: export.exported_name(name) for name in names}
     for name, source in wanted.items():

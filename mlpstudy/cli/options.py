@@ -40,6 +40,16 @@ ResultsOption = Annotated[
         show_default=False,
     ),
 ]
+PublishedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--results",
+        help="Folder of published records, which exists. Default: $MLPLIB_RESULTS, else results.",
+        exists=True,
+        file_okay=False,
+        show_default=False,
+    ),
+]
 
 
 def names_of(experiments: list[str] | None) -> list[str]:

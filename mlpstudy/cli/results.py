@@ -13,6 +13,7 @@ from .options import (
     DeviceOption,
     Experiments,
     ProfileOption,
+    PublishedOption,
     ResultsOption,
     RunsOption,
     SeedsOption,
@@ -102,7 +103,7 @@ def rerun(
     sample: Annotated[int, typer.Option(min=1, help="How many published trainings to repeat.")] = 20,
     seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
     device: DeviceOption = "auto",
-    results: ResultsOption = None,
+    results: PublishedOption = None,
 ):
     """Repeat some published trainings on this machine and record how far the results are from those."""
     from tempfile import TemporaryDirectory
@@ -126,7 +127,7 @@ def rerun(
 
 
 @app.command("check")
-def check(results: ResultsOption = None):
+def check(results: PublishedOption = None):
     """Check that all published records and artifacts are valid, complete and unchanged."""
     from ..evidence.check import check
 

@@ -17,7 +17,7 @@ from .options import (
     Experiments,
     LoaderOption,
     ProfileOption,
-    ResultsOption,
+    PublishedOption,
     RunsOption,
     SeedsOption,
     names_of,
@@ -145,7 +145,7 @@ def run(
     unpublished: Annotated[
         bool, typer.Option("--unpublished", help="Leave out runs that are published already.")
     ] = False,
-    results: ResultsOption = None,
+    results: PublishedOption = None,
 ):
     """Do the missing runs of experiments. Ctrl-C stops them; the same command continues from there.
 
@@ -313,7 +313,7 @@ def claims(
     ] = None,
     seeds: SeedsOption = None,
     runs: RunsOption = None,
-    results: ResultsOption = None,
+    results: PublishedOption = None,
     form: Annotated[str, typer.Option("--format", help="table, or markdown as in the README.")] = "table",
 ):
     """Show the verdict on every claim, from the published records or from your own runs. Trains nothing."""

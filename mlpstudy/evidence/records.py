@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlplib.errors import MlplibError
+from mlplib.files import require_folder
 from mlplib.specs import RunSpec
 from mlplib.store import MOSAIC, Record, RunStore
 
@@ -52,12 +53,10 @@ def results_folder(folder: str | os.PathLike | None = None) -> Path:
     """The folder of published records: ``folder``, ``MLPLIB_RESULTS``, or ``results`` of the source tree.
 
     Raises:
-        MlplibError: there is a file in its place.
+        MlplibError: the path cannot be that of a folder.
     """
     path = Path(folder or os.environ.get("MLPLIB_RESULTS") or Path(__file__).resolve().parents[2] / "results")
-    if path.exists() and not path.is_dir():
-        raise MlplibError(f"{path} is not a folder of published records: choose another one (MLPLIB_RESULTS)")
-    return path
+    return require_folder(path, "--results or MLPLIB_RESULTS")
 
 
 # --------------------------------------------------------------------------- what a chapter shows

@@ -180,9 +180,10 @@ def test_a_damaged_record_stops_the_work_and_is_not_overwritten(store):
 
 
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path):
+    store = RunStore(tmp_path / "file")
     (tmp_path / "file").write_text("")
     with pytest.raises(MlplibError, match=r"cannot write .*MLPLIB_RUNS") as caught:
-        Executor(RunStore(tmp_path / "file"), device=CPU).record(small())
+        Executor(store, device=CPU).record(small())
     assert "\n" not in str(caught.value)
 
 

@@ -1,5 +1,6 @@
 """The run store: records written once and whole, damage named, locks that other processes see."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -268,6 +269,19 @@ def test_what_killed_processes_left_behind_is_cleared_by_the_next(store):
 # --------------------------------------------------------------------------- storage that fails
 
 
+def test_every_flipped_bit_of_a_record_is_noticed(store):
+    """Also in what has no schema, such as a name of an environment; files of before had no hash."""
+    made = record(SPEC)
+    write(store, made)
+    whole = (store.folder(SPEC) / "record.json").read_bytes()
+    for place in range(len(whole)):
+        put(store, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with contextlib.suppress(MlplibError):
+            assert store.find(SPEC) == made, "it is the same number"
+    put(store, json.dumps(made.to_json()))
+    assert store.find(SPEC) == made
+
+
 def assert_one_line(caught, *words):
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
@@ -276,11 +290,9 @@ def assert_one_line(caught, *words):
 @pytest.mark.parametrize("below", [False, True], ids=["in its place", "above it"])
 def test_a_file_where_the_store_should_be_is_one_line(tmp_path, below):
     (tmp_path / "file").write_text("")
-    store = RunStore(tmp_path / "file" / "runs" if below else tmp_path / "file")
-    assert store.find(SPEC) is None, "nothing can be there"
-    with pytest.raises(MlplibError) as caught, store.claim(SPEC):
-        pass
-    assert_one_line(caught, str(store.root), "cannot write", "MLPLIB_RUNS")
+    with pytest.raises(MlplibError) as caught:
+        RunStore(tmp_path / "file" / "runs" if below else tmp_path / "file")
+    assert_one_line(caught, str(tmp_path / "file"), "must be the path of a folder", "MLPLIB_RUNS")
     assert (tmp_path / "file").read_text() == ""
 
 

@@ -55,6 +55,7 @@ def sources() -> str:
         "bin/set-up",
         ".ci/run",
         "tests/conftest.py",
+        "tests/mlpstudy/book/test_storm.py",
         "tests/mlpstudy/test_queue.py",
         "tests/helpers/queues.py",
     ]

@@ -1,9 +1,7 @@
 """What the checks of a rendered book find, and how the engine stops."""
 
-import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +10,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from made_books import snakemake
-from small_runs import PACKAGES, ROOT
+from made_books import is_running, small_tree, snakemake, started_by
+from small_runs import ROOT
 
 from mlplib.errors import MlplibError
 from mlpstudy.book import check as checks
@@ -92,16 +90,10 @@ def test_sources_leave_out_what_is_generated(small):
 def test_a_chapter_that_fails_says_why_and_keeps_what_was_executed(tmp_path):
     """The tree is copied and the first code cell of one notebook made to fail; the real engine runs it."""
     name = NOTEBOOKS[0]
-    made = shutil.ignore_patterns("_build", "chapters", "__pycache__")
-    for part in (*PACKAGES, "book"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=made)
-    shutil.copy(ROOT / "Snakefile", tmp_path)
-    (tmp_path / "notebooks").mkdir()
-    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    code[-1]["source"] = ["raise ValueError('a fuse blew\\nand more')"]
-    (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code[-1].source = "raise ValueError('a fuse blew\\nand more')"
+    small_tree(tmp_path, {name: notebook})
     done = snakemake(tmp_path, root=tmp_path, profile="smoke")
     assert done.returncode != 0
     assert not (tmp_path / "book" / "chapters" / f"{name}.ipynb").exists()
@@ -122,39 +114,11 @@ finally:
 
 @pytest.fixture
 def slow_tree(tmp_path) -> Path:
-    """A tree whose one notebook, next to a stranger, takes five minutes; set up already."""
-    tree = tmp_path / "a reader's $(touch folder)"
-    made = shutil.ignore_patterns("_build", "chapters", "__pycache__")
-    for part in (*PACKAGES, "book"):
-        shutil.copytree(ROOT / part, tree / part, ignore=made)
-    for name in ("Snakefile", "Makefile"):
-        shutil.copy(ROOT / name, tree)
-    (tree / "bin").mkdir()
-    (tree / "bin" / "set-up").symlink_to(shutil.which("true"))
-    (tree / "notebooks").mkdir()
-    (tree / "notebooks" / "Untitled.ipynb").touch()
+    """A tree whose one notebook, next to a stranger, takes five minutes."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLOW_CELL)])
-    nbformat.write(notebook, tree / "notebooks" / "filters.ipynb")
+    tree = small_tree(tmp_path / "a reader's $(touch folder)", {"filters": notebook})
+    (tree / "notebooks" / "Untitled.ipynb").touch()
     return tree
-
-
-def started_by(process: subprocess.Popen) -> set[int]:
-    """The processes below one, as ``/proc`` has them."""
-    found = {process.pid}
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {process.pid}
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.slow

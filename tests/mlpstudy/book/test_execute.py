@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import errno
+import fcntl
 import html
 import io
 import json
@@ -11,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -562,6 +564,30 @@ def test_a_full_disk_is_one_line(run_cells, tmp_path, monkeypatch):
     with pytest.raises(MlplibError, match=r"out.ipynb cannot be written \(No space left on device\)"):
         run_cells("1")
     assert [path.name for path in tmp_path.iterdir()] == ["notebooks"]
+
+
+def test_what_a_killed_process_left_goes_away(run_cells, tmp_path):
+    (tmp_path / ".out.unfinished.ipynb").write_text("half")
+    run_cells("1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notebooks", "out.ipynb"]
+
+
+def test_another_process_that_executes_to_the_same_place_is_waited_for(run_cells, tmp_path):
+    """Its work is not written to after it moved it in place."""
+    said = []
+    with (tmp_path / ".out.unfinished.ipynb").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        def end():
+            os.replace(other.name, tmp_path / "finished.ipynb")
+            other.close()
+
+        timer = threading.Timer(0.5, end)
+        timer.start()
+        place = run_cells("1", log=said.append)
+        timer.join()
+    assert said == [f"waiting for another process that executes {place}"]
+    assert (tmp_path / "finished.ipynb").read_text() == "" and outputs(place, "execute_result")
 
 
 # --------------------------------------------------------------------------- where the notebook goes

@@ -1,5 +1,6 @@
-"""Buttons of the rendered book: the address behind them is that of the clone's own remote."""
+"""Rendering the book: the address behind its buttons, and what an earlier rendering left."""
 
+import os
 import re
 import subprocess
 
@@ -76,3 +77,45 @@ def test_links_lead_to_the_notebooks_in_the_repository(tmp_path):
         (ROOT / p).is_file() for p in linked
     )
     assert text.endswith(f"git clone {ADDRESS}")
+
+
+RENDERER = """#!/bin/sh
+echo start >> "$0.log"
+sleep 1
+echo end >> "$0.log"
+exit 1
+"""
+
+
+@pytest.fixture
+def renderer(tmp_path, monkeypatch):
+    """A program that takes the place of Jupyter Book; next to it are the sources of a book."""
+    program = tmp_path / "renderer"
+    program.write_text(RENDERER, encoding="utf-8")
+    program.chmod(0o755)
+    (tmp_path / "_config.yml").write_text("title: A book\n", encoding="utf-8")
+    monkeypatch.setattr(render, "JUPYTER_BOOK", program)
+    monkeypatch.setattr("mlpstudy.book.page_front.write", lambda out: None)
+    return program
+
+
+def test_a_page_that_the_book_no_longer_has_is_not_left(renderer):
+    stale = renderer.parent / "_build" / "html" / "gone.html"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    render.main(str(renderer.parent))
+    assert not stale.exists()
+
+
+def test_one_renders_at_a_time_also_when_the_first_was_killed_without_its_jupyter_book(renderer, capfd):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(render.main(str(renderer.parent)))
+    log = renderer.with_suffix(".log")
+    while not log.exists():
+        pass
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    render.main(str(renderer.parent))
+    assert log.read_text(encoding="utf-8").split() == ["start", "end"] * 2
+    assert "book: waiting for another process that renders it" in capfd.readouterr().err

@@ -56,7 +56,7 @@ BAD = {
     "--jobs": ("", "0", "-1", "1.5", "many", "1025", "9" * 5000, "0x1"),
 }
 TAKES = {
-    "--seeds": ("plan", "run", "claims", "results publish", "bench accuracy"),
+    "--seeds": ("plan", "run", "claims", "results publish", "bench"),
     "--profile": ("plan", "run", "notebook", "claims", "results publish"),
     "--device": ("plan", "run", "bench"),
     "--loader": ("run",),
@@ -93,10 +93,30 @@ LISTED += [
         "seeds",
     )
 ]
+LISTED += [
+    [*command, f"{option}={place}"]
+    for option, command in (
+        *(("--runs", [name, "filters", "--profile=smoke"]) for name in ("plan", "status", "run")),
+        ("--runs", ["claims", "--profile=smoke"]),
+        ("--results", ["claims"]),
+        ("--results", ["results", "check"]),
+        ("--results", ["results", "rerun"]),
+        ("--results", ["run", "filters", "--profile=smoke", "--unpublished"]),
+    )
+    for place in ("file", "file/x", LONG, *(["nowhere"] if option == "--results" else []))
+]
+LISTED += [["data", "export", "cifar10", "--out", place] for place in ("file", "file/x", LONG)]
+LISTED += [[*COMMANDS[4], f"--json={place}"] for place in ("", ".", "file/x", "/proc/x/y", LONG)]
 PLACES = (".", "/dev/null", LONG, "/proc/out.ipynb", "file/out")
+LISTED += [
+    ["notebook", "transfer", "--profile=smoke", "-p", f"official_checkpoints={place}"]
+    for place in ("nowhere", "file")
+]
 LISTED += [["notebook", "filters", "--out", place] for place in PLACES]
 LISTED += [
     ["bench", "--rounds", "0"],
+    ["bench", "accuracy", "--parts", "steps"],
+    [*COMMANDS[4], "--batch-size", "9" * 400],
     ["results", "merge", "nowhere"],
     ["results", "merge", LONG],
     ["nothing"],

@@ -70,6 +70,7 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
 
     claims = mlplib("claims", "--profile", "smoke", "--seeds", "0").stdout
     assert "C22" in claims and "not tested at this scale" in claims
+    (folder / "none").mkdir()
     markdown = mlplib("claims", "--format", "markdown", "--results", str(folder / "none")).stdout
     assert markdown.startswith("| claim | the paper says |") and "C22" in markdown
 

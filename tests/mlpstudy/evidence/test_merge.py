@@ -285,7 +285,7 @@ def test_a_folder_without_records_is_named(tmp_path):
 def test_results_that_cannot_be_written_to_are_named(tmp_path):
     out = packed(tmp_path / "a", ALL[:2])
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(MlplibError, match="is not a folder of published records"):
+    with pytest.raises(MlplibError, match="MLPLIB_RESULTS must be the path of a folder"):
         merge(out, tmp_path / "results")
 
 
