@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import machine, memory, timing, weights
+from . import curves, machine, memory, timing, weights
 from .data import ImageDataset
 from .data.batches import Batch, RunData, open_data
 from .errors import Interrupted, MlplibError
@@ -144,15 +144,19 @@ def train(
         state.sums.zero_()  # the checkpoint's count once
         folder = None  # only the first process writes
     machine.reset_peak_memory(how.device)
-    with _threads(state, how):
+    shown = how.tensorboard / folder.name if how.tensorboard and folder else None
+    with _threads(state, how), curves.following(shown) as show:
+        show(state.history)
         with (
             how.stop.listening(),
             machine.matmul_precision(loop.precision),
             how.progress(spec.epochs * loop.steps, spec.slug()) as bar,
         ):
             bar.advance(state.epoch * loop.steps + state.batch)
-            _run(loop, state, folder, bar)
-        return _finish(loop, state, dataset, folder)
+            _run(loop, state, folder, bar, show)
+        done = _finish(loop, state, dataset, folder)
+        show(done.history)
+    return done
 
 
 @contextmanager
@@ -169,8 +173,8 @@ def _threads(state: TrainState, how: Execution) -> Iterator[None]:
         yield
 
 
-def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
-    """Train until the last epoch is done or the loss is no longer finite."""
+def _run(loop: Loop, state: TrainState, folder: Path | None, bar, show: Callable[[dict], None]) -> None:
+    """Train until the last epoch is done or the loss is no longer finite; ``show`` gets every new history."""
     saved = mark = time.monotonic()
     stop, processes = loop.how.stop, loop.how.processes
 
@@ -200,6 +204,7 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
                 )
         lap()
         loop.end_epoch(state)
+        show(state.history)
         if folder is not None and state.epoch in loop.keep_at and not state.diverged:
             name = kept_weights(state.epoch)
             weights.save(folder / name, state.model.state_dict(), label=f"{folder.name}/{name}")

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 import torch
+from event_files import curves, recorded
 from queues import (
     RUNS,
     SMOKE,
@@ -290,6 +291,18 @@ def test_a_killed_worker_is_named_and_another_takes_the_run_over(use, tmp_path, 
     assert len(report.done) >= 9 and not report.failed
     assert any("its process was killed by SIGKILL; continuing from its last checkpoint" in s for s in lines)
     assert results(tmp_path) == alone
+
+
+def test_curves_of_killed_workers_have_every_epoch_once(use, tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed (pip install tensorboard)")
+    use(several=experiment(several))
+    options = {"checkpoint_every": 0.05, "tensorboard": tmp_path / "curves"}
+    work = run_queue(tmp_path, ["several"], jobs=2, options=options)
+    killer = Killer(work, 1)
+    assert not work.run().failed and killer.killed
+    records = {record.id: record for record in work.store.records() if record.spec.kind == "train"}
+    found = {folder.name: curves(folder) for folder in (tmp_path / "curves").iterdir()}
+    assert found == {id: recorded(record) for id, record in records.items()}
 
 
 def test_a_run_that_kills_its_workers_is_left_out_and_the_others_are_done(use, tmp_path):
