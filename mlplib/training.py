@@ -7,6 +7,7 @@ moment and resumed ends with the same bits as an uninterrupted one (on a CPU wit
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import time
@@ -456,14 +457,12 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
 
 def _compute(loop: Loop, state: TrainState) -> dict:
     """What the run cost; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
-    shape, classes = loop.data.image_shape, len(loop.data.classes)
-    network = meta_model(loop.start.model, shape, classes)
-    macs = count_macs(network, shape)
+    parameters, macs, flops = _size(loop.start.model, loop.data.image_shape, len(loop.data.classes))
     rate = state.images / state.seconds if state.seconds else 0.0
     processes = loop.how.processes.count
     peak = processes * timing.matmul_rate(loop.device, loop.precision)
     return {
-        "parameters": count_parameters(network),
+        "parameters": parameters,
         "forward_macs": macs,
         "training_macs": 3 * macs * state.images,
         "training_flops": 6 * macs * state.images,
@@ -471,13 +470,20 @@ def _compute(loop: Loop, state: TrainState) -> dict:
         "seconds": state.seconds,
         "images_per_second": rate,
         "matmul_flops_per_second": peak,
-        "matmul_fraction": rate * executed_flops(network, shape) / peak,
+        "matmul_fraction": rate * flops / peak,
         "peak_memory_bytes": machine.peak_memory(loop.device),
         "micro_batch": state.engine.micro_batch,
         "ways": state.engine.ways,
         "loader": loop.data.loader,
         "processes": processes,
     }
+
+
+@functools.lru_cache  # counting takes longer than a tiny run trains
+def _size(model: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> tuple[int, int, float]:
+    """A network's parameters, its multiply-adds per image forward, and :func:`executed_flops`."""
+    network = meta_model(model, image_shape, classes)
+    return count_parameters(network), count_macs(network, image_shape), executed_flops(network, image_shape)
 
 
 def executed_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> float:

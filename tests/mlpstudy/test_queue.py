@@ -13,6 +13,7 @@ import pytest
 import torch
 from event_files import curves, recorded
 from queues import (
+    JOBS,
     RUNS,
     SMOKE,
     Killer,
@@ -180,6 +181,7 @@ def test_published_runs_are_left_out_unless_another_run_reads_their_weights(use,
     assert report.done == [] and report.left == {} and not (tmp_path / "all").exists()
 
 
+@pytest.mark.timeout(600 + 10 * RUNS)
 @pytest.mark.parametrize("seed", range(STORMS))
 def test_four_workers_killed_at_random_leave_the_records_of_one(use, tmp_path, alone, seed):
     use(several=experiment(several))
@@ -187,6 +189,24 @@ def test_four_workers_killed_at_random_leave_the_records_of_one(use, tmp_path, a
     assert kills >= 3, "it was over too soon"
     assert len(done) == len(set(done)), "a run was done twice"
     assert results(tmp_path) == alone
+
+
+@pytest.mark.alone
+def test_the_time_beside_training_is_linear_in_the_number_of_runs(tmp_path, monkeypatch):
+    """``-s`` shows it: of a worker's seconds per training, those that its steps do not take."""
+    start_quickly()
+    beside = []
+    for number in (JOBS, RUNS // 4, RUNS // 2, RUNS):  # the first only starts what starts workers
+        tiny = experiment(lambda seed, number=number: [small(epochs=1, seed=i) for i in range(number)])
+        monkeypatch.setattr(queue, "experiment", {"tiny": tiny}.__getitem__)
+        work = run_queue(tmp_path / f"{len(beside)}", ["tiny"], jobs=JOBS)
+        work.planner.estimator.seconds(small())  # which measures the machine once
+        begin = time.monotonic()
+        assert len(work.run().done) == number
+        each = JOBS * (time.monotonic() - begin) / number
+        beside.append(each - sum(record.compute["seconds"] for record in work.store.records()) / number)
+        print(f"\n{number} runs by {JOBS}: {1e3 * each:.0f} ms a run, {1e3 * beside[-1]:.0f} without steps")
+    assert beside[-1] < 1.5 * beside[1]
 
 
 def test_two_commands_on_one_folder_share_the_work(tmp_path, alone):
