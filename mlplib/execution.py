@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -30,6 +31,8 @@ class Execution:
             (:func:`mlplib.step.worth_compiling`).
         graphs: record a step as a CUDA graph where that is possible and faster.
         checkpoint_every: seconds between checkpoints.
+        tensorboard: folder for the curves of trainings (:mod:`mlplib.curves`), each in a folder of its own,
+            named by the run's id. None writes none.
         progress: shows long work, see :mod:`mlplib.progress`.
         log: called with one line when something is worth reporting.
         stop: checked at every safe point; when it is true, a checkpoint is written and
@@ -43,6 +46,7 @@ class Execution:
     compiled: bool | None = None
     graphs: bool = True
     checkpoint_every: float = 60.0
+    tensorboard: Path | None = None
     progress: Progress = quiet
     log: Callable[[str], None] = print
     stop: StopRequest = field(default_factory=StopRequest)

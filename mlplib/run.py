@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from . import distributed, machine
+from . import curves, distributed, machine
 from .data.batches import LOADERS
 from .distributed import ALONE, Processes
 from .errors import Interrupted, MlplibError
@@ -96,6 +96,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--loader", default="auto", choices=LOADERS, help="where images are during a run")
     parser.add_argument("--micro-batch", type=int, help="images per pass and process; default: what fits")
     parser.add_argument("--checkpoint-every", type=float, default=60.0, help="seconds; default: 60")
+    parser.add_argument(
+        "--tensorboard", type=Path, metavar="DIR", help="follow the curves: tensorboard --logdir DIR"
+    )
     return parser.parse_args(arguments)
 
 
@@ -114,6 +117,8 @@ def _do(options: argparse.Namespace, processes: Processes) -> Record:
 
 
 def _executor(options: argparse.Namespace, processes: Processes) -> Executor:
+    if options.tensorboard is not None:
+        curves.require(options.tensorboard)
     device = machine.pick_device(options.device)
     if device == torch.device("cuda") and not processes.alone:
         device = machine.pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
@@ -124,6 +129,7 @@ def _executor(options: argparse.Namespace, processes: Processes) -> Executor:
         loader=options.loader,
         micro_batch=options.micro_batch,
         checkpoint_every=options.checkpoint_every,
+        tensorboard=options.tensorboard,
         progress=bars() if processes.first else quiet,
         log=_report if processes.first else lambda line: None,
         processes=processes,

@@ -7,11 +7,12 @@ moment and resumed ends with the same bits as an uninterrupted one (on a CPU wit
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import machine, memory, timing, weights
+from . import curves, machine, memory, timing, weights
 from .data import ImageDataset
 from .data.batches import Batch, RunData, open_data
 from .errors import Interrupted, MlplibError
@@ -144,15 +145,19 @@ def train(
         state.sums.zero_()  # the checkpoint's count once
         folder = None  # only the first process writes
     machine.reset_peak_memory(how.device)
-    with _threads(state, how):
+    shown = how.tensorboard / folder.name if how.tensorboard and folder else None
+    with _threads(state, how), curves.following(shown) as show:
+        show(state.history)
         with (
             how.stop.listening(),
             machine.matmul_precision(loop.precision),
             how.progress(spec.epochs * loop.steps, spec.slug()) as bar,
         ):
             bar.advance(state.epoch * loop.steps + state.batch)
-            _run(loop, state, folder, bar)
-        return _finish(loop, state, dataset, folder)
+            _run(loop, state, folder, bar, show)
+        done = _finish(loop, state, dataset, folder)
+        show(done.history)
+    return done
 
 
 @contextmanager
@@ -169,8 +174,8 @@ def _threads(state: TrainState, how: Execution) -> Iterator[None]:
         yield
 
 
-def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
-    """Train until the last epoch is done or the loss is no longer finite."""
+def _run(loop: Loop, state: TrainState, folder: Path | None, bar, show: Callable[[dict], None]) -> None:
+    """Train until the last epoch is done or the loss is no longer finite; ``show`` gets every new history."""
     saved = mark = time.monotonic()
     stop, processes = loop.how.stop, loop.how.processes
 
@@ -200,6 +205,7 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, bar) -> None:
                 )
         lap()
         loop.end_epoch(state)
+        show(state.history)
         if folder is not None and state.epoch in loop.keep_at and not state.diverged:
             name = kept_weights(state.epoch)
             weights.save(folder / name, state.model.state_dict(), label=f"{folder.name}/{name}")
@@ -451,14 +457,12 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
 
 def _compute(loop: Loop, state: TrainState) -> dict:
     """What the run cost; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
-    shape, classes = loop.data.image_shape, len(loop.data.classes)
-    network = meta_model(loop.start.model, shape, classes)
-    macs = count_macs(network, shape)
+    parameters, macs, flops = _size(loop.start.model, loop.data.image_shape, len(loop.data.classes))
     rate = state.images / state.seconds if state.seconds else 0.0
     processes = loop.how.processes.count
     peak = processes * timing.matmul_rate(loop.device, loop.precision)
     return {
-        "parameters": count_parameters(network),
+        "parameters": parameters,
         "forward_macs": macs,
         "training_macs": 3 * macs * state.images,
         "training_flops": 6 * macs * state.images,
@@ -466,13 +470,20 @@ def _compute(loop: Loop, state: TrainState) -> dict:
         "seconds": state.seconds,
         "images_per_second": rate,
         "matmul_flops_per_second": peak,
-        "matmul_fraction": rate * executed_flops(network, shape) / peak,
+        "matmul_fraction": rate * flops / peak,
         "peak_memory_bytes": machine.peak_memory(loop.device),
         "micro_batch": state.engine.micro_batch,
         "ways": state.engine.ways,
         "loader": loop.data.loader,
         "processes": processes,
     }
+
+
+@functools.lru_cache  # counting takes longer than a tiny run trains
+def _size(model: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> tuple[int, int, float]:
+    """A network's parameters, its multiply-adds per image forward, and :func:`executed_flops`."""
+    network = meta_model(model, image_shape, classes)
+    return count_parameters(network), count_macs(network, image_shape), executed_flops(network, image_shape)
 
 
 def executed_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> float:

@@ -142,6 +142,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Follow the curves of trainings: tensorboard --logdir DIR (pip install tensorboard).",
+            show_default=False,
+        ),
+    ] = None,
     unpublished: Annotated[
         bool, typer.Option("--unpublished", help="Leave out runs that are published already.")
     ] = False,
@@ -154,6 +162,7 @@ def run(
     folder of the runs may work on them at the same time.
     """
     begin = time.monotonic()  # importing torch takes seconds of the minutes
+    from mlplib import curves
     from mlplib.data import beton
     from mlplib.data.batches import LOADERS
     from mlplib.errors import require_choice
@@ -170,6 +179,8 @@ def run(
     require_choice("loader", loader, LOADERS)
     if loader == "ffcv":
         beton.require()  # one line now, not one from every worker
+    if tensorboard is not None:
+        curves.require(tensorboard)
     if minutes is not None and not 0 < minutes < 1e6:
         raise MlplibError(f"--minutes must be a number above 0, such as 30, not {minutes:g}")
     store = RunStore(runs)
@@ -183,7 +194,7 @@ def run(
         minutes=minutes,
         as_named=bool(experiments),
         published=read_folder(results_folder(results) / profile).records.keys() if unpublished else (),
-        options={"loader": loader, "compiled": compiled},
+        options={"loader": loader, "compiled": compiled, "tensorboard": tensorboard},
         progress=bars(),
         log=_log,
         begin=begin,

@@ -100,7 +100,7 @@ def storm(folder: Path, seed: int) -> tuple[int, list[str]]:
     gives the number of kills and the finished runs.
     """
     done, killer = [], None
-    for _ in range(10):
+    for _ in range(KILLS // queue.TRIES + 1):  # only so many runs can be left out
         work = run_queue(folder, ["several"], jobs=JOBS, options={"checkpoint_every": 0.05})
         killer = killer or Killer(work, KILLS, seed)
         killer.work = work

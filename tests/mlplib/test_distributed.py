@@ -10,7 +10,7 @@ import torch
 from shared_runs import finish, share, start, written
 from small_runs import small
 
-from mlplib import data, run, weights
+from mlplib import data, run, timing, weights
 from mlplib.data.batches import Batch, open_data
 from mlplib.distributed import Processes
 from mlplib.errors import MlplibError
@@ -96,6 +96,26 @@ def test_bf16_copies_get_averaged_gradients(tmp_path):
     assert share(tmp_path / "2", spec, 2) == [0, 0], said(tmp_path / "2")
     one, two = (RunStore(tmp_path / name).find(spec).history["train_loss"] for name in "12")
     assert np.allclose(one, two, rtol=0, atol=5e-3)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_sharing_a_step_costs_little(tmp_path):
+    """``-s`` shows the time of a step by 1, 2 and 4 processes of one thread each, in interleaved rounds."""
+    spec = small(model=ModelSpec.parse("B-6/Wi-256"), data=DataSpec("shapes-16"), epochs=4, batch_size=256)
+
+    def seconds_by(count: int) -> float:
+        folder = tmp_path / f"{count}-{time.monotonic_ns()}"
+        assert share(folder, spec, count) == [0] * count, said(folder)
+        compute = RunStore(folder).find(spec).compute
+        return compute["seconds"] * spec.batch_size / compute["images"]
+
+    found = timing.take_turns({count: lambda n=count: seconds_by(n) for count in (1, 2, 4)}, rounds=3)
+    for count, seconds in found.items():
+        middle, low, high = (1e3 * each for each in timing.summary(seconds).values())
+        print(f"\n{count} processes: {middle:.0f} ms a step [{low:.0f}, {high:.0f}]")
+    one, two, _ = (timing.summary(seconds)["value"] for seconds in found.values())
+    assert two < 1.5 * one
 
 
 def test_a_killed_process_ends_the_run_and_other_numbers_of_processes_resume_it(whole, tmp_path):

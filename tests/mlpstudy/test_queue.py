@@ -11,7 +11,9 @@ from contextlib import suppress
 
 import pytest
 import torch
+from event_files import curves, recorded
 from queues import (
+    JOBS,
     RUNS,
     SMOKE,
     Killer,
@@ -179,6 +181,7 @@ def test_published_runs_are_left_out_unless_another_run_reads_their_weights(use,
     assert report.done == [] and report.left == {} and not (tmp_path / "all").exists()
 
 
+@pytest.mark.timeout(600 + 10 * RUNS)
 @pytest.mark.parametrize("seed", range(STORMS))
 def test_four_workers_killed_at_random_leave_the_records_of_one(use, tmp_path, alone, seed):
     use(several=experiment(several))
@@ -186,6 +189,24 @@ def test_four_workers_killed_at_random_leave_the_records_of_one(use, tmp_path, a
     assert kills >= 3, "it was over too soon"
     assert len(done) == len(set(done)), "a run was done twice"
     assert results(tmp_path) == alone
+
+
+@pytest.mark.alone
+def test_the_time_beside_training_is_linear_in_the_number_of_runs(tmp_path, monkeypatch):
+    """``-s`` shows it: of a worker's seconds per training, those that its steps do not take."""
+    start_quickly()
+    beside = []
+    for number in (JOBS, RUNS // 4, RUNS // 2, RUNS):  # the first only starts what starts workers
+        tiny = experiment(lambda seed, number=number: [small(epochs=1, seed=i) for i in range(number)])
+        monkeypatch.setattr(queue, "experiment", {"tiny": tiny}.__getitem__)
+        work = run_queue(tmp_path / f"{len(beside)}", ["tiny"], jobs=JOBS)
+        work.planner.estimator.seconds(small())  # which measures the machine once
+        begin = time.monotonic()
+        assert len(work.run().done) == number
+        each = JOBS * (time.monotonic() - begin) / number
+        beside.append(each - sum(record.compute["seconds"] for record in work.store.records()) / number)
+        print(f"\n{number} runs by {JOBS}: {1e3 * each:.0f} ms a run, {1e3 * beside[-1]:.0f} without steps")
+    assert beside[-1] < 1.5 * beside[1]
 
 
 def test_two_commands_on_one_folder_share_the_work(tmp_path, alone):
@@ -290,6 +311,18 @@ def test_a_killed_worker_is_named_and_another_takes_the_run_over(use, tmp_path, 
     assert len(report.done) >= 9 and not report.failed
     assert any("its process was killed by SIGKILL; continuing from its last checkpoint" in s for s in lines)
     assert results(tmp_path) == alone
+
+
+def test_curves_of_killed_workers_have_every_epoch_once(use, tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed (pip install tensorboard)")
+    use(several=experiment(several))
+    options = {"checkpoint_every": 0.05, "tensorboard": tmp_path / "curves"}
+    work = run_queue(tmp_path, ["several"], jobs=2, options=options)
+    killer = Killer(work, 1)
+    assert not work.run().failed and killer.killed
+    records = {record.id: record for record in work.store.records() if record.spec.kind == "train"}
+    found = {folder.name: curves(folder) for folder in (tmp_path / "curves").iterdir()}
+    assert found == {id: recorded(record) for id, record in records.items()}
 
 
 def test_a_run_that_kills_its_workers_is_left_out_and_the_others_are_done(use, tmp_path):

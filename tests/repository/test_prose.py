@@ -11,10 +11,15 @@ from pathlib import Path
 from pydoc import locate
 
 import pytest
+from mlplib.planning import upstream_first
 from small_runs import PACKAGES, ROOT
 from typed import parse
 
+from mlplib.specs import TrainSpec
+from mlpstudy import cost
+from mlpstudy.bench.cases import BYTES_PER_PARAMETER
 from mlpstudy.book import check as checks
+from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import PROFILES
 
 BOOK = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "book").glob("*.md"))
@@ -220,6 +225,17 @@ def test_the_parameters_are_those_of_the_notebooks():
 def test_the_profiles_are_told_as_they_are():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", text_of("book/re-run.md"), flags=re.MULTILINE))
     assert {name: rows[name] for name in PROFILES} == {name: p.about for name, p in PROFILES.items()}
+
+
+def test_the_largest_network_and_its_memory_are_told_as_they_are():
+    profiles = PROFILES.values()
+    runs = (run for p in profiles for name in EXPERIMENTS for run in experiment(name).runs(p, p.seeds[:1]))
+    weights = max(
+        cost.model_size(run).parameters for run in upstream_first(runs) if isinstance(run, TrainSpec)
+    )
+    text = " ".join(text_of("book/cluster.md").split())
+    assert f"of any profile has {weights / 1e6:.0f} million weights." in text
+    assert f"in float32 take {BYTES_PER_PARAMETER * weights / 1e9:.1f} GB" in text
 
 
 # --------------------------------------------------------------------------- error lines

@@ -153,7 +153,18 @@ def check(command: str, place: Path) -> None:
         )
         assert f'"{name}"' in library, f"nothing reads {name}"
     else:
-        known = ("pip", "torchrun", "jupyter", "source", "pytest", "ruff", "python", "git", "cd")
+        known = (
+            "pip",
+            "torchrun",
+            "jupyter",
+            "source",
+            "pytest",
+            "ruff",
+            "python",
+            "git",
+            "cd",
+            "tensorboard",
+        )
         assert program in known, f"{program} is not one of {known}"
     for name in (a for a in arguments if re.fullmatch(r"(bin|tests|notebooks|book)/[\w./-]+", a)):
         assert (ROOT / name).exists(), f"{command} names {name}, which is not there"
