@@ -94,18 +94,29 @@ UNUSED = {
 """Scripts that the theme puts on every page, up to 3 MB, and when a page does not use them."""
 
 
+LATE = """<script>addEventListener("load", () => {{
+  document.head.appendChild(document.createElement("script")).src = {};
+}})"""
+"""Loads a script once the page is shown: MathJax takes longer to read than the page itself."""
+
+
 def lighten(page: Path, text: str) -> str:
-    """The page without unused scripts. It is shown before the others are read, except for the options, which
-    scripts within the page set.
+    """The page without scripts that it does not use. It is shown before the others are read, except for the
+    options, which scripts within the page set.
     """
     names = "|".join(name for name, unused in UNUSED.items() if unused(page, text))
     text = re.sub(rf'\s*<script [^>]*src="[^"]*(?:{names})\.js[^>]*></script>', "", text)
+    text = re.sub(
+        r'\s*<link rel="preload" as="script"[^>]*>', "", text
+    )  # comes last, so it need not come early
+    text = text.replace("_static/styles/theme.css", "_static/basic.css")  # which is all that it imports
+    text = re.sub(r'<script [^>]*src=("[^"]*tex-chtml[^"]*")>', lambda found: LATE.format(found[1]), text)
     return re.sub(r'<script (?=src="(?!\S*documentation_options))', "<script defer ", text)
 
 
 def finish(pages: Path, address: str | None) -> None:
-    """Correct :data:`ROLES` and drop scripts that a page does not use. With an ``address``, point the buttons of
-    chapters to ``notebooks``, where their sources are, and fill it in.
+    """Correct :data:`ROLES` and drop unused scripts. With an ``address``, point the buttons of chapters to
+    ``notebooks``, where their sources are, and fill it in.
     """
     for page in pages.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
