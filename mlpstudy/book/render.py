@@ -92,8 +92,6 @@ UNUSED = {
     "tex-chtml": lambda page, text: 'class="math' not in text,
 }
 """Scripts that the theme puts on every page, up to 3 MB, and when a page does not use them."""
-
-
 LATE = """<script>addEventListener("load", () => {{
   document.head.appendChild(document.createElement("script")).src = {};
 }})"""
@@ -106,9 +104,7 @@ def lighten(page: Path, text: str) -> str:
     """
     names = "|".join(name for name, unused in UNUSED.items() if unused(page, text))
     text = re.sub(rf'\s*<script [^>]*src="[^"]*(?:{names})\.js[^>]*></script>', "", text)
-    text = re.sub(
-        r'\s*<link rel="preload" as="script"[^>]*>', "", text
-    )  # comes last, so it need not come early
+    text = re.sub(r'\s*<link rel="preload" as="script"[^>]*>', "", text)  # they are needed last
     text = text.replace("_static/styles/theme.css", "_static/basic.css")  # which is all that it imports
     text = re.sub(r'<script [^>]*src=("[^"]*tex-chtml[^"]*")>', lambda found: LATE.format(found[1]), text)
     return re.sub(r'<script (?=src="(?!\S*documentation_options))', "<script defer ", text)
