@@ -37,7 +37,7 @@ BOOK = ["make", "book", "PROFILE=smoke"]
 MADE = "read the book: book/_build/html/index.html\n"
 AXE = "axe-core@4.10.3"
 MOST_BYTES = {"index": 1_000_000, "chapters/scaling-laws": 2_600_000, "chapters/transfer": 2_600_000}
-"""What a page may load, not compressed. The theme's CSS is 0.4 MB; MathJax, which sets formulas, is 1.2 MB."""
+"""What a page may load, not compressed. The theme's CSS has 0.4 MB, MathJax, for formulas, 1.2 MB."""
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -256,7 +256,7 @@ def address(html) -> str:
 
 @pytest.mark.parametrize("page", MOST_BYTES)
 def test_lighthouse_is_content(address, page, tmp_path):
-    """Its score for speed depends on what else the machine does. So this tests what a page decides: how much is
+    """Its score for speed depends on what else the machine does. So what a page decides is tested: how much is
     loaded, which scripts hold up the first paint, and that nothing moves once it is shown.
     """
     if shutil.which("lighthouse") is None:
