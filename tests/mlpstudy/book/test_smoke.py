@@ -256,7 +256,7 @@ def address(html) -> str:
 
 @pytest.mark.parametrize("page", MOST_BYTES)
 def test_lighthouse_is_content(address, page, tmp_path):
-    """Its score for speed depends on what else the machine does. So what a page decides is tested: how much is
+    """Its score for speed depends on what else the machine does. What a page decides is tested: how much is
     loaded, which scripts hold up the first paint, and that nothing moves once it is shown.
     """
     if shutil.which("lighthouse") is None:
