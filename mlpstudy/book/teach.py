@@ -95,5 +95,5 @@ def _plain_cells(text: str, solved: bool) -> list:
 
 
 def _roles(text: str) -> str:
-    """MyST's roles as words that Jupyter shows: ``{doc}`filters``` becomes *filters*."""
+    """MyST's roles as words that Jupyter shows: ``{term}`loss``` becomes *loss*."""
     return re.sub(r"\{[\w:]+\}`([^`<]*?)(?: *<[^>`]*>)?`", r"*\1*", text)

@@ -11,7 +11,6 @@ from pathlib import Path
 from pydoc import locate
 
 import pytest
-from mlplib.planning import upstream_first
 from small_runs import PACKAGES, ROOT
 from typed import parse
 
@@ -20,6 +19,7 @@ from mlpstudy import cost
 from mlpstudy.bench.cases import BYTES_PER_PARAMETER
 from mlpstudy.book import check as checks
 from mlpstudy.experiments import EXPERIMENTS, experiment
+from mlpstudy.planning import upstream_first
 from mlpstudy.profiles import PROFILES
 
 BOOK = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "book").glob("*.md"))

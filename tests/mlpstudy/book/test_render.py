@@ -95,7 +95,6 @@ def renderer(tmp_path, monkeypatch):
     program.chmod(0o755)
     (tmp_path / "_config.yml").write_text("title: A book\n", encoding="utf-8")
     monkeypatch.setattr(render, "JUPYTER_BOOK", program)
-    monkeypatch.setattr("mlpstudy.book.page_front.write", lambda out: None)
     return program
 
 
@@ -119,3 +118,15 @@ def test_one_renders_at_a_time_also_when_the_first_was_killed_without_its_jupyte
     render.main(str(renderer.parent))
     assert log.read_text(encoding="utf-8").split() == ["start", "end"] * 2
     assert "book: waiting for another process that renders it" in capfd.readouterr().err
+
+
+def test_a_page_loads_only_scripts_that_it_uses_and_is_shown_before_they_are_read(tmp_path):
+    names = ["documentation_options", "doctools", "scripts/fontawesome", "searchtools"]
+    head = "".join(f'<script src="_static/{name}.js?v=1"></script>' for name in names)
+    head += '<script defer="defer" src="_static/mathjax/tex-chtml.js"></script>'
+    options, tools = head.split("</script>")[:2]
+    shown = f"{options}</script>{tools.replace(' src', ' defer src')}</script>"
+    assert render.lighten(tmp_path / "a.html", head) == shown
+    assert "searchtools" in render.lighten(tmp_path / "search.html", head)
+    formula = render.lighten(tmp_path / "a.html", head + '<span class="math">')
+    assert 'addEventListener("load"' in formula and '.src = "_static/mathjax/tex-chtml.js";' in formula

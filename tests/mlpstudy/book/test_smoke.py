@@ -4,6 +4,7 @@ made once, for everything here.
 Chromium is the system's own (``apt-get install chromium``), driven by Playwright.
 """
 
+import functools
 import json
 import os
 import re
@@ -11,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
@@ -33,6 +36,8 @@ PAGES = checks.pages_in_toc(ROOT / "book")
 BOOK = ["make", "book", "PROFILE=smoke"]
 MADE = "read the book: book/_build/html/index.html\n"
 AXE = "axe-core@4.10.3"
+MOST_BYTES = {"index": 1_000_000, "chapters/scaling-laws": 3_000_000, "chapters/transfer": 3_000_000}
+"""What a page may load, not compressed. The theme's CSS has 0.4 MB, MathJax, for formulas, 1.2 MB."""
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -233,6 +238,42 @@ def test_axe_finds_no_barrier(visit, axe, page, scheme):
         "axe.run().then(r => r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)]))"
     )
     assert found == []
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(html) -> str:
+    """Where the book is served on this machine; not compressed, other than by a web host."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=html)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("page", MOST_BYTES)
+def test_lighthouse_is_content(address, page, tmp_path):
+    """Its score for speed depends on what else the machine does. What a page decides is tested: how much is
+    loaded, which scripts hold up the first paint, and that nothing moves once it is shown.
+    """
+    if shutil.which("lighthouse") is None:
+        pytest.skip("Lighthouse is not installed")
+    command = ["lighthouse", f"{address}/{page}.html", "--quiet", "--output=json", "--output-path=found.json"]
+    command += [f"--chrome-flags=--headless {' '.join(FLAGS)}"]
+    environment = {**os.environ, "CHROME_PATH": pdf.browser()}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    scores = {name: category["score"] for name, category in found["categories"].items()}
+    assert scores.pop("performance") is not None
+    assert len(scores) == 3 and min(scores.values()) >= 0.95, scores
+    audits = found["audits"]
+    assert audits["total-byte-weight"]["numericValue"] <= MOST_BYTES[page]
+    assert audits["cumulative-layout-shift"]["numericValue"] <= 0.1  # what Lighthouse calls good
+    blocking = [item["url"] for item in audits["render-blocking-resources"]["details"]["items"]]
+    assert all(".css" in url or "documentation_options.js" in url for url in blocking), blocking
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
