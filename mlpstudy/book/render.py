@@ -93,26 +93,36 @@ UNUSED = {
     "tex-chtml": lambda page, text: 'class="math' not in text,
 }
 """Scripts that the theme puts on every page, up to 3 MB, and when a page does not use them."""
-LATE = """<script>addEventListener("load", () => {{
-  document.head.appendChild(document.createElement("script")).src = {};
-}})"""
-"""Loads a script once the page is shown: MathJax takes longer to read than the page itself."""
+MATHJAX = re.compile(r'<script [^>]*src="([^"]*)tex-chtml\.js[^>]*>')
+LATE = r"""<script>addEventListener("load", () => {
+  document.head.appendChild(document.createElement("script")).src = "\1startup.js";
+})"""
+"""Loads MathJax once the page is shown, and of it what _config.yml lists: all takes longer than the page."""
+SHEETS = re.compile(r'(?:<link [^>]*href="((?:\.\./)*)[^"?]*\.css[^>]*>\s*)+')
+
+
+def join_sheets(pages: Path) -> None:
+    """Write the style sheets, the same for all pages, into one: a page waits for each of them."""
+    names = re.findall(r'href="([^"?]*\.css)', (pages / "index.html").read_text(encoding="utf-8"))
+    names = [name.replace("styles/theme.css", "basic.css") for name in names]  # which is all that it imports
+    css = "\n".join((pages / name).read_text(encoding="utf-8") for name in names)
+    (pages / "_static" / "book.css").write_text(css.replace("url(../", "url("), encoding="utf-8")
 
 
 def lighten(page: Path, text: str) -> str:
-    """The page without scripts that it does not use. It is shown before the others are read, except for the
-    options, which scripts within the page set.
+    """The page with one style sheet and without scripts that it does not use. It is shown before the others
+    are read, except for the options, which scripts within the page set.
     """
     names = "|".join(name for name, unused in UNUSED.items() if unused(page, text))
     text = re.sub(rf'\s*<script [^>]*src="[^"]*(?:{names})\.js[^>]*></script>', "", text)
     text = re.sub(r'\s*<link rel="preload" as="script"[^>]*>', "", text)  # they are needed last
-    text = text.replace("_static/styles/theme.css", "_static/basic.css")  # which is all that it imports
-    text = re.sub(r'<script [^>]*src=("[^"]*tex-chtml[^"]*")>', lambda found: LATE.format(found[1]), text)
+    text = SHEETS.sub(r'<link rel="stylesheet" href="\1_static/book.css" />\n', text)
+    text = MATHJAX.sub(LATE, text)
     return re.sub(r'<script (?=src="(?!\S*documentation_options))', "<script defer ", text)
 
 
 def finish(pages: Path, address: str | None) -> None:
-    """Correct :data:`ROLES` and drop unused scripts. With an ``address``, point the buttons of chapters to
+    """Correct :data:`ROLES` and lighten every page. With an ``address``, point the buttons of chapters to
     ``notebooks``, where their sources are, and fill it in.
     """
     for page in pages.rglob("*.html"):
@@ -154,6 +164,7 @@ def _render(out: Path, build: Path, lock: int) -> int:
             *[s for s in text if re.search("WARNING|ERROR|Error", s)] or text[-20:], sep="\n", file=sys.stderr
         )
         return 1
+    join_sheets(build / "html")
     finish(build / "html", found and found[0])
     return check.main(str(out))
 
