@@ -445,14 +445,14 @@ def run(*arguments: str):
     return CliRunner().invoke(cli.app, ["run", *arguments], env={"COLUMNS": "120"})
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_line(use, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_one_line(use):
     use(**{"label-smoothing": experiment(looks)})
-    (tmp_path / "runs").write_text("a file")
-    done = run("label-smoothing", "-P", "smoke", "--jobs", "2", "--runs", str(tmp_path / "runs"))
+    done = run("label-smoothing", "-P", "smoke", "--jobs", "2", "--runs", "/proc/mlplib-runs")
     assert isinstance(done.exception, MlplibError) and "cannot write" in str(done.exception)
 
 
 def test_the_command_says_what_it_did_and_what_is_left(use, tmp_path):
+    (tmp_path / "results").mkdir()
     use(**{"label-smoothing": experiment_named("label-smoothing")})
     arguments = ["label-smoothing", "-P", "smoke", "--seeds", "0", "--jobs", "2"]
     arguments += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]

@@ -16,7 +16,10 @@ from mlpstudy.cli import app, main
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("cli")
+    """Of the runs; ``none`` in it is a folder of results that has none."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "none").mkdir()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,6 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
 
     claims = mlplib("claims", "--profile", "smoke", "--seeds", "0").stdout
     assert "C22" in claims and "not tested at this scale" in claims
-    (folder / "none").mkdir()
     markdown = mlplib("claims", "--format", "markdown", "--results", str(folder / "none")).stdout
     assert markdown.startswith("| claim | the paper says |") and "C22" in markdown
 

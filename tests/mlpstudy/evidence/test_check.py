@@ -178,6 +178,5 @@ def test_a_profile_that_there_is_not_is_named(results):
 def test_a_file_or_a_folder_without_records_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     for place in ("file", "nowhere", ""):
-        done = CliRunner().invoke(cli.app, ["results", "check", "--results", str(tmp_path / place)])
-        assert done.exit_code == 1
-        assert "not a folder of published" in str(done.exception) or "no published rec" in str(done.exception)
+        with pytest.raises(MlplibError, match=r"must be the path of a folder|no published rec"):
+            check(tmp_path / place)
