@@ -334,6 +334,10 @@ def claims(
     from ..profiles import profile as get_profile
 
     require_choice("format", form, ("table", "markdown"))
+    if profile is None and (seeds is not None or runs is not None):
+        raise MlplibError("--seeds and --runs are for your own runs: name their --profile, or leave them out")
+    if profile is not None and results is not None:
+        raise MlplibError("--results is for published records: leave it out, or --profile")
     if profile is None:
         board = verdicts.from_published(results)
     else:

@@ -116,6 +116,9 @@ LISTED += [["notebook", "filters", "--out", place] for place in PLACES]
 LISTED += [
     ["bench", "--rounds", "0"],
     ["bench", "accuracy", "--parts", "steps"],
+    ["claims", "--seeds", "0"],
+    ["claims", "--runs", "nowhere"],
+    ["claims", "--profile", "smoke", "--results", "."],
     [*COMMANDS[4], "--batch-size", "9" * 400],
     ["results", "merge", "nowhere"],
     ["results", "merge", LONG],
