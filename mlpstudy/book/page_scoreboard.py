@@ -6,7 +6,6 @@ import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import pandas as pd
 
@@ -142,7 +141,7 @@ class Scoreboard:
             return Html(html.box("<p>No effect here has a standard error.</p>"))
         return Html(html.table(rows, "<b>What the seeds can show</b>", row_headers=("claim",)))
 
-    @cached_property
+    @property
     def _sides(self) -> dict[str, list[ExperimentRecords]]:
         """The evidence by column of a table."""
         session = self.session
