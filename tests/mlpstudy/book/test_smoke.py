@@ -261,8 +261,8 @@ def test_lighthouse_is_content(address, page, tmp_path):
     """
     if shutil.which("lighthouse") is None:
         pytest.skip("Lighthouse is not installed")
-    command = ["lighthouse", f"{address}/{page}.html", "--quiet", "--output=json", "--output-path=found.json"]
-    command += [f"--chrome-flags=--headless {' '.join(FLAGS)}"]
+    command = ["lighthouse", f"{address}/{page}.html", "--quiet", "--disable-full-page-screenshot"]
+    command += ["--output=json", "--output-path=found.json", f"--chrome-flags=--headless {' '.join(FLAGS)}"]
     environment = {**os.environ, "CHROME_PATH": pdf.browser()}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
