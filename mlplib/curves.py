@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import MlplibError
-from .files import storage_errors
+from .files import require_writable, storage_errors
 
 FLUSH_SECONDS = 10
 """An epoch is in the event file so long after its end, at the latest."""
 
 
 def require(folder: Path) -> None:
-    """Refuse to begin without TensorBoard, or where ``folder`` cannot be made.
+    """Refuse to begin without TensorBoard, or where ``folder`` cannot be written to.
 
     Raises:
         MlplibError: one of the two; the line says what to do.
@@ -23,8 +23,7 @@ def require(folder: Path) -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         raise MlplibError(f"TensorBoard cannot be imported ({error}): pip install tensorboard") from None
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder)
 
 
 @contextmanager

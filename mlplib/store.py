@@ -124,7 +124,7 @@ class Record:
         if not isinstance(values, dict):
             raise MlplibError("a record is a JSON object")
         values = dict(values)
-        if _sha256(values) != values.pop(HASH, _sha256(values)):
+        if HASH in values and values.pop(HASH) != _sha256(values):
             raise MlplibError(f"it is not what was written: its {HASH} is another one")
         version = values.pop("format", None)
         if version != RECORD_FORMAT:
@@ -142,9 +142,8 @@ class Record:
 
 
 def _sha256(values: dict) -> str:
-    """Of a record's fields without that of the hash itself."""
-    text = json.dumps({name: value for name, value in values.items() if name != HASH}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Of a record's fields, without that of the hash itself."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _validate(record: Record) -> None:
