@@ -63,7 +63,7 @@ def headings(page: Path) -> list[str]:
 
 def _plain(text: str) -> str:
     """Words only: without Markdown marks, tags, entities and formulas, one space between words."""
-    text = re.sub(r"\{[^{}]*\}`[^`]*`|\$[^$]*\$|\\\(.*?\\\)", " ", text)
+    text = re.sub(r"\{[^{}]*\}`[^`]*`|\$[^$]*\$", " ", text)
     text = html.unescape(re.sub(r"<[^>]*>", " ", text))
     return " ".join(re.findall(r"\w+", re.sub(r"\]\([^)]*\)", " ", text)))
 
@@ -81,7 +81,7 @@ def problems(source: Path) -> list[str]:
             found.append(f"page {page} was not rendered: {rendered} is missing")
             continue
         raw = rendered.read_text(encoding="utf-8")
-        text = re.sub(r"<(script|style).*?</\1>", " ", raw, flags=re.DOTALL)
+        text = re.sub(r"<(script|style|math)\b.*?</\1>", " ", raw, flags=re.DOTALL)
         words = f" {_plain(text)} "
         lost = [h for h in headings(Path(source) / page) if f" {h} " not in words]
         found += [f"page {page} lacks its section {heading!r}" for heading in lost]

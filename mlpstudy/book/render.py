@@ -90,14 +90,8 @@ ROLES = {
 UNUSED = {
     "fontawesome": lambda page, text: True,  # draws the icons again that the theme's font draws already
     "searchtools|language_data|searchindex": lambda page, text: page.name != "search.html",
-    "tex-chtml": lambda page, text: 'class="math' not in text,
 }
 """Scripts that the theme puts on every page, up to 3 MB, and when a page does not use them."""
-MATHJAX = re.compile(r'<script [^>]*src="([^"]*)tex-chtml\.js[^>]*>')
-LATE = r"""<script>addEventListener("load", () => {
-  document.head.appendChild(document.createElement("script")).src = "\1startup.js";
-})"""
-"""Loads MathJax once the page is shown, and of it what _config.yml lists: all takes longer than the page."""
 SHEETS = re.compile(r'(?:<link [^>]*href="((?:\.\./)*)[^"?]*\.css[^>]*>\s*)+')
 
 
@@ -117,7 +111,6 @@ def lighten(page: Path, text: str) -> str:
     text = re.sub(rf'\s*<script [^>]*src="[^"]*(?:{names})\.js[^>]*></script>', "", text)
     text = re.sub(r'\s*<link rel="preload" as="script"[^>]*>', "", text)  # they are needed last
     text = SHEETS.sub(r'<link rel="stylesheet" href="\1_static/book.css" />\n', text)
-    text = MATHJAX.sub(LATE, text)
     return re.sub(r'<script (?=src="(?!\S*documentation_options))', "<script defer ", text)
 
 

@@ -39,7 +39,7 @@ def small(tmp_path) -> Path:
     (pages / "chapters").mkdir(parents=True)
     (pages / "index.html").write_text("<h1>The <em>question</em> &amp; why</h1>", encoding="utf-8")
     (pages / "chapters" / "filters.html").write_text(
-        '<h1>Filters</h1><h2>With <span class="math">\\(k=4\\)</span> <a>units</a></h2>'
+        "<h1>Filters</h1><h2>With <math><mi>k</mi>\n<mn>4</mn></math> <a>units</a></h2>"
         '<div class="cell_output"><pre>1</pre></div>',
         encoding="utf-8",
     )

@@ -123,13 +123,10 @@ def test_one_renders_at_a_time_also_when_the_first_was_killed_without_its_jupyte
 def test_a_page_loads_only_scripts_that_it_uses_and_is_shown_before_they_are_read(tmp_path):
     names = ["documentation_options", "doctools", "scripts/fontawesome", "searchtools"]
     head = "".join(f'<script src="../_static/{name}.js?v=1"></script>' for name in names)
-    head += '<script defer="defer" src="../_static/mathjax/tex-chtml.js"></script>'
     options, tools = head.split("</script>")[:2]
     shown = f"{options}</script>{tools.replace(' src', ' defer src')}</script>"
     assert render.lighten(tmp_path / "a.html", head) == shown
     assert "searchtools" in render.lighten(tmp_path / "search.html", head)
-    formula = render.lighten(tmp_path / "a.html", head + '<span class="math">')
-    assert 'addEventListener("load"' in formula and '.src = "../_static/mathjax/startup.js";' in formula
 
 
 def test_a_page_has_one_style_sheet_with_everything_in_order(tmp_path):

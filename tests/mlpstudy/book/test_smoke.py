@@ -37,7 +37,7 @@ BOOK = ["make", "book", "PROFILE=smoke"]
 MADE = "read the book: book/_build/html/index.html\n"
 AXE = "axe-core@4.10.3"
 MOST_BYTES = {"index": 1_000_000, "chapters/scaling-laws": 3_000_000, "chapters/transfer": 3_000_000}
-"""What a page may load, not compressed. The theme's CSS has 0.4 MB, MathJax, for formulas, 1.2 MB."""
+"""What a page may load, not compressed. The theme's CSS has 0.4 MB."""
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -170,9 +170,6 @@ def visit(browser, html):
         tab.on("requestfailed", lambda request: complaints.append(f"not loaded: {request.url}"))
         tab.on("request", lambda r: None if local(r.url) else complaints.append(f"from the network: {r.url}"))
         tab.goto((html / f"{page}.html").as_uri())
-        if tab.locator(".math").count():
-            tab.wait_for_function("window.MathJax?.startup?.promise")
-            tab.evaluate("MathJax.startup.promise")
         return tab
 
     open_page.complaints = complaints
@@ -207,9 +204,7 @@ def test_a_page_opens_without_network_and_without_error(visit, workplace, page, 
             s => !(s.getAttribute('aria-label') || s.querySelector('title'))).length"""
     )
     assert drawings == 0, f"{drawings} drawings have no title for those who cannot see them"
-    formulas = tab.locator("article .math")
-    assert tab.locator("article .math mjx-container").count() >= formulas.count()
-    assert tab.locator("article mjx-merror, article .problematic, article .system-message").count() == 0
+    assert tab.locator("article .problematic, article .system-message").count() == 0
     assert visit.complaints == []
 
 
