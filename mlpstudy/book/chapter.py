@@ -11,6 +11,7 @@ import inspect
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mlplib.errors import MlplibError
 from mlplib.specs import RunSpec
@@ -300,7 +301,8 @@ class Chapter:
             figure = drawn.draw(frame, found.artifacts)
         except MlplibError as error:  # a published artifact that is not there must not end the chapter
             return html.box(f"<p>{escape(error)}</p>", warning=True)
-        image = svg.drawing(figure, f"{_title(side)}: {drawn.alt}", frame, run_anchor(_title(side), ""))
+        anchor = partial(run_anchor, _title(side))
+        image = svg.drawing(figure, f"{_title(side)}: {drawn.alt}", frame, anchor)
         file = "-".join([self.name, name, *([] if side == "execution" else [side])])
         return f"{image}<p>{small(html.csv_link(frame, f'{file}.csv'))}</p>"
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from xml.etree import ElementTree
 
 from . import html
@@ -15,16 +15,18 @@ from .html import Html
 NAMESPACE, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 SVG, HREF = f"{{{NAMESPACE}}}", f"{{{XLINK}}}href"
 SHADES = 16
+DIGITS = re.compile(r"(\.\d\d)\d+")
+"""Of a length, what is below a hundredth of a point."""
 
 
-def drawing(figure, alt: str, frame=None, anchor: str | None = None) -> str:
+def drawing(figure, alt: str, frame=None, anchor: Callable[[str], str] | None = None) -> str:
     """A matplotlib figure as an ``svg`` element; closes the figure.
 
     Args:
         alt: what the figure shows, for those who cannot see it.
-        frame: the DataFrame that was drawn, with a column ``run``. A dot that belongs to one run has its id
-            as a tooltip.
-        anchor: with the run's id behind it, the element of the page that such a dot links to.
+        frame: the DataFrame that was drawn, with a column ``run``: an id, or several with spaces between. A
+            dot of one run has its id as a tooltip, one of several their number.
+        anchor: the element of the page that a dot of one run links to, by the run's id.
     """
     import matplotlib
     import matplotlib.pyplot as plt
@@ -58,6 +60,8 @@ def _separate(root: ElementTree.Element, name: str) -> None:
         if element.tag != f"{SVG}g" and "id" in element.attrib:
             element.set("id", f"{name}-{element.get('id')}")
         for key, value in element.attrib.items():
+            if key in ("d", "x", "y"):
+                element.set(key, DIGITS.sub(r"\1", value))
             if key == HREF:
                 element.set(key, re.sub("^#", f"#{name}-", value))
             elif "url(#" in value:
@@ -106,7 +110,9 @@ def _name_dots(figure, frame) -> dict[str, list[str | None]]:
     return named
 
 
-def _title_dots(group: ElementTree.Element, runs: Sequence[str | None], anchor: str | None) -> None:
+def _title_dots(
+    group: ElementTree.Element, runs: Sequence[str | None], anchor: Callable[[str], str] | None
+) -> None:
     """Give the dots in a group titles and links."""
     dots = [(parent, dot) for parent in group.iter() for dot in parent if dot.tag == f"{SVG}use"]
     if len(dots) != len(runs):  # a dot outside of the axes is not drawn
@@ -114,9 +120,10 @@ def _title_dots(group: ElementTree.Element, runs: Sequence[str | None], anchor: 
     for (parent, dot), run in zip(dots, runs, strict=True):
         if run is None:
             continue
-        ElementTree.SubElement(dot, f"{SVG}title").text = run
-        if anchor is not None:
+        several = len(run.split())
+        ElementTree.SubElement(dot, f"{SVG}title").text = run if several == 1 else f"from {several} runs"
+        if anchor is not None and several == 1:
             # Links by the dozen are for a mouse; the table that they lead to is reached with the keyboard.
-            link = ElementTree.Element(f"{SVG}a", {"href": f"#{anchor}{run}", "tabindex": "-1"})
+            link = ElementTree.Element(f"{SVG}a", {"href": f"#{anchor(run)}", "tabindex": "-1"})
             parent[list(parent).index(dot)] = link
             link.append(dot)

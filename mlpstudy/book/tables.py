@@ -247,8 +247,8 @@ def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
 
 
 def run_anchor(side: str, run_id: str) -> str:
-    """The element of a page where :func:`runs_table` tells how a run was made."""
-    return f"{slug(side)}-{run_id}"
+    """The element of a page where :func:`runs_table` tells how a run was made: the side and the id's hash."""
+    return f"{slug(side)}-{run_id.rpartition('-')[2]}"
 
 
 def numbers_table(side: str, cells: Sequence[Cell]) -> str:
@@ -256,7 +256,7 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     rows = []
     for cell in cells:
         value = number(cell.estimate.mean, cell.unit)
-        links = [f'<a href="#{run_anchor(side, id)}"><code>{id}</code></a>' for id in cell.run_ids]
+        links = [f'<a href="#{run_anchor(side, id)}">{id.rpartition("-")[0]}</a>' for id in cell.run_ids]
         rows.append(
             {
                 "number": escape(f"{cell.row}, {cell.column}"),

@@ -30,6 +30,7 @@ from mlpstudy.book import execute
 from mlpstudy.book.chapter import open_chapter
 from mlpstudy.book.page_scoreboard import open_scoreboard
 from mlpstudy.book.parameters import Parameters, of_notebook
+from mlpstudy.book.tables import run_anchor
 from mlpstudy.claims import VERDICTS
 from mlpstudy.evidence.merge import publish
 from mlpstudy.evidence.verdicts import VARIANTS
@@ -275,7 +276,7 @@ def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_
         assert labels[-1][1].startswith("This exec") and [bool(mark) for mark, _ in labels].index(True) == 1
     for study in chapter.studies:
         for run in (*study.records, *study.upstream):
-            assert f'id="this-study-{study.profile.name}-{run.id}"' in parts["provenance"]
+            assert f'id="{run_anchor(f"this study {study.profile.name}", run.id)}"' in parts["provenance"]
     csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", parts["table"])[1]).decode()
     assert {"study_gpu_mean", "study_laptop_mean", "execution_mean"} <= set(csv.splitlines()[0].split(","))
 

@@ -45,10 +45,25 @@ def test_a_dot_of_one_run_names_it_and_a_mean_does_not():
     axes.plot(frame["epoch"], frame["accuracy"], "o")
     axes.plot([1], [0.375], "o")  # epoch 1 is that of two runs, the mean that of none
     axes.scatter([0.6, 3], [0, 7])
-    root = ElementTree.fromstring(svg.drawing(figure, "dots", frame, "this-study-"))
+    root = ElementTree.fromstring(svg.drawing(figure, "dots", frame, "this-study-{}".format))
     links = [(a.get("href"), a.find(f"{svg.SVG}use/{svg.SVG}title").text) for a in root.iter(f"{svg.SVG}a")]
     assert [title for _, title in links] == ["a", "b", "c"]
     assert all(href == f"#this-study-{title}" for href, title in links)
+
+
+def test_a_dot_of_many_runs_says_how_many_and_leads_nowhere():
+    frame = pd.DataFrame({"run": ["a b c", "d"], "x": [1.0, 2.0], "y": [3.0, 4.0]})
+    figure = matplotlib.figure.Figure()
+    figure.subplots().plot(frame["x"], frame["y"], "o")
+    root = ElementTree.fromstring(svg.drawing(figure, "dots", frame, str))
+    assert [title.text for title in root.iter(f"{svg.SVG}title")] == ["from 3 runs", "d"]
+    assert [link.get("href") for link in root.iter(f"{svg.SVG}a")] == ["#d"]
+
+
+def test_lengths_have_two_decimals():
+    text = svg.drawing(curves.accuracy_curves(curve_frame((0,))), "x")
+    lengths = re.findall(r'\b(?:d|x|y)="([^"]+)"', text)
+    assert lengths and not re.search(r"\.\d{3}", " ".join(lengths))
 
 
 def test_gray_pictures_take_fewer_bytes_and_colored_ones_stay():
