@@ -89,7 +89,7 @@ def error_lines(frame, ordered: bool) -> Figure:
     seaborn.lineplot(frame, x="batch", y="error", **lines, markersize=5, mew=0, ax=axes)
     if frame["seed"].nunique() > 1:
         axes.scatter(frame["batch"], frame["error"], s=4, c=frame["series"].map(palette).tolist(), alpha=0.7)
-    axes.set(xlabel="batch size of pre-training", ylabel=f"probe error (%), {frame['data'].iloc[0]}")
+    axes.set(xlabel="batch size of pre-training", ylabel="probe error (%)", title=frame["data"].iloc[0])
     look.log_axes(axes)
     look.ticks_at(axes.xaxis, sorted(frame["batch"].unique()), "{:,.0f}".format)
     handles, _ = axes.get_legend_handles_labels()

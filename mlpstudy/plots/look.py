@@ -72,7 +72,10 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def new_figure(rows: int, columns: int, height: float, width: float = WIDTH, **options):
     """A figure and its axes, an array (rows, columns); made without pyplot, so nothing has to be closed."""
     figure = Figure(figsize=(width, height))
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    for axes in grid.flat:  # ticks that follow the height may be wider than the layout has left room for
+        axes.locator_params("y", nbins=6, steps=[1, 2, 5, 10])
+    return figure, grid
 
 
 def nothing_to_draw() -> Figure:
@@ -80,7 +83,7 @@ def nothing_to_draw() -> Figure:
     figure, ((axes,),) = new_figure(1, 1, height=1.2)
     axes.set_axis_off()
     text = "nothing to draw: no run ended with finite numbers"
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED)
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
     return figure
 
 

@@ -146,7 +146,7 @@ def directions(frame) -> Figure:
     figure, panels = look.dataset_panels(frame, height=0.75 + 0.34 * len(names))
     for dataset, axes in panels.items():
         _row_dots(axes, frame[frame["data"] == dataset], names, "directions", look.INK)
-        axes.set_xlim(left=0)
+    axes.set_xlim(left=0)  # once all is drawn: it fixes the right end, too, which the panels share
     axes.set_xlabel("directions in which the features vary")
     return figure
 
@@ -168,29 +168,13 @@ def before_and_after(frame, x: str, hue: str, label: str) -> Figure:
         label: what the values are, with their unit.
     """
     situations, colors = look.unique(frame[x]), look.colors_of(frame[hue])
-    figure, ((axes,),) = look.new_figure(1, 1, height=3.4, width=4.6)
+    figure, ((axes,),) = look.new_figure(1, 1, height=3.6)
     lines = dict(units="seed", estimator=None, hue=hue, palette=colors, marker="o", markersize=5, mew=0)
     placed = frame.assign(**{x: frame[x].map(situations.index)})
     seaborn.lineplot(placed, x=x, y="accuracy", **lines, alpha=0.8, ax=axes, legend=False)
-    means = frame.groupby([x, hue])["accuracy"].mean().unstack().reindex(situations)
-    place = _where_apart(means)
-    for name, height in means.iloc[place].dropna().items():
-        side, aside = ("left", 9) if place else ("right", -9)
-        where = dict(xytext=(aside, 0), textcoords="offset points", va="center", ha=side)
-        axes.annotate(name, (place, height), **where, color=colors[name])
-    reach = (0.35, 0.6) if place else (0.6, 0.35)
-    axes.set_xlim(-reach[0], len(situations) - 1 + reach[1])
+    axes.set_xlim(-0.35, len(situations) - 0.65)
     axes.set_xticks(range(len(situations)), situations)
     axes.set_ylabel(label)
     axes.grid(visible=False, axis="x")
+    look.legend_below(figure, [look.key(name, color, marker="o") for name, color in colors.items()], 1)
     return figure
-
-
-def _where_apart(means) -> int:
-    """The first or the last row of ``means``: the one with more values, then with more room between them."""
-
-    def room(place: int) -> tuple[int, float]:
-        values = np.sort(means.iloc[place].dropna())
-        return len(values), float(np.diff(values).min()) if len(values) > 1 else 0.0
-
-    return max((len(means) - 1, 0), key=room)

@@ -29,7 +29,7 @@ def robustness(frame) -> Figure:
     height = 2.4 + 0.24 * len(claims)
     figure, (grid,) = new_figure(1, len(profiles), height=height, sharey=True)
     for axes, profile in zip(grid, profiles, strict=True):
-        axes.set_title(profile)
+        axes.set_title(profile.replace(", ", ",\n"))
         axes.grid(visible=False)
         for row in frame[frame["profile"] == profile].itertuples():
             x, y = variants.index(row.variant), claims.index(row.claim)

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from plot_frames import product
 
+from mlpstudy.plots import look
 from mlpstudy.plots import transfer as plots
 
 ARMS = ("from scratch", "pre-trained without DA", "pre-trained with DA")
@@ -126,9 +127,13 @@ def test_probes_are_drawn_without_anything_to_compare_with():
 
 def test_directions_have_one_dot_per_seed_and_start_at_zero():
     frame = product(data=("CIFAR-10",), features=("pixels", "pre-trained"), seed=(0, 1))
-    (axes,) = plots.directions(frame.assign(directions=3.0 + frame["seed"])).axes
-    assert sorted(x for x, _, _ in markers(axes)) == [3.0, 3.0, 4.0, 4.0] and axes.get_xlim()[0] == 0
-    assert len({y for _, y, _ in markers(axes)}) == 4
+    frame = pd.concat([frame, frame.assign(data="larger numbers", seed=frame["seed"] + 9)], ignore_index=True)
+    small, large = plots.directions(frame.assign(directions=3.0 + frame["seed"])).axes
+    assert sorted(x for x, _, _ in markers(small)) == [3.0, 3.0, 4.0, 4.0] and small.get_xlim()[0] == 0
+    assert len({y for _, y, _ in markers(small)}) == 4
+    assert max(x for x, _, _ in markers(large)) == 13.0 < large.get_xlim()[1], (
+        "the panels' common end holds all"
+    )
 
 
 def test_a_seed_without_its_second_run_is_still_drawn():
@@ -137,9 +142,7 @@ def test_a_seed_without_its_second_run_is_still_drawn():
     assert len(draw_pixels(frame).axes[0].lines) == 4
 
 
-def test_names_stand_where_the_groups_are_apart():
-    """The CNN falls to where the MLP is: on the right their names would lie on each other."""
-    left, right = (draw_pixels(pixel_frame(values)) for values in ([53, 53, 71, 53], [53, 53, 53, 71]))
-    places = {text.get_text(): text.xy for text in left.axes[0].texts}
-    assert places == {"B-MLP": (0, 53), "small CNN": (0, 71)}
-    assert {text.xy for text in right.axes[0].texts} == {(1, 53), (1, 71)}
+def test_groups_are_named_below_in_their_colors():
+    figure = draw_pixels(pixel_frame([53, 53, 71, 53]))
+    assert labels(figure) == ["B-MLP", "small CNN"]
+    assert [key.get_color() for key in figure.legends[0].legend_handles] == [look.BLUE, look.GREEN]
