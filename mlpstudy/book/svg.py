@@ -24,9 +24,9 @@ def drawing(figure, alt: str, frame=None, anchor: Callable[[str], str] | None = 
 
     Args:
         alt: what the figure shows, for those who cannot see it.
-        frame: the DataFrame that was drawn, with a column ``run``: an id, or several with spaces between. A
-            dot of one run has its id as a tooltip, one of several their number.
-        anchor: the element of the page that a dot of one run links to, by the run's id.
+        frame: the DataFrame that was drawn. If it has a column ``run``, a dot that belongs to one run has its
+            id as a tooltip.
+        anchor: the element of the page that such a dot links to, by the run's id.
     """
     import matplotlib
     import matplotlib.pyplot as plt
@@ -120,9 +120,8 @@ def _title_dots(
     for (parent, dot), run in zip(dots, runs, strict=True):
         if run is None:
             continue
-        several = len(run.split())
-        ElementTree.SubElement(dot, f"{SVG}title").text = run if several == 1 else f"from {several} runs"
-        if anchor is not None and several == 1:
+        ElementTree.SubElement(dot, f"{SVG}title").text = run
+        if anchor is not None:
             # Links by the dozen are for a mouse; the table that they lead to is reached with the keyboard.
             link = ElementTree.Element(f"{SVG}a", {"href": f"#{anchor(run)}", "tabindex": "-1"})
             parent[list(parent).index(dot)] = link

@@ -169,7 +169,7 @@ def exponents_frame(records: Sequence[Record]) -> Iterator[dict]:
     """The four exponents of this chapter with their intervals; crosses are the paper's values. Pale: the grid
     does not determine it.
     """
-    ids, own = {"run": " ".join(run_ids(records))}, shares(records)
+    own = shares(records)
     rows = [
         (f"alpha_{SYMBOLS[name]}", found.fit.form, BOTTLENECK[name], found.problem, found.alpha)
         for name, found in series(records).items()
@@ -178,7 +178,7 @@ def exponents_frame(records: Sequence[Record]) -> Iterator[dict]:
     rows += [(f"{s}*", "power of compute", SHARE[n], doubt, own.get(n)) for n, s in SYMBOLS.items()]
     for name, law, row, problem, estimate in rows:
         columns = {"name": name, "law": law, "paper": paper_value(row), "doubt": problem or "none"}
-        yield columns | number_columns(estimate) | ids
+        yield columns | number_columns(estimate)
 
 
 FIGURES = {

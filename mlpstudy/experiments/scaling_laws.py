@@ -291,15 +291,13 @@ def coefficients_frame(records: Sequence[Record], by_family: bool = False) -> It
     known. Pale dots are coefficients that the front does not determine. All coefficients, unrounded, are in
     the data file.
     """
-    # ``run`` lists the ids of all runs, since all take part in finding the front.
-    for title, group, law in front_laws(records, by_family):
+    for title, _, law in front_laws(records, by_family):
         row = {
             "data": title,
             "law": law.fit.form,
             "points": law.fit.points,
             "decades": law.fit.decades,
             "doubt": law.fit.why or "none",
-            "run": " ".join(base.run_ids(group)),
         }
         for name, estimate in (law.coefficients or {"none": None}).items():
             yield row | {"coefficient": name} | number_columns(estimate)

@@ -1,6 +1,5 @@
 """The notebooks: their skeleton, what they show of given records, and the real thing in profile smoke."""
 
-import base64
 import dataclasses
 import errno
 import fcntl
@@ -15,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import pandas as pd
@@ -277,7 +277,7 @@ def test_a_chapter_shows_every_profile_down_to_the_first_complete_one(name, tmp_
     for study in chapter.studies:
         for run in (*study.records, *study.upstream):
             assert f'id="{run_anchor(f"this study {study.profile.name}", run.id)}"' in parts["provenance"]
-    csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", parts["table"])[1]).decode()
+    csv = unquote(re.search(r"text/csv;charset=utf-8,([^\"]+)", parts["table"])[1])
     assert {"study_gpu_mean", "study_laptop_mean", "execution_mean"} <= set(csv.splitlines()[0].split(","))
 
 
@@ -302,7 +302,7 @@ def test_table_1_shows_the_papers_values_their_footnotes_and_rows_that_nobody_ra
     convnet = found["ResNet18 + DA"]
     assert convnet[0] == '<span class="mlp-number">93.2 %</span>' and "a stand-in: small CNN" in convnet[1]
     assert "B-6/Wi-256, 40 epochs" in found["B-MLP + DA @5000"][1]
-    csv = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", text)[1]).decode()
+    csv = unquote(re.search(r"text/csv;charset=utf-8,([^\"]+)", text)[1])
     assert len(csv.splitlines()) == 1 + len(rows)
     assert all(run.id in csv for run in chapter.records)
     chapter.records = [run for run in chapter.records if run.spec.model.family != "small-cnn"]
@@ -406,7 +406,7 @@ def test_robustness_and_power_show_every_judged_claim(tmp_path):
     study_at(tmp_path, laptop=(0, 1, 2))
     board = scoreboard(tmp_path)
     text = str(board.robustness())
-    data = base64.b64decode(re.search(r"text/csv;base64,([^\"]+)", text)[1]).decode()
+    data = unquote(re.search(r"text/csv;charset=utf-8,([^\"]+)", text)[1])
     frame = pd.read_csv(io.StringIO(data))
     assert set(frame["profile"]) == {"this study, laptop"} and set(frame["verdict"]) <= set(VERDICTS)
     claims = sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS)

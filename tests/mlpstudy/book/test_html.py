@@ -1,8 +1,8 @@
 """HTML of a chapter's page: figures, tables and files, for every reader."""
 
-import base64
 import re
 import xml.etree.ElementTree as ElementTree
+from urllib.parse import unquote
 
 import pandas as pd
 
@@ -25,10 +25,10 @@ def test_a_table_has_headers_with_scope_a_caption_and_merged_names():
 
 
 def test_a_csv_link_holds_the_whole_frame():
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x,y", "é"]})
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x,y", 'é "100 %" #<&']})
     link = html.csv_link(frame, "frame.csv")
-    data = base64.b64decode(re.search(r"base64,([^\"]+)", link)[1]).decode()
-    assert data == frame.to_csv(index=False)
+    data = re.search(r'utf-8,([^"#<>& \n]+)">', link)[1]
+    assert unquote(data) == frame.to_csv(index=False)
     assert 'download="frame.csv"' in link
 
 

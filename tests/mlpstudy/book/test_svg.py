@@ -51,15 +51,6 @@ def test_a_dot_of_one_run_names_it_and_a_mean_does_not():
     assert all(href == f"#this-study-{title}" for href, title in links)
 
 
-def test_a_dot_of_many_runs_says_how_many_and_leads_nowhere():
-    frame = pd.DataFrame({"run": ["a b c", "d"], "x": [1.0, 2.0], "y": [3.0, 4.0]})
-    figure = matplotlib.figure.Figure()
-    figure.subplots().plot(frame["x"], frame["y"], "o")
-    root = ElementTree.fromstring(svg.drawing(figure, "dots", frame, str))
-    assert [title.text for title in root.iter(f"{svg.SVG}title")] == ["from 3 runs", "d"]
-    assert [link.get("href") for link in root.iter(f"{svg.SVG}a")] == ["#d"]
-
-
 def test_lengths_have_two_decimals():
     text = svg.drawing(curves.accuracy_curves(curve_frame((0,))), "x")
     lengths = re.findall(r'\b(?:d|x|y)="([^"]+)"', text)
