@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlplib.files import wait_for
 
-from . import check
+from . import check, light
 
 ROOT = Path(__file__).resolve().parents[2]
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
@@ -87,31 +87,6 @@ ROLES = {
     '<div role="list" class="citation-list">': '<div class="citation-list">',
 }
 """What theme and Sphinx tell screen readers wrongly or not at all, and what is said instead."""
-UNUSED = {
-    "fontawesome": lambda page, text: True,  # draws the icons again that the theme's font draws already
-    "searchtools|language_data|searchindex": lambda page, text: page.name != "search.html",
-}
-"""Scripts that the theme puts on every page, up to 3 MB, and when a page does not use them."""
-SHEETS = re.compile(r'(?:<link [^>]*href="((?:\.\./)*)[^"?]*\.css[^>]*>\s*)+')
-
-
-def join_sheets(pages: Path) -> None:
-    """Write the style sheets, the same for all pages, into one: a page waits for each of them."""
-    names = re.findall(r'href="([^"?]*\.css)', (pages / "index.html").read_text(encoding="utf-8"))
-    names = [name.replace("styles/theme.css", "basic.css") for name in names]  # which is all that it imports
-    css = "\n".join((pages / name).read_text(encoding="utf-8") for name in names)
-    (pages / "_static" / "book.css").write_text(css.replace("url(../", "url("), encoding="utf-8")
-
-
-def lighten(page: Path, text: str) -> str:
-    """The page with one style sheet and without scripts that it does not use. It is shown before the others
-    are read, except for the options, which scripts within the page set.
-    """
-    names = "|".join(name for name, unused in UNUSED.items() if unused(page, text))
-    text = re.sub(rf'\s*<script [^>]*src="[^"]*(?:{names})\.js[^>]*></script>', "", text)
-    text = re.sub(r'\s*<link rel="preload" as="script"[^>]*>', "", text)  # they are needed last
-    text = SHEETS.sub(r'<link rel="stylesheet" href="\1_static/book.css" />\n', text)
-    return re.sub(r'<script (?=src="(?!\S*documentation_options))', "<script defer ", text)
 
 
 def finish(pages: Path, address: str | None) -> None:
@@ -122,7 +97,7 @@ def finish(pages: Path, address: str | None) -> None:
         text = page.read_text(encoding="utf-8")
         for wrong, right in ROLES.items():
             text = text.replace(wrong, right)
-        text = lighten(page, text)
+        text = light.lighten(page, text)
         if address:
             text = re.sub(r'(href="https://[^"]*/)book/chapters/', r"\1notebooks/", text)
             text = text.replace(ADDRESS, address)
@@ -157,7 +132,7 @@ def _render(out: Path, build: Path, lock: int) -> int:
             *[s for s in text if re.search("WARNING|ERROR|Error", s)] or text[-20:], sep="\n", file=sys.stderr
         )
         return 1
-    join_sheets(build / "html")
+    light.join_sheets(build / "html")
     finish(build / "html", found and found[0])
     return check.main(str(out))
 

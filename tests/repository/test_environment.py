@@ -24,7 +24,7 @@ CONDA_NAMES = {
     "snakemake-minimal": "snakemake",
     "jupyter_client": "jupyter-client",
 }
-IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "ipython": "IPython"}
+IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "ipython": "IPython", "fonttools": "fontTools"}
 
 
 def declared(*extras: str) -> dict[str, str]:

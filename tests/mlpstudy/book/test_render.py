@@ -118,26 +118,3 @@ def test_one_renders_at_a_time_also_when_the_first_was_killed_without_its_jupyte
     render.main(str(renderer.parent))
     assert log.read_text(encoding="utf-8").split() == ["start", "end"] * 2
     assert "book: waiting for another process that renders it" in capfd.readouterr().err
-
-
-def test_a_page_loads_only_scripts_that_it_uses_and_is_shown_before_they_are_read(tmp_path):
-    names = ["documentation_options", "doctools", "scripts/fontawesome", "searchtools"]
-    head = "".join(f'<script src="../_static/{name}.js?v=1"></script>' for name in names)
-    options, tools = head.split("</script>")[:2]
-    shown = f"{options}</script>{tools.replace(' src', ' defer src')}</script>"
-    assert render.lighten(tmp_path / "a.html", head) == shown
-    assert "searchtools" in render.lighten(tmp_path / "search.html", head)
-
-
-def test_a_page_has_one_style_sheet_with_everything_in_order(tmp_path):
-    sheets = {"basic": "a{}", "styles/theme": '@import "../basic.css";', "styles/b": "b{src:url(../b.woff)}"}
-    for name, css in sheets.items():
-        (path := tmp_path / "_static" / f"{name}.css").parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(css, encoding="utf-8")
-    links = "".join(f'<link href="_static/{name}.css?v=1" rel="stylesheet" />\n' for name in list(sheets)[1:])
-    (tmp_path / "index.html").write_text(links, encoding="utf-8")
-    render.join_sheets(tmp_path)
-    joined = (tmp_path / "_static" / "book.css").read_text(encoding="utf-8")
-    assert joined == "a{}\nb{src:url(b.woff)}"
-    inner = render.lighten(tmp_path / "a.html", links.replace("_static", "../_static"))
-    assert inner == '<link rel="stylesheet" href="../_static/book.css" />\n'
