@@ -2,7 +2,7 @@
 # FFCV 1.0.2 with libjpeg-turbo 2.1.5: images stored as JPEG come back with less red and blue, by more than a level.
 # Expected: the pixels that Pillow and OpenCV decode, to the last bit, from the same JPEG bytes. Seen: FFCV has others
 # in two values of three, by up to 17 of 255 levels at quality 100, and not to both sides: red is 1.2 levels too low on
-# average and blue 1.3, green is right, at every quality. Pillow's mean is the original's. No page of the manual says so.
+# average and blue 1.3, green is right, at every quality. Pillow has the original mean. No page of the manual says so.
 # It matters to a network that is trained from FFCV files with JPEG in them, as the usual ones of ImageNet are, and
 # tested or used with another loader; the difference is small, and the same for all images.
 # Needs a C++ compiler, pkg-config and the headers of OpenCV and turbojpeg (on Debian: pkg-config
