@@ -154,7 +154,7 @@ COLAB = replace(
 
 GPU = Profile(
     name="gpu",
-    about="the paper's models and training lengths on CIFAR-10: hours on one modern GPU",
+    about="the paper's models and lengths on CIFAR-10, CIFAR-100 and Tiny ImageNet: hours on one modern GPU",
     datasets=("cifar10", "cifar100", "tinyimagenet"),
     b_mlp="B-6/Wi-1024",
     s_mlp="S-6/Wi-1024",

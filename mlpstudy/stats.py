@@ -123,6 +123,15 @@ class Estimate:
         scaled = {name: None if (v := getattr(self, name)) is None else factor * v for name in names}
         return dataclasses.replace(self, **scaled)
 
+    def exp(self) -> Estimate:
+        """Of a logarithm, the estimate of the number itself: a geometric mean, in an interval above 0."""
+        low, high = (None, None) if self.low is None else (math.exp(self.low), math.exp(self.high))
+        return Estimate(math.exp(self.mean), low, high, self.n, self.source)
+
+    def __neg__(self) -> Estimate:
+        low, high = (None, None) if self.low is None else (-self.high, -self.low)
+        return dataclasses.replace(self, mean=-self.mean, low=low, high=high)
+
 
 @dataclass(frozen=True)
 class Spread:

@@ -62,7 +62,7 @@ def _timing(row: Mapping) -> dict[str, str]:
         cells["images/s"] = f"{rate(row, 'images')['value']:,.0f}"
     for key, unit in (("bytes", "GB/s"), ("flops", "GFLOP/s")):  # of arithmetic, where there is any
         if key in row:
-            cells["rate"] = f"{rate(row, key)['value'] / 1e9:,.4g} {unit}"
+            cells["rate"] = f"{digits(rate(row, key)['value'] / 1e9)} {unit}"
     return cells
 
 

@@ -36,7 +36,7 @@ SENTENCES = (
     },
     {
         "C10": "the lowest error at each amount of compute falls with an exponent of {}",
-        "C12": "compute is best spent on examples rather than parameters by {} in the exponent",
+        "C12": "in compute-optimal training the exponents of examples and of parameters differ by {}",
     },
 )
 """By claim, what its (last) effect is. No clause says more than the number does."""
@@ -118,7 +118,8 @@ def teaser(results: str | os.PathLike | None = None) -> str:
     alt = "Dots for the study's values and crosses for the paper's, one row per line of the paper's table."
     caption = (
         "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, one color per profile, "
-        "with 95 % intervals."
+        "with 95 % intervals. Laptop runs are shorter and of smaller networks than their rows say, and its "
+        "convolutional network is a small one; the chapters name each."
     )
     return svg.figure(front.against_paper(frame), alt, caption, frame, "paper-against-study.csv")
 

@@ -111,7 +111,8 @@ class Scoreboard:
         frame = pd.DataFrame(rows)
         caption = (
             "<b>Every verdict with intervals made in other ways.</b> One column per way; the first is the "
-            "one that counts. An asterisk marks claims whose criterion was changed after some of the records."
+            "one that counts. An asterisk marks claims whose criterion or design was decided after a look at "
+            "earlier records."
         )
         alt = "Grid of verdicts: claims down, ways to make intervals across, one panel per profile."
         drawn = svg.figure(draw.robustness(frame), alt, caption, frame, "robustness.csv")
@@ -172,7 +173,11 @@ class Scoreboard:
         return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
 
 
-ORDER = {True: "; criterion older than the records", False: "; criterion changed after the records", None: ""}
+ORDER = {
+    True: "; criterion older than the records",
+    False: "; criterion changed after the records",
+    None: "; the records do not say when they were made",
+}
 
 
 def _verdict(entry: verdicts.Entry | None) -> str:
@@ -214,5 +219,6 @@ def _status(records: Sequence[Record], wanted: Iterable[RunSpec]) -> dict[str, s
         "training": duration(sum(record.compute.get("seconds", 0) for record in records)),
         "device": different("device"),
         "torch": different("torch"),
-        "commit": different("commit", 10),
+        "commit": different("commit", 10)
+        + (" + changes" if any(r.environment.get("dirty") for r in records) else ""),
     }

@@ -91,7 +91,7 @@ def markdown(rows: Iterable[dict]) -> str:
     pairs: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         pairs.setdefault((row["first"], row["second"]), []).append(row)
-    heads = ("published on", "repeated on", "runs", "same weights", "mean difference", "SD", "largest")
+    heads = ("first done on", "repeated on", "runs", "same weights", "mean difference", "SD", "largest")
     lines = []
     for (first, second), found in sorted(pairs.items()):
         points = [100 * (row["again"] - row["published"]) for row in found]

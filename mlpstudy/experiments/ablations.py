@@ -10,6 +10,7 @@ from mlplib.store import Record
 
 from ..claims import LITTLE, POINTS, Judgement, judge, not_tested, positive
 from ..profiles import Profile
+from ..stats import Estimate
 from . import base
 from .choices import (
     AFTERTHOUGHT,
@@ -195,6 +196,31 @@ def reference(name: str, found: Mapping[str, Sequence[Record]]) -> str:
     return "no DA" if overfit else BASE
 
 
+def with_da(found: Mapping[str, Sequence[Record]]) -> list[str]:
+    """The base and the changes that are trained with DA."""
+    others = (name for name in (*ARCHITECTURE, *RECIPE) if name != "no DA")
+    return [BASE, *(name for name in others if reference(name, found) != "no DA")]
+
+
+def _over_no_da(found: Mapping[str, Sequence[Record]]) -> dict[str, Estimate]:
+    """Every network that is trained with DA minus the one without."""
+    names = with_da(found)
+    return base.effects({name: found[name] for name in names}, dict.fromkeys(names, found["no DA"]))
+
+
+def _effects(found: Mapping[str, Sequence[Record]]) -> dict[str, Estimate]:
+    """Each change minus what it is compared with, in intervals that rest on the spreads of C15 and C16."""
+
+    def jointly(*names: str) -> dict[str, Estimate]:
+        return base.effects(
+            {name: found[name] for name in names}, {name: found[reference(name, found)] for name in names}
+        )
+
+    effects = jointly(*ARCHITECTURE) | jointly(*REGULARIZERS) | jointly(ADAMW)
+    over_no_da = _over_no_da(found).get(BASE)
+    return effects | ({"no DA": -over_no_da} if over_no_da else {})
+
+
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Accuracy of linear probes in percent for each change, and for optimizers at each learning rate."""
 
@@ -211,17 +237,14 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
 @base.dataframe
 def differences(records: Sequence[Record]) -> Iterator[dict]:
     """What one change in pre-training does to the accuracy of a linear probe on other data. Small dots are
-    seeds, each against the base with the same seed, large ones their means, bars 95 % intervals; from one
-    seed they cover the sampling of test images only. AdamW is compared with Lion, both at the learning rate
-    that is best for them on held-out images; clipping, weight decay and dropout in profile laptop with no DA,
-    to which they are added there; everything else with the base.
+    seeds, each against the base with the same seed, large ones their means, bars 95 % intervals, those of the
+    verdicts; from one seed they cover the sampling of test images only. AdamW is compared with Lion, both at
+    the learning rate that is best for them on held-out images; clipping, weight decay and dropout in profile
+    laptop with no DA, to which they are added there; everything else with the base.
     """
     found = groups(records)
-    for name in (*ARCHITECTURE, *RECIPE):
+    for name, mean in _effects(found).items():
         other = reference(name, found)
-        mean = base.effect(found[name], found[other])
-        if mean is None:
-            continue
         ours, theirs = ({r.spec.seed: r for r in found[g]} for g in (name, other))
         for seed in sorted(ours.keys() & theirs.keys()):
             yield {
@@ -298,9 +321,8 @@ def c16(records: Sequence[Record]) -> Judgement:
     regularized = {name: found[name] for name in REGULARIZERS}
     added = base.effects(regularized, {name: found[reference(name, found)] for name in REGULARIZERS})
     lion = base.effect(found["Lion"], found[ADAMW])
-    others = [BASE, *(n for n in (*ARCHITECTURE, *RECIPE) if n != "no DA" and reference(n, found) != "no DA")]
-    below = base.effects({name: found[name] for name in others}, dict.fromkeys(others, found["no DA"]))
-    if len(added) < len(REGULARIZERS) or lion is None or len(below) < len(others) or rates < 2:
+    below = _over_no_da(found)
+    if len(added) < len(REGULARIZERS) or lion is None or len(below) < len(with_da(found)) or rates < 2:
         return not_tested("needs the base, every change, and Lion and AdamW at several learning rates")
     next_worst = min(below, key=lambda name: below[name].mean)
     judged = [(name, gain, LITTLE) for name, gain in added.items()]

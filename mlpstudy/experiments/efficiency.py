@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -133,19 +134,22 @@ MEASURES = (
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
-    """Table 9, and under C18 the cost of copying the images to the device; means over seeds."""
+    """Table 9, and under C18 the cost of copying the images to the device. What is measured has geometric
+    means over seeds, with intervals from the logarithms: times and rates are above 0, and ratios count.
+    """
     cells = []
     for measure in MEASURES:
         having = [record for record in base.completed(records) if measure.metric in record.metrics]
         groups = {(name, measure.column): group for name, group in _groups(having).items()}
 
         def value(record, measure=measure):
-            return measure.scale * record.metrics[measure.metric]
+            number = measure.scale * record.metrics[measure.metric]
+            return number if measure.counted else math.log(number)
 
-        found = base.mean_cells(measure.item, groups, measure.about, value, measure.unit)
-        if measure.counted:
-            found = [replace(c, estimate=replace(c.estimate, low=None, high=None)) for c in found]
-        cells += found
+        for cell in base.mean_cells(measure.item, groups, measure.about, value, measure.unit):
+            found = cell.estimate
+            found = replace(found, low=None, high=None) if measure.counted else found.exp()
+            cells.append(replace(cell, estimate=found))
     return cells
 
 

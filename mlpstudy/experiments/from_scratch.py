@@ -236,7 +236,7 @@ def c02(records: Sequence[Record]) -> Judgement:
         return not_tested("needs both MLPs with augmentation")
     unit = "points, B-MLP over S-MLP"
     parts = [positive(gain, unit, base.DATASET_TITLES[dataset]) for dataset, gain in gains.items()]
-    return judge(parts, _mlp_ids(records))
+    return judge(parts, _mlp_ids(records), _note(gains))
 
 
 @base.claim("C03", "Table 1", "With data augmentation, training on to 5000 epochs still helps.")
@@ -302,7 +302,8 @@ def c04(records: Sequence[Record]) -> Judgement:
         size = at_least(_paper_gap(dataset))
         return positive(gaps[dataset], unit, base.DATASET_TITLES[dataset], size=size, other=not stand_in)
 
-    note = "a small CNN without DA stands in for ResNet18, so it is partly at best" if stand_in else ""
+    note = _note(gaps)
+    note += "; a small CNN without DA stands in for ResNet18, so it is partly at best" if stand_in else ""
     return judge([part(dataset) for dataset in gaps], base.run_ids(records), note)
 
 

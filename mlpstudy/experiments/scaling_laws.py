@@ -397,7 +397,7 @@ def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
 AFTERTHOUGHT = (
     "The offset b was always fitted at first. That it is 0 unless it pays was decided on simulated fronts "
     "of few points, when runs of profile laptop existed, without a look at them; it changed the law of "
-    "their forecast, and with it the verdict of that profile from reproduced to partly."
+    "their forecast and with it the verdict. Other runs have replaced them since."
 )
 """Shown with the criterion, since criteria are otherwise settled before there are any results."""
 

@@ -9,7 +9,7 @@ import seaborn
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from ..stats import over_seeds
+from ..stats import jointly
 from . import look
 
 PARTS = {"block": look.BLUE, "recipe": look.ORANGE}
@@ -19,7 +19,8 @@ PARTS = {"block": look.BLUE, "recipe": look.ORANGE}
 def settings(frame, label: str, y_label: str = "") -> Figure:
     """One panel per ``panel``, one row per ``setting``: seeds, their mean and its interval.
 
-    The panels have their own axes: the rows within a panel are compared.
+    The panels have their own axes: the rows within a panel are compared. The intervals are those of a table
+    of all these values: they rest on the spread of all seeds together.
 
     Args:
         frame: columns ``panel, setting, seed, value``, in the order to be drawn.
@@ -27,9 +28,10 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
     """
     rows, panels = look.unique(frame["setting"]), look.unique(frame["panel"])
     figure, (grid,) = look.new_figure(1, len(panels), height=1.3 + 0.5 * len(rows), sharey=True)
+    means = jointly({key: part.tolist() for key, part in frame.groupby(["panel", "setting"])["value"]})
     for axes, panel in zip(grid, panels, strict=True):
         for name, part in frame[frame["panel"] == panel].groupby("setting", sort=False):
-            found, place = over_seeds(part["value"].tolist()), rows.index(name)
+            found, place = means[panel, name], rows.index(name)
             look.interval_dot(axes, place, found.mean, found.low, found.high, look.BLUE, size=7)
             _seeds(axes, place, part["value"], look.BLUE)
         axes.set_title(panel.replace(", ", ",\n"))

@@ -36,7 +36,8 @@ def test_formulas_are_mathml_in_a_line_and_apart(render):
     assert not warnings and "<script" in html and "MathJax" not in html
 
 
-def test_a_formula_that_cannot_be_read_is_one_line_with_its_place(render):
-    _, warnings = render("Fine: $x$.\n\nNot so: $\\unheard{x}$.")
+@pytest.mark.parametrize("formula", [r"\unheard{x}", r"\operatorname*{mean} x", r"\lVert x \rVert"])
+def test_a_formula_that_cannot_be_shown_is_one_line_with_its_place(render, formula):
+    _, warnings = render(f"Fine: $x$.\n\nNot so: ${formula}$.")
     (line,) = warnings.splitlines()
-    assert "index.md:5" in line and r"'\\unheard{x}'" in line
+    assert "index.md:5" in line and repr(formula) in line

@@ -100,7 +100,7 @@ def test_its_curve_is_drawn_under_its_name():
 def test_c04_in_all_its_outcomes(gap, expected):
     found = C04.judge(made("gpu", gap, only=("cifar10",)))
     (part,) = found.parts
-    assert found.verdict == expected and (part.name, found.note) == ("CIFAR-10", "")
+    assert found.verdict == expected and (part.name, found.note) == ("CIFAR-10", "on CIFAR-10 only")
     assert part.effect.mean == pytest.approx(100 * gap) and part.effect.n == 3
     reason = {0.133: "the size is undecided", 0.1: "smaller than in the paper"}.get(gap, part.reason())
     assert found.reason() == reason
