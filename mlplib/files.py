@@ -111,18 +111,19 @@ def is_locked(path: Path) -> bool:
 
 
 def require_folder(path: Path, what: str) -> Path:
-    """Give a path back if it can be that of a folder, which may be missing.
+    """Give a path back, with ``~`` as the home folder, if it can be that of a folder, which may be missing.
 
     Raises:
         MlplibError: ``what``, as in "runs_dir", must be the path of a folder.
     """
     try:
+        path = path.expanduser()
         if stat.S_ISDIR(path.stat().st_mode):
             return path
         why = "it is a file"
     except FileNotFoundError:
         return path
-    except (OSError, ValueError) as error:  # too long, below a file, a null byte
+    except (OSError, ValueError, RuntimeError) as error:  # too long, below a file, a null byte, nobody's home
         why = getattr(error, "strerror", None) or error
     raise MlplibError(f"{what} must be the path of a folder, not {str(path)!r}: {why}")
 

@@ -163,6 +163,10 @@ def _validate(record: Record) -> None:
                 raise MlplibError(f"it lacks the metric {name}")
     if not isinstance(record.environment.get("device"), str):
         raise MlplibError("its environment names no device")
+    for name in ("commit", "source"):
+        value = record.environment.get(name)
+        if not (value is None or (isinstance(value, str) and value.isprintable())):
+            raise MlplibError(f"the {name} in its environment is {value!r:.80}, which is none")
     if "content_hash" in record.data and not isinstance(record.data["name"], str | None):
         raise MlplibError("the name of its data is no text")
 
@@ -306,6 +310,8 @@ class RunStore:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
+            return None
+        if not (isinstance(found, dict) and isinstance(found.get("since"), float | int) and "where" in found):
             return None
         if is_locked(path.with_name(".lock")):
             return {"state": "running", **found}

@@ -205,12 +205,18 @@ class _Narrator:
         pass
 
 
+FOLDERS = ("MLPLIB_RUNS", "MLPLIB_RESULTS", "MLPLIB_CACHE", "MLPLIB_DATA")
+
+
 def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str], None]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     from .kernel import ENGINE
 
+    for name in FOLDERS:  # the notebook works in another folder than this process
+        if os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
     again = "start it again and it goes on from its last checkpoint"
     stopped = Interrupted(f"stopped in notebook {source.stem}: {again}")
     try:

@@ -29,7 +29,7 @@ KINDS = {
     "finetune": "fine-tuning",
     "probe": "probes",
     "evaluate": "evaluation of finished networks",
-    "filters": "looks at filters",
+    "filters": "images of filters",
     "checkpoint": "official checkpoints",
     "timing": "timing",
 }

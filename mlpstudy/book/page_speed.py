@@ -136,7 +136,10 @@ class HowFast:
             + ", ".join(f"{row.part} {row.milliseconds:.3g} ms" for row in part.itertuples())
             for what, part in frame.groupby("what", sort=False)
         )
-        caption = "<b>Where the time of a step goes</b>, medians over rounds."
+        caption = (
+            "<b>Where the time of a step goes.</b> Parts are differences of medians over rounds: one within "
+            "the noise can vanish. The number is their sum."
+        )
         return svg.figure(draw.step_parts(frame), alt or "nothing to draw", caption, frame, "step-parts.csv")
 
     def loaders(self) -> Html:

@@ -29,10 +29,7 @@ def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
     name = info.field_name
     if not folder.strip():
         raise MlplibError(f"{name} names a folder: leave it out to go without")
-    try:
-        require_folder(Path(folder).expanduser(), name)
-    except RuntimeError as error:  # an unknown user's home
-        raise MlplibError(f"{name} must be the path of a folder, not {folder!r}: {error}") from None
+    require_folder(Path(folder), name)
     return folder
 
 

@@ -142,7 +142,7 @@ def export(
     from mlplib.files import require_folder
     from mlplib.progress import bars
 
-    require_folder(out_folder, "--out")
+    out_folder = require_folder(out_folder, "--out")
     shard_bytes = parse_size(shard_size)
     wanted = {name: export.exported_name(name) for name in names}
     for name, source in wanted.items():

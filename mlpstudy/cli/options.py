@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-out = Console()
+out = Console(width=None if os.environ.get("COLUMNS") != "0" else 80)  # which some terminals set: no width
 
 Experiments = Annotated[
     list[str] | None,

@@ -116,7 +116,7 @@ def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
     for way, groups in _ways(records).items():
         for where, group in groups.items():
             for record in group:
-                yield base.accuracy_row(record, way="\n".join(way), data=task_title(where))
+                yield base.accuracy_row(record, network="\n".join(way), data=task_title(where))
 
 
 def errors_frame(records: Sequence[Record]):
@@ -137,7 +137,7 @@ def coefficients_frame(records: Sequence[Record]):
 FIGURES = {
     "transfer": base.Figure(
         data=transfer_frame,
-        draw=base.plot("transfer.before_and_after", x="way", hue="data", label="test accuracy (%)"),
+        draw=base.plot("transfer.before_and_after", x="network", hue="data", label="test accuracy (%)"),
         alt="Slope chart of test accuracy from the S-MLP from scratch to both MLPs fine-tuned.",
     ),
     "error-against-compute": base.Figure(

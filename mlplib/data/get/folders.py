@@ -67,20 +67,23 @@ class Walk:
         return sorted(self._images(str(folder), ""))
 
     def _images(self, folder: str, below: str) -> Iterator[tuple[str, str]]:
-        if not self.enter(folder):
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = below + entry.name
-                if is_junk(entry.name):
-                    continue
-                if entry.is_dir():
-                    yield from self._images(entry.path, f"{name}/")
-                elif is_image_name(name) and (found := _stamp_of_file(entry)):
-                    yield name, found
-                else:
-                    self.first_skipped = self.first_skipped or entry.path
-                    self.skipped[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
+        waiting = [(folder, below)]  # no recursion: folders may be nested deeper than Python calls may
+        while waiting:
+            folder, below = waiting.pop()
+            if not self.enter(folder):
+                continue
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name = below + entry.name
+                    if is_junk(entry.name):
+                        continue
+                    if entry.is_dir():
+                        waiting.append((entry.path, f"{name}/"))
+                    elif is_image_name(name) and (found := _stamp_of_file(entry)):
+                        yield name, found
+                    else:
+                        self.first_skipped = self.first_skipped or entry.path
+                        self.skipped[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
 
     def report(self, at: Path) -> None:
         """Log how many files were left out, and of what kinds."""
@@ -136,8 +139,10 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
     if train is None:
         raise Unusable("no folder train")
     prefix = train.name.removesuffix("train")
-    tests = (train.with_name(f"{prefix}{name}") for name in test_names(entry))
-    test = next((path for path in tests if path.is_dir()), None)
+    tests = [train.with_name(f"{prefix}{name}") for name in test_names(entry)]
+    test, *others = [path for path in tests if path.is_dir()] or [None]
+    if others:
+        _log.warning("testing on %s; %s is not used", test, others[0])
     if test is None and not entry.held_out:
         raise Unusable(f"no folder {' or '.join(TEST_NAMES)} beside {train.name}")
     names, tested_names = class_names(train), class_names(test) if test else []
@@ -171,6 +176,12 @@ def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[st
     if split is None:
         return {}
     found = {}
+    with os.scandir(split) as entries:
+        astray = sorted(item.name for item in entries if item.is_file() and is_image_name(item.name))
+    if astray := [name for name in astray if not is_junk(name)]:
+        _log.warning(
+            "left out %d images in %s that no class folder holds, first %s", len(astray), split, astray[0]
+        )
     for name in class_names(split):
         before = walk.skipped.copy()
         if images := walk.images(split / name):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...files import stamp
-from ..catalog import Stored
+from ..catalog import OwnFolder, Stored
 from .copies import PART, Copy, Example, Unusable
 from .folders import is_junk, require_downloaded
 
@@ -142,6 +142,8 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
         Unusable: a shard cannot be read; the stated class names do not fit together or to the catalog.
     """
     splits = {"train": shards(at, "train"), "test": shards(at, test)}
+    for paths in splits.values():
+        _require_all(paths)
     opened = {split: [_open(path) for path in paths] for split, paths in splits.items()}
     everything = [shard for some in opened.values() for shard in some]
     classes = _classes(entry, everything)
@@ -153,6 +155,18 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
                 key = f"{shard.path.relative_to(at)}\0{stamp(shard.path)}\0{number}"
                 made.add(split, count, key, partial(_row_group, shard, number, to_label))
     return made
+
+
+def _require_all(paths: list[Path]) -> None:
+    """Refuse shards whose names say that others belong to them, as in ``train-00000-of-00002.parquet``."""
+    numbers = [re.search(r"-(\d+)-of-(\d+)\.parquet$", path.name) for path in paths]
+    known = [(int(found[1]), int(found[2])) for found in numbers if found]
+    counts = {count for _, count in known}
+    if len(counts) > 1:
+        raise Unusable(f"{paths[0].name} and others are shards of {len(counts)} data sets: keep those of one")
+    for count in counts:
+        if missing := sorted(set(range(count)) - {number for number, _ in known}):
+            raise Unusable(f"of the {count} shards like {paths[0].name}, number {missing[0]} is missing")
 
 
 def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
@@ -177,7 +191,13 @@ def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | 
                 f"{shard.path.name} has the label {unknown[0]!r}, which is no class of {entry.name}"
             )
         return labels
-    if not shard.names or all(name.isdigit() for name in shard.names):
+    own = isinstance(entry, OwnFolder)
+    if own and shard.names and set(shard.names) != set(classes):
+        raise Unusable(
+            f"{shard.path.name} has the classes {', '.join(shard.names[:3])}, another shard has "
+            f"{', '.join(classes[:3])}: they have to be the same"
+        )
+    if not shard.names or (not own and all(name.isdigit() for name in shard.names)):
         return None
     order = min((_order(shard.names, names) for names in lists), key=lambda order: order.count(None))
     known = [i for i in order if i is not None]

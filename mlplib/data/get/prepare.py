@@ -169,12 +169,23 @@ def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: Stored) ->
     raise Unusable(f"{found}: {named}: put good copies in their place{way_out}")
 
 
+def _require_images(splits: dict[str, Split], classes: tuple[str, ...]) -> None:
+    """Refuse a split without images, and a class without one to learn from."""
+    for name, split in splits.items():
+        if not len(split):
+            raise Unusable(f"it has no {'training' if name == 'train' else 'test'} image that can be read")
+    counts = np.bincount(splits["train"].labels, minlength=len(classes))
+    if not counts.all():
+        raise Unusable(f"class {classes[int(counts.argmin())]} has no training image that can be read")
+
+
 def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[str, list[list]]) -> dict:
     """Check the finished arrays in ``folder``; what the manifest is to state of them."""
     kept = {split: count - len(bad[split]) for split, count in copy.sizes.items()}
     whole = dict(zip(("train", "test"), cache.open_splits(folder), strict=True))
     splits = {name: Split(s.images[: kept[name]], s.labels[: kept[name]]) for name, s in whole.items()}
     classes = copy.classes or tuple(str(i) for i in range(edition.classes))
+    _require_images(splits, classes)
     sums = {}
     for name, split in splits.items():
         if not bad[name]:

@@ -53,8 +53,9 @@ def own_places(entry: Stored, folder: Path) -> list[Path]:
 
 def local_copies(entry: Stored, folder: Path, staging: Path, progress: Progress) -> Iterator[Source]:
     """Everything in ``folder`` that has one of the known layouts, the most specific place first."""
-    places = (*own_places(entry, folder), folder)
-    shards = _parquet_copies(entry, places)
+    # A reader's own sets have no known content, so that only the folder of that name is one of them.
+    places = [*own_places(entry, folder), *([] if isinstance(entry, OwnFolder) else [folder])]
+    shards = _parquet_copies(entry, places, folder)
     if not entry.resized:  # their order may be the official one
         yield from shards
     if not isinstance(entry, OwnFolder):  # other folders of that name need not be the one that was exported
@@ -64,8 +65,8 @@ def local_copies(entry: Stored, folder: Path, staging: Path, progress: Progress)
     yield from _official_copies(entry, places, staging)
 
 
-def _parquet_copies(entry: Stored, places: tuple[Path, ...]) -> Iterator[Source]:
-    found = [at for top in places for at in parquet.places(top, deep=top != places[-1])]
+def _parquet_copies(entry: Stored, places: list[Path], folder: Path) -> Iterator[Source]:
+    found = [at for top in places for at in parquet.places(top, deep=top != folder)]
     for at in dict.fromkeys(found):
         # Several test splits may be there: val with labels, and test without.
         for test in [name for name in test_names(entry) if parquet.shards(at, name)] or ["test"]:
@@ -86,7 +87,7 @@ def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> list[Source]
     return found
 
 
-def _official_copies(entry: Stored, places: tuple[Path, ...], staging: Path) -> Iterator[Source]:
+def _official_copies(entry: Stored, places: list[Path], staging: Path) -> Iterator[Source]:
     """Torchvision's official archive, extracted or not."""
     if entry.torchvision is None:
         return

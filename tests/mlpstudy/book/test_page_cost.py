@@ -192,7 +192,7 @@ def test_kinds_count_every_run_once(tmp_path, two_chapters):
         runs |= with_upstream(experiment(name).runs(PROFILES["laptop"], (0,)))
     looks = sum(isinstance(spec, FilterSpec) for spec in runs.values())
     rows = cost_rows(page(tmp_path).kinds())
-    assert rows["looks at filters"][0] == str(looks)
+    assert rows["images of filters"][0] == str(looks)
     assert rows["training from a random start"][0] == str(len(runs) - looks)
 
 

@@ -121,7 +121,7 @@ def test_figures_keep_the_families_apart():
     names = set(standard_mlp.coefficients_frame(made)["data"])
     assert names == {"S-MLP: 4 other CIFAR-10 classes", "B-MLP: 4 other CIFAR-10 classes"}
     transfer = standard_mlp.transfer_frame(made)
-    assert transfer.groupby("way", sort=False)["accuracy"].mean().tolist() == pytest.approx([50, 60, 70])
+    assert transfer.groupby("network", sort=False)["accuracy"].mean().tolist() == pytest.approx([50, 60, 70])
 
 
 def test_the_papers_exponents_are_shown_where_they_belong():

@@ -10,7 +10,7 @@ import tiny_data
 from PIL import Image
 
 from mlplib import data
-from mlplib.data.get import own, unfinished
+from mlplib.data.get import folders, own, unfinished
 from mlplib.errors import MlplibError
 
 RED, BLUE, GREEN = (200, 40, 40), (40, 40, 200), (40, 200, 40)
@@ -199,3 +199,49 @@ def test_lfs_pointers_in_folders_are_named(folder):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     (folder / "train" / "cats" / "000.png").write_bytes(pointer)
     assert "train/cats/000.png (an LFS pointer, not the file itself: run git lfs pull)" in refusal(folder)
+
+
+# --------------------------------------------------------------------------- what is left out
+
+
+def test_images_outside_of_class_folders_are_named(folder, caplog):
+    for name in ("x.png", "y.png"):
+        shutil.copy(folder / "train" / "cats" / "000.png", folder / "train" / name)
+    assert counts(folder) == AS_IT_IS
+    assert f"left out 2 images in {folder / 'train'} that no class folder holds, first x.png" in caplog.text
+
+
+def test_of_two_test_splits_the_one_that_is_used_is_named(folder, caplog):
+    shutil.copytree(folder / "val", folder / "test")
+    assert counts(folder) == AS_IT_IS
+    (line,) = [record.message for record in caplog.records]
+    assert (
+        line.startswith("testing on ") and line.endswith(" is not used") and "val" in line and "test" in line
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "name", "why"),
+    [
+        ("train", "dogs", "class dogs has no training image that can be read"),
+        ("val", "*", "it has no test image that can be read"),
+    ],
+)
+def test_leaving_out_unreadable_images_empties_no_class_and_no_split(folder, split, name, why):
+    for number in range(600):  # few enough are unreadable
+        shutil.copy(folder / "train" / "cats" / "000.png", folder / "train" / "cats" / f"more-{number}.png")
+    for path in folder.glob(f"{split}/{name}/*.png"):
+        path.write_bytes(b"garbage") if path.name == "000.png" else path.unlink()
+    assert why in refusal(folder, skip_unreadable=True)
+
+
+def test_folders_may_be_nested_deeper_than_calls(folder):
+    at = os.open(folder / "train" / "cats", os.O_RDONLY)
+    for _ in range(1500):  # one at a time: the whole path is too long for the system
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    walk = folders.Walk(folder)
+    assert len(walk.images(folder / "train" / "cats")) == 6

@@ -274,3 +274,52 @@ def test_shards_are_in_order_and_of_the_split(tmp_path):
     for name in ("train-1", "train-0", "training-0", "test-0", "partial-train-0"):
         (tmp_path / f"{name}.parquet").touch()
     assert [path.stem for path in parquet.shards(tmp_path, "train")] == ["train-0", "train-1"]
+
+
+# --------------------------------------------------------------------------- shards that do not fit together
+
+
+def put(folder, files, split=TRAIN, **options) -> None:
+    for name in files:
+        write(folder / f"{name}.parquet", split, **options)
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["train-00000-of-00002"], "of the 2 shards like train-00000-of-00002.parquet, number 1 is missing"),
+        (
+            ["train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"],
+            "are shards of 2 data sets",
+        ),
+    ],
+)
+def test_a_copy_without_all_its_shards_or_with_those_of_another_is_refused(local, names, why):
+    put(local / "tiny", names)
+    put(local / "tiny", ["test-00000-of-00001"], TEST)
+    assert why in refusal()
+
+
+def own_set(folder, train, test) -> None:
+    put(folder / "own-x-8", ["train"], names=train)
+    put(folder / "own-x-8", ["test"], TEST, names=test)
+
+
+def test_an_own_set_is_found_under_its_own_name_only(local):
+    own_set(local, CLASSES, CLASSES)
+    assert data.load("own-x-8").classes == tuple(CLASSES)
+    put(local, ["train"], names=CLASSES)
+    put(local, ["test"], TEST, names=CLASSES)
+    assert "unknown data set" in refusal("own-y-8")
+
+
+def test_shards_of_an_own_set_have_the_same_classes(local):
+    own_set(local, CLASSES, [*CLASSES[:-1], "another"])
+    assert "another shard has" in refusal("own-x-8")
+
+
+@pytest.mark.parametrize("names", [CLASSES, [str(i) for i in range(len(CLASSES))]])
+def test_shards_of_an_own_set_that_number_their_classes_in_another_order_are_renumbered(local, names):
+    own_set(local, names, names[::-1])
+    expected = len(names) - 1 - TEST.labels
+    assert data.load("own-x-8").test.labels.tolist() == expected.tolist()
