@@ -200,8 +200,6 @@ def read_folder(root: Path) -> ProfileFolder:
             different records of one run.
     """
     hashes, records, artifacts = {}, {}, {}
-    if (root / RUNS).exists() and not (root / HASHES).exists():  # files of the old layout have none
-        raise MlplibError(f"{root} has {RUNS} without its {HASHES}: {RESTORE}")
     for where, line in _lines(root / HASHES) if (root / HASHES).exists() else ():
         match = re.fullmatch(rb"([0-9a-f]{64})  ([a-z0-9./-]+)", line)
         if not match:

@@ -206,3 +206,10 @@ def test_running_out_of_memory_ends_a_shared_run_since_the_others_would_wait(mon
     labels = torch.zeros(8, dtype=torch.int64)
     with pytest.raises(MlplibError, match="out of memory on cpu with 8 images per pass: use more processes"):
         engine.step(Batch(torch.zeros(8, 3, 16, 16), labels, labels, 1.0), [0.1])
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "soon"])
+def test_checkpoints_are_so_many_seconds_apart(text, capsys):
+    with pytest.raises(SystemExit):
+        run.main(["spec.json", "--checkpoint-every", text])
+    assert f"invalid seconds value: '{text}'" in capsys.readouterr().err

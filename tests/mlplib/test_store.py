@@ -156,6 +156,8 @@ def with_(part, **values):
         json.dumps({**GOOD, "metrics": {}}),
         json.dumps({**GOOD, "history": None}),
         json.dumps({**GOOD, "environment": {}}),
+        with_("environment", commit=["a"]),
+        with_("environment", source="a\0"),
         with_("metrics", test_top1=1.0000001),
         with_("metrics", test_top1=-0.1),
         with_("metrics", test_top1="0.5"),
@@ -461,3 +463,11 @@ def test_any_other_value_anywhere_is_read_or_refused_in_one_line(data):
         assert "\n" not in str(error)
     else:
         assert found.to_json().keys() == GOOD.keys()
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_store_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MLPLIB_RUNS", "~/study")
+    assert RunStore().root == RunStore("~/study").root == tmp_path / "study"
+    with pytest.raises(MlplibError, match="must be the path of a folder, not '~nobody-here/x'"):
+        RunStore("~nobody-here/x")

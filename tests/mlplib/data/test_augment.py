@@ -397,6 +397,7 @@ def test_a_batch_in_c_has_the_same_bits(size, count, flip, scale, mixup, seed):
 @pytest.mark.parametrize("spec", [FULL_DA, NO_DA, AugmentSpec(mixup=0.5), FFCV_MIXUP])
 @pytest.mark.parametrize("change", [None, "float", "order", "large", "no compiler"])
 def test_what_c_does_not_do_is_done_by_pytorch(spec, change, monkeypatch):
+    augmentation.in_c()  # which remembers what it finds, and must not find what is put in its way here
     images, d = (
         pictures(20).permute(0, 2, 1, 3).contiguous().permute(0, 2, 1, 3),
         boxes(spec, 20, (16, 16), 3),

@@ -667,7 +667,11 @@ def test_a_notebook_that_fails_is_kept_up_to_the_cell_that_failed(tmp_path):
 def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path):
     words = "notebook from-scratch --profile smoke --out out.ipynb".split()
     command = [sys.executable, "-m", "mlplib", *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLPLIB_RUNS": str(tmp_path / "runs")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "MLPLIB_RUNS": "runs",
+    }  # of here, not of the notebook
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -43,6 +43,10 @@ def test_help_names_every_command(mlplib):
     assert all(command in text for command in COMMANDS)
 
 
+def test_a_terminal_without_a_width_gets_tables(mlplib):
+    assert "cifar10" in mlplib("data", "list", COLUMNS="0").stdout
+
+
 PARTS = ["data prepare", "data list", "data verify", "data export"]
 PARTS += ["results publish", "results merge", "results check"]
 

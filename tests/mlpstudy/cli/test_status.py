@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from mlplib.errors import Interrupted, MlplibError
 from mlplib.files import is_locked
 from mlplib.specs import TrainSpec
-from mlplib.store import RunStore, run_id
+from mlplib.store import ATTEMPT, RunStore, run_id
 from mlplib.training import CHECKPOINT, epochs_done
 from mlpstudy import cli
 from mlpstudy.cli import status as module
@@ -99,3 +99,11 @@ def test_what_is_no_checkpoint_has_no_epochs(tmp_path):
     (tmp_path / CHECKPOINT).write_text("none")
     assert epochs_done(tmp_path / CHECKPOINT) is None and epochs_done(tmp_path / "nothing") is None
     assert not is_locked(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "5", '{"where": "x"}', '{"where": "x", "since": "y"}', "{"])
+def test_a_note_of_an_attempt_that_says_nothing_is_none(tmp_path, text):
+    store = RunStore(tmp_path)
+    store.folder(RUNS[0]).mkdir(parents=True)
+    (store.folder(RUNS[0]) / ATTEMPT).write_text(text)
+    assert store.attempt(RUNS[0]) is None and "died" not in status(store)
