@@ -295,7 +295,7 @@ class OwnFolder(ImageFiles):
 
     @property
     def recipe(self) -> str:
-        return f"{super().recipe}, upright, on white"
+        return f"{super().recipe}, upright, on white with 16 bits, too"
 
     def accepts(self, manifest: dict) -> bool:
         # Only its folder can tell whether it must be prepared again: mlplib.data.get.own asks that.

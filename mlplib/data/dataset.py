@@ -89,14 +89,19 @@ _BLOCK = 1024
 """Images looked at together: a data set may be far larger than the memory."""
 
 
+PIXELS = 2**22
+"""Counted at a time: NumPy takes 8 bytes for each."""
+
+
 def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation by channel of uint8 images ``(N, H, W, 3)``, divided by 255.
 
     Sums are taken over integers, so the result does not depend on the platform or the order.
     """
     counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
-    for start in range(0, len(images), _BLOCK):
-        block = images[start : start + _BLOCK]
+    together = max(1, PIXELS // max(1, images[:1, ..., 0].size))
+    for start in range(0, len(images), together):
+        block = images[start : start + together]
         for channel, row in enumerate(counts):
             row += np.bincount(block[..., channel].ravel(), minlength=256)
     mean, std = [], []

@@ -80,9 +80,14 @@ def _to_rgb(image, on_white: bool):
             "convert it to 8 or 16 bits"
         )
     if image.mode == "I" or image.mode.startswith("I;16"):
-        bits_per_sample = 258  # the TIFF tag; all other formats have 16
-        bits = image.tag_v2.get(bits_per_sample, (16,))[0] if image.format == "TIFF" else 16
-        gray = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
+        bits_per_sample, photometric = 258, 262  # TIFF tags; all other formats have 16 bits, and black at 0
+        tags = image.tag_v2 if image.format == "TIFF" else {}
+        values, bits = np.asarray(image), tags.get(bits_per_sample, (16,))[0]
+        gray = values.astype(np.float64) * (255 / (2**bits - 1))
+        if tags.get(photometric) == 0:  # Pillow turns 8 bits round, but not 16
+            gray = 255 - gray
+        if on_white and "transparency" in image.info:
+            gray[values == image.info["transparency"]] = 255
         return Image.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).convert("RGB")
     if on_white and image.has_transparency_data:
         image = image.convert("RGBA")

@@ -1,6 +1,7 @@
 """Hashes, statistics and subsets against their definitions."""
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -47,6 +48,15 @@ def test_unordered_hash_counts_identical_pairs():
     assert unordered_hash(plus_twice(0), TEST) != unordered_hash(plus_twice(1), TEST)
 
 
+def test_statistics_of_large_images_take_little_memory():
+    images = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (64, 512, 256, 256, 3))[0]
+    tracemalloc.start()
+    mean, _ = statistics(images)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert mean == pytest.approx([0.5] * 3) and peak < 2e8, "not 8 bytes for each pixel of all"
+
+
 def test_statistics_agree_with_numpy_in_float64():
     mean, std = statistics(TRAIN.images)
     pixels = TRAIN.images.reshape(-1, 3) / 255
@@ -57,6 +67,7 @@ def test_statistics_agree_with_numpy_in_float64():
 def test_statistics_look_at_a_part_at_a_time(monkeypatch):
     whole = statistics(TRAIN.images), class_means(TRAIN, 4)
     monkeypatch.setattr(dataset, "_BLOCK", 2)
+    monkeypatch.setattr(dataset, "PIXELS", 2 * TRAIN.images[0, ..., 0].size)
     assert statistics(TRAIN.images) == whole[0]
     np.testing.assert_array_equal(class_means(TRAIN, 4), whole[1])
 

@@ -73,6 +73,20 @@ def test_12_bit_tiff_is_scaled_by_its_depth():
     assert at > 0
 
 
+def test_16_bit_tiff_whose_white_is_zero_is_turned_round():
+    values = np.array([[0, 65535]], np.uint16)
+    white_is_zero = saved(Image.fromarray(values), "TIFF", tiffinfo={262: 0})
+    with Image.open(io.BytesIO(white_is_zero)) as opened:
+        assert opened.tag_v2[262] == 0 and opened.mode.startswith("I;16")
+        assert np.asarray(decode._to_rgb(opened, on_white=False))[0, :, 0].tolist() == [255, 0]
+
+
+def test_a_transparent_gray_of_16_bits_is_put_on_white():
+    content = saved(Image.fromarray(np.array([[7, 65535], [7, 0]], np.uint16)), "PNG", transparency=7)
+    assert decode.fit(content, 2, upright=True)[..., 0].tolist() == [[255, 255], [255, 0]]
+    assert decode.fit(content, 2)[..., 0].tolist() == [[0, 255], [0, 0]]
+
+
 @pytest.mark.parametrize(("mode", "said"), [("F", "floating-point numbers"), ("I", "32-bit integers")])
 def test_pixels_without_a_range_are_refused_by_name(mode, said):
     content = saved(Image.new(mode, (4, 4)), "TIFF")
