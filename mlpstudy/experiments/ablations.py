@@ -208,15 +208,18 @@ def _over_no_da(found: Mapping[str, Sequence[Record]]) -> dict[str, Estimate]:
     return base.effects({name: found[name] for name in names}, dict.fromkeys(names, found["no DA"]))
 
 
+def _over_reference(found: Mapping[str, Sequence[Record]], *names: str) -> dict[str, Estimate]:
+    """Some changes, each minus what it is compared with; the spread between seeds is that of all of them."""
+    return base.effects(
+        {name: found[name] for name in names}, {name: found[reference(name, found)] for name in names}
+    )
+
+
 def _effects(found: Mapping[str, Sequence[Record]]) -> dict[str, Estimate]:
     """Each change minus what it is compared with, in intervals that rest on the spreads of C15 and C16."""
-
-    def jointly(*names: str) -> dict[str, Estimate]:
-        return base.effects(
-            {name: found[name] for name in names}, {name: found[reference(name, found)] for name in names}
-        )
-
-    effects = jointly(*ARCHITECTURE) | jointly(*REGULARIZERS) | jointly(ADAMW)
+    effects = {}
+    for names in (ARCHITECTURE, REGULARIZERS, [ADAMW]):
+        effects |= _over_reference(found, *names)
     over_no_da = _over_no_da(found).get(BASE)
     return effects | ({"no DA": -over_no_da} if over_no_da else {})
 
@@ -318,8 +321,7 @@ def c16(records: Sequence[Record]) -> Judgement:
     other networks trained with DA, minus the one without.
     """
     found, rates = groups(records), min(len(set(map(rate, group))) for group in _tuned(records).values())
-    regularized = {name: found[name] for name in REGULARIZERS}
-    added = base.effects(regularized, {name: found[reference(name, found)] for name in REGULARIZERS})
+    added = _over_reference(found, *REGULARIZERS)
     lion = base.effect(found["Lion"], found[ADAMW])
     below = _over_no_da(found)
     if len(added) < len(REGULARIZERS) or lion is None or len(below) < len(with_da(found)) or rates < 2:

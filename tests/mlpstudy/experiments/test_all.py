@@ -269,9 +269,8 @@ def test_figure_data_name_their_runs(name):
     ids = {r.id for r in records}
     for title, figure in experiment(name).FIGURES.items():
         frame = figure.data(records)
-        assert len(frame) and set(frame.get("run", ())) <= ids, (
-            title
-        )  # a fit's runs are in the table of numbers
+        # A fit's runs are in the table of numbers.
+        assert len(frame) and set(frame.get("run", ())) <= ids, title
         assert not frame.isna().any().any(), title
         assert len(figure.data(diverged(records))) <= len(frame), title
 
