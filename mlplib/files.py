@@ -110,6 +110,23 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def cache_root() -> Path:
+    """The cache folder that the environment asks for; it need not exist.
+
+    Raises:
+        MlplibError: the environment names none and there is no home folder.
+    """
+    try:
+        if os.environ.get("MLPLIB_CACHE"):
+            return Path(os.environ["MLPLIB_CACHE"]).expanduser()
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base).expanduser() / "mlplib"
+    except RuntimeError:  # no HOME, and no entry for this user
+        raise MlplibError(
+            "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
+        ) from None
+
+
 def require_folder(path: Path, what: str) -> Path:
     """Give a path back, with ``~`` as the home folder, if it can be that of a folder, which may be missing.
 

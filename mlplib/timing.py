@@ -5,17 +5,24 @@ Whatever is compared is timed once per round, so that a slow spell of the machin
 
 from __future__ import annotations
 
+import datetime
 import functools
+import json
 import math
+import platform
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from . import machine
+from . import files, machine
+from .errors import MlplibError
+from .progress import quiet
 
 DIGITS = 5
 """Significant digits kept of a time, more than the clock deserves. Ratios use the rounded times, so that a
@@ -23,6 +30,9 @@ reader who computes them from a file gets the same."""
 
 WARM_UPS = 2
 """Untimed calls before a rate of the machine is measured: they choose kernels and fill caches."""
+
+RATES = "rates.json"
+"""In the cache folder: the day, and the rates of matrix products that were measured on it."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -122,13 +132,49 @@ def large_copy(here: torch.device, there: torch.device, size: int) -> Callable[[
 def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: int = 7) -> float:
     """The device's matrix-product rate in FLOP/s: best-case square product, median of ``repeats``.
 
+    It is measured once a day on a machine and then read from the cache folder: a process that starts while
+    others train would measure what they leave it, and its shares of the rate would look too good.
+
     Args:
         precision: ``bf16``, ``fp16``, ``tf32`` or ``fp32``.
         size: side of the matrices; 0 takes 2048 on a CPU and 8192 on a GPU.
     """
     size = size or (8192 if device.type == "cuda" else 2048)
-    with machine.matmul_precision(precision):
-        return 2 * size**3 / _median_seconds(square_product(device, precision, size), device, repeats)
+
+    def measure() -> float:
+        with machine.matmul_precision(precision):
+            return 2 * size**3 / _median_seconds(square_product(device, precision, size), device, repeats)
+
+    about = (platform.node(), machine.device_name(device), torch.__version__, precision, size, repeats)
+    return _once_a_day(" ".join(map(str, about)), measure)
+
+
+def _once_a_day(name: str, measure: Callable[[], float]) -> float:
+    """What was measured under this name today, by any process that has this cache folder; else ``measure()``.
+
+    Whoever cannot keep the number measures for itself.
+    """
+    today = datetime.date.today().isoformat()
+    with suppress(OSError, MlplibError):
+        path = files.cache_root() / RATES
+        with files.locked(path.with_suffix(".lock"), quiet, "measures this machine"):
+            kept = _rates_of(path, today)
+            if name not in kept:
+                kept[name] = measure()
+                with files.replacing(path) as temporary:
+                    temporary.write_text(json.dumps({"day": today, "flops_per_second": kept}, indent=1))
+            return kept[name]
+    return measure()
+
+
+def _rates_of(path: Path, today: str) -> dict[str, float]:
+    """The rates of ``today`` that the file holds; of a damaged file, those that can be rates."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        kept = json.loads(path.read_text())
+        if kept["day"] == today:
+            rates = {name: float(rate) for name, rate in kept["flops_per_second"].items()}
+            return {name: rate for name, rate in rates.items() if 0 < rate < math.inf}
+    return {}
 
 
 @functools.lru_cache

@@ -67,15 +67,12 @@ def no_power_cuts():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_runs(tmp_path_factory):
-    """Runs of the tests go to a folder of their own, for this process and the ones it starts."""
-    before = os.environ.get("MLPLIB_RUNS")
-    os.environ["MLPLIB_RUNS"] = str(tmp_path_factory.mktemp("runs"))
-    yield
-    if before is None:
-        del os.environ["MLPLIB_RUNS"]
-    else:
-        os.environ["MLPLIB_RUNS"] = before
+def own_folders(tmp_path_factory):
+    """Runs and the cache of the tests are folders of their own, for this process and the ones it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLPLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("MLPLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..errors import MlplibError
-from ..files import locked, require_room, storage_errors
+from ..files import cache_root, locked, require_room, storage_errors
 from ..progress import Bar, Progress, quiet
 from .dataset import ImageDataset, Split
-from .get import cache
 
 PAGE_BYTES = 8 * 2**20
 """Images never cross the border of a page; FFCV's default."""
@@ -161,7 +160,7 @@ def _write(split: Split, path: Path, bar: Bar) -> None:
 
 def folder(dataset: ImageDataset) -> Path:
     """Where the betons of a data set are (to be) kept: the name tells the content."""
-    return cache.root() / "betons" / f"{dataset.name}-{dataset.content_hash[:12]}"
+    return cache_root() / "betons" / f"{dataset.name}-{dataset.content_hash[:12]}"
 
 
 def find(dataset: ImageDataset, split: str) -> Path | None:

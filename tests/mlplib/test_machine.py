@@ -67,7 +67,7 @@ def test_bf16_needs_the_instructions_for_it():
 def test_the_matrix_product_rate_is_one_that_a_machine_can_have(precision):
     rate = timing.matmul_rate(CPU, precision, size=256, repeats=3)
     assert 1e7 < rate < 1e16
-    assert timing.matmul_rate(CPU, precision, size=256, repeats=3) == rate, "measured once a process"
+    assert timing.matmul_rate(CPU, precision, size=256, repeats=3) == rate, "measured once a day"
 
 
 def test_memory_is_counted_in_bytes():

@@ -1,13 +1,16 @@
 """The timing harness: rounds in turns, quartiles, and rates of the machine, by a simulated clock."""
 
+import datetime
 import itertools
+import json
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mlplib import timing
+from mlplib import machine, timing
 
 CPU = torch.device("cpu")
 
@@ -74,11 +77,83 @@ def test_a_summary_is_the_median_and_the_inclusive_quartiles():
     assert timing.summary([4, 1, 3, 2]) == {"value": 2.5, "q25": 1.75, "q75": 3.25}
 
 
-def test_rates_count_bytes_and_operations_by_the_second(monkeypatch):
+def test_rates_count_bytes_and_operations_by_the_second(monkeypatch, tmp_path):
     ticks = itertools.count()
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path))  # these rates are not the machine's
     monkeypatch.setattr(timing, "copy_size", lambda device: 2**20)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))  # every call takes a second
-    # Past the cache: these rates are not the machine's.
     assert timing.transfer_rate.__wrapped__(CPU, repeats=1) == 2**20
     assert timing.memory_rate.__wrapped__(CPU, repeats=1) == 2 * 2**20, "a copy reads and writes"
     assert timing.matmul_rate.__wrapped__(CPU, "fp32", 64, 1) == 2 * 64**3
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """The rates that this process measured instead of reading them, in a cache folder of its own."""
+    done = []
+
+    def seconds(call, device, repeats):
+        done.append(len(done) + 1)
+        return 1 / done[-1]
+
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(timing, "_median_seconds", seconds)
+    return done
+
+
+def rate(precision="fp32"):
+    """As another process would ask for it, which has nothing in memory."""
+    return timing.matmul_rate.__wrapped__(CPU, precision, 16)
+
+
+def test_a_machine_measures_its_rate_once_a_day(measured, monkeypatch):
+    first = rate()
+    assert [rate(), rate()] == [first, first] and len(measured) == 1
+    assert rate("bf16") == 2 * first and len(measured) == 2, "another precision has another rate"
+    with machine.cpu_threads(torch.get_num_threads() + 1):
+        assert rate() == 3 * first, "and so have more threads"
+    monkeypatch.setattr(timing.platform, "node", lambda: "another machine with this cache folder")
+    assert rate() == 4 * first and len(measured) == 4
+
+    tomorrow = datetime.date.today() + datetime.timedelta(days=1)
+    monkeypatch.setattr(timing.datetime, "date", SimpleNamespace(today=lambda: tomorrow))
+    assert rate() == 5 * first and rate() == 5 * first
+
+
+DAMAGED = (
+    "",
+    "[",
+    "[]",
+    "null",
+    "{}",
+    '{"day": 3}',
+    "[" * 100_000,
+    "\udcff",
+    *(
+        json.dumps({"day": datetime.date.today().isoformat(), "flops_per_second": kept})
+        for kept in ({}, [], 3, {"x": "fast"})
+    ),
+)
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_file_of_rates_is_measured_again(measured, tmp_path, text):
+    rate()
+    path = tmp_path / "cache" / timing.RATES
+    path.write_text(text, errors="surrogateescape")
+    assert rate() == rate() == 2 * 2 * 16**3
+
+
+@pytest.mark.parametrize("value", [0, -1.0, math.inf, math.nan])
+def test_no_machine_has_such_a_rate(measured, tmp_path, value):
+    rate()
+    path = tmp_path / "cache" / timing.RATES
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"flops_per_second": dict.fromkeys(kept["flops_per_second"], value)}))
+    assert rate() == 2 * 2 * 16**3
+
+
+def test_who_cannot_keep_the_rate_measures_it(measured, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "file"))
+    assert [rate(), rate()] == [2 * 16**3, 4 * 16**3]

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import locked, replacing, stamp, storage_errors
+from ...files import cache_root, locked, replacing, stamp, storage_errors
 from ...progress import Progress
 from ..dataset import ImageDataset, Split
 
@@ -42,26 +42,9 @@ Prepared = tuple[Path, dict]
 """A folder with the arrays under their names in the cache, and what the manifest is to state of them."""
 
 
-def root() -> Path:
-    """The cache folder that the environment asks for; it need not exist.
-
-    Raises:
-        MlplibError: the environment names none and there is no home folder.
-    """
-    try:
-        if os.environ.get("MLPLIB_CACHE"):
-            return Path(os.environ["MLPLIB_CACHE"]).expanduser()
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(base).expanduser() / "mlplib"
-    except RuntimeError:  # no HOME, and no entry for this user
-        raise MlplibError(
-            "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
-        ) from None
-
-
 def folder(name: str) -> Path:
     """Where the data set called ``name`` is (to be) kept."""
-    return root() / "data" / name
+    return cache_root() / "data" / name
 
 
 def unfinished(name: str, key: str) -> Path:
@@ -196,7 +179,7 @@ def open_splits(at: Path) -> tuple[Split, Split]:
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
     """Say in one line that the data cache cannot be written."""
-    with storage_errors(f"the data cache {root()}", "MLPLIB_CACHE"):
+    with storage_errors(f"the data cache {cache_root()}", "MLPLIB_CACHE"):
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...errors import MlplibError
+from ...files import cache_root
 from ..catalog import Drawn, PinnedPixels, find_base
 from ..dataset import ordered_hash, unordered_hash
 from ..loading import load
@@ -53,4 +54,4 @@ def verify(name: str) -> list[Check]:
 
 
 def _not_there(name: str) -> MlplibError:
-    return MlplibError(f"{name} is not in the cache {cache.root()}: run `mlplib data prepare {name}` first")
+    return MlplibError(f"{name} is not in the cache {cache_root()}: run `mlplib data prepare {name}` first")

@@ -11,7 +11,7 @@ import pytest
 import tiny_data
 from tiny_data import TEST, TRAIN, flip_a_bit, verified
 
-from mlplib import data
+from mlplib import data, files
 from mlplib.data.get import cache
 from mlplib.data.get.verify import verify
 from mlplib.errors import MlplibError
@@ -37,9 +37,9 @@ def test_place_follows_the_environment(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
     assert cache.folder("tiny") == Path("/a/b/data/tiny")
     monkeypatch.delenv("MLPLIB_CACHE")
-    assert cache.root() == Path("/x/mlplib")
+    assert files.cache_root() == Path("/x/mlplib")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.root() == Path.home() / ".cache" / "mlplib"
+    assert files.cache_root() == Path.home() / ".cache" / "mlplib"
 
 
 def test_second_load_needs_no_source_and_maps_the_files(tiny_at_hand):
@@ -141,7 +141,7 @@ def test_older_format_is_built_anew(tiny_at_hand, caplog):
 LOAD_SLOWLY = """
 import contextlib, os, pathlib, sys, time
 import tiny_data
-from mlplib import data
+from mlplib import data, files
 from mlplib.data.catalog import CATALOG
 CATALOG["tiny"] = tiny_data.ENTRY
 folder = pathlib.Path(sys.argv[1])
