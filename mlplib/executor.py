@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import data, filters, inference, machine, official, probing, training, weights
+from . import data, filters, inference, machine, memory, official, probing, training, weights
 from .data.batches import RunData, open_data
 from .errors import MlplibError
 from .execution import Execution
@@ -136,7 +136,8 @@ class Executor:
             if found is not None:
                 return found
             began = _now()
-            record = KINDS[spec.kind](self, spec, folder)
+            with memory.out_of_memory_errors(run_id(spec)):
+                record = KINDS[spec.kind](self, spec, folder)
             times = {"began": began, "ended": _now()}
             record = dataclasses.replace(record, environment=record.environment | times)
             self.store.write(record)

@@ -127,20 +127,32 @@ def cache_root() -> Path:
         ) from None
 
 
+def expand(path: str | Path, what: str) -> Path:
+    """A path with ``~`` as the home folder.
+
+    Raises:
+        MlplibError: ``what``, as in "--out", names the home folder of nobody.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise MlplibError(f"{what} must not be {str(path)!r}: there is no such home folder") from None
+
+
 def require_folder(path: Path, what: str) -> Path:
     """Give a path back, with ``~`` as the home folder, if it can be that of a folder, which may be missing.
 
     Raises:
         MlplibError: ``what``, as in "runs_dir", must be the path of a folder.
     """
+    path = expand(path, what)
     try:
-        path = path.expanduser()
         if stat.S_ISDIR(path.stat().st_mode):
             return path
         why = "it is a file"
     except FileNotFoundError:
         return path
-    except (OSError, ValueError, RuntimeError) as error:  # too long, below a file, a null byte, nobody's home
+    except (OSError, ValueError) as error:  # too long, below a file, a null byte
         why = getattr(error, "strerror", None) or error
     raise MlplibError(f"{what} must be the path of a folder, not {str(path)!r}: {why}")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from . import baselines, machine
@@ -11,6 +15,50 @@ from .specs import BASELINES, ModelSpec
 ACTIVATION_SHARE = 0.25
 """Share of the free memory that activations may be expected to take. The rest is for weights, gradients, the
 optimizer, the augmentation's work on a whole batch, and for the estimate being an estimate."""
+
+
+BYTES_PER_PARAMETER = 12
+"""Weight, gradient and Lion's momentum in float32."""
+
+
+def require_room(
+    what: str, model: ModelSpec, image_shape: tuple[int, int, int], device: torch.device, images: int = 0
+) -> None:
+    """Refuse a training that cannot fit, before a network is built: Linux would end some process for it.
+
+    Args:
+        images: how many, as bytes, are in memory with the network.
+
+    Raises:
+        MlplibError: the network's weights and the images take more than the free memory.
+    """
+    pixels = math.prod(image_shape)
+    # The hidden layers dominate; a baseline's own layers are small, so only its images count.
+    layer = model.width**2 * (2 * model.expansion if model.family == "b-mlp" else 1)
+    parameters = pixels * model.width + model.depth * layer if model.family not in BASELINES else 0
+    needed, free = BYTES_PER_PARAMETER * parameters + images * pixels, machine.free_memory(device)
+    if needed > free:
+        raise MlplibError(
+            f"{what} needs at least {needed // 10**9:,} GB of memory, and {free // 10**9:,} GB are free: "
+            "choose a smaller model, batch size or resolution"
+        )
+
+
+@contextmanager
+def out_of_memory_errors(what: str) -> Iterator[None]:
+    """Say in one line that memory was not enough for ``what``.
+
+    Raises:
+        MlplibError: in place of torch's errors about memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MlplibError(
+            f"{what} does not fit into memory: end other programs or choose a smaller model"
+        ) from None
 
 
 def whole_batches_only(model: ModelSpec) -> bool:

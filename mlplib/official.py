@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .data import catalog
 from .errors import MlplibError
+from .files import expand
 from .models import ImageMLP, meta_model
 from .specs import CheckpointSpec, DataSpec, ModelSpec
 
@@ -71,7 +72,7 @@ def candidates(folder: str | os.PathLike) -> list[Path]:
     Raises:
         MlplibError: there is no such folder, or no such file in it.
     """
-    root = Path(folder).expanduser()
+    root = expand(folder, "official_checkpoints")
     if not root.is_dir():
         what = "a file" if root.exists() else "not there"
         raise MlplibError(

@@ -220,7 +220,8 @@ class Loop:
         start: the network to start from; None draws the weights of ``spec.model``.
 
     Raises:
-        MlplibError: a batch larger than the data, or a precision that the device lacks.
+        MlplibError: a batch larger than the data, a network larger than the memory, or a precision that the
+            device lacks.
     """
 
     def __init__(
@@ -246,6 +247,7 @@ class Loop:
                 f"{self.start.model} has BatchNorm or dropout, which need whole batches: train it in one "
                 "process"
             )
+        memory.require_room(spec.slug(), self.start.model, data.image_shape, how.device)
         self.keep_at = getattr(spec, "keep_at", ())
         self.steps = len(data.train) // spec.batch_size
         compiled = how.compiled

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mlplib import data, machine
+from mlplib import data, memory
 from mlplib.data import ImageDataset, Split
 from mlplib.errors import MlplibError
 from mlplib.progress import quiet
@@ -21,9 +21,6 @@ NOISE_CLASSES, NOISE_SIDE, NOISE_BATCHES = 11_230, 64, 4
 
 EPOCHS = 5000
 """Length of the run that a step belongs to: long enough for every acceleration to pay."""
-
-BYTES_PER_PARAMETER = 12
-"""Weight, gradient and Lion's momentum in float32."""
 
 WITHOUT_MIXUP = AugmentSpec(flip=True, crop_scale=FULL_DA.crop_scale)
 
@@ -75,18 +72,8 @@ class Case:
         if self.resolution is not None and self.resolution < 1:
             raise MlplibError(f"resolution must be at least 1, not {self.resolution}")
         side = self.resolution or (NOISE_SIDE if self.data == NOISE else 1)
-        pixels = 3 * side * side
         images = self.batch_size * (NOISE_BATCHES if self.data == NOISE else 1)
-        # The hidden layers dominate; a baseline's own layers are small, so only its images count.
-        layer = model.width**2 * (2 * model.expansion if model.family == "b-mlp" else 1)
-        mlp = model.family in ("b-mlp", "s-mlp")
-        parameters = pixels * model.width + model.depth * layer if mlp else 0
-        needed, free = BYTES_PER_PARAMETER * parameters + images * pixels, machine.free_memory(device)
-        if needed > free:
-            raise MlplibError(
-                f"{self.name} needs at least {needed // 10**9:,} GB of memory, and {free // 10**9:,} GB are "
-                "free: choose a smaller model, batch size or resolution"
-            )
+        memory.require_room(self.name, model, (side, side, 3), device, images)
 
     def images(self, progress=quiet) -> ImageDataset:
         """The images.

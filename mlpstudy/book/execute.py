@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from mlplib.errors import Interrupted, MlplibError, require_choice
-from mlplib.files import wait_for
+from mlplib.files import expand, wait_for
 
 from .parameters import of_notebook, parse
 
@@ -131,7 +131,7 @@ def _is(path: Path, file: IO) -> bool:
 
 def _free_place(out: str | os.PathLike, overwrite: bool) -> Path:
     """Where the executed notebook goes: the file that ``out`` is or links to, if that may be written."""
-    target = Path(os.path.realpath(Path(out).expanduser()))
+    target = Path(os.path.realpath(expand(out, "--out")))
     try:
         status = target.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -167,7 +167,7 @@ def _given(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
     for folder in ("runs_dir", "results_dir", "official_checkpoints"):
         if folder in given:
             # The notebook runs in the source tree, and the book should not tell where that is.
-            given[folder] = os.path.relpath(Path(given[folder]).expanduser(), ROOT)
+            given[folder] = os.path.relpath(expand(given[folder], folder), ROOT)
     return given
 
 

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from mlplib.errors import MlplibError, require_choice
+from mlplib.files import expand
 
 from ..profiles import PROFILES
 from .execute import ROOT, names
@@ -34,7 +35,7 @@ def write(folder: str | os.PathLike, profile: str = "laptop") -> list[Path]:
     import nbformat
 
     require_choice("profile", profile, tuple(PROFILES))
-    folder, written = Path(folder).expanduser(), []
+    folder, written = expand(folder, "the folder"), []
     try:
         if folder.exists() and any(folder.iterdir()):
             raise MlplibError(f"{folder} is not empty: name a new folder")

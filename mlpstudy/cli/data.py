@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -13,6 +14,8 @@ from rich.table import Table
 from mlplib.errors import MlplibError
 
 from .options import out
+
+_log = logging.getLogger("mlplib")
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -118,6 +121,8 @@ def by_name_or_folder(text: str, side: int | None, progress, skip_unreadable: bo
             raise MlplibError(f"there is no folder {text}")
         if side is not None:
             raise MlplibError(f"--resolution is for folders, and {text} is none: leave it out")
+        if os.path.isdir(text):
+            _log.warning("%s is the data set of that name; the folder here is ./%s", text, text)
         return load(text, progress, skip_unreadable=skip_unreadable)
     if side is None:
         raise MlplibError(f"say how many pixels a side the images of {text} get, e.g. --resolution 64")

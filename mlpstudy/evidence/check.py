@@ -125,7 +125,8 @@ def _source_at(commit: str) -> str | None:
 
 
 def check_complete(root: Path, found: ProfileFolder) -> None:
-    """Refuse a profile's folder that lacks something it once had, or that has files with unknown names.
+    """Refuse a profile's folder that lacks something it once had, or has something that no hash is known of,
+    or files with unknown names.
 
     Raises:
         MlplibError: the first of them.
@@ -139,3 +140,10 @@ def check_complete(root: Path, found: ProfileFolder) -> None:
         known = path.name in ARTIFACTS or path.name.startswith(".")
         if not known or not RUN_ID.fullmatch(path.parent.name):
             raise MlplibError(f"{path} is no artifact of a run ({', '.join(ARTIFACTS)}): delete it")
+    if not any(path.name != RUNS for path in record_files(root)):  # the old layout has no hashes
+        for key in found.records:
+            if key not in found.hashes:
+                raise MlplibError(
+                    f"{root / HASHES} does not list {key}, so nobody can tell if it was changed: copy the "
+                    "folder again, or publish again"
+                )

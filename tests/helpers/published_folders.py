@@ -1,7 +1,6 @@
 """Folders of published records made by hand, as another machine would send them."""
 
 import dataclasses
-import json
 import shutil
 
 from small_runs import record
@@ -10,6 +9,7 @@ from mlplib.data.catalog import content_hash
 from mlplib.specs import DataSpec, ModelSpec, TrainSpec
 from mlplib.store import MOSAIC, Record, RunStore, run_id
 from mlpstudy.evidence.merge import publish_finished
+from mlpstudy.evidence.records import ProfileFolder
 from mlpstudy.experiments import experiment
 from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import profile
@@ -45,12 +45,19 @@ def stored(folder, records: list[Record]) -> RunStore:
     return store
 
 
+def by_hand(folder, one: Record):
+    """A folder with a record that no command would publish, and its hash."""
+    root = folder / "gpu"
+    root.mkdir(parents=True)
+    for name, content in ProfileFolder({one.id: one}, {}).files().items():
+        (root / name).write_bytes(content)
+    return folder
+
+
 def packed(folder, records: list[Record]):
     """The folder that the machine which made these records would send."""
     if all(one == OWN for one in records):
-        root = folder / "gpu"
-        root.mkdir(parents=True)
-        root.joinpath("runs.jsonl").write_text(json.dumps(OWN.to_json(), sort_keys=True) + "\n")
+        by_hand(folder, OWN)
     else:
         publish_finished(NAMES, "gpu", None, stored(folder / "runs", records), folder)
         shutil.rmtree(folder / "runs")

@@ -469,5 +469,5 @@ def test_a_tilde_is_the_home_folder_wherever_a_store_is_named(tmp_path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MLPLIB_RUNS", "~/study")
     assert RunStore().root == RunStore("~/study").root == tmp_path / "study"
-    with pytest.raises(MlplibError, match="must be the path of a folder, not '~nobody-here/x'"):
+    with pytest.raises(MlplibError, match="must not be '~nobody-here/x': there is no such home folder"):
         RunStore("~nobody-here/x")

@@ -7,6 +7,7 @@
 import dataclasses
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from mlplib import data, machine, memory, training, weights
 from mlplib.data.batches import Batch, open_data
 from mlplib.errors import MlplibError
 from mlplib.execution import Execution
+from mlplib.executor import Executor
 from mlplib.models import build_model, count_macs, count_parameters, meta_model
 from mlplib.specs import (
     FULL_DA,
@@ -33,6 +35,7 @@ from mlplib.specs import (
     TrainSpec,
 )
 from mlplib.step import mixed_cross_entropy
+from mlplib.store import RunStore
 from mlpstudy.planning import training_flops
 
 CPU = torch.device("cpu")
@@ -531,3 +534,26 @@ def write_golden() -> None:
 
 if __name__ == "__main__":
     write_golden()
+
+
+@pytest.mark.parametrize("model", ["B-1/Wi-999999", "B-999999/Wi-999", "S-9/Wi-999999"])
+def test_a_network_that_memory_cannot_hold_is_refused_at_once(model):
+    start = time.monotonic()
+    with pytest.raises(
+        MlplibError, match=r"needs at least [\d,]+ GB of memory.*choose a smaller model"
+    ) as caught:
+        train(small(model=ModelSpec.parse(model)))
+    assert "\n" not in str(caught.value) and time.monotonic() - start < 10
+
+
+def test_memory_that_runs_out_is_one_line(tmp_path, monkeypatch):
+    def no_memory(*arguments, **options):
+        return torch.empty(2**60)
+
+    monkeypatch.setattr(training, "train", no_memory)
+    spec = small()
+    with pytest.raises(
+        MlplibError, match=f"{spec.slug()}.* does not fit into memory: .*smaller model"
+    ) as caught:
+        Executor(RunStore(tmp_path)).record(spec)
+    assert "\n" not in str(caught.value)

@@ -14,9 +14,9 @@ import pytest
 from small_runs import PACKAGES, ROOT
 from typed import parse
 
+from mlplib.memory import BYTES_PER_PARAMETER
 from mlplib.specs import TrainSpec
 from mlpstudy import cost
-from mlpstudy.bench.cases import BYTES_PER_PARAMETER
 from mlpstudy.book import check as checks
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.planning import upstream_first

@@ -36,7 +36,13 @@ def extracted(entry: Stored, at: Path, label: str) -> Copy:
     by_name = "split" in inspect.signature(official).parameters  # STL10; the CIFAR classes take `train`
     for split in ("train", "test"):
         chosen = {"split": split} if by_name else {"train": split == "train"}
-        data = official(str(at), download=False, **chosen)
+        try:
+            data = official(str(at), download=False, **chosen)
+        except RuntimeError:  # it advises to download, which is not for whoever has the archive
+            raise Unusable(
+                f"{label} is incomplete or damaged (torchvision knows the md5 of its files): extract the "
+                "archive again"
+            ) from None
         images, labels = data.data, np.asarray(data.labels if by_name else data.targets, dtype=np.int64)
         if images.shape[-1] != 3:
             images = images.transpose(0, 2, 3, 1)

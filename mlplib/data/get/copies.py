@@ -65,7 +65,8 @@ class Copy:
 
     ``about``: what tells it from other copies. ``classes``: the names, in the order of the labels; empty if
     the copy states none. ``test_from``: where its test split comes from, in words; ``held_out``: whether that
-    is the training images. ``sizes``: images per split.
+    is the training images. ``sizes``: images per split. ``exported``: the content hash that
+    ``mlplib data export`` stated of it, if it did.
     """
 
     label: str
@@ -75,6 +76,7 @@ class Copy:
     held_out: bool = False
     parts: list[Part] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=lambda: {"train": 0, "test": 0})
+    exported: str = ""
 
     @property
     def signature(self) -> str:

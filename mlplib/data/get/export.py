@@ -28,6 +28,7 @@ from ..loading import load
 from . import cache, real
 from .copies import Copy, Example
 from .decode import fit
+from .parquet import MARK
 from .prepare import cores
 from .sources import original_copy
 
@@ -36,8 +37,6 @@ _GROUP_ROWS = 100
 
 _ROW_BYTES, _END_BYTES = 256, 4096
 """More than a row takes in addition to its image and path, and a shard in addition to its schema."""
-
-_MARK = b"mlplib"  # the metadata key of the shards that were written here
 
 Row = tuple[bytes, str, int]
 """An image file's bytes, its path and the label."""
@@ -121,7 +120,7 @@ def _schema(dataset: ImageDataset):
     label = {"names": list(dataset.classes), "_type": "ClassLabel"}
     about = {"info": {"features": {"image": {"_type": "Image"}, "label": label}}}
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    metadata = {"huggingface": json.dumps(about), _MARK: f"{dataset.name} {dataset.content_hash}"}
+    metadata = {"huggingface": json.dumps(about), MARK: f"{dataset.name} {dataset.content_hash}"}
     return pa.schema([("image", image), ("label", pa.int64())], metadata=metadata)
 
 
@@ -174,7 +173,7 @@ def _refuse_others(folder: Path) -> None:
 
     for path in sorted(folder.iterdir()) if folder.exists() else ():
         try:
-            ours = _MARK in (pq.read_schema(path).metadata or {})
+            ours = MARK in (pq.read_schema(path).metadata or {})
         except (OSError, pa.ArrowException):
             ours = False
         if not ours:

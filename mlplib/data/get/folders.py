@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 import threading
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -153,8 +154,14 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
         trained, tested = (_list_classes(split, Walk(*splits), at, bar) for split in (train, test))
     classes = [name for name in names if name in trained]
     classes = next((list(known) for known in entry.known_names if set(known) == set(classes)), classes)
+    _require_clear(classes)
     if unknown := set(tested) - set(classes):
         first, number = min(unknown), len(classes)
+        if same := [name for name in classes if _folded(name) == _folded(first)]:
+            raise Unusable(
+                f"the class folders {train.name}/{same[0]} and {test.name}/{first} have names that differ in "
+                "case or in the Unicode form of a letter: give both one name"
+            )
         where = f"{test.name}/{first} is not a class of {number} in the training split"
         raise Unusable(f"{where}: {train.name}/{first} has no image")
     where = f"the folder {test.name}" if test else f"the first {entry.held_out} images of each class"
@@ -169,6 +176,19 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
         if test:
             copy.add_files("test", label, f"{test.name}/{name}", tested.pop(name, []), load)
     return copy
+
+
+def _folded(name: str) -> str:
+    """A name as people read it. File systems of macOS write an accent as a character of its own."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _require_clear(classes: list[str]) -> None:
+    """Refuse two classes whose names look the same: one class in two Unicode forms."""
+    forms = {unicodedata.normalize("NFC", name): name for name in classes}
+    if len(forms) < len(classes):
+        twin = next(name for name in classes if name not in forms.values())
+        raise Unusable(f"two class folders are called {twin}, in different Unicode forms: make them one")
 
 
 def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[str, list[tuple[str, str]]]:

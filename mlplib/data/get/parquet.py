@@ -16,23 +16,30 @@ from typing import NamedTuple
 
 from ...files import stamp
 from ..catalog import OwnFolder, Stored
-from .copies import PART, Copy, Example, Unusable
+from .copies import PART, Copy, Example, Unusable, test_names
 from .folders import is_junk, require_downloaded
 
 _log = logging.getLogger("mlplib")
 
 IMAGE_COLUMNS = ("image", "img")
+MARK = b"mlplib"
+"""The metadata key of shards that :mod:`.export` wrote: the data set's name and content hash."""
+
 LABEL_COLUMNS = ("label", "fine_label", "labels")
 
 
 def shards(at: Path, split: str) -> list[Path]:
-    """A split's shards in ``at``, in order: ``train-*.parquet``, ``train.parquet`` or ``train/*.parquet``."""
+    """A split's shards in ``at``, in order: ``train-*.parquet``, ``train.parquet``, ``train/*.parquet``, or
+    ``train.parquet/*.parquet``, as Spark writes them.
+    """
     named = re.compile(rf"{split}([-._0-9].*)?\.parquet", flags=re.ASCII)
 
     def files(folder: Path) -> list[Path]:
-        return sorted(path for path in folder.glob("*.parquet") if not is_junk(path.name))
+        found = (path for path in folder.glob("*.parquet") if not is_junk(path.name) and not path.is_dir())
+        return sorted(found)
 
-    return [path for path in files(at) if named.fullmatch(path.name)] or files(at / split)
+    direct = [path for path in files(at) if named.fullmatch(path.name)]
+    return direct or files(at / split) or files(at / f"{split}.parquet")
 
 
 def places(at: Path, deep: bool) -> list[Path]:
@@ -48,7 +55,9 @@ def places(at: Path, deep: bool) -> list[Path]:
 
 
 class _Shard(NamedTuple):
-    """What the schema of a shard tells. ``names``: the stated class names, if any; ``groups``: their rows."""
+    """What the schema of a shard tells. ``names``: the stated class names, if any; ``groups``: their rows;
+    ``content``: the content hash of the data set that it was exported from, if it was.
+    """
 
     path: Path
     image: str
@@ -56,6 +65,7 @@ class _Shard(NamedTuple):
     text_labels: bool
     names: tuple[str, ...]
     groups: tuple[int, ...]
+    content: str
 
 
 def _open(path: Path) -> _Shard:
@@ -78,11 +88,14 @@ def _open(path: Path) -> _Shard:
             "with the images embedded"
         )
     kind = schema.field(label).type
-    text = of.is_string(kind) or of.is_large_string(kind) or of.is_dictionary(kind)
+    kind = kind.value_type if of.is_dictionary(kind) else kind
+    text = of.is_string(kind) or of.is_large_string(kind)
     if not text and not of.is_integer(kind):
         raise Unusable(f"column {label} of {path.name} has labels of type {kind}, not integers or text")
     groups = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
-    return _Shard(path, image, label, text, _stated_names(schema.metadata or {}, label), groups)
+    metadata = schema.metadata or {}
+    content = metadata.get(MARK, b"").decode(errors="replace").rpartition(" ")[2]
+    return _Shard(path, image, label, text, _stated_names(metadata, label), groups, content)
 
 
 def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:
@@ -100,8 +113,8 @@ def _stated_names(metadata: dict, label: str) -> tuple[str, ...]:
         return ()
 
 
-def _texts(shard: _Shard) -> list[str]:
-    """The different labels of a shard that has text as labels."""
+def _labels(shard: _Shard) -> list:
+    """The different labels of a shard, texts or numbers."""
     import pyarrow.parquet as pq
 
     labels = pq.read_table(shard.path, columns=[shard.label]).column(0).unique().to_pylist()
@@ -147,7 +160,11 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
     opened = {split: [_open(path) for path in paths] for split, paths in splits.items()}
     everything = [shard for some in opened.values() for shard in some]
     classes = _classes(entry, everything)
+    if others := [name for name in test_names(entry) if name != test and shards(at, name)]:
+        _log.warning("testing on the files %s-* in %s; %s-* are not used", test, at, others[0])
     made = Copy(f"parquet in {at}", ("parquet", str(at), *classes), classes, f"the files {test}-*")
+    if isinstance(entry, OwnFolder):
+        made.exported = _exported(everything)
     for split, some in opened.items():
         for shard in some:
             to_label = _to_label(entry, shard, classes)
@@ -169,6 +186,15 @@ def _require_all(paths: list[Path]) -> None:
             raise Unusable(f"of the {count} shards like {paths[0].name}, number {missing[0]} is missing")
 
 
+def _exported(everything: list[_Shard]) -> str:
+    """The content hash of the data set that the shards were exported from; empty if they were not."""
+    found = {shard.content: shard.path.name for shard in everything}
+    if len(found) > 1:
+        one, other, *_ = found.values()
+        raise Unusable(f"{one} and {other} were not exported from the same images: export them again")
+    return next(iter(found), "")
+
+
 def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
     """The class names in the order of our labels; empty if nothing states them."""
     if entry.classes:
@@ -176,9 +202,16 @@ def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
     stated = next((shard.names for shard in everything if shard.names), ())
     if entry.known_names:
         return entry.known_names[0] if stated or any(s.text_labels for s in everything) else ()
-    if not stated and all(shard.text_labels for shard in everything):
-        return tuple(sorted({label for shard in everything for label in _texts(shard)}))
-    return stated
+    if stated:
+        return stated
+    if len({shard.text_labels for shard in everything}) > 1:
+        raise Unusable("some of its files have numbers as labels and others text: write all in one form")
+    found = {label for shard in everything for label in _labels(shard)}  # a missing label is named later
+    if everything[0].text_labels:
+        return tuple(sorted(found))
+    if odd := sorted(found - set(range(len(found)))):
+        raise Unusable(f"its labels are not the numbers 0, 1, 2 and so on: one is {odd[0]}")
+    return tuple(map(str, range(len(found))))
 
 
 def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | None:
@@ -186,7 +219,7 @@ def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | 
     lists = entry.known_names or ((classes,) if classes else ())
     if shard.text_labels:
         labels = {text: i for names in reversed(lists) for i, text in enumerate(names)}
-        if unknown := [label for label in _texts(shard) if label not in labels]:
+        if unknown := [label for label in _labels(shard) if label not in labels]:
             raise Unusable(
                 f"{shard.path.name} has the label {unknown[0]!r}, which is no class of {entry.name}"
             )

@@ -201,6 +201,14 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
             _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)
     elif entry.pins:
         content = check_pins(entry, splits, sums, unordered)
+    elif copy.exported and copy.exported != ordered:
+        _log.warning(
+            "%s: not the pixels and labels that were exported (content hash %s, now %s): another version of "
+            "Pillow decodes them, or files are damaged; runs get other ids",
+            copy.label,
+            copy.exported[:12],
+            ordered[:12],
+        )
     mean, std = statistics(splits["train"].images)
     preparation = {
         "recipe": entry.recipe,

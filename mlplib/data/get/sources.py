@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import MlplibError
+from ...files import expand
 from ...progress import Progress, quiet
 from ..catalog import OwnFolder, Stored
 from . import archives, folders, parquet
@@ -37,10 +38,7 @@ def local_folders() -> list[Path]:
         MlplibError: ``$MLPLIB_DATA`` names a home folder that does not exist.
     """
     named = os.environ.get("MLPLIB_DATA")
-    try:
-        found = ([Path(named).expanduser()] if named else []) + [Path("data")]
-    except RuntimeError:
-        raise MlplibError(f"MLPLIB_DATA={named}: no such home folder") from None
+    found = ([expand(named, "MLPLIB_DATA")] if named else []) + [Path("data")]
     return list(dict.fromkeys(folder.absolute() for folder in found))
 
 
@@ -48,6 +46,9 @@ def own_places(entry: Stored, folder: Path) -> list[Path]:
     """The folders in ``folder`` that bear the name of the data set."""
     tops = [folder / name for name in (entry.name, *entry.folders)]
     nested = [path for top in tops for path in (top, *(top / name for name in entry.folders))]
+    for path in nested:
+        if path.is_symlink() and not path.exists():  # a disk that is not mounted, for example
+            _log.warning("passing over %s: the link leads nowhere", path)
     return [path for path in nested if path.is_dir()]
 
 

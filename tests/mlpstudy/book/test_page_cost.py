@@ -317,7 +317,7 @@ def test_plans_need_no_data_and_count_shared_runs_once(profile, tmp_path, monkey
     assert (
         0 < total["estimated_seconds"] <= sum(s["estimated_seconds"] for s in found["experiments"].values())
     )
-    assert not (tmp_path / "no data").exists() and not (tmp_path / "runs").exists()
+    assert not (tmp_path / "no data" / "data").exists() and not (tmp_path / "runs").exists()
 
 
 def test_the_plan_says_what_is_shared_and_what_is_done(tmp_path):

@@ -194,6 +194,17 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
         (["bench", "--device", "cpu:5"], "write auto, cpu"),
         (["bench", "accuracy", "--model", ""], "unknown model"),
         (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
+        *(
+            (words, "there is no such home folder")
+            for words in (
+                ["notebook", "filters", "-p", "profile=smoke", "--out", "~nobody-here/x.ipynb"],
+                ["notebook", "transfer", "-p", "official_checkpoints=~nobody-here"],
+                ["notebook", "filters", "-p", "runs_dir=~nobody-here"],
+                ["teach", "~nobody-here"],
+                ["data", "export", "cifar10", "--out", "~nobody-here"],
+                ["plan", "--runs", "~nobody-here"],
+            )
+        ),
     ],
 )
 def test_bad_input_is_told_what_to_do(words, expected, empty_folder, capsys):

@@ -11,7 +11,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_folders import ALL, GPU, NAMES, OWN, TRAINED, made, packed, stored
+from published_folders import ALL, GPU, NAMES, OWN, TRAINED, by_hand, made, packed, stored
 from small_runs import environment
 from typer.testing import CliRunner
 
@@ -155,10 +155,25 @@ def test_records_of_other_data_or_another_version_are_refused(tmp_path):
     elsewhere = dataclasses.replace(first, data={**first.data, "content_hash": "1" * 64})
     renamed = dataclasses.replace(first, id=first.id[:-1] + ("0" if first.id[-1] != "0" else "1"))
     for i, bad in enumerate((elsewhere, renamed)):
-        (tmp_path / f"out{i}" / "gpu").mkdir(parents=True)
-        (tmp_path / f"out{i}" / "gpu" / "runs.jsonl").write_text(json.dumps(bad.to_json()))
         with pytest.raises(MlplibError, match="is not that of its settings and data"):
-            merge(tmp_path / f"out{i}", tmp_path / "results")
+            merge(by_hand(tmp_path / f"out{i}", bad), tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_records_without_their_hashes_are_refused(tmp_path):
+    out = packed(tmp_path / "out", ALL)
+    hashes = out / "gpu" / "hashes.txt"
+    lines = hashes.read_text().splitlines(keepends=True)
+    for some in ("", "".join(lines[: len(lines) // 2])):  # half copied
+        hashes.write_text(some)
+        with pytest.raises(MlplibError, match=r"hashes.txt does not list .* copy the folder again"):
+            merge(out, tmp_path / "results")
+    hashes.unlink()
+    edited = json.loads((lines := (out / "gpu" / "runs.jsonl").read_text().splitlines())[0])
+    edited["metrics"]["test_accuracy"] = 0.99
+    (out / "gpu" / "runs.jsonl").write_text("\n".join([json.dumps(edited), *lines[1:]]))
+    with pytest.raises(MlplibError, match=r"hashes.txt does not list .* copy the folder again"):
+        merge(out, tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 

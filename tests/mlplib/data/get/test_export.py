@@ -263,3 +263,31 @@ def test_parts_smaller_than_shards_and_larger(home, elsewhere, monkeypatch):
     export.export("own-flowers-16", home / "out", 10_000)
     elsewhere()
     assert_same(data.load("own-flowers-16"), before)
+
+
+def test_shards_of_two_exports_are_not_mixed(home, elsewhere):
+    folder = folder_of(home, 20)
+    own.load_folder(folder, 16)
+    first = export.export("own-flowers-16", home / "out", 10**9).folder
+    kept = next(first.glob("test-*")).read_bytes()
+    (folder / "train" / "rose" / "0.jpg").unlink()
+    own.load_folder(folder, 16)
+    second = export.export("own-flowers-16", home / "out", 10**9).folder
+    next(second.glob("test-*")).write_bytes(kept)
+    elsewhere()
+    said = tiny_data.refusal(data.load, "own-flowers-16")
+    assert "were not exported from the same images: export them again" in said
+
+
+def test_other_pixels_than_the_exported_ones_are_named(home, elsewhere, caplog):
+    before = own.load_folder(folder_of(home, 20), 16)
+    done = export.export("own-flowers-16", home / "out", 10**9)
+    path = next(done.folder.glob("train-*"))
+    table = pq.read_table(path)
+    labels = table["label"].to_pylist()
+    pq.write_table(table.set_column(1, table.schema.field(1), [labels[::-1]]), path)
+    elsewhere()
+    found = data.load("own-flowers-16")
+    assert found.content_hash != before.content_hash
+    said = "not the pixels and labels that were exported"
+    assert said in caplog.text and before.content_hash[:12] in caplog.text

@@ -248,3 +248,25 @@ def test_folders_may_be_nested_deeper_than_calls(folder):
         assert len(folders.Walk(folder).images(folder / "train" / "cats")) == 6
     finally:  # Python's own way to delete folders is recursive
         subprocess.run(["rm", "-rf", folder / "train"], check=True)
+
+
+ONE, TWO = "caf\u00e9", "cafe\u0301"  # the same word in two Unicode forms
+
+
+def test_names_that_look_alike_say_what_is_different(folder):
+    (folder / "train" / "cats").rename(folder / "train" / ONE)
+    (folder / "val" / "cats").rename(folder / "val" / TWO)
+    assert f"train/{ONE} and val/{TWO} have names that differ in case or in the Unicode form" in refusal(
+        folder
+    )
+    (folder / "val" / TWO).rename(folder / "val" / ONE.upper())
+    assert "have names that differ in case" in refusal(folder)
+    (folder / "val" / ONE.upper()).rename(folder / "val" / ONE)
+    assert counts(folder)[0] == (ONE, "dogs")
+
+
+def test_one_class_in_two_unicode_forms_is_refused(folder):
+    (folder / "train" / "cats").rename(folder / "train" / ONE)
+    (folder / "val" / "cats").rename(folder / "val" / ONE)
+    shutil.copytree(folder / "train" / ONE, folder / "train" / TWO)
+    assert "two class folders are called" in refusal(folder)

@@ -129,3 +129,10 @@ def test_names_that_no_file_system_takes_are_one_line(folder):
     for split in ("train", "val"):
         (long / split / "rose").rename(long / split / "ros\udcff")
     assert "'ros\\udcff' is not valid UTF-8: rename it" in refusal(str(long), 8)
+
+
+def test_a_folder_with_the_name_of_a_data_set_is_not_meant_silently(tmp_path, monkeypatch, caplog):
+    (tmp_path / "shapes-16" / "train").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert by_name_or_folder("shapes-16", None, quiet).name == "shapes-16"
+    assert "shapes-16 is the data set of that name; the folder here is ./shapes-16" in caplog.text

@@ -323,3 +323,53 @@ def test_shards_of_an_own_set_that_number_their_classes_in_another_order_are_ren
     own_set(local, names, names[::-1])
     expected = len(names) - 1 - TEST.labels
     assert data.load("own-x-8").test.labels.tolist() == expected.tolist()
+
+
+def test_a_second_test_split_is_named(local, caplog):
+    own_set(local, CLASSES, CLASSES)
+    put(local / "own-x-8", ["validation-00000-of-00001"], TEST, names=CLASSES)
+    assert len(data.load("own-x-8").test) == len(TEST)
+    assert "testing on the files validation-*" in caplog.text and "; test-* are not used" in caplog.text
+
+
+def test_numbers_without_names_are_the_classes_of_an_own_set(local):
+    own_set(local, None, None)
+    found = data.load("own-x-8")
+    assert found.classes == tuple(str(i) for i in range(len(CLASSES)))
+    assert found.train.labels.tolist() == TRAIN.labels.tolist()
+
+
+def test_a_column_of_categories_is_one_of_texts_or_numbers(local):
+    texts = pa.array([CLASSES[label] for label in TRAIN.labels]).dictionary_encode()
+    numbers = pa.array(TEST.labels).dictionary_encode()
+    write(local / "own-x-8" / "train.parquet", TRAIN, labels=texts)
+    write(local / "own-x-8" / "test.parquet", TEST, labels=numbers, names=CLASSES)
+    found = data.load("own-x-8")
+    assert set(found.classes) == set(CLASSES)
+    for split, expected in ((found.train, TRAIN), (found.test, TEST)):
+        assert [found.classes[i] for i in split.labels] == [CLASSES[i] for i in expected.labels]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda labels: [label + 1 for label in labels], "class 0 has no training image"),
+        (lambda labels: [-1 if label == 2 else label for label in labels], "0, 1, 2 and so on: one is -1"),
+        (lambda labels: [10**12 * label for label in labels], "and so on: one is 1000000000000"),
+        (lambda labels: [CLASSES[label] for label in labels], "numbers as labels and others text"),
+    ],
+)
+def test_numbers_that_are_no_class_numbers_are_refused(local, change, why):
+    write(local / "own-x-8" / "train.parquet", TRAIN)
+    write(local / "own-x-8" / "test.parquet", TEST)
+    write(local / "own-x-8" / "train.parquet", TRAIN, labels=change(TRAIN.labels.tolist()))
+    assert why in refusal("own-x-8")
+
+
+def test_folders_as_spark_writes_them(local):
+    for split, rows in (("train", TRAIN), ("test", TEST)):
+        folder = local / "tiny" / f"{split}.parquet"
+        write(folder / "part-00000-1b2c-c000.snappy.parquet", rows)
+        (folder / "_SUCCESS").touch()
+        (folder / ".part-00000-1b2c-c000.snappy.parquet.crc").touch()
+    assert data.load("tiny").content_hash == tiny_data.ENTRY.content_hash

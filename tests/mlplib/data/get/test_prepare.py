@@ -718,7 +718,8 @@ def test_damaged_stl10_is_refused(local, monkeypatch):
     write_stl10(local, monkeypatch)
     path = local / "stl10_binary" / "test_X.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    assert "Dataset not found or corrupted" in refusal()
+    said = refusal()
+    assert "stl10_binary is incomplete or damaged" in said and "extract the archive again" in said
 
 
 # --------------------------------------------------------------------------- planning without the data

