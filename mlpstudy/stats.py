@@ -135,10 +135,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard deviation between seeds, estimated with ``freedom`` degrees of freedom."""
+    """The standard deviation between seeds, estimated with ``freedom`` degrees of freedom.
+
+    ``at_least``: it is that of groups which are not :func:`alike`, so a group with a larger one has its own.
+    """
 
     deviation: float
     freedom: float
+    at_least: bool = False
 
 
 def spread(*groups: Sequence[float]) -> Spread | None:
@@ -190,29 +194,41 @@ def alike(groups: Iterable[Sequence[float]]) -> bool:
 
 
 def shared_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
-    """The spread that groups share; None where they have none, where they are not :func:`alike`, and where
-    intervals are not pooled now (:class:`Intervals`).
+    """The spread that intervals of some groups rest on; None where they have none, and where intervals are
+    not pooled now (:class:`Intervals`).
+
+    Of groups that are not :func:`alike` it is the least: three values close together by chance would
+    otherwise give an interval of no width.
     """
     groups = list(groups)
-    return spread(*groups) if _intervals.get().pooled and alike(groups) else None
+    found = spread(*groups) if _intervals.get().pooled else None
+    return found and dataclasses.replace(found, at_least=not alike(groups))
+
+
+def _spread_of(values: Sequence[Sequence[float]], shared: Spread | None) -> Spread | None:
+    """The spread that the interval of these groups rests on, given the one that they share with others."""
+    own = spread(*values)
+    own_counts = shared is None or (own and shared.at_least and own.deviation > shared.deviation)
+    return own if own_counts else shared
 
 
 def over_seeds(values: Sequence[float], shared: Spread | None = None) -> Estimate:
     """Mean and Student-t interval of independent values, one per seed.
 
     Args:
-        shared: the spread between seeds where more than these values tell it; None takes that of the values.
+        shared: the spread between seeds where more than these values tell it (:func:`shared_spread`).
     """
     n = len(values)
     if n == 0:
         raise ValueError("no values")
-    shared = shared or spread(values)
+    found = _spread_of([values], shared)
     mean = math.fsum(values) / n
-    return _student(mean, n, shared and shared.deviation / math.sqrt(n), shared and shared.freedom)
+    return _student(mean, n, found and found.deviation / math.sqrt(n), found and found.freedom)
 
 
 def jointly(groups: Mapping[Key, Sequence[float]]) -> dict[Key, Estimate]:
-    """The mean of each group; the interval rests on the spread of all groups together if they are alike.
+    """The mean of each group; the interval rests on the spread of all groups together, or on its own where
+    that is larger and the groups are not alike.
 
     With n seeds in each of k groups it has up to k (n - 1) degrees of freedom instead of n - 1. For two seeds
     in five groups Student's factor falls from 12.7 to 2.6.
@@ -225,12 +241,12 @@ def difference(first: Sequence[float], second: Sequence[float], shared: Spread |
     """Mean of ``first`` minus that of ``second``, which share nothing by their seeds.
 
     Args:
-        shared: the spread between seeds; None estimates one for both.
+        shared: the spread between seeds (:func:`shared_spread`); None estimates one for both.
     """
-    shared = shared or spread(first, second)
+    found = _spread_of([first, second], shared)
     mean = math.fsum(first) / len(first) - math.fsum(second) / len(second)
-    error = shared and shared.deviation * math.sqrt(1 / len(first) + 1 / len(second))
-    return _student(mean, min(len(first), len(second)), error, shared and shared.freedom)
+    error = found and found.deviation * math.sqrt(1 / len(first) + 1 / len(second))
+    return _student(mean, min(len(first), len(second)), error, found and found.freedom)
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
@@ -260,7 +276,9 @@ def with_sampling(estimate: Estimate, accuracies: Sequence[float], test_images: 
     error = math.hypot(estimate.error, math.sqrt(variance))
     # Welch and Satterthwaite: the binomial part is as good as known, so the freedom grows with its share.
     freedom = estimate.freedom * (error / estimate.error) ** 4 if estimate.error else math.inf
-    return _student(estimate.mean, estimate.n, error, freedom)
+    sampled = _student(estimate.mean, estimate.n, error, freedom)
+    # With more freedom Student's factor falls, at times by more than the error grows.
+    return max(estimate, sampled, key=lambda each: each.half_width)
 
 
 def _student(

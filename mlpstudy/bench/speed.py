@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mlplib import machine
-from mlplib.errors import require_choice
+from mlplib.errors import MlplibError, require_choice
 from mlplib.files import replacing
 from mlplib.models import count_parameters, meta_model
 from mlplib.progress import Progress
@@ -190,6 +190,16 @@ def read(path: Path, *what: str) -> dict | None:
         return content if content["format"] == FORMAT and content["what"] in what else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def require_replaceable(path: Path, what: str) -> None:
+    """Refuse to write a results file over anything but one of the same benchmark, before it is measured.
+
+    Raises:
+        MlplibError: the file is something else.
+    """
+    if path.exists() and read(path, what) is None:
+        raise MlplibError(f"{path} is no results file of this benchmark ({what}): name another file")
 
 
 def write(path: Path, content: dict) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlplib.errors import MlplibError
 
 from .. import paper
-from ..claims import NOT_TESTED, VERDICTS
+from ..claims import CONTRADICTED, NOT_TESTED, PARTLY, VERDICTS
 from ..evidence import verdicts
 from ..evidence.records import shown
 from ..experiments import experiment
@@ -69,13 +69,22 @@ def _best(board: verdicts.Board) -> dict[str, tuple[str, verdicts.Entry]]:
     return found
 
 
+def _points_both_ways(entry: verdicts.Entry) -> bool:
+    """Whether a claim is partly reproduced and has a part that the records contradict."""
+    found = entry.judgement
+    return found.verdict == PARTLY and any(part.verdict == CONTRADICTED for part in found.parts)
+
+
 def answer(board: verdicts.Board) -> str:
     """The study's answer in three sentences at most, as HTML; a sentence without records is left out."""
     best = _best(board)
     counts = Counter(entry.judgement.verdict for _, entry in best.values())
     total = len(verdicts.every_claim())
     counts[NOT_TESTED] += total - len(best)
-    tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    words = {verdict: f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]}
+    if against := sorted(id for id, (_, entry) in best.items() if _points_both_ways(entry)):
+        words[PARTLY] += f" (in {', '.join(against)} a part points the other way)"
+    tally = ", ".join(words.values())
     sentences = [f"Of {total} claims of the paper, each at the largest scale that was run: {tally}."]
     for clauses in SENTENCES:
         found = []
@@ -120,7 +129,8 @@ def teaser(results: str | os.PathLike | None = None) -> str:
     caption = (
         "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, one color per profile, "
         "with 95 % intervals. Laptop runs are shorter and of smaller networks than their rows say, and its "
-        "convolutional network is a small one; the chapters name each."
+        "convolutional network is a small one; the chapters name each. The exponents of Fig 7 are left out: "
+        "the sizes that were run do not determine them."
     )
     return svg.figure(front.against_paper(frame), alt, caption, frame, "paper-against-study.csv")
 

@@ -135,7 +135,7 @@ class Scoreboard:
                         "effect": escape(f"{part.name}, {part.unit}".strip(", ")),
                         "detectable": f"{part.effect.detectable:.2g}",
                         "sought": f"{part.sought:.2g}",
-                        "could these seeds show it?": "yes" if can else "no",
+                        "could they show the smallest effect meant?": "yes" if can else "no",
                     }
                 )
         if not rows:
@@ -193,9 +193,7 @@ def _what_it_comes_to(side: str, variants: Mapping[str, Mapping[str, str]]) -> s
     usual = variants[verdicts.AS_JUDGED]
     tested = [id for id, verdict in usual.items() if verdict != NOT_TESTED]
     text = f"{side[0].upper()}{side[1:]}: of {count(len(tested), 'claim')} tested, "
-    moved = {
-        name: [id for id in sorted(tested) if found[id] != usual[id]] for name, found in variants.items()
-    }
+    moved = {name: [id for id in sorted(usual) if found[id] != usual[id]] for name, found in variants.items()}
     always = len(set(tested).difference(*moved.values()))
     text += f"{always} keep their verdict in every column. Others: "
     text += "; ".join(f"{name}: {', '.join(ids)}" for name, ids in moved.items() if ids) or "none"

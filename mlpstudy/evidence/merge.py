@@ -7,6 +7,7 @@ so an interrupted command leaves valid files, and the same command completes the
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,8 @@ from pathlib import Path
 from mlplib.errors import MlplibError, require_choice
 from mlplib.files import clear_leftovers, locked, replacing, storage_errors
 from mlplib.progress import quiet
-from mlplib.specs import RunSpec
-from mlplib.store import Record, RunStore, by_id
+from mlplib.specs import FilterSpec, RunSpec
+from mlplib.store import MOSAIC, Record, RunStore, by_id
 
 from ..experiments import EXPERIMENTS, experiment
 from ..planning import upstream_first, with_upstream
@@ -112,9 +113,29 @@ def _publish(specs: Iterable[RunSpec], profile_name: str, store: RunStore, folde
                 "its folder back, or delete the folders of the runs made from it and run them again"
             )
         records[id] = record
-        paths = (store.folder(id) / name for name in ARTIFACTS)
-        artifacts |= {f"{id}/{path.name}": path.read_bytes() for path in paths if path.exists()}
+        if isinstance(record.spec, FilterSpec) and store.find(spec) is not None:
+            artifacts[f"{id}/{MOSAIC}"] = _picture(store.folder(id) / MOSAIC)
     return _add({profile_name: ProfileFolder(records, artifacts)}, results, "new")[0]
+
+
+def _picture(path: Path) -> bytes:
+    """The picture of first-layer filters that a run has made.
+
+    Raises:
+        MlplibError: it is missing, damaged, or a link to something else.
+    """
+    import numpy as np
+
+    content = b"" if path.is_symlink() or not path.is_file() else path.read_bytes()
+    try:
+        picture = np.load(io.BytesIO(content), allow_pickle=False)
+        if (picture.dtype, picture.ndim) == (np.uint8, 3):
+            return content
+    except (ValueError, EOFError, OSError):
+        pass
+    raise MlplibError(
+        f"{path} is missing or damaged: delete its folder {path.parent.name} and run the experiment again"
+    )
 
 
 # --------------------------------------------------------------------------- from another folder

@@ -266,7 +266,7 @@ def differences(records: Sequence[Record]) -> Iterator[dict]:
 FIGURES = {
     "one-change-at-a-time": base.Figure(
         data=differences,
-        draw=base.plot("choices.differences", label="probe accuracy, change minus base (points)"),
+        draw=base.plot("choices.differences", label="probe accuracy, minus its comparison (points)"),
         alt="Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
         "base, with intervals and a line at zero.",
     )

@@ -93,7 +93,15 @@ def test_alike_groups_share_their_spread_and_others_do_not():
     half = reference.t.ppf(0.975, shared.freedom) * shared.deviation / math.sqrt(3)
     for key, found in jointly(ALIKE).items():
         assert found.mean == pytest.approx(np.mean(ALIKE[key])) and found.half_width == pytest.approx(half)
-    assert jointly(UNLIKE) == {key: over_seeds(group) for key, group in UNLIKE.items()}
+    together, found = spread(*UNLIKE.values()), jointly(UNLIKE)
+    for key, group in UNLIKE.items():
+        own = spread(group)
+        expected = own if own.deviation > together.deviation else together
+        error = expected.deviation / math.sqrt(len(group))
+        assert (found[key].error, found[key].freedom) == pytest.approx((error, expected.freedom)), (
+            "the larger"
+        )
+    assert sum(found[key] == over_seeds(group) for key, group in UNLIKE.items()) == 1
     with using(pooled=False):
         assert jointly(ALIKE) == {key: over_seeds(group) for key, group in ALIKE.items()}
 
@@ -123,6 +131,13 @@ def test_a_difference_of_unpaired_groups_is_welchs(n, seed):
     expected = reference.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
     assert found.n == n and found.mean == pytest.approx(np.mean(first) - np.mean(second))
     assert ends(found) == pytest.approx(tuple(expected))
+
+
+def test_a_difference_never_rests_on_less_than_unlike_groups_together():
+    least = stats.Spread(2.0, 10, at_least=True)
+    close, wide = [1.0, 1.001, 1.0], [0.0, 30.0, 60.0]
+    assert difference(close, close, least).error == pytest.approx(2 * math.sqrt(2 / 3))
+    assert difference(close, wide, least) == difference(close, wide)
 
 
 def test_a_difference_takes_the_spread_that_it_is_given():
@@ -157,6 +172,13 @@ def test_several_seeds_get_the_sampling_error_on_demand():
     assert both.error == pytest.approx(math.sqrt(seeds.error**2 + sampling)) and both.mean == seeds.mean
     assert both.freedom == pytest.approx((seeds.error**2 + sampling) ** 2 / (seeds.error**4 / 2))
     assert exact.half_width == pytest.approx(reference.norm.ppf(0.975) * math.sqrt(sampling))
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=3), st.integers(1, 10_000))
+def test_another_error_never_makes_an_interval_narrower(values, images):
+    seeds = over_seeds(values)
+    with using(sampling=True):
+        assert with_sampling(seeds, [0.6, 0.5], images).half_width >= seeds.half_width
 
 
 # --------------------------------------------------------------------------- what seeds can show

@@ -211,6 +211,14 @@ def test_bad_input_is_told_what_to_do(words, expected, empty_folder, capsys):
     assert expected in refuse(words, empty_folder, capsys)
 
 
+@pytest.mark.parametrize("words", [["bench"], ["bench", "accuracy"], ["bench", "--against", "HEAD"]])
+def test_a_file_that_is_no_result_of_the_benchmark_is_not_replaced(words, empty_folder, capsys):
+    empty_folder.joinpath("notes.txt").write_text("my notes")
+    said = refuse([*words, "--json", "notes.txt"], empty_folder, capsys)
+    assert "notes.txt is no results file of this benchmark" in said
+    assert empty_folder.joinpath("notes.txt").read_text() == "my notes"
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,14 +122,16 @@ def test_another_picture_is_a_contradiction_too(tmp_path):
     look = next(one for one in ALL if one.spec.kind == "filters" and not one.spec.needs())
     merge(packed(tmp_path / "first", [look]), tmp_path / "results")
     store = stored(tmp_path / "runs", [look])
-    (store.folder(look.id) / MOSAIC).write_bytes(b"another")
+    path = store.folder(look.id) / MOSAIC
+    np.save(path, 255 - np.load(path))
+    another = path.read_bytes()
     publish_finished(NAMES, "gpu", None, store, tmp_path / "out")
     with pytest.raises(
         MlplibError, match=rf"{look.id} is published with another {MOSAIC}: say which to keep"
     ):
         merge(tmp_path / "out", tmp_path / "results")
     merge(tmp_path / "out", tmp_path / "results", prefer="new")
-    assert list(read_folder(tmp_path / "results" / "gpu").artifacts.values()) == [b"another"]
+    assert list(read_folder(tmp_path / "results" / "gpu").artifacts.values()) == [another]
     check(tmp_path / "results")
 
 
@@ -140,7 +143,7 @@ def test_a_training_may_come_before_what_is_made_from_it(tmp_path):
     merge(packed(tmp_path / "b", [made(upstream), made(looks[-1])]), tmp_path / "results")
     (found,) = every_published("filters", tmp_path / "results")
     assert [r.spec for r in found.records] == [looks[-1]] and [r.spec for r in found.upstream] == [upstream]
-    assert (found.artifacts / run_id(looks[-1]) / MOSAIC).read_bytes().startswith(b"picture")
+    assert (found.artifacts / run_id(looks[-1]) / MOSAIC).read_bytes().startswith(b"\x93NUMPY")
 
 
 def test_runs_of_no_experiment_are_left_out_and_named(tmp_path):
@@ -174,6 +177,24 @@ def test_records_without_their_hashes_are_refused(tmp_path):
     (out / "gpu" / "runs.jsonl").write_text("\n".join([json.dumps(edited), *lines[1:]]))
     with pytest.raises(MlplibError, match=r"hashes.txt does not list .* copy the folder again"):
         merge(out, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "text", "link", "other array"])
+def test_a_picture_that_is_none_is_not_published(tmp_path, damage):
+    store = stored(tmp_path / "runs", ALL)
+    path = store.folder(next(one.id for one in ALL if one.spec.kind == "filters")) / MOSAIC
+    whole = path.read_bytes()
+    path.unlink()
+    if damage in ("cut", "text"):
+        path.write_bytes(whole[:-3] if damage == "cut" else b"no picture")
+    elif damage == "link":
+        (tmp_path / "elsewhere").write_bytes(whole)
+        path.symlink_to(tmp_path / "elsewhere")
+    elif damage == "other array":
+        np.save(path, np.zeros(3))
+    with pytest.raises(MlplibError, match=f"{path} is missing or damaged: delete its folder"):
+        publish("filters", "gpu", (0, 1), store, tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 
