@@ -68,8 +68,16 @@ def below(prefix, *settings):
 
 
 def spread(every, own):
-    """Standard deviation and degrees of freedom of all groups together; of ``own`` if spreads differ."""
-    groups = every if len(every) < 2 or stats.bartlett(*every).pvalue >= 0.05 else own
+    """Standard deviation and degrees of freedom of all groups together; if spreads differ, those of ``own``
+    where that one is larger.
+    """
+    together = root_mean_square(every)
+    if len(every) < 2 or stats.bartlett(*every).pvalue >= 0.05:
+        return together
+    return max(together, root_mean_square(own))
+
+
+def root_mean_square(groups):
     # Welch and Satterthwaite: the more the spreads differ, the fewer degrees of freedom they have together.
     squares = np.array([group.var(ddof=1) * (len(group) - 1) for group in groups])
     freedom = np.array([len(group) - 1 for group in groups])
