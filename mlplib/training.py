@@ -247,6 +247,8 @@ class Loop:
                 f"{self.start.model} has BatchNorm or dropout, which need whole batches: train it in one "
                 "process"
             )
+        if spec.batch_size == 1 and self.start.model.norm == "batch":
+            raise MlplibError("BatchNorm cannot train an MLP on one image: choose a larger batch_size")
         memory.require_room(spec.slug(), self.start.model, data.image_shape, how.device)
         self.keep_at = getattr(spec, "keep_at", ())
         self.steps = len(data.train) // spec.batch_size

@@ -14,6 +14,9 @@ from torch import Tensor
 from .errors import MlplibError
 from .files import replacing
 
+AGAIN = "delete its folder and run again"
+"""What to do about a file that cannot be used: a run that has its record is not repeated for its weights."""
+
 
 def save(path: str | Path, state_dict: Mapping[str, Tensor], label: str | None = None) -> None:
     """Write a network's weights as a safetensors file; an existing file is replaced in one step.
@@ -51,18 +54,16 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
         with safe_open(path, "pt") as file:
             found, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except OSError as error:
-        raise MlplibError(f"cannot read the weights {path}: {error.strerror or error}") from None
+        raise MlplibError(f"cannot read the weights {path}: {error.strerror or error}; {AGAIN}") from None
     except Exception as error:  # the package's own error, or whatever a damaged header leads to
         raise MlplibError(
-            f"the weights {path} are truncated or not a safetensors file ({_line(error)}): "
-            "delete the file and make it again"
+            f"the weights {path} are truncated or not a safetensors file ({_line(error)}): {AGAIN}"
         ) from None
     other = label is not None and metadata.get("label", label) != label
     sha256 = sha256 or metadata.get("sha256")
     if other or (sha256 is not None and sha256 != digest(found)):
         raise MlplibError(
-            f"{path} is damaged or belongs to another run (its hash or name is another one): delete its "
-            "folder and run again"
+            f"{path} is damaged or belongs to another run (its hash or name is another one): {AGAIN}"
         )
     return found
 

@@ -15,6 +15,7 @@ from mlplib.machine import source_digest
 from mlplib.store import RUN_ID, Record
 
 from ..profiles import PROFILES
+from . import rerun
 from .records import (
     ARTIFACTS,
     HASHES,
@@ -37,11 +38,13 @@ def check(results: Path | None = None) -> tuple[int, int, int]:
     Raises:
         MlplibError: the first fault: no records; a record that is not valid (:meth:`Record.from_json`), not
             under its own id, changed, missing, not where and as mlplib writes it, or that names a folder of a
-            machine; an artifact that is changed, missing or belongs to no record; a file of the old layout.
+            machine; a damaged line of repeated runs; an artifact that is changed, missing or belongs to no
+            record; a file of the old layout.
     """
     root = results_folder(results)
     parts = (path for pattern in ("*.jsonl", HASHES, "artifacts") for path in root.glob(f"*/{pattern}"))
     folders = [_check_profile(folder) for folder in sorted({path.parent for path in parts})]
+    rerun.read(root)
     records = [record for folder in folders for record in folder.records.values()]
     if not records:
         raise MlplibError(f"no published records in {root}")

@@ -78,7 +78,8 @@ def publish(
     if missing:
         raise MlplibError(
             f"{len(missing)} of {len(specs)} runs of {name} are not finished, {missing[0]} for one: "
-            f"do them first with mlplib run {name} --profile {profile_name}"
+            f"do them first with mlplib run {name} --profile {profile_name} "
+            f"--seeds {','.join(map(str, seeds))}"
         )
     return _publish(specs.values(), profile_name, store, folder)
 

@@ -16,10 +16,13 @@ from mlplib.specs import TrainSpec
 from mlplib.store import Record
 
 from ..words import markdown_table
-from .records import read_folder, results_folder
+from .records import RESTORE, read_folder, results_folder
 
 FILE = "reruns.jsonl"
 """The repeated runs of all profiles, one per line, in the folder of published records."""
+
+KINDS = {"id": str, "published": float, "again": float, "same_weights": bool, "first": str, "second": str}
+"""The fields of a line, and their types."""
 
 LARGEST = 2e15
 """Floating-point operations of the most expensive training that is repeated: minutes on a laptop."""
@@ -81,9 +84,22 @@ def machine(record: Record) -> str:
 
 
 def read(folder: str | os.PathLike | None = None) -> list[dict]:
-    """The repeated runs; empty where there are none."""
-    path = results_folder(folder) / FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The repeated runs; empty where there are none.
+
+    Raises:
+        MlplibError: a line is damaged.
+    """
+    path, rows = results_folder(folder) / FILE, []
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), start=1):
+        try:
+            row = json.loads(line)
+            good = row.keys() == KINDS.keys() and all(isinstance(row[k], kind) for k, kind in KINDS.items())
+        except (ValueError, AttributeError, RecursionError):
+            good = False
+        if not good:
+            raise MlplibError(f"{FILE}, line {number}, is not a repeated run: {RESTORE}")
+        rows.append(row)
+    return rows
 
 
 def markdown(rows: Iterable[dict]) -> str:

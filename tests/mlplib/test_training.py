@@ -557,3 +557,9 @@ def test_memory_that_runs_out_is_one_line(tmp_path, monkeypatch):
     ) as caught:
         Executor(RunStore(tmp_path)).record(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_batchnorm_cannot_train_on_one_image():
+    with pytest.raises(MlplibError, match="BatchNorm cannot train an MLP on one image") as caught:
+        train(small(model=ModelSpec.parse("B-1/Wi-16", norm="batch"), batch_size=1))
+    assert "\n" not in str(caught.value)

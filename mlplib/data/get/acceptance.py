@@ -29,6 +29,11 @@ def edition_of(entry: Stored, copy: Copy) -> Edition:
         Unusable: it is none: other classes, images missing.
     """
     if isinstance(entry, OwnFolder):
+        if len(copy.classes) < 2:
+            raise Unusable(
+                f"it has one class only ({', '.join(copy.classes)}): class folders belong directly into the "
+                "folders of the splits"
+            )
         return Edition(entry.title, len(copy.classes), **copy.sizes)
     classes_hash = hashlib.sha256("\n".join(sorted(copy.classes)).encode()).hexdigest()
     if entry.known_names and copy.classes and copy.classes not in entry.known_names:

@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from small_runs import ROOT
 from typer.testing import CliRunner
 
+from mlplib.errors import MlplibError
 from mlplib.specs import TrainSpec
 from mlpstudy import cli
 from mlpstudy.evidence import rerun
+from mlpstudy.evidence.check import check
 
 
 def test_trainings_of_minutes_are_drawn_the_same_for_the_same_seed():
@@ -54,6 +57,19 @@ def test_every_repetition_is_written_down_once_and_told_in_points(tmp_path):
 
 def test_without_repetitions_the_table_is_empty(tmp_path):
     assert rerun.read(tmp_path) == [] and len(rerun.markdown([]).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{bad", b"[]", b'{"id": 1}', b"\xff", b'{"again": 0.5, "id": "b"}', b"[" * 100_000],
+)
+def test_a_damaged_line_is_named_by_reading_and_by_the_check(tmp_path, line):
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    with open(tmp_path / "results" / rerun.FILE, "ab") as file:
+        file.write(line + b"\n")
+    for look in (rerun.read, check):
+        with pytest.raises(MlplibError, match=rf"{rerun.FILE}, line \d+, is not a repeated run: restore it"):
+            look(tmp_path / "results")
 
 
 @pytest.mark.slow

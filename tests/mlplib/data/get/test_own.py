@@ -136,3 +136,12 @@ def test_a_folder_with_the_name_of_a_data_set_is_not_meant_silently(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     assert by_name_or_folder("shapes-16", None, quiet).name == "shapes-16"
     assert "shapes-16 is the data set of that name; the folder here is ./shapes-16" in caplog.text
+
+
+def test_one_class_is_no_data_set(folder, tmp_path):
+    """As where the class folders lie one level too deep."""
+    for split in ("train", "val"):
+        (folder / split).rename(tmp_path / split)
+        (folder / split).mkdir()
+        (tmp_path / split).rename(folder / split / "images")
+    assert "it has one class only (images): class folders belong directly into" in refusal(str(folder), 8)
