@@ -32,6 +32,9 @@ from mlpstudy.book.render import repository
 from mlpstudy.evidence.records import fingerprint
 
 NAMES = CheckpointParameters.model_fields
+OTHERS = ("out", "workers", "minutes", "threads", "quiet")
+if unknown := sorted(config.keys() - NAMES.keys() - set(OTHERS)):
+    sys.exit(f"make: unknown setting {unknown[0]!r} in --config: choose from {', '.join([*NAMES, *OTHERS[:-1]])}")
 PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in NAMES if name in config}
 OUT = Path(config.get("out", "book"))
 SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date

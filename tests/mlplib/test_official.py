@@ -422,6 +422,16 @@ def test_the_engine_hands_the_folder_to_the_chapters_that_take_it(folder, tmp_pa
         assert (f"--parameter=official_checkpoints={folder}" in line) == (name in TAKING), name
 
 
+def test_the_engine_refuses_a_setting_that_it_does_not_know():
+    code, said = engine("profle=smoke")
+    assert code != 0
+    assert (
+        said.strip()
+        .splitlines()[-1]
+        .startswith("make: unknown setting 'profle' in --config: choose from profile")
+    )
+
+
 def test_the_engine_refuses_a_folder_that_is_not_there_before_the_first_notebook(tmp_path):
     code, said = engine("profile=smoke", f"out={tmp_path}", f"official_checkpoints={tmp_path / 'no'}")
     assert code != 0
