@@ -192,12 +192,14 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
     """Add what there is of each profile to a folder of results."""
     for name, new in found.items():  # refuse before anything is written, the lock file included
         _combine(read_folder(results / name), new, prefer)
+    if not any(new.records or _old_files(results / name) for name, new in found.items()):
+        return [Merged(results / name / RUNS, 0, 0, 0) for name in found]
     merged = []
     with storage_errors(results, "MLPLIB_RESULTS"), locked(results / ".lock", quiet, "publishes records"):
         for name, new in found.items():
             root, before = results / name, read_folder(results / name)
             combined = _combine(before, new, prefer)
-            old_files = [path for path in record_files(root) if path.name != RUNS]
+            old_files = _old_files(root)
             _write_folder(root, combined)
             for path in old_files:
                 path.unlink()
@@ -206,6 +208,10 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
             added = len(combined.records) - len(before.records)
             merged.append(Merged(root / RUNS, added, len(new.records) - added, len(old_files)))
     return merged
+
+
+def _old_files(root: Path) -> list[Path]:
+    return [path for path in record_files(root) if path.name != RUNS]
 
 
 def _combine(before: ProfileFolder, new: ProfileFolder, prefer: str | None) -> ProfileFolder:

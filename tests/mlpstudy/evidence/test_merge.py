@@ -151,6 +151,7 @@ def test_runs_of_no_experiment_are_left_out_and_named(tmp_path):
     assert counts(merge(out, tmp_path / "results")) == [("gpu", 0, 0, (OWN.id,))]
     done = CliRunner().invoke(cli.app, ["results", "merge", str(out), "--results", str(tmp_path / "results")])
     assert done.exit_code == 1 and f"no experiment has {OWN.id}" in str(done.exception)
+    assert not (tmp_path / "results").exists()
 
 
 def test_records_of_other_data_or_another_version_are_refused(tmp_path):
