@@ -17,6 +17,9 @@ CONFIDENCE = 0.95
 UNLIKE = 0.05
 """Below this p-value of Bartlett's test, the spreads of groups count as different and are not pooled."""
 
+LITTLE = 2
+"""Up to so many degrees of freedom, those of three values, a spread can be small by chance."""
+
 POWER = 0.8
 """The probability with which an effect of the size of :attr:`Estimate.detectable` is told from zero."""
 
@@ -137,7 +140,8 @@ class Estimate:
 class Spread:
     """The standard deviation between seeds, estimated with ``freedom`` degrees of freedom.
 
-    ``at_least``: it is that of groups which are not :func:`alike`, so a group with a larger one has its own.
+    ``at_least``: it is that of groups which are not :func:`alike`: a group has its own, unless that is
+    smaller and too little is known of it (:data:`LITTLE`).
     """
 
     deviation: float
@@ -197,8 +201,8 @@ def shared_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
     """The spread that intervals of some groups rest on; None where they have none, and where intervals are
     not pooled now (:class:`Intervals`).
 
-    Of groups that are not :func:`alike` it is the least: three values close together by chance would
-    otherwise give an interval of no width.
+    Of groups that are not :func:`alike` it is the least for those of a few values: three that are close
+    together by chance would otherwise give an interval of no width.
     """
     groups = list(groups)
     found = spread(*groups) if _intervals.get().pooled else None
@@ -208,7 +212,9 @@ def shared_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
 def _spread_of(values: Sequence[Sequence[float]], shared: Spread | None) -> Spread | None:
     """The spread that the interval of these groups rests on, given the one that they share with others."""
     own = spread(*values)
-    own_counts = shared is None or (own and shared.at_least and own.deviation > shared.deviation)
+    if shared is None or own is None:
+        return own or shared
+    own_counts = shared.at_least and (own.freedom > LITTLE or own.deviation > shared.deviation)
     return own if own_counts else shared
 
 
@@ -228,7 +234,7 @@ def over_seeds(values: Sequence[float], shared: Spread | None = None) -> Estimat
 
 def jointly(groups: Mapping[Key, Sequence[float]]) -> dict[Key, Estimate]:
     """The mean of each group; the interval rests on the spread of all groups together, or on its own where
-    that is larger and the groups are not alike.
+    the groups are not alike (:func:`shared_spread`).
 
     With n seeds in each of k groups it has up to k (n - 1) degrees of freedom instead of n - 1. For two seeds
     in five groups Student's factor falls from 12.7 to 2.6.
@@ -275,7 +281,8 @@ def with_sampling(estimate: Estimate, accuracies: Sequence[float], test_images: 
         return estimate
     error = math.hypot(estimate.error, math.sqrt(variance))
     # Welch and Satterthwaite: the binomial part is as good as known, so the freedom grows with its share.
-    freedom = estimate.freedom * (error / estimate.error) ** 4 if estimate.error else math.inf
+    ratio = error / estimate.error if estimate.error else math.inf
+    freedom = estimate.freedom * ratio**4 if ratio < 1e6 else math.inf
     sampled = _student(estimate.mean, estimate.n, error, freedom)
     # With more freedom Student's factor falls, at times by more than the error grows.
     return max(estimate, sampled, key=lambda each: each.half_width)

@@ -88,7 +88,7 @@ BETTER = 1.0
     "LayerNorm is as good as or slightly better than BatchNorm.",
     "long pre-training",
     f"{AFTERTHOUGHT} The B-MLP alone, whose three differences happened to lie close together, counted as "
-    "reproduced until no interval could rest on a smaller spread than that of both networks.",
+    "reproduced until no interval of three values could rest on a smaller spread than that of both networks.",
 )
 def c13(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, LayerNorm minus BatchNorm, paired by seed, in

@@ -136,8 +136,11 @@ def test_a_difference_of_unpaired_groups_is_welchs(n, seed):
 def test_a_difference_never_rests_on_less_than_unlike_groups_together():
     least = stats.Spread(2.0, 10, at_least=True)
     close, wide = [1.0, 1.001, 1.0], [0.0, 30.0, 60.0]
-    assert difference(close, close, least).error == pytest.approx(2 * math.sqrt(2 / 3))
+    assert difference(close[:2], close[:2], least).error == pytest.approx(2)
     assert difference(close, wide, least) == difference(close, wide)
+    assert over_seeds(close, least).error == pytest.approx(2 / math.sqrt(3))
+    five = [*close, 1.002, 1.001]
+    assert over_seeds(five, least) == over_seeds(five), "of five values the spread is known well enough"
 
 
 def test_a_difference_takes_the_spread_that_it_is_given():

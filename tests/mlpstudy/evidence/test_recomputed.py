@@ -69,12 +69,13 @@ def below(prefix, *settings):
 
 def spread(every, own):
     """Standard deviation and degrees of freedom of all groups together; if spreads differ, those of ``own``
-    where that one is larger.
+    where that one is larger, or has more than two degrees of freedom.
     """
     together = root_mean_square(every)
     if len(every) < 2 or stats.bartlett(*every).pvalue >= 0.05:
         return together
-    return max(together, root_mean_square(own))
+    alone = root_mean_square(own)
+    return alone if alone[1] > 2 + 1e-9 else max(together, alone)
 
 
 def root_mean_square(groups):
