@@ -136,7 +136,10 @@ def expand(path: str | Path, what: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise MlplibError(f"{what} must not be {str(path)!r}: there is no such home folder") from None
+        how = "there is no such home folder"
+        if str(path).partition("/")[0] == "~":
+            how = "this user has no home folder: set HOME, and MLPLIB_CACHE to a folder for the data"
+        raise MlplibError(f"{what} must not be {str(path)!r}: {how}") from None
 
 
 def require_folder(path: Path, what: str) -> Path:

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import resource
+import subprocess
 import sys
 import threading
 import time
@@ -328,8 +329,10 @@ def mlplib(*words: str):
 def test_the_command_line_writes_and_streams(tmp_path):
     written = mlplib("data", "beton", "shapes-16")
     assert written.exit_code == 0 and "shapes-16 is ready to be streamed" in written.stdout
-    streamed = mlplib(*SMALLEST, str(tmp_path), "--loader", "ffcv")
-    assert streamed.exit_code == 0, streamed.output
+    # In a process of its own: the workers of this one may have started with another cache folder.
+    command = [sys.executable, "-m", "mlplib", *SMALLEST, str(tmp_path), "--loader", "ffcv"]
+    streamed = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert streamed.returncode == 0, streamed.stderr
     records = [json.loads(path.read_text())["compute"] for path in tmp_path.glob("*/record.json")]
     assert {compute["loader"] for compute in records if "images" in compute} == {"ffcv"}
 

@@ -4,12 +4,13 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 from small_runs import record, small
 from typer.testing import CliRunner
 
 from mlplib.specs import FilterSpec
-from mlplib.store import RunStore
+from mlplib.store import MOSAIC, RunStore
 from mlpstudy.book.page_cost import (
     POWER,
     arithmetic,
@@ -129,6 +130,8 @@ def fill(store, name, profile="laptop", seeds=(0,), **more):
     for spec in with_upstream(experiment(name).runs(PROFILES[profile], seeds)).values():
         if store.find(spec) is None:
             store.folder(spec).mkdir(parents=True)
+            if isinstance(spec, FilterSpec):
+                np.save(store.folder(spec) / MOSAIC, np.zeros((1, 2, 2), np.uint8))
             store.write(made(spec, **more))
 
 
