@@ -110,6 +110,9 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+NO_HOME = "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
+
+
 def cache_root() -> Path:
     """The cache folder that the environment asks for; it need not exist.
 
@@ -122,9 +125,7 @@ def cache_root() -> Path:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Path(base).expanduser() / "mlplib"
     except RuntimeError:  # no HOME, and no entry for this user
-        raise MlplibError(
-            "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
-        ) from None
+        raise MlplibError(NO_HOME) from None
 
 
 def expand(path: str | Path, what: str) -> Path:
@@ -136,10 +137,8 @@ def expand(path: str | Path, what: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        how = "there is no such home folder"
-        if str(path).partition("/")[0] == "~":
-            how = "this user has no home folder: set HOME, and MLPLIB_CACHE to a folder for the data"
-        raise MlplibError(f"{what} must not be {str(path)!r}: {how}") from None
+        why = NO_HOME if str(path).partition("/")[0] == "~" else "there is no such home folder"
+        raise MlplibError(f"{what} must not be {str(path)!r}: {why}") from None
 
 
 def require_folder(path: Path, what: str) -> Path:

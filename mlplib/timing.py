@@ -154,17 +154,16 @@ def _once_a_day(name: str, measure: Callable[[], float]) -> float:
 
     Whoever cannot keep the number measures for itself.
     """
-    today = datetime.date.today().isoformat()
+    today, rates = datetime.date.today().isoformat(), {}
     with suppress(OSError, MlplibError):
         path = files.cache_root() / RATES
         with files.locked(path.with_suffix(".lock"), quiet, "measures this machine"):
-            kept = _rates_of(path, today)
-            if name not in kept:
-                kept[name] = measure()
+            rates = _rates_of(path, today)
+            if name not in rates:
+                rates[name] = measure()
                 with files.replacing(path) as temporary:
-                    temporary.write_text(json.dumps({"day": today, "flops_per_second": kept}, indent=1))
-            return kept[name]
-    return measure()
+                    temporary.write_text(json.dumps({"day": today, "flops_per_second": rates}, indent=1))
+    return rates[name] if name in rates else measure()
 
 
 def _rates_of(path: Path, today: str) -> dict[str, float]:

@@ -79,7 +79,7 @@ def bench(
     if json_file is not None:
         if json_file.is_dir():
             raise MlplibError(f"--json names a file, and {json_file} is a folder")
-        speed.require_replaceable(json_file, "against" if against else what)
+        speed.require_replaceable(json_file, what if against is None else "against")
         require_writable(json_file.parent)
     if against is not None:
         one = revisions.measure(against, case or default_cases(where)[-1], rounds=rounds, **common)

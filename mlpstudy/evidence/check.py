@@ -22,8 +22,8 @@ from .records import (
     RESTORE,
     RUNS,
     ProfileFolder,
+    old_files,
     read_folder,
-    record_files,
     results_folder,
 )
 
@@ -53,12 +53,11 @@ def check(results: Path | None = None) -> tuple[int, int, int]:
 
 def _check_profile(root: Path) -> ProfileFolder:
     require_choice("profile", root.name, PROFILES)
-    for path in record_files(root):
-        if path.name != RUNS:
-            raise MlplibError(
-                f"{root.name}/{path.name} is of the old layout: mlplib results merge {root.parent} puts its "
-                f"records into {RUNS}"
-            )
+    if old := old_files(root):
+        raise MlplibError(
+            f"{root.name}/{old[0].name} is of the old layout: mlplib results merge {root.parent} puts its "
+            f"records into {RUNS}"
+        )
     found = read_folder(root)
     check_ids(found.records.values())
     check_complete(root, found)
@@ -143,7 +142,7 @@ def check_complete(root: Path, found: ProfileFolder) -> None:
         known = path.name in ARTIFACTS or path.name.startswith(".")
         if not known or not RUN_ID.fullmatch(path.parent.name):
             raise MlplibError(f"{path} is no artifact of a run ({', '.join(ARTIFACTS)}): delete it")
-    if not any(path.name != RUNS for path in record_files(root)):  # the old layout has no hashes
+    if not old_files(root):
         for key in found.records:
             if key not in found.hashes:
                 raise MlplibError(

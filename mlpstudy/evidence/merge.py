@@ -29,8 +29,8 @@ from .records import (
     RUNS,
     ProfileFolder,
     all_seeds,
+    old_files,
     read_folder,
-    record_files,
     results_folder,
 )
 
@@ -107,14 +107,15 @@ def _publish(specs: Iterable[RunSpec], profile_name: str, store: RunStore, folde
     before = read_folder(results / profile_name).records
     records, artifacts = {}, {}
     for id, spec in with_upstream(specs).items():
-        record = store.find(spec) or before.get(id)
+        found = store.find(spec)
+        record = found or before.get(id)
         if record is None:
             raise MlplibError(
                 f"{id}, which published runs were made from, is neither in {store.root} nor published: put "
                 "its folder back, or delete the folders of the runs made from it and run them again"
             )
         records[id] = record
-        if isinstance(record.spec, FilterSpec) and store.find(spec) is not None:
+        if isinstance(spec, FilterSpec) and found and found.status == "completed":
             artifacts[f"{id}/{MOSAIC}"] = _picture(store.folder(id) / MOSAIC)
     return _add({profile_name: ProfileFolder(records, artifacts)}, results, "new")[0]
 
@@ -192,26 +193,22 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
     """Add what there is of each profile to a folder of results."""
     for name, new in found.items():  # refuse before anything is written, the lock file included
         _combine(read_folder(results / name), new, prefer)
-    if not any(new.records or _old_files(results / name) for name, new in found.items()):
+    if not any(new.records or old_files(results / name) for name, new in found.items()):
         return [Merged(results / name / RUNS, 0, 0, 0) for name in found]
     merged = []
     with storage_errors(results, "MLPLIB_RESULTS"), locked(results / ".lock", quiet, "publishes records"):
         for name, new in found.items():
             root, before = results / name, read_folder(results / name)
             combined = _combine(before, new, prefer)
-            old_files = _old_files(root)
+            old = old_files(root)
             _write_folder(root, combined)
-            for path in old_files:
+            for path in old:
                 path.unlink()
             for id in before.records.keys() - combined.records.keys():
                 shutil.rmtree(root / "artifacts" / id, ignore_errors=True)
             added = len(combined.records) - len(before.records)
-            merged.append(Merged(root / RUNS, added, len(new.records) - added, len(old_files)))
+            merged.append(Merged(root / RUNS, added, len(new.records) - added, len(old)))
     return merged
-
-
-def _old_files(root: Path) -> list[Path]:
-    return [path for path in record_files(root) if path.name != RUNS]
 
 
 def _combine(before: ProfileFolder, new: ProfileFolder, prefer: str | None) -> ProfileFolder:

@@ -224,8 +224,12 @@ def read_folder(root: Path) -> ProfileFolder:
 
 def record_files(root: Path) -> list[Path]:
     """``runs.jsonl`` if it is there, then the files of the old layout."""
-    others = sorted(path for path in root.glob("*.jsonl") if path.name != RUNS)
-    return [path for path in (root / RUNS, *others) if path.exists()]
+    return [path for path in (root / RUNS, *old_files(root)) if path.exists()]
+
+
+def old_files(root: Path) -> list[Path]:
+    """The files of the old layout, which have no hashes."""
+    return sorted(path for path in root.glob("*.jsonl") if path.name != RUNS)
 
 
 # Files are read several times in a process. Nobody changes a record, so its readers can share it.

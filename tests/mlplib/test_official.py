@@ -425,11 +425,8 @@ def test_the_engine_hands_the_folder_to_the_chapters_that_take_it(folder, tmp_pa
 def test_the_engine_refuses_a_setting_that_it_does_not_know():
     code, said = engine("profle=smoke")
     assert code != 0
-    assert (
-        said.strip()
-        .splitlines()[-1]
-        .startswith("make: unknown setting 'profle' in --config: choose from profile")
-    )
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("make: unknown setting 'profle' in --config: choose from profile")
 
 
 def test_the_engine_refuses_a_folder_that_is_not_there_before_the_first_notebook(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mlplib import machine, timing
+from mlplib.errors import MlplibError
 
 CPU = torch.device("cpu")
 
@@ -151,6 +152,14 @@ def test_no_machine_has_such_a_rate(measured, tmp_path, value):
     kept = json.loads(path.read_text())
     path.write_text(json.dumps(kept | {"flops_per_second": dict.fromkeys(kept["flops_per_second"], value)}))
     assert rate() == 2 * 2 * 16**3
+
+
+def test_a_rate_that_cannot_be_kept_is_not_measured_twice(measured, monkeypatch):
+    def full(path):
+        raise MlplibError("the disk is full")
+
+    monkeypatch.setattr(timing.files, "replacing", full)
+    assert [rate(), rate()] == [2 * 16**3, 4 * 16**3] and len(measured) == 2
 
 
 def test_who_cannot_keep_the_rate_measures_it(measured, tmp_path, monkeypatch):

@@ -527,15 +527,6 @@ def test_augmentation_is_no_part_of_evaluation():
     assert with_da.metrics["test_loss"] == pytest.approx(without.metrics["test_loss"], rel=1e-3)
 
 
-def write_golden() -> None:
-    runs = {name: curves_of(spec) for name, spec in golden_specs().items()}
-    GOLDEN.write_text(json.dumps({"numerics_version": NUMERICS_VERSION, "runs": runs}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    write_golden()
-
-
 @pytest.mark.parametrize("model", ["B-1/Wi-999999", "B-999999/Wi-999", "S-9/Wi-999999"])
 def test_a_network_that_memory_cannot_hold_is_refused_at_once(model):
     start = time.monotonic()
@@ -563,3 +554,12 @@ def test_batchnorm_cannot_train_on_one_image():
     with pytest.raises(MlplibError, match="BatchNorm cannot train an MLP on one image") as caught:
         train(small(model=ModelSpec.parse("B-1/Wi-16", norm="batch"), batch_size=1))
     assert "\n" not in str(caught.value)
+
+
+def write_golden() -> None:
+    runs = {name: curves_of(spec) for name, spec in golden_specs().items()}
+    GOLDEN.write_text(json.dumps({"numerics_version": NUMERICS_VERSION, "runs": runs}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_golden()

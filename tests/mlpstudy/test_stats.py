@@ -97,10 +97,8 @@ def test_alike_groups_share_their_spread_and_others_do_not():
     for key, group in UNLIKE.items():
         own = spread(group)
         expected = own if own.deviation > together.deviation else together
-        error = expected.deviation / math.sqrt(len(group))
-        assert (found[key].error, found[key].freedom) == pytest.approx((error, expected.freedom)), (
-            "the larger"
-        )
+        wanted = (expected.deviation / math.sqrt(len(group)), expected.freedom)
+        assert (found[key].error, found[key].freedom) == pytest.approx(wanted), "the larger"
     assert sum(found[key] == over_seeds(group) for key, group in UNLIKE.items()) == 1
     with using(pooled=False):
         assert jointly(ALIKE) == {key: over_seeds(group) for key, group in ALIKE.items()}

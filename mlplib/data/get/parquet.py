@@ -22,10 +22,10 @@ from .folders import is_junk, require_downloaded
 _log = logging.getLogger("mlplib")
 
 IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "fine_label", "labels")
+
 MARK = b"mlplib"
 """The metadata key of shards that :mod:`.export` wrote: the data set's name and content hash."""
-
-LABEL_COLUMNS = ("label", "fine_label", "labels")
 
 
 def shards(at: Path, split: str) -> list[Path]:

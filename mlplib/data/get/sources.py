@@ -42,14 +42,14 @@ def local_folders() -> list[Path]:
     return list(dict.fromkeys(folder.absolute() for folder in found))
 
 
+def _own_paths(entry: Stored, folder: Path) -> list[Path]:
+    tops = [folder / name for name in (entry.name, *entry.folders)]
+    return [path for top in tops for path in (top, *(top / name for name in entry.folders))]
+
+
 def own_places(entry: Stored, folder: Path) -> list[Path]:
     """The folders in ``folder`` that bear the name of the data set."""
-    tops = [folder / name for name in (entry.name, *entry.folders)]
-    nested = [path for top in tops for path in (top, *(top / name for name in entry.folders))]
-    for path in nested:
-        if path.is_symlink() and not path.exists():  # a disk that is not mounted, for example
-            _log.warning("passing over %s: the link leads nowhere", path)
-    return [path for path in nested if path.is_dir()]
+    return [path for path in _own_paths(entry, folder) if path.is_dir()]
 
 
 def local_copies(entry: Stored, folder: Path, staging: Path, progress: Progress) -> Iterator[Source]:
@@ -203,6 +203,9 @@ def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: boo
             _empty(staging)  # the disk may be small
 
     for folder in local_folders():
+        for path in _own_paths(entry, folder):
+            if path.is_symlink() and not path.exists():  # a disk that is not mounted, for example
+                _log.warning("passing over %s: the link leads nowhere", path)
         nothing = True
         for label, read in local_copies(entry, folder, staging, progress):
             nothing = False

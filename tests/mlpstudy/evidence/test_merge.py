@@ -199,6 +199,14 @@ def test_a_picture_that_is_none_is_not_published(tmp_path, damage):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_look_at_filters_that_diverged_has_no_picture_and_is_published(tmp_path):
+    look = next(one for one in ALL if one.spec.kind == "filters" and not one.spec.needs())
+    store = stored(tmp_path / "runs", [dataclasses.replace(look, status="diverged", metrics={})])
+    (store.folder(look.id) / MOSAIC).unlink()
+    publish_finished(NAMES, "gpu", None, store, tmp_path / "out")
+    assert read_folder(tmp_path / "out" / "gpu").records[look.id].status == "diverged"
+
+
 def test_what_an_experiment_no_longer_has_is_not_lost_by_merging(tmp_path):
     packed(tmp_path / "results", [OWN])
     merge(packed(tmp_path / "a", ALL[:1]), tmp_path / "results")

@@ -266,4 +266,4 @@ def test_a_link_that_leads_nowhere_is_named(local, monkeypatch, caplog, target):
     tiny_data.with_entry(monkeypatch)
     (local / "tiny").symlink_to(target)
     refusal()
-    assert f"passing over {local / 'tiny'}: the link leads nowhere" in caplog.text
+    assert caplog.text.count(f"passing over {local / 'tiny'}: the link leads nowhere") == 1
