@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlplib.store import Record
 
-from .stats import Estimate
+from .stats import COUNTING, Estimate
 from .words import count, interval
 
 REPRODUCED = "reproduced"
@@ -231,7 +231,11 @@ class Judgement:
             return "–"
         effects = [part.effect for part in parts]
         text = ", ".join(count(n, "seed") for n in sorted({effect.n for effect in effects}))
-        others = [e.source for e in effects if e.source != "seeds" and e.n == 1 and e.low is not None]
+        others = [
+            e.source
+            for e in effects
+            if e.source not in ("seeds", COUNTING) and e.n == 1 and e.low is not None
+        ]
         if others:
             text += f", interval from {others[0]} only"
         units = {part.unit for part in parts}

@@ -73,6 +73,10 @@ def using(**changes) -> Iterator[None]:
         _intervals.reset(token)
 
 
+COUNTING = "counting"
+"""The source of an estimate that is exact, such as a number of operations: its interval is a point."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean with its interval [low, high] over ``n`` seeds, at the confidence that held when it was made.

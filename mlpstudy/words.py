@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from mlplib.store import Record
 
-from .stats import Estimate
+from .stats import COUNTING, Estimate
 
 
 def duration(seconds: float) -> str:
@@ -22,9 +22,10 @@ def count(n: int, what: str) -> str:
 
 
 def interval(estimate: Estimate, form: str = "+.1f") -> str:
-    """A mean with its interval, if it has one: ``+1.3 [-0.3, +2.9]``."""
-    ends = "" if estimate.low is None else f" [{estimate.low:{form}}, {estimate.high:{form}}]"
-    return f"{estimate.mean:{form}}{ends}"
+    """A mean with its interval, if it has one: ``+1.3 [-0.3, +2.9]``; what is counted has none."""
+    if estimate.low is None or estimate.source == COUNTING:
+        return f"{estimate.mean:{form}}"
+    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
 
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

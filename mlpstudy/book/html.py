@@ -18,6 +18,8 @@ STYLE = """<style>
 .mlp-scroll table { border-collapse: collapse; margin: 0; }
 .mlp-scroll caption { caption-side: top; text-align: left; padding: 0 0 .4rem; font-size: .9em;
   color: var(--pst-color-text-base, inherit); }
+.mlp-scroll caption > span { position: sticky; left: 0; display: inline-block;
+  max-width: calc(100vw - 3rem); } /* it stays in view and wraps where the table is wider than a phone */
 .mlp-scroll th, .mlp-scroll td { text-align: left; vertical-align: top; padding: .35rem .6rem;
   border-bottom: 1px solid var(--pst-color-border, #c9ccd1); }
 .mlp-scroll thead th { border-bottom-width: 2px; vertical-align: bottom; }
@@ -100,7 +102,8 @@ def table(rows: Sequence[Mapping[str, str]], caption: str, row_headers: Sequence
     text = frame.to_html(escape=False, border=0, classes="mlp-table")
     head, body = text.split("</thead>")
     cells = "".join(f'<th scope="col">{name}</th>' if name.strip() else "<td></td>" for name in headings)
-    head = head[: head.index("<thead>")] + f"<caption>{caption}</caption><thead><tr>{cells}</tr></thead>"
+    top = f"<caption><span>{caption}</span></caption>"
+    head = f"{head[: head.index('<thead>')]}{top}<thead><tr>{cells}</tr></thead>"
     body = re.sub(r"<th( rowspan=\"\d+\")?[^>]*>", r'<th scope="row"\1>', body)
     label = escape(re.sub(r"<[^>]*>", "", caption))
     return f'<div class="mlp-scroll" role="region" tabindex="0" aria-label="{label}">{head}{body}</div>'

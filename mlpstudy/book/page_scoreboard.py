@@ -15,7 +15,7 @@ from mlplib.store import Record
 from .. import planning
 from ..claims import NOT_TESTED
 from ..evidence import verdicts
-from ..evidence.records import ExperimentRecords, every_published
+from ..evidence.records import ExperimentRecords, complete_seeds, every_published
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
 from ..stats import CONFIDENCE
@@ -160,7 +160,7 @@ class Scoreboard:
         for name in EXPERIMENTS:
             module, sides = experiment(name), []
             for each in every_published(name, session.results_dir):
-                wanted = module.runs(each.profile, each.seeds)
+                wanted = module.runs(each.profile, complete_seeds(each) or each.profile.seeds)
                 sides.append(("this study", each.profile.name, each.everything, wanted))
             if not sides:
                 sides = [("this study", NOT_PUBLISHED, [], [])]

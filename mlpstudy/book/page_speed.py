@@ -184,6 +184,7 @@ class HowFast:
     def tried(self) -> Html:
         """Alternatives, each with its time over ours; then comparisons of revisions of the library."""
         found = {escape(name): dict(tried.results(f["rows"])) for name, f in self.sources.items()}
+        found = {name: each for name, each in found.items() if each}
         rows = []
         for trial in dict.fromkeys(trial for each in found.values() for trial in each):
             instead = f"instead of {escape(trial.instead_of)}; {escape(trial.hope)}"
@@ -192,7 +193,7 @@ class HowFast:
                 {"tried": escape(trial.name) + small(instead)} | {n: _over(r) for n, r in ratios.items()}
             )
         revisions = [table for found in self.comparisons.values() for table in show.tables(found)]
-        caption = "<b>Time per image, over ours</b>: median [quartiles] over rounds"
+        caption = "<b>Time per image, as a multiple of ours</b>: median [quartiles] over rounds"
         return Html(_table(rows, caption, "tried") + (_tables(revisions) if revisions else ""))
 
     def precision(self) -> Html:
@@ -236,7 +237,7 @@ class HowFast:
 
 
 def _over(ratio: Mapping | None) -> str:
-    return f"{show.spread(ratio)} times" + small(show.faster(ratio)) if ratio else "–"
+    return show.spread(ratio) + small(show.faster(ratio)) if ratio else "–"
 
 
 def _provenance(name: str, found: Mapping) -> dict[str, str]:

@@ -66,8 +66,8 @@ def results_folder(folder: str | os.PathLike | None = None) -> Path:
 class ExperimentRecords:
     """The records of one experiment at one profile, published ones or a reader's ``own``.
 
-    ``records``: of the experiment's own runs, in their order; ``upstream``: of the further runs that those
-    were made from; ``artifacts``: a folder with one folder per run id, as in a run store.
+    ``records``: of the experiment's own runs, in their order; ``upstream``: of the further runs that such
+    runs are made from; ``artifacts``: a folder with one folder per run id, as in a run store.
     """
 
     name: str
@@ -104,7 +104,7 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
         by_spec = {record.spec: record for record in read_folder(root).records.values()}
         specs = dict.fromkeys(experiment(name).runs(chosen, all_seeds(chosen, by_spec)))
         own = [spec for spec in specs if spec in by_spec]
-        needed = (spec for spec in upstream_first(own) if spec in by_spec and spec not in specs)
+        needed = (spec for spec in upstream_first(specs) if spec in by_spec and spec not in specs)
         upstream = [by_spec[spec] for spec in needed]
         if own:
             records = [by_spec[spec] for spec in own]
@@ -122,7 +122,7 @@ def finished(name: str, chosen: Profile, seeds: Sequence[int], store: RunStore) 
 
 def shown(name: str, folder: str | os.PathLike | None = None) -> list[ExperimentRecords]:
     """The published records that a chapter shows: those of the best profile that has any, and while these
-    are incomplete (:func:`complete`) those of the next profile, too, down to the first complete one.
+    are incomplete (:func:`complete_seeds`) those of the next profile, too, down to the first complete one.
 
     Raises:
         MlplibError: a published file is damaged.
@@ -130,7 +130,7 @@ def shown(name: str, folder: str | os.PathLike | None = None) -> list[Experiment
     found = []
     for each in every_published(name, folder):
         found.append(each)
-        if complete(each):
+        if complete_seeds(each):
             break
     return found
 
@@ -144,10 +144,10 @@ def fingerprint(name: str, folder: str | os.PathLike | None = None) -> str:
     return digest.hexdigest()
 
 
-def complete(found: ExperimentRecords) -> bool:
-    """Whether all runs of an experiment are there for at least one seed, compared by their settings."""
+def complete_seeds(found: ExperimentRecords) -> list[int]:
+    """The seeds for which all runs of an experiment are there, compared by their settings."""
     there, runs = {record.spec for record in found.records}, experiment(found.name).runs
-    return any(there.issuperset(runs(found.profile, (seed,))) for seed in found.seeds)
+    return [seed for seed in found.seeds if there.issuperset(runs(found.profile, (seed,)))]
 
 
 def seed_of(spec: RunSpec) -> int | None:

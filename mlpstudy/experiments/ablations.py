@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,10 +16,12 @@ from . import base
 from .choices import (
     AFTERTHOUGHT,
     OVERFIT,
+    at_end,
     best_rate,
     is_tuning,
     probe_title,
     probes,
+    ranked_rates,
     rate,
     setting,
     tuning_probe,
@@ -297,12 +300,16 @@ def c15(records: Sequence[Record]) -> Judgement:
 
 
 def _rates_note(records: Sequence[Record]) -> str:
-    """The best rate of each optimizer, with a warning where it is the first or the last that was tried."""
-    notes = []
-    for name, group in _tuned(records).items():
-        best, tried = best_rate(group), set(map(rate, group))
-        end = ", the end of its grid" if best in (min(tried), max(tried)) else ""
-        notes.append(f"{'Lion' if name == BASE else name} is best at {best:g}{end}")
+    """The best rate of each optimizer, and what the comparison would be with the second best."""
+    tuned, tested = _tuned(records), base.group_by(probes(records), lambda r: (change_of(r), rate(r)))
+    notes = [
+        f"{'Lion' if name == BASE else name} is best at {best_rate(group):g}{at_end(group)}"
+        for name, group in tuned.items()
+    ]
+    top = [[tested.get((name, lr), []) for lr in ranked_rates(group)[:2]] for name, group in tuned.items()]
+    means = [found.mean for pair in itertools.product(*top) if (found := base.effect(*pair))]
+    ahead = f"{min(means):+.2f} to {max(means):+.2f} points ahead"
+    notes.append(f"with the best or second-best rate of each, Lion is {ahead}")
     return "; ".join(notes)
 
 

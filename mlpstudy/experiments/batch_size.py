@@ -14,7 +14,7 @@ from ..profiles import Profile
 from ..stats import Estimate
 from ..words import count, interval
 from . import base
-from .choices import best_rate, is_tuning, probe_title, probes, rate, tuning_probe
+from .choices import at_end, best_rate, is_tuning, probe_title, probes, rate, tuning_probe
 from .pretraining import pretraining_run, probe
 
 TITLE = "Batch size"
@@ -105,10 +105,14 @@ def lines(records: Sequence[Record]) -> dict[tuple[int, int], list[Record]]:
     return dict(sorted(base.group_by(on_lines, lambda r: (batch(r), epochs(r))).items()))
 
 
+def _tuned(records: Sequence[Record]) -> dict[int, list[Record]]:
+    """The probes on held-out images by batch size."""
+    return dict(sorted(base.group_by(filter(is_tuning, records), batch).items()))
+
+
 def best_rates(records: Sequence[Record]) -> dict[int, float]:
     """The best learning rate on held-out images by batch size, for those batch sizes that have one."""
-    tuned = base.group_by(filter(is_tuning, records), batch)
-    found = {size: best_rate(group) for size, group in sorted(tuned.items())}
+    found = {size: best_rate(group) for size, group in _tuned(records).items()}
     return {size: best for size, best in found.items() if best is not None}
 
 
@@ -256,8 +260,9 @@ def c09(records: Sequence[Record]) -> Judgement:
         return not_tested(f"needs pre-training with batches of {asked}, with one seed at least")
     notes = {name: gain(name) for name in list(COMPARISONS)[1:]}
     note = "; ".join(f"at {name}: {interval(e) if e else 'not measured'}" for name, e in notes.items())
-    rates = ", ".join(f"{lr:g} for {size:,}" for size, lr in best_rates(records).items() if size in ends)
-    note += f" (learning rates: {rates})" if rates else ""
+    best, tuned = best_rates(records), _tuned(records)
+    rates = [f"{best[size]:g} for {size:,}{at_end(tuned[size])}" for size in best if size in ends]
+    note += f" (learning rates: {'; '.join(rates)})" if rates else ""
     part = positive(found, f"points, batch {largest:,} over {smallest:,}")
     return judge([part], base.run_ids(records), note)
 

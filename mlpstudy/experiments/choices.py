@@ -78,11 +78,11 @@ def rate(record: Record) -> float:
     return record.spec.upstream.optimizer.lr
 
 
-def best_rate(tuned: Iterable[Record]) -> float | None:
-    """The learning rate with the highest mean accuracy on held-out images, None without any.
+def ranked_rates(tuned: Iterable[Record]) -> list[float]:
+    """Learning rates by their mean accuracy on held-out images, the best one first.
 
-    Rates are compared on the seeds that were run at all of them, None where there is no such seed. A rate at
-    which some seeds diverged loses to one at which none did. Of equally good rates the smallest is chosen.
+    Rates are compared on the seeds that were run at all of them: none where there is no such seed. A rate at
+    which some seeds diverged loses to one at which none did. Of equally good rates the smallest is first.
 
     Args:
         tuned: tuning probes, including diverged ones, of networks that differ in learning rate and seed only.
@@ -95,7 +95,19 @@ def best_rate(tuned: Iterable[Record]) -> float | None:
         values = [accuracy(record) for record in completed(of_seed[seed] for seed in sorted(seeds))]
         if values:
             scores[lr] = len(values), math.fsum(values) / len(values)
-    return max(scores, key=scores.get, default=None)
+    return sorted(scores, key=scores.get, reverse=True)
+
+
+def best_rate(tuned: Iterable[Record]) -> float | None:
+    """The first of :func:`ranked_rates`, None without any."""
+    return next(iter(ranked_rates(tuned)), None)
+
+
+def at_end(tuned: Iterable[Record]) -> str:
+    """A warning where the best learning rate is the lowest or the highest that was tried; else nothing."""
+    tuned = list(tuned)
+    tried = set(map(rate, tuned))
+    return ", the end of its grid" if best_rate(tuned) in (min(tried), max(tried)) else ""
 
 
 def probe_title(record: Record) -> str:

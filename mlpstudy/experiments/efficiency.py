@@ -328,7 +328,7 @@ def c18(records: Sequence[Record]) -> Judgement:
     if len(latency) < len(others):
         return not_tested("needs every network timed with a seed that the MLP has, too")
     seeds = min(ratio.n for ratio in latency.values())
-    counted = Estimate(fewer, fewer, fewer, seeds)
+    counted = Estimate(fewer, fewer, fewer, seeds, source=stats.COUNTING)
     parts = [_ratio_part("FLOPs of the closest network", counted, FAR_FEWER, Range(FAR_FEWER))]
     parts += [_ratio_part(f"latency of {name}", ratio, 1.0, Range(SLOWER)) for name, ratio in latency.items()]
     parts += _transfer_parts(mlps, records)

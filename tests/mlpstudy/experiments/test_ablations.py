@@ -293,6 +293,23 @@ def test_c16_says_where_a_grid_may_have_been_too_short():
     assert f"AdamW is best at {budget.adamw[1]:g}, the end" not in found.note
 
 
+def test_c16_says_what_other_rates_would_have_shown_where_two_are_close():
+    """Held-out images prefer AdamW's second rate by a hair; on test images its third is two points better."""
+    budget = BUDGETS["laptop"]
+    close = {
+        ("AdamW", budget.adamw[1]): 0.05,
+        ("AdamW", budget.adamw[2]): 0.0499,
+        ("base", budget.lion[1]): 0.05,
+    }
+    made = records(AdamW=0.0, adamw=(-0.3, 0, 0.02, -0.3), lion=(-0.3, 0, 0, -0.3), held_out=close)
+    (part,) = (part for part in C16.judge(made).parts if part.name == "Lion over AdamW")
+    assert part.effect.mean == pytest.approx(0.0)
+    assert (
+        "with the best or second-best rate of each, Lion is -2.00 to +0.00 points ahead"
+        in C16.judge(made).note
+    )
+
+
 @pytest.mark.parametrize("part", ["base", *ARCHITECTURE, *RECIPE])
 def test_every_part_is_needed(part):
     left = [r for r in records() if ablations.change_of(r) != part]

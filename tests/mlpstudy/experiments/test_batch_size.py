@@ -169,7 +169,10 @@ def test_c09_is_decided_at_equal_epochs_alone():
     found = CLAIM.judge(records(accuracy))
     assert found.verdict == CONTRADICTED and found.parts[0].effect.mean == pytest.approx(-4)
     assert "at equal updates: +6.0" in found.note and "at equal epochs, tuned rates: +16.0" in found.note
-    assert "learning rates: 5e-05 for 512, 0.0008 for 2,048" in found.note
+    assert (
+        "learning rates: 5e-05 for 512, the end of its grid; 0.0008 for 2,048, the end of its grid"
+        in found.note
+    )
 
 
 def test_c09_says_what_was_not_measured():
