@@ -112,8 +112,8 @@ def teaser(results: str | os.PathLike | None = None) -> str:
                     estimate = cell.estimate
                     rows.append(
                         {
-                            "item": cell.item,
-                            "name": f"{cell.row}, {cell.column}",
+                            "item": f"{cell.item}, {cell.column}",
+                            "name": cell.row,
                             "unit": cell.unit,
                             "profile": study.profile.name,
                             "value": estimate.mean,

@@ -223,7 +223,7 @@ def accuracy_by_images(records: Sequence[Record]) -> Iterator[dict]:
 def gains_by_views(records: Sequence[Record]) -> Iterator[dict]:
     """What test-time augmentation adds to the accuracy of fine-tuned networks, against the number of random
     views of each test image whose predictions are averaged, as logits (solid) or as probabilities (dashed).
-    Zero is the accuracy on the image as it is, seen once. Lines are means over seeds.
+    Zero is the accuracy on the image as it is, seen once. Lines are means over seeds, bands span the seeds.
     """
     labels = checkpoint_labels(records)
     for record in base.completed(records):

@@ -16,7 +16,8 @@ def against_paper(frame) -> Figure:
     Args:
         frame: columns ``item, name, unit, profile, value, low, high, paper``.
     """
-    items = look.unique(frame["item"])
+    items, profiles = look.unique(frame["item"]), look.unique(frame["profile"])
+    offsets = dict(zip(profiles, look.offsets(len(profiles), 0.4), strict=True))  # no cross hides a dot
     sizes = [len(look.unique(frame.loc[frame["item"] == item, "name"])) for item in items]
     figure, grid = look.new_figure(
         len(items), 1, height=0.8 + sum(0.7 + 0.3 * n for n in sizes), height_ratios=[n + 1 for n in sizes]
@@ -28,11 +29,10 @@ def against_paper(frame) -> Figure:
             place = names.index(row.name)
             axes.plot(row.paper, place, "x", color=look.ORANGE, markersize=8, markeredgewidth=2, zorder=3)
             color = COLORS.get(row.profile, look.BLUE)
-            look.interval_dot(axes, place, row.value, row.low, row.high, color, size=6)
-        look.name_rows(axes, names)
+            look.interval_dot(axes, place + offsets[row.profile], row.value, row.low, row.high, color, size=6)
+        look.name_rows(axes, [name.replace(": ", ":\n") for name in names])
         axes.set_title(item)
         axes.set_xlabel(part["unit"].iloc[0])
-    profiles = look.unique(frame["profile"])
     handles = [look.key("the paper", look.ORANGE, marker="x", mew=2, ms=8, linestyle="")]
     handles += [
         look.key(f"this study, {name}", COLORS.get(name, look.BLUE), marker="o", linestyle="")

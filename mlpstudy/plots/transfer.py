@@ -91,10 +91,11 @@ def gains(frame, known: Sequence[str]) -> Figure:
     figure, panels = look.dataset_panels(frame, height=2.4)
     for dataset, axes in panels.items():
         axes.axhline(0, color=look.INK, linewidth=0.8)
-        lines = dict(hue="network", palette=colors, style="average", dashes=dashes, errorbar=None)
+        lines = dict(hue="network", palette=colors, style="average", dashes=dashes)
         dots = dict(marker="o", markersize=4, mew=0)
+        band = dict(errorbar=("pi", 100), err_kws=dict(alpha=0.12, linewidth=0))
         part = frame[frame["data"] == dataset]
-        seaborn.lineplot(part, x="views", y="gain", **lines, **dots, ax=axes, legend=False)
+        seaborn.lineplot(part, x="views", y="gain", **lines, **dots, **band, ax=axes, legend=False)
         axes.set_xscale("log", base=2)
         axes.set_xticks(views, [str(n) for n in views])
         axes.minorticks_off()
