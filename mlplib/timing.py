@@ -104,11 +104,12 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"value": middle, "q25": low, "q75": high}
 
 
-def _median_seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+def _least_seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """The time of the fastest repeat: other work on the machine only ever slows one down."""
     for _ in range(WARM_UPS):
         call()
     timers = {"": lambda: seconds_per_call(repeat(call), 1, device)}
-    return statistics.median(take_turns(timers, repeats)[""])
+    return min(take_turns(timers, repeats)[""])
 
 
 # --------------------------------------------------------------------------- the machine's rates
@@ -130,7 +131,7 @@ def large_copy(here: torch.device, there: torch.device, size: int) -> Callable[[
 
 @functools.lru_cache
 def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: int = 7) -> float:
-    """The device's matrix-product rate in FLOP/s: best-case square product, median of ``repeats``.
+    """The device's matrix-product rate in FLOP/s: a square product, the fastest of ``repeats``.
 
     It is measured once a day on a machine and then read from the cache folder: a process that starts while
     others train would measure what they leave it, and its shares of the rate would look too good.
@@ -143,7 +144,7 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
 
     def measure() -> float:
         with machine.matmul_precision(precision):
-            return 2 * size**3 / _median_seconds(square_product(device, precision, size), device, repeats)
+            return 2 * size**3 / _least_seconds(square_product(device, precision, size), device, repeats)
 
     about = (platform.node(), machine.device_name(device), torch.__version__, precision, size, repeats)
     return _once_a_day(" ".join(map(str, about)), measure)
@@ -178,9 +179,9 @@ def _rates_of(path: Path, today: str) -> dict[str, float]:
 
 @functools.lru_cache
 def memory_rate(device: torch.device, repeats: int = 7) -> float:
-    """Bytes per second that the device reads and writes when it copies within its memory, the best case."""
+    """Bytes per second that the device reads and writes when it copies within its memory, at its fastest."""
     size = copy_size(device)
-    return 2 * size / _median_seconds(large_copy(device, device, size), device, repeats)
+    return 2 * size / _least_seconds(large_copy(device, device, size), device, repeats)
 
 
 @functools.lru_cache
@@ -188,7 +189,7 @@ def transfer_rate(device: torch.device, repeats: int = 7) -> float:
     """Bytes per second from the host's memory (pinned) to the device; on a CPU, from memory to memory."""
     host = torch.device("cpu")
     size = copy_size(host)
-    return size / _median_seconds(large_copy(host, device, size), device, repeats)
+    return size / _least_seconds(large_copy(host, device, size), device, repeats)
 
 
 def copy_size(device: torch.device) -> int:
