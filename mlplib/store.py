@@ -207,7 +207,8 @@ class RunStore:
     """The runs in a folder, shared safely by any number of processes.
 
     Args:
-        root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs``.
+        root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs`` of the clone,
+            wherever the command was typed; of the working folder if the library was installed without one.
         wait: wait for a run that another process is doing, instead of raising :class:`RunClaimed`.
 
     Raises:
@@ -215,7 +216,9 @@ class RunStore:
     """
 
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
-        place = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+        clone = Path(__file__).resolve().parents[1]
+        usual = os.path.relpath(clone / "runs") if (clone / "notebooks").is_dir() else "runs"
+        place = Path(root or os.environ.get("MLPLIB_RUNS") or usual)
         self.root = require_folder(place, "--runs or MLPLIB_RUNS")
         self.wait = wait
         self.written: set[str] = set()

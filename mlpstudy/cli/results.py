@@ -52,6 +52,8 @@ def publish(
     from ..profiles import profile as get_profile
 
     chosen, store, names, left_out = get_profile(profile), RunStore(runs), names_of(experiments), []
+    if to is not None and results is not None:
+        raise MlplibError("--to and --results both say where the records go: leave one out")
     if to is not None:
         _print(merge.publish_finished(names, profile, seeds and seeds_of(seeds, chosen), store, to))
         return

@@ -49,14 +49,17 @@ RESTORE = "restore it, or delete it and publish again"
 """What to do about a damaged file or line, at the end of a message."""
 
 
-def results_folder(folder: str | os.PathLike | None = None) -> Path:
+def results_folder(folder: str | os.PathLike | None = None, new: bool = False) -> Path:
     """The folder of published records: ``folder``, ``MLPLIB_RESULTS``, or ``results`` of the source tree.
 
+    ``new``: records will be written there, so it may be missing.
+
     Raises:
-        MlplibError: the path cannot be that of a folder.
+        MlplibError: the path cannot be that of a folder, or names none that is there.
     """
-    path = Path(folder or os.environ.get("MLPLIB_RESULTS") or Path(__file__).resolve().parents[2] / "results")
-    return require_folder(path, "--results or MLPLIB_RESULTS")
+    named = folder or os.environ.get("MLPLIB_RESULTS")
+    path = Path(named or Path(__file__).resolve().parents[2] / "results")
+    return require_folder(path, "--results or MLPLIB_RESULTS", exists=bool(named) and not new)
 
 
 # --------------------------------------------------------------------------- what a chapter shows

@@ -237,9 +237,7 @@ def test_a_bad_file_is_named_in_one_line_before_anything_runs(name, content, fol
         torch.save(but(layernorms__0__weight=None), path)
     else:
         path.write_bytes(content)
-    given = dict(
-        profile="smoke", runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "no"), device="cpu"
-    )
+    given = dict(profile="smoke", runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path), device="cpu")
     with pytest.raises(MlplibError) as caught:
         open_chapter(name, **given, official_checkpoints=str(folder))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -349,7 +347,7 @@ def test_a_chapter_runs_and_shows_them(name, tmp_path, capsys):
         profile="smoke",
         seeds="0",
         runs_dir=str(tmp_path / "runs"),
-        results_dir=str(tmp_path / "no"),
+        results_dir=str(tmp_path),
         device="cpu",
         official_checkpoints=str(tmp_path / "official"),
     )

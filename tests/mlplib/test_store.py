@@ -14,12 +14,14 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import environment, record, small
+from small_runs import ROOT, environment, record, small
 
+import mlplib.store
 from mlplib.errors import MlplibError
 from mlplib.files import replacing, storage_errors
 from mlplib.specs import FilterSpec
 from mlplib.store import RECORD_FORMAT, Record, RunClaimed, RunStore, by_id, run_id
+from mlpstudy.book.session import open_session
 
 SPEC = small()
 
@@ -45,10 +47,14 @@ def write(store, made: Record) -> None:
 # --------------------------------------------------------------------------- where
 
 
-def test_the_folder_is_the_argument_then_the_environment_then_runs(tmp_path, monkeypatch):
+def test_the_folder_is_the_argument_then_the_environment_then_runs_of_the_clone(tmp_path, monkeypatch):
+    """Wherever the command or the notebook was started."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLPLIB_RUNS", raising=False)
-    assert RunStore().root.name == "runs" and RunStore().root.resolve() == tmp_path / "runs"
+    assert RunStore().root.resolve() == open_session({}).store.root.resolve() == ROOT / "runs"
+    with monkeypatch.context() as installed:
+        installed.setattr(mlplib.store, "__file__", str(tmp_path / "site-packages/mlplib/store.py"))
+        assert RunStore().root.resolve() == tmp_path / "runs"
     monkeypatch.setenv("MLPLIB_RUNS", str(tmp_path / "other"))
     assert RunStore().root == tmp_path / "other"
     assert RunStore(tmp_path / "given").root == tmp_path / "given"
