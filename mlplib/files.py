@@ -76,7 +76,10 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
         lock.acquire(timeout=0.1)
     except Timeout:
         with progress(None, f"waiting for another process that {work}"):
-            lock.acquire()
+            while not lock.is_locked:
+                with suppress(FileNotFoundError):  # the other one has removed the folder
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    lock.acquire()
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .data.catalog import content_hash
-from .errors import Interrupted, MlplibError, require_choice
+from .errors import Interrupted, MlplibError, Refused, require_choice
 from .files import clear_leftovers, is_locked, locked, replacing, require_folder, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
@@ -292,8 +292,12 @@ class RunStore:
             _write_json(folder / ATTEMPT, attempt)
             try:
                 yield folder
-            except (Interrupted, RunClaimed):
+            except (Interrupted, RunClaimed, Refused) as error:
                 (folder / ATTEMPT).unlink(missing_ok=True)
+                if isinstance(error, Refused):
+                    with suppress(OSError):  # somebody else's files are in the folder
+                        (folder / ".lock").unlink()  # whoever waits for it makes a new one
+                        folder.rmdir()
                 raise
             except Exception as error:
                 with suppress(MlplibError):  # a full disk, for example, which is what failed then

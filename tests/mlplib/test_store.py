@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from small_runs import ROOT, environment, record, small
 
 import mlplib.store
-from mlplib.errors import MlplibError
+from mlplib.errors import MlplibError, Refused
 from mlplib.files import replacing, storage_errors
 from mlplib.specs import FilterSpec
 from mlplib.store import RECORD_FORMAT, Record, RunClaimed, RunStore, by_id, run_id
@@ -411,6 +411,21 @@ def test_a_second_process_waits_for_the_first_and_says_so(store, holder):
     with store.claim(SPEC, on_wait=on_wait) as folder:
         assert (folder / "left.txt").read_text() == "by the first"
     assert len(said) == 1
+
+
+def test_who_waits_for_a_run_that_is_refused_does_not_stumble_over_the_folder_that_is_gone(store):
+    def refuse():
+        with contextlib.suppress(Refused), store.claim(SPEC):
+            held.set()
+            assert waits.wait(20)
+            raise Refused("too large")
+
+    held, waits, first = threading.Event(), threading.Event(), threading.Thread(target=refuse)
+    first.start()
+    assert held.wait(20)
+    with store.claim(SPEC, on_wait=waits.set) as folder:
+        assert folder.is_dir() and (folder / ".lock").exists()
+    first.join()
 
 
 def test_a_store_that_does_not_wait_says_that_the_run_is_claimed(store, holder):
