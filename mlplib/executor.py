@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from .specs import (
     TimingSpec,
     TrainSpec,
 )
-from .store import MOSAIC, Record, RunStore, by_id, run_id
+from .store import MOSAIC, MOSAIC_SHA256, Record, RunStore, by_id, run_id
 
 
 class Executor:
@@ -267,7 +268,8 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
     with replacing(folder / MOSAIC) as temporary:
         with open(temporary, "wb") as file:
             np.save(file, filters.mosaic(found))
-    return _record(executor, spec, filters.describe(found))
+        picture = {MOSAIC_SHA256: hashlib.sha256(temporary.read_bytes()).hexdigest()}
+    return _record(executor, spec, filters.describe(found), compute=picture)
 
 
 def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:

@@ -33,6 +33,9 @@ RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,240}-[0-9a-f]{12}")
 MOSAIC = "filters.npy"
 """The picture that a look at filters leaves beside its record."""
 
+MOSAIC_SHA256 = "filters_sha256"
+"""The field of the record's ``compute`` with the picture's hash; older records have none."""
+
 STATUSES = ("completed", "diverged")
 
 METRICS = {
@@ -45,6 +48,12 @@ METRICS = {
     "timing": ("latency_s",),
 }
 """The metrics that every completed run of a kind has."""
+
+COMPUTE = {
+    "probe": ("features",),
+    "timing": ("matmul_flops_per_second", "memory_bytes_per_second", "transfer_bytes_per_second"),
+}
+"""What else the study reads of every completed run of a kind."""
 
 RANGES = {"top1": 1.0, "top5": 1.0, "accuracy": 1.0, "loss": math.inf, "seconds": math.inf}
 """Numbers whose name ends like this lie between 0 and this value."""
@@ -158,9 +167,10 @@ def _validate(record: Record) -> None:
         for name, value in values.items():
             _validate_value(name, value, metric=part == "metrics")
     if record.status == "completed":
-        for name in METRICS[record.spec.kind]:
-            if name not in record.metrics:
-                raise MlplibError(f"it lacks the metric {name}")
+        for part, needed in ((record.metrics, METRICS), (record.compute, COMPUTE)):
+            for name in needed.get(record.spec.kind, ()):
+                if name not in part:
+                    raise MlplibError(f"it lacks the metric {name}")
     if not isinstance(record.environment.get("device"), str):
         raise MlplibError("its environment names no device")
     for name in ("commit", "source"):

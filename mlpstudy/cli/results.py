@@ -118,7 +118,7 @@ def rerun(
     from ..evidence import rerun as repeated
 
     def repeat(record: Record) -> Record:
-        with cpu_threads(record.environment["cpu_threads"]):  # they decide the bits, too
+        with cpu_threads(record.environment.get("cpu_threads", 1)):  # they decide the bits, too
             return executor.record(record.spec)
 
     chosen = repeated.sample(profile, sample, seed, results)

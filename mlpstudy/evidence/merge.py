@@ -31,6 +31,7 @@ from .records import (
     all_seeds,
     old_files,
     read_folder,
+    require_own_picture,
     results_folder,
 )
 
@@ -116,7 +117,9 @@ def _publish(specs: Iterable[RunSpec], profile_name: str, store: RunStore, folde
             )
         records[id] = record
         if isinstance(spec, FilterSpec) and found and found.status == "completed":
-            artifacts[f"{id}/{MOSAIC}"] = _picture(store.folder(id) / MOSAIC)
+            path = store.folder(id) / MOSAIC
+            artifacts[f"{id}/{MOSAIC}"] = _picture(path)
+            require_own_picture(record, artifacts[f"{id}/{MOSAIC}"], path)
     return _add({profile_name: ProfileFolder(records, artifacts)}, results, "new")[0]
 
 

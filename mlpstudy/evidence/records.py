@@ -26,7 +26,7 @@ from pathlib import Path
 from mlplib.errors import MlplibError
 from mlplib.files import require_folder
 from mlplib.specs import RunSpec
-from mlplib.store import MOSAIC, Record, RunStore
+from mlplib.store import MOSAIC, MOSAIC_SHA256, Record, RunStore
 
 from ..experiments import experiment
 from ..planning import upstream_first
@@ -222,7 +222,19 @@ def read_folder(root: Path) -> ProfileFolder:
         if key in hashes and hashes[key] != sha256(content):
             raise MlplibError(f"{path} is not the published file: {RESTORE}")
         artifacts[key] = content
+        if path.parent.name in records:
+            require_own_picture(records[path.parent.name], content, path)
     return ProfileFolder(records, artifacts, hashes)
+
+
+def require_own_picture(record: Record, content: bytes, path: Path) -> None:
+    """Refuse a picture of filters that is another one than its record names, if it names one.
+
+    Raises:
+        MlplibError: it is.
+    """
+    if record.compute.get(MOSAIC_SHA256, found := sha256(content)) != found:
+        raise MlplibError(f"{path} is not the picture that its run has made: {RESTORE}")
 
 
 def record_files(root: Path) -> list[Path]:

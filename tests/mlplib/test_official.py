@@ -420,11 +420,22 @@ def test_the_engine_hands_the_folder_to_the_chapters_that_take_it(folder, tmp_pa
         assert (f"--parameter=official_checkpoints={folder}" in line) == (name in TAKING), name
 
 
-def test_the_engine_refuses_a_setting_that_it_does_not_know():
-    code, said = engine("profle=smoke")
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("profle=smoke", "unknown setting 'profle' in --config: choose from profile"),
+        ("out=Makefile", "out must be the path of a folder, not 'Makefile': it is a file"),
+        *(
+            (setting, "must be whole numbers")
+            for setting in ("workers=-1", "workers=1.5", "minutes=0", "threads=x")
+        ),
+    ],
+)
+def test_the_engine_refuses_a_setting_that_it_cannot_use(setting, words):
+    code, said = engine("profile=smoke", setting)
     assert code != 0
     last = said.strip().splitlines()[-1]
-    assert last.startswith("make: unknown setting 'profle' in --config: choose from profile")
+    assert last.startswith("make: ") and words in last
 
 
 def test_the_engine_refuses_a_folder_that_is_not_there_before_the_first_notebook(tmp_path):

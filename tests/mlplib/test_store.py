@@ -19,7 +19,7 @@ from small_runs import ROOT, environment, record, small
 import mlplib.store
 from mlplib.errors import MlplibError, Refused
 from mlplib.files import replacing, storage_errors
-from mlplib.specs import FilterSpec
+from mlplib.specs import FilterSpec, ProbeSpec
 from mlplib.store import RECORD_FORMAT, Record, RunClaimed, RunStore, by_id, run_id
 from mlpstudy.book.session import open_session
 
@@ -96,6 +96,13 @@ def test_what_was_written_is_found(store, spec, status):
     assert RunStore(store.root).find(spec) == made
     assert list(store.records()) == [made]
     assert store.find(small(seed=9)) is None
+
+
+def test_a_record_without_what_the_study_reads_of_it_is_none():
+    good = record(ProbeSpec(SPEC.data, None)).to_json()
+    assert Record.from_json(good)
+    with pytest.raises(MlplibError, match="it lacks the metric features"):
+        Record.from_json({**good, "compute": {}})
 
 
 def test_all_records_are_listed_by_id(store):
