@@ -264,18 +264,13 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
         raise Refused("filters are for images of more than one pixel")
     if failed := _failed_upstream(executor, spec):
         return failed
-    found = filters.as_filters(_first_layer(executor, spec), shape)
+    network = executor.network(spec.upstream, 0 if spec.at == "initial" else None)
+    found = filters.as_filters(network.linear_in.weight.detach().float().cpu().numpy(), shape)
     with replacing(folder / MOSAIC) as temporary:
         with open(temporary, "wb") as file:
             np.save(file, filters.mosaic(found))
         picture = {MOSAIC_SHA256: hashlib.sha256(temporary.read_bytes()).hexdigest()}
     return _record(executor, spec, filters.describe(found), compute=picture)
-
-
-def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:
-    """float32 (m, 3 H W): the weights of ``linear_in``."""
-    network = executor.network(spec.upstream, 0 if spec.at == "initial" else None)
-    return network.linear_in.weight.detach().float().cpu().numpy()
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:

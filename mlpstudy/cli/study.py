@@ -181,6 +181,8 @@ def run(
         beton.require()  # one line now, not one from every worker
     if tensorboard is not None:
         curves.require(tensorboard)
+    if results is not None and not unpublished:
+        raise MlplibError("--results says what --unpublished leaves out: give both or none")
     if minutes is not None and not 0 < minutes < 1e6:
         raise MlplibError(f"--minutes must be a number above 0, such as 30, not {minutes:g}")
     store = RunStore(runs)
@@ -265,10 +267,7 @@ def _summary_table(name: str, records, profile) -> Table:
 
 def notebook(
     name: Annotated[str, typer.Argument(help="A notebook by name, e.g. from-scratch.")],
-    profile: Annotated[
-        str | None,
-        typer.Option("--profile", "-P", help="How much to spend; default: laptop.", show_default=False),
-    ] = None,
+    profile: ProfileOption = None,  # laptop, unless --parameter names another one
     out_file: Annotated[
         Path | None,
         typer.Option(

@@ -31,7 +31,6 @@ from .records import (
     all_seeds,
     old_files,
     read_folder,
-    require_own_picture,
     results_folder,
 )
 
@@ -117,9 +116,7 @@ def _publish(specs: Iterable[RunSpec], profile_name: str, store: RunStore, folde
             )
         records[id] = record
         if isinstance(spec, FilterSpec) and found and found.status == "completed":
-            path = store.folder(id) / MOSAIC
-            artifacts[f"{id}/{MOSAIC}"] = _picture(path)
-            require_own_picture(record, artifacts[f"{id}/{MOSAIC}"], path)
+            artifacts[f"{id}/{MOSAIC}"] = _picture(store.folder(id) / MOSAIC)
     return _add({profile_name: ProfileFolder(records, artifacts)}, results, "new")[0]
 
 

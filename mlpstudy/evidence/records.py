@@ -174,11 +174,21 @@ def all_seeds(chosen: Profile, specs: Iterable[RunSpec]) -> list[int]:
 class ProfileFolder:
     """What a profile's folder holds: ``records`` by run id, ``artifacts`` by ``<run id>/<name>``, and the
     published ``hashes`` of both by the same keys. All are empty if there is no folder.
+
+    Raises:
+        MlplibError: a picture of filters is another one than its record names.
     """
 
     records: dict[str, Record]
     artifacts: dict[str, bytes]
     hashes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for key, content in self.artifacts.items():
+            record = self.records.get(key.partition("/")[0])
+            # Records of before do not name their picture.
+            if record and record.compute.get(MOSAIC_SHA256, found := sha256(content)) != found:
+                raise MlplibError(f"{key} is not the picture that its run has made: {RESTORE}")
 
     def files(self) -> dict[str, bytes]:
         """The contents of the folder's files for these records and their artifacts, by relative path.
@@ -222,19 +232,7 @@ def read_folder(root: Path) -> ProfileFolder:
         if key in hashes and hashes[key] != sha256(content):
             raise MlplibError(f"{path} is not the published file: {RESTORE}")
         artifacts[key] = content
-        if path.parent.name in records:
-            require_own_picture(records[path.parent.name], content, path)
     return ProfileFolder(records, artifacts, hashes)
-
-
-def require_own_picture(record: Record, content: bytes, path: Path) -> None:
-    """Refuse a picture of filters that is another one than its record names, if it names one.
-
-    Raises:
-        MlplibError: it is.
-    """
-    if record.compute.get(MOSAIC_SHA256, found := sha256(content)) != found:
-        raise MlplibError(f"{path} is not the picture that its run has made: {RESTORE}")
 
 
 def record_files(root: Path) -> list[Path]:

@@ -183,6 +183,7 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
         (["notebook", "filters", "-p", "results_dir=nowhere"], "results_dir must be the path of a folder"),
         (["notebook", "filters", "-p", "runs_dir=gone/x"], "gone is a link to nothing"),
         (["plan", "--runs", "gone"], "gone is a link to nothing"),
+        (["run", "filters", "--results", "."], "--results says what --unpublished leaves out"),
         (["results", "publish", "--to", "a", "--results", "b"], "--to and --results both say where"),
         (["data", "prepare", "cifar11"], "cifar10"),
         (["claims", "--format", "pdf"], "table, markdown"),

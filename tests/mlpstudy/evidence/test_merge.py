@@ -152,7 +152,8 @@ def test_another_picture_than_the_run_has_made_is_refused_wherever_it_is(tmp_pat
     with pytest.raises(MlplibError, match="is not the picture that its run has made"):
         publish_finished(NAMES, "gpu", None, store, tmp_path / "another")
     assert not (tmp_path / "another").exists()
-    swapped = ProfileFolder({look.id: named}, {f"{look.id}/{MOSAIC}": picture[:-1] + b"x"})
+    swapped = ProfileFolder({look.id: named}, {f"{look.id}/{MOSAIC}": picture})
+    swapped.artifacts[f"{look.id}/{MOSAIC}"] = picture[:-1] + b"x"
     for name, content in swapped.files().items():
         (tmp_path / "out" / "gpu" / name).write_bytes(content)
     with pytest.raises(MlplibError, match="is not the picture that its run has made: restore it"):
