@@ -3,15 +3,19 @@
 #   make book PYTHON=/path/to/python3.12 another Python, 3.11 or newer, to make the environment with
 #   make book VENV=/path/to/environment  another place for the environment
 SHELL   := /bin/bash
-PYTHON  ?= python3
-VENV    ?= .venv
-PROFILE ?= laptop
+
+# Targets with a profile of their own refuse another one, before anything is set up.
+own = $(if $(filter read pdf release,$(MAKECMDGOALS)),published,$(if $(filter smoke,$(MAKECMDGOALS)),smoke))
+ifneq ($(or $(own),$(value PROFILE)),$(or $(value PROFILE),$(own)))
+$(error make $(MAKECMDGOALS) is for profile $(own): leave PROFILE out, or type make book)
+endif
 
 # Recipes read these from the environment, so that any characters in them reach the shell as they are.
-override PYTHON := $(value PYTHON)
-override VENV := $(value VENV)
-override PROFILE := $(value PROFILE)
-export PYTHON VENV PROFILE
+override PYTHON := $(or $(value PYTHON),python3)
+override VENV := $(or $(value VENV),.venv)
+override PROFILE := $(or $(value PROFILE),$(own),laptop)
+export PYTHON VENV
+book: export PROFILE := $(PROFILE)
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 

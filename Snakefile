@@ -24,6 +24,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 from mlpstudy.book import check as checks
 from mlplib.errors import MlplibError
+from mlplib.files import require_folder
 from mlplib.official import candidates
 from mlpstudy.book.execute import OVERVIEWS, names, unlisted
 from mlpstudy.book.jobs import forward_signals
@@ -36,7 +37,6 @@ OTHERS = ("out", "workers", "minutes", "threads", "quiet")
 if unknown := sorted(config.keys() - NAMES.keys() - set(OTHERS)):
     sys.exit(f"make: unknown setting {unknown[0]!r} in --config: choose from {', '.join([*NAMES, *OTHERS[:-1]])}")
 PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in NAMES if name in config}
-OUT = Path(config.get("out", "book"))
 SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date
 
 PAGES = checks.pages_of(ROOT / "book")
@@ -51,15 +51,18 @@ CLUSTER = CORES is None or workflow.remote_exec  # within a cluster's job the co
 # which keeps all cores busy; the runs of smoke are too small for that, and in published there are none.
 QUICK = PARAMETERS["profile"] in ("smoke", "published")
 try:
-    COUNT = int(config.get("workers", 0 if CLUSTER or QUICK else 1))
-    WORKERS = [OUT / f"_build/workers/{number}" for number in range(COUNT)]
-    MINUTES = int(config.get("minutes", 1435))
-    THREADS = int(config.get("threads", 8)) if CLUSTER else CORES
+    COUNT = int(str(config.get("workers", 0 if CLUSTER or QUICK else 1)))
+    MINUTES = int(str(config.get("minutes", 1435)))
+    THREADS = int(str(config.get("threads", 8)))
+    if COUNT < 0 or MINUTES < 1 or THREADS < 1:
+        raise ValueError
 except ValueError:
     sys.exit("make: workers, minutes and threads must be whole numbers, such as workers=8 minutes=55 threads=8")
+THREADS = THREADS if CLUSTER else CORES
 
 CHECKPOINTS = []
 try:
+    OUT = require_folder(Path(str(config.get("out") or "book")), "out")
     NOTEBOOKS = sorted(names())
     checked = parse(PARAMETERS, CheckpointParameters)
     if checked.official_checkpoints is not None:
@@ -68,6 +71,8 @@ try:
         CHECKPOINTS = [str(path) for path in candidates(PARAMETERS["official_checkpoints"])]
 except MlplibError as error:
     sys.exit(f"make: {error}")  # one line, before the first notebook starts
+
+WORKERS = [OUT / f"_build/workers/{number}" for number in range(COUNT)]
 
 forward_signals()
 if unlisted():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .errors import MlplibError
+from .errors import MlplibError, Refused
 
 STAGES = ((32, 2), (64, 2), (128, 1), (256, 2))
 """Channels and stride of each 3x3 convolution of the small CNN."""
@@ -134,7 +134,7 @@ def _resnet(name: str, image_shape: tuple[int, int, int]) -> nn.Module:
     import torchvision  # imported late: it takes a second, which MLPs do not need
 
     if image_shape[2] != 3:
-        raise MlplibError(f"{name} takes images of 3 channels, not {image_shape[2]}")
+        raise Refused(f"{name} takes images of 3 channels, not {image_shape[2]}")
     return torchvision.models.get_model(name, weights=None)
 
 
@@ -170,9 +170,7 @@ def _of_patches(
 ) -> ImageNetwork:
     height, width, channels = image_shape
     if height % patch or width % patch:
-        raise MlplibError(
-            f"{name} cuts images into patches of {patch} pixels: {height}x{width} is no multiple"
-        )
+        raise Refused(f"{name} cuts images into patches of {patch} pixels: {height}x{width} is no multiple")
     try:
         import timm
     except ImportError:

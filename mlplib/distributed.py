@@ -125,10 +125,23 @@ ALONE = Processes()
 
 
 def join() -> Processes:
-    """The processes that ``torchrun`` started, once all of them are here; :data:`ALONE` without it."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    """The processes that ``torchrun`` started, once all of them are here; :data:`ALONE` without it.
+
+    Raises:
+        MlplibError: the environment variables that ``torchrun`` sets are wrong, or some are missing.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         return ALONE
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        local_rank, rank, count = (int(os.environ[name]) for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"))
+        if not 0 <= local_rank <= rank < count:
+            raise ValueError
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    except (ValueError, KeyError):
+        raise MlplibError(
+            "WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR or MASTER_PORT is not as torchrun sets it: start the "
+            "processes with torchrun, or unset WORLD_SIZE"
+        ) from None
     return Processes(dist.get_rank(), dist.get_world_size())
 
 

@@ -13,6 +13,10 @@ class Interrupted(MlplibError):
     """Work was stopped on request; everything done so far is kept and can be resumed."""
 
 
+class Refused(MlplibError):
+    """A run whose settings do not fit its data or each other, wherever it is tried. Nothing of it is kept."""
+
+
 def require_choice(what: str, value, valid) -> None:
     """Refuse ``value`` unless it is in ``valid``, naming what would have been accepted.
 

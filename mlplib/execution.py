@@ -13,17 +13,19 @@ from pathlib import Path
 import torch
 
 from . import machine
+from .data.batches import LOADERS
 from .distributed import ALONE, Processes
 from .progress import Progress, quiet
+from .specs.settings import Settings, setting
 from .stopping import StopRequest
 
 
 @dataclass(frozen=True)
-class Execution:
+class Execution(Settings):
     """Settings of execution, declared once and passed down from the executor to the training step.
 
     Args:
-        device: where to compute; by default the GPU if there is one.
+        device: where to compute, also by name (``cpu``); by default the GPU if there is one.
         loader: where the images are during a run, see :func:`mlplib.data.batches.open_data`.
         micro_batch: images per forward and backward pass; gradients add up to the batch's. None chooses by
             the free memory.
@@ -41,13 +43,19 @@ class Execution:
     """
 
     device: torch.device = field(default_factory=machine.pick_device)
-    loader: str = "auto"
-    micro_batch: int | None = None
+    loader: str = setting("auto", choices=LOADERS)
+    micro_batch: int | None = setting(None, least=1)
     compiled: bool | None = None
     graphs: bool = True
-    checkpoint_every: float = 60.0
+    checkpoint_every: float = setting(60.0, least=0)
     tensorboard: Path | None = None
     progress: Progress = quiet
     log: Callable[[str], None] = print
     stop: StopRequest = field(default_factory=StopRequest)
     processes: Processes = ALONE
+
+    def __post_init__(self):
+        object.__setattr__(self, "device", machine.pick_device(self.device))
+        if isinstance(self.tensorboard, str):
+            object.__setattr__(self, "tensorboard", Path(self.tensorboard))
+        super().__post_init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from torch import nn
 
 from . import data, filters, inference, machine, memory, official, probing, training, weights
 from .data.batches import RunData, open_data
-from .errors import MlplibError
+from .errors import MlplibError, Refused
 from .execution import Execution
 from .files import replacing
 from .models import build_model, count_macs, count_parameters
@@ -30,7 +31,7 @@ from .specs import (
     TimingSpec,
     TrainSpec,
 )
-from .store import MOSAIC, Record, RunStore, by_id, run_id
+from .store import MOSAIC, MOSAIC_SHA256, Record, RunStore, by_id, run_id
 
 
 class Executor:
@@ -232,7 +233,7 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
     begin = time.monotonic()
     seen, model = executor.on_device(spec.tested_on), executor.network(spec.trained)
     if getattr(model, "classes", len(seen.classes)) != len(seen.classes):
-        raise MlplibError(
+        raise Refused(
             f"{spec.trained.slug()} tells {model.classes} classes apart and {spec.data_name()} has "
             f"{len(seen.classes)}: fine-tune it on these data first"
         )
@@ -258,24 +259,18 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
 
 
 def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
+    shape = image_shape(executor.dataset(spec.data_name()), spec.upstream.data)
+    if shape[:2] == (1, 1):
+        raise Refused("filters are for images of more than one pixel")
     if failed := _failed_upstream(executor, spec):
         return failed
-    shape = image_shape(executor.dataset(spec.data_name()), spec.upstream.data)
-    found = filters.as_filters(_first_layer(executor, spec), shape)
+    network = executor.network(spec.upstream, 0 if spec.at == "initial" else None)
+    found = filters.as_filters(network.linear_in.weight.detach().float().cpu().numpy(), shape)
     with replacing(folder / MOSAIC) as temporary:
         with open(temporary, "wb") as file:
             np.save(file, filters.mosaic(found))
-    return _record(executor, spec, filters.describe(found))
-
-
-def _first_layer(executor: Executor, spec: FilterSpec) -> np.ndarray:
-    """float32 (m, 3 H W): the weights of ``linear_in``."""
-    state = executor.network(spec.upstream, 0 if spec.at == "initial" else None).state_dict()
-    if "linear_in.weight" not in state:
-        raise MlplibError(
-            f"{spec.upstream.model} has no first layer over pixels: filters are for B-MLPs and S-MLPs"
-        )
-    return state["linear_in.weight"].float().cpu().numpy()
+        picture = {MOSAIC_SHA256: hashlib.sha256(temporary.read_bytes()).hexdigest()}
+    return _record(executor, spec, filters.describe(found), compute=picture)
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:

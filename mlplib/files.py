@@ -76,7 +76,10 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
         lock.acquire(timeout=0.1)
     except Timeout:
         with progress(None, f"waiting for another process that {work}"):
-            lock.acquire()
+            while not lock.is_locked:
+                with suppress(FileNotFoundError):  # the other one has removed the folder
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    lock.acquire()
     try:
         yield
     finally:
@@ -141,8 +144,9 @@ def expand(path: str | Path, what: str) -> Path:
         raise MlplibError(f"{what} must not be {str(path)!r}: {why}") from None
 
 
-def require_folder(path: Path, what: str) -> Path:
-    """Give a path back, with ``~`` as the home folder, if it can be that of a folder, which may be missing.
+def require_folder(path: Path, what: str, exists: bool = False) -> Path:
+    """Give a path back, with ``~`` as the home folder, if it can be that of a folder, which may be missing
+    unless ``exists``.
 
     Raises:
         MlplibError: ``what``, as in "runs_dir", must be the path of a folder.
@@ -153,7 +157,10 @@ def require_folder(path: Path, what: str) -> Path:
             return path
         why = "it is a file"
     except FileNotFoundError:
-        return path
+        dangling = [each for each in (path, *path.parents) if each.is_symlink() and not each.exists()]
+        if not exists and not dangling:
+            return path
+        why = f"{dangling[0]} is a link to nothing" if dangling else "there is none"
     except (OSError, ValueError) as error:  # too long, below a file, a null byte
         why = getattr(error, "strerror", None) or error
     raise MlplibError(f"{what} must be the path of a folder, not {str(path)!r}: {why}")

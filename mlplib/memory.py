@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from . import baselines, machine
-from .errors import MlplibError
+from .errors import MlplibError, Refused
 from .specs import BASELINES, ModelSpec
 
 ACTIVATION_SHARE = 0.25
@@ -79,15 +79,13 @@ def pick_micro_batch(
     of the free memory.
 
     Raises:
-        MlplibError: ``wanted`` is below 1, or a part of a batch where only whole ones will do.
+        MlplibError: ``wanted`` is a part of a batch where only whole ones will do.
     """
     if whole_batches_only(model):
         if wanted is not None and wanted < batch:
-            raise MlplibError("BatchNorm and dropout need whole batches: leave micro_batch out")
+            raise Refused("BatchNorm and dropout need whole batches: leave micro_batch out")
         return batch
     if wanted is not None:
-        if wanted < 1:
-            raise MlplibError(f"micro_batch must be at least 1, not {wanted}")
         return min(wanted, batch)
     budget = machine.free_memory(device) * ACTIVATION_SHARE
     size = batch
@@ -117,4 +115,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     words = str(error).lower()
-    return isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
+    said = ("allocate memory", "out of memory", "storage size calculation overflowed")
+    return isinstance(error, RuntimeError) and any(each in words for each in said)

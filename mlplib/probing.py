@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from . import machine
 from .data.augment import augment, draw
 from .data.batches import AUGMENT, SHUFFLE, RunData
-from .errors import Interrupted, MlplibError
+from .errors import Interrupted, MlplibError, Refused
 from .optim import build_optimizer, learning_rate
 from .specs import EvaluateSpec, ProbeSpec
 
@@ -50,7 +50,7 @@ def features(model: nn.Module | None, data: RunData) -> Features:
             memory.
     """
     if model is not None and not hasattr(model, "features"):
-        raise MlplibError("this network has no features() to probe: probe a B-MLP, an S-MLP or the small CNN")
+        raise Refused("this network has no features() to probe: probe a B-MLP, an S-MLP or the small CNN")
     read = torch.nn.Flatten() if model is None else model.eval().features
     parts = []
     for split, batches in (
@@ -91,7 +91,7 @@ def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     """
     count, device = len(found.train), found.train.device
     if spec.batch_size > count:
-        raise MlplibError(
+        raise Refused(
             f"a batch of {spec.batch_size} is larger than the {count} training images of {spec.data.name}: "
             "choose a smaller batch_size"
         )
@@ -147,7 +147,7 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     """
     labels, count = found.train_labels, len(found.train)
     if count < 2:
-        raise MlplibError(f"a ridge probe needs two training images, not {count}: take more examples")
+        raise Refused(f"a ridge probe needs two training images, not {count}: take more examples")
     order = np.random.default_rng([spec.seed, SHUFFLE]).permutation(count)
     held = max(1, round(RIDGE_HELD_OUT * count))
     tuning, rest = (torch.from_numpy(part).to(labels.device) for part in (order[:held], order[held:]))

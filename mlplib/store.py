@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .data.catalog import content_hash
-from .errors import Interrupted, MlplibError, require_choice
+from .errors import Interrupted, MlplibError, Refused, require_choice
 from .files import clear_leftovers, is_locked, locked, replacing, require_folder, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
@@ -32,6 +32,9 @@ RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,240}-[0-9a-f]{12}")
 
 MOSAIC = "filters.npy"
 """The picture that a look at filters leaves beside its record."""
+
+MOSAIC_SHA256 = "filters_sha256"
+"""The field of the record's ``compute`` with the picture's hash; older records have none."""
 
 STATUSES = ("completed", "diverged")
 
@@ -45,6 +48,12 @@ METRICS = {
     "timing": ("latency_s",),
 }
 """The metrics that every completed run of a kind has."""
+
+COMPUTE = {
+    "probe": ("features",),
+    "timing": ("matmul_flops_per_second", "memory_bytes_per_second", "transfer_bytes_per_second"),
+}
+"""What else the study reads of every completed run of a kind."""
 
 RANGES = {"top1": 1.0, "top5": 1.0, "accuracy": 1.0, "loss": math.inf, "seconds": math.inf}
 """Numbers whose name ends like this lie between 0 and this value."""
@@ -158,9 +167,10 @@ def _validate(record: Record) -> None:
         for name, value in values.items():
             _validate_value(name, value, metric=part == "metrics")
     if record.status == "completed":
-        for name in METRICS[record.spec.kind]:
-            if name not in record.metrics:
-                raise MlplibError(f"it lacks the metric {name}")
+        for part, needed in ((record.metrics, METRICS), (record.compute, COMPUTE)):
+            for name in needed.get(record.spec.kind, ()):
+                if name not in part:
+                    raise MlplibError(f"it lacks the metric {name}")
     if not isinstance(record.environment.get("device"), str):
         raise MlplibError("its environment names no device")
     for name in ("commit", "source"):
@@ -207,7 +217,8 @@ class RunStore:
     """The runs in a folder, shared safely by any number of processes.
 
     Args:
-        root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs``.
+        root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs`` of the clone,
+            wherever the command was typed; of the working folder if the library was installed without one.
         wait: wait for a run that another process is doing, instead of raising :class:`RunClaimed`.
 
     Raises:
@@ -215,7 +226,9 @@ class RunStore:
     """
 
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
-        place = Path(root or os.environ.get("MLPLIB_RUNS") or "runs")
+        clone = Path(__file__).resolve().parents[1]
+        usual = os.path.relpath(clone / "runs") if (clone / "notebooks").is_dir() else "runs"
+        place = Path(root or os.environ.get("MLPLIB_RUNS") or usual)
         self.root = require_folder(place, "--runs or MLPLIB_RUNS")
         self.wait = wait
         self.written: set[str] = set()
@@ -289,8 +302,12 @@ class RunStore:
             _write_json(folder / ATTEMPT, attempt)
             try:
                 yield folder
-            except (Interrupted, RunClaimed):
+            except (Interrupted, RunClaimed, Refused) as error:
                 (folder / ATTEMPT).unlink(missing_ok=True)
+                if isinstance(error, Refused):
+                    with suppress(OSError):  # somebody else's files are in the folder
+                        (folder / ".lock").unlink()  # whoever waits for it makes a new one
+                        folder.rmdir()
                 raise
             except Exception as error:
                 with suppress(MlplibError):  # a full disk, for example, which is what failed then

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from . import curves, machine, memory, timing, weights
 from .data import ImageDataset
 from .data.batches import Batch, RunData, open_data
-from .errors import Interrupted, MlplibError
+from .errors import Interrupted, MlplibError, Refused
 from .execution import Execution
 from .files import replacing
 from .models import build_model, count_macs, count_parameters, meta_model
@@ -67,7 +67,7 @@ class Start:
             wanted = model.state_dict()
             for name in body.keys() | {n for n in wanted if not n.startswith(HEAD)}:
                 if name not in body or name not in wanted or body[name].shape != wanted[name].shape:
-                    raise MlplibError(
+                    raise Refused(
                         f"the weights do not fit {self.model} on {image_shape[0]} x {image_shape[1]} images "
                         f"({name}): give the data the resolution that the network was trained on"
                     )
@@ -228,13 +228,13 @@ class Loop:
         self, spec: TrainSpec | FineTuneSpec, data: RunData, how: Execution, start: Start | None = None
     ):
         if spec.batch_size > len(data.train):
-            raise MlplibError(
+            raise Refused(
                 f"a batch of {spec.batch_size} is larger than the {len(data.train)} training images of "
                 f"{spec.data.name}: choose a smaller batch_size"
             )
         processes = how.processes
         if spec.batch_size % processes.count:
-            raise MlplibError(
+            raise Refused(
                 f"{processes.count} processes cannot share a batch of {spec.batch_size} evenly: use a number "
                 f"of processes that divides {spec.batch_size}"
             )
@@ -243,12 +243,12 @@ class Loop:
         self.dtype = machine.DTYPES[self.precision]
         self.start = start or Start(spec.model)
         if not processes.alone and memory.whole_batches_only(self.start.model):
-            raise MlplibError(
+            raise Refused(
                 f"{self.start.model} has BatchNorm or dropout, which need whole batches: train it in one "
                 "process"
             )
         if spec.batch_size == 1 and self.start.model.norm == "batch":
-            raise MlplibError("BatchNorm cannot train an MLP on one image: choose a larger batch_size")
+            raise Refused("BatchNorm cannot train an MLP on one image: choose a larger batch_size")
         memory.require_room(spec.slug(), self.start.model, data.image_shape, how.device)
         self.keep_at = getattr(spec, "keep_at", ())
         self.steps = len(data.train) // spec.batch_size

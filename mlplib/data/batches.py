@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import machine
-from ..errors import MlplibError, require_choice
+from ..errors import MlplibError, Refused, require_choice
 from ..specs import AugmentSpec, DataSpec
 from . import beton
 from .augment import augment, draw, normalize
@@ -166,10 +166,8 @@ def _parts(dataset: ImageDataset, spec: DataSpec) -> _Parts:
     def divided(indices: np.ndarray, setting: str, draw: int) -> tuple[np.ndarray, np.ndarray]:
         """All but as many images as ``setting`` says, and those: the same share of every class."""
         count = getattr(spec, setting)
-        if count > len(indices):
-            raise MlplibError(
-                f"{spec.name} has {len(indices)} training images: {setting}={count} is too many"
-            )
+        if count > len(indices) - (setting == "held_out"):  # some must be left to train on
+            raise Refused(f"{spec.name} has {len(indices)} training images: {setting}={count} is too many")
         chosen = subset_indices(labels[indices], count, draw)
         return np.delete(indices, chosen), indices[chosen]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import MlplibError
+from ..errors import Refused
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def subset_indices(labels: np.ndarray, examples: int, draw: int = 0) -> np.ndarr
         MlplibError: ``examples`` is below 1 or above ``N``.
     """
     if not 1 <= examples <= len(labels):
-        raise MlplibError(f"examples must be from 1 to the {len(labels)} that there are, not {examples}")
+        raise Refused(f"examples must be from 1 to the {len(labels)} that there are, not {examples}")
     # Raw PCG64 output is stable across numpy versions; Generator.permutation is not promised to be.
     source = np.random.PCG64([_SUBSET_SEED, draw] if draw else _SUBSET_SEED)
     order = np.argsort(source.random_raw(len(labels)), kind="stable")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import MlplibError
+from ..errors import Refused
 from ..specs import DataSpec
 
 CHUNK = 4096
@@ -31,7 +31,7 @@ class Shaping:
             self.order = torch.from_numpy(order).to(device)
         self.side = spec.resolution
         if (h, w) == (self.side, self.side):
-            raise MlplibError(f"{spec.name} has {h} pixels a side already: leave resolution out")
+            raise Refused(f"{spec.name} has {h} pixels a side already: leave resolution out")
         self.image_shape = (h, w, c) if self.side is None else (self.side, self.side, c)
 
     def __call__(self, images: Tensor) -> Tensor:

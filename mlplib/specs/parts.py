@@ -101,7 +101,7 @@ class DataSpec(Settings):
 
     name: str
     examples: int | None = setting(None, least=1)
-    pixel_permutation: int | None = setting(None, least=0)
+    pixel_permutation: int | None = setting(None, least=0, below=SEEDS)
     resolution: int | None = setting(None, least=1, later=True)
     held_out: int | None = setting(None, least=1, later=True)
     draw: int = setting(0, least=0, below=SEEDS, later=True)
@@ -124,7 +124,7 @@ class AugmentSpec(Settings):
 
     flip: bool = False
     crop_scale: tuple[float, float] | None = setting(None, above=0)
-    crop_ratio: tuple[float, float] = setting((3 / 4, 4 / 3), above=0)
+    crop_ratio: tuple[float, float] = setting((3 / 4, 4 / 3), above=1e-6, below=1e6)
     mixup: float = setting(0.0, least=0)
     mixup_kind: str = setting("standard", choices=MIXUP_KINDS)
 

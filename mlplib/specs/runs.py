@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..errors import MlplibError
 from .base import RunSpec
 from .parts import (
+    BASELINES,
     FINE_TUNE_SGD,
     LION,
     NO_DA,
@@ -126,6 +127,11 @@ class FilterSpec(RunSpec, kind="filters"):
     upstream: TrainSpec
     at: str = setting("final", choices=("initial", "final"))
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.upstream.model.family in BASELINES or self.upstream.data.resolution == 1:
+            raise MlplibError("filters are for B-MLPs and S-MLPs on images of more than one pixel")
+
     def needs(self) -> tuple[RunSpec, ...]:
         return () if self.at == "initial" else super().needs()
 
@@ -193,7 +199,7 @@ class EvaluateSpec(RunSpec, kind="evaluate"):
 
     trained: TrainSpec | FineTuneSpec | CheckpointSpec
     data: DataSpec | None = None
-    crops: int = setting(100, least=0)
+    crops: int = setting(100, least=0, below=10**5)
     crop_scale: tuple[float, float] = (0.4, 1.0)
     crop_ratio: tuple[float, float] = (1.0, 1.0)
     flip: bool = True

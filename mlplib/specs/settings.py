@@ -18,6 +18,9 @@ BOUNDS = {
     "below": ("below", operator.lt),
 }
 
+LARGEST = {int: 10**9, float: 2.0**127}
+"""Where a setting declares nothing else, its number is below this: torch takes none that is much larger."""
+
 
 def setting(default=dataclasses.MISSING, **declared):
     """A field of a :class:`Settings` class.
@@ -35,7 +38,8 @@ def setting(default=dataclasses.MISSING, **declared):
 class Settings:
     """Refuses values of the wrong type or outside of what their fields declare.
 
-    ``int`` is accepted for ``float``. Lists become tuples, since JSON and YAML know lists only.
+    ``int`` is accepted for ``float``, and NumPy's numbers for Python's. Lists become tuples, since JSON and
+    YAML know lists only.
 
     Raises:
         MlplibError: the line names the setting.
@@ -44,8 +48,8 @@ class Settings:
     def __post_init__(self):
         for field, hint in _typed_fields(type(self)):
             value = getattr(self, field.name)
-            if isinstance(value, list):
-                value = tuple(value)
+            if not _fits(value, hint):
+                value = plain(value)
                 object.__setattr__(self, field.name, value)
             if not _fits(value, hint):
                 self.refuse(
@@ -58,11 +62,12 @@ class Settings:
         choices = field.metadata.get("choices")
         if choices is not None and value not in choices:
             self.refuse(field.name, f"one of {', '.join(choices)}")
-        for name, (words, holds) in BOUNDS.items():
-            bound = field.metadata.get(name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if bound is not None and not all(holds(number, bound) for number in numbers):
-                self.refuse(field.name, f"{words} {bound}")
+        for number in value if isinstance(value, tuple) else (value,):
+            bounds = {"below": LARGEST.get(type(number)), **field.metadata}
+            for name, (words, holds) in BOUNDS.items():
+                bound = bounds.get(name)
+                if bound is not None and not holds(number, bound):
+                    self.refuse(field.name, f"{words} {bound}")
 
     def refuse(self, name: str, wanted: str) -> typing.NoReturn:
         """Say in one line what a setting must be."""
@@ -124,7 +129,16 @@ def _fits(value, hint) -> bool:
         return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
     if hint is float:
         return finite(value)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, typing.get_origin(hint) or hint)
+
+
+def plain(value):
+    """Lists as tuples, and NumPy's numbers, which JSON does not know, as Python's."""
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def finite(value) -> bool:

@@ -23,13 +23,13 @@ PUBLISHED = "published"
 
 
 def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
-    """Refuse what cannot be the path of a folder; it may be missing."""
+    """Refuse what cannot be the path of a folder; one that is only read must be there."""
     if folder is None:
         return None
     name = info.field_name
     if not folder.strip():
         raise MlplibError(f"{name} names a folder: leave it out to go without")
-    require_folder(Path(folder), name)
+    require_folder(Path(folder), name, exists=name == "results_dir")
     return folder
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlplib.errors import MlplibError
@@ -25,7 +23,6 @@ if TYPE_CHECKING:  # what is published is shown without torch, which takes secon
 
     from mlplib.official import Checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
 LINE_INTERVAL_S = 10.0
 
 
@@ -118,18 +115,12 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
     return Session(
         profile=profile,
         seeds=checked.seeds or profile.seeds,
-        store=RunStore(checked.runs_dir or _usual_runs()),
+        store=RunStore(checked.runs_dir),
         results_dir=checked.results_dir,
         device=device,
         checkpoints=checkpoints,
         reading=reading,
     )
-
-
-def _usual_runs() -> str | None:
-    """The source tree's ``runs``, wherever the notebook was started; None leaves it to the environment."""
-    in_source_tree = (ROOT / "notebooks").is_dir()
-    return None if os.environ.get("MLPLIB_RUNS") or not in_source_tree else os.path.relpath(ROOT / "runs")
 
 
 def _executed_cells() -> list[str]:

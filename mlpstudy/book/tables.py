@@ -282,8 +282,8 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
                 "time": duration(compute["seconds"]) if "seconds" in compute else "–",
                 "images/s": f"{rate:,.0f}" if rate else "–",
                 "of matmul rate": f"{100 * share:.2g} %" if share else "–",
-                "device": escape(f"{environment['device']}, {environment['precision']}"),
-                "torch": escape(environment["torch"]),
+                "device": escape(f"{environment['device']}, {environment.get('precision', 'unknown')}"),
+                "torch": escape(str(environment.get("torch", "unknown"))),
                 "commit": f"<code>{commit}</code>" + (" + changes" if environment.get("dirty") else ""),
             }
         )

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail(f"mlplib: {error.format_message()}")
     if code == 130:
-        _fail("mlplib: stopped; start it again and it goes on from its last checkpoint", 130)
+        _fail("mlplib: stopped", 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 

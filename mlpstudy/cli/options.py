@@ -23,7 +23,7 @@ SeedsOption = Annotated[
 ]
 RunsOption = Annotated[
     Path | None,
-    typer.Option("--runs", help="Folder of the runs. Default: $MLPLIB_RUNS, else runs.", show_default=False),
+    typer.Option("--runs", help="Default: $MLPLIB_RUNS, else runs of the clone.", show_default=False),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
 LoaderOption = Annotated[

@@ -52,6 +52,8 @@ def publish(
     from ..profiles import profile as get_profile
 
     chosen, store, names, left_out = get_profile(profile), RunStore(runs), names_of(experiments), []
+    if to is not None and results is not None:
+        raise MlplibError("--to and --results both say where the records go: leave one out")
     if to is not None:
         _print(merge.publish_finished(names, profile, seeds and seeds_of(seeds, chosen), store, to))
         return
@@ -116,7 +118,7 @@ def rerun(
     from ..evidence import rerun as repeated
 
     def repeat(record: Record) -> Record:
-        with cpu_threads(record.environment["cpu_threads"]):  # they decide the bits, too
+        with cpu_threads(record.environment.get("cpu_threads", 1)):  # they decide the bits, too
             return executor.record(record.spec)
 
     chosen = repeated.sample(profile, sample, seed, results)

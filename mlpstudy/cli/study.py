@@ -181,6 +181,8 @@ def run(
         beton.require()  # one line now, not one from every worker
     if tensorboard is not None:
         curves.require(tensorboard)
+    if results is not None and not unpublished:
+        raise MlplibError("--results says what --unpublished leaves out: give both or none")
     if minutes is not None and not 0 < minutes < 1e6:
         raise MlplibError(f"--minutes must be a number above 0, such as 30, not {minutes:g}")
     store = RunStore(runs)
@@ -265,7 +267,7 @@ def _summary_table(name: str, records, profile) -> Table:
 
 def notebook(
     name: Annotated[str, typer.Argument(help="A notebook by name, e.g. from-scratch.")],
-    profile: ProfileOption = "laptop",
+    profile: ProfileOption = None,  # laptop, unless --parameter names another one
     out_file: Annotated[
         Path | None,
         typer.Option(
@@ -290,14 +292,15 @@ def notebook(
     """Execute one notebook with papermill. The book's own chapters are executed by make book."""
     from ..book.execute import execute
 
-    given = {}
-    for entry in parameters or ():
-        key, equals, value = entry.partition("=")
+    given: dict[str, str] = {}
+    for entry in [*(parameters or ()), *([f"profile={profile}"] if profile is not None else ())]:
+        key, equals, value = (part.strip() for part in entry.partition("="))
         if not equals:
             raise MlplibError(f"write a parameter as name=value, not {entry!r}")
-        given[key.strip()] = value.strip()
-    target = out_file or Path("build") / f"{name}-{profile}.ipynb"
-    execute(name, {"profile": profile, **given}, target, overwrite=overwrite)
+        if given.setdefault(key, value) != value:
+            raise MlplibError(f"{key} is given as {given[key]!r} and as {value!r}: say which")
+    target = out_file or Path("build") / f"{name}-{given.get('profile', 'laptop')}.ipynb"
+    execute(name, given, target, overwrite=overwrite)
     out.print(f"executed {target}", soft_wrap=True)
 
 

@@ -73,7 +73,7 @@ def publish(
         MlplibError: a run is not finished in ``store``, or the folder cannot be written to.
     """
     specs = by_id(experiment(name).runs(profile(profile_name), seeds))
-    before = read_folder(results_folder(folder) / profile_name).records
+    before = read_folder(results_folder(folder, new=True) / profile_name).records
     missing = [id for id, spec in specs.items() if store.find(spec) is None and id not in before]
     if missing:
         raise MlplibError(
@@ -103,7 +103,7 @@ def publish_finished(
 
 
 def _publish(specs: Iterable[RunSpec], profile_name: str, store: RunStore, folder: Path | None) -> Merged:
-    results = results_folder(folder)
+    results = results_folder(folder, new=True)
     before = read_folder(results / profile_name).records
     records, artifacts = {}, {}
     for id, spec in with_upstream(specs).items():
@@ -164,7 +164,7 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
         new = read_folder(Path(folder) / name)
         if new.records or new.hashes:
             check_complete(Path(folder) / name, new)
-            published = read_folder(results_folder(results) / name).records.values()
+            published = read_folder(results_folder(results, new=True) / name).records.values()
             check_ids([*published, *new.records.values()])
             wanted = {record.spec for record in published} | _specs(name, [*published, *new.records.values()])
             records = {id: record for id, record in new.records.items() if record.spec in wanted}
@@ -174,7 +174,7 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
         raise MlplibError(
             f"no <profile>/{RUNS} in {folder}: name a folder that mlplib results publish --to has written"
         )
-    merged = _add(found, results_folder(results), prefer)
+    merged = _add(found, results_folder(results, new=True), prefer)
     return [replace(each, other=other[each.profile]) for each in merged]
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from mlplib.errors import MlplibError
 from mlplib.files import require_folder
 from mlplib.specs import RunSpec
-from mlplib.store import MOSAIC, Record, RunStore
+from mlplib.store import MOSAIC, MOSAIC_SHA256, Record, RunStore
 
 from ..experiments import experiment
 from ..planning import upstream_first
@@ -49,14 +49,17 @@ RESTORE = "restore it, or delete it and publish again"
 """What to do about a damaged file or line, at the end of a message."""
 
 
-def results_folder(folder: str | os.PathLike | None = None) -> Path:
+def results_folder(folder: str | os.PathLike | None = None, new: bool = False) -> Path:
     """The folder of published records: ``folder``, ``MLPLIB_RESULTS``, or ``results`` of the source tree.
 
+    ``new``: records will be written there, so it may be missing.
+
     Raises:
-        MlplibError: the path cannot be that of a folder.
+        MlplibError: the path cannot be that of a folder, or names none that is there.
     """
-    path = Path(folder or os.environ.get("MLPLIB_RESULTS") or Path(__file__).resolve().parents[2] / "results")
-    return require_folder(path, "--results or MLPLIB_RESULTS")
+    named = folder or os.environ.get("MLPLIB_RESULTS")
+    path = Path(named or Path(__file__).resolve().parents[2] / "results")
+    return require_folder(path, "--results or MLPLIB_RESULTS", exists=bool(named) and not new)
 
 
 # --------------------------------------------------------------------------- what a chapter shows
@@ -171,11 +174,21 @@ def all_seeds(chosen: Profile, specs: Iterable[RunSpec]) -> list[int]:
 class ProfileFolder:
     """What a profile's folder holds: ``records`` by run id, ``artifacts`` by ``<run id>/<name>``, and the
     published ``hashes`` of both by the same keys. All are empty if there is no folder.
+
+    Raises:
+        MlplibError: a picture of filters is another one than its record names.
     """
 
     records: dict[str, Record]
     artifacts: dict[str, bytes]
     hashes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for key, content in self.artifacts.items():
+            record = self.records.get(key.partition("/")[0])
+            # Records of before do not name their picture.
+            if record and record.compute.get(MOSAIC_SHA256, found := sha256(content)) != found:
+                raise MlplibError(f"{key} is not the picture that its run has made: {RESTORE}")
 
     def files(self) -> dict[str, bytes]:
         """The contents of the folder's files for these records and their artifacts, by relative path.

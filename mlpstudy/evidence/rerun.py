@@ -15,6 +15,7 @@ from mlplib.files import replacing
 from mlplib.specs import TrainSpec
 from mlplib.store import Record
 
+from ..planning import training_flops
 from ..words import markdown_table
 from .records import RESTORE, read_folder, results_folder
 
@@ -38,7 +39,7 @@ def sample(profile: str, count: int, seed: int, folder: Path | None = None) -> l
         record
         for record in read_folder(results_folder(folder) / profile).records.values()
         if isinstance(record.spec, TrainSpec) and record.status == "completed"
-        if record.compute["training_flops"] <= LARGEST
+        if training_flops(record.spec) <= LARGEST
     ]
     if len(found) < count:
         raise MlplibError(f"profile {profile} has {len(found)} published trainings to repeat, not {count}")
@@ -61,7 +62,7 @@ def rerun(
             "id": record.id,
             "published": record.metrics["test_top1"],
             "again": other.metrics.get("test_top1", math.nan),
-            "same_weights": record.metrics["weights_sha256"] == other.metrics.get("weights_sha256"),
+            "same_weights": record.metrics.get("weights_sha256") == other.metrics.get("weights_sha256", ""),
             "first": machine(record),
             "second": machine(other),
         }
@@ -80,7 +81,8 @@ def _key(row: dict) -> tuple[str, str, str]:
 def machine(record: Record) -> str:
     """Where a record was made, as far as it decides the bits."""
     found = record.environment
-    return f"{found['device']}, torch {found['torch'].partition('+')[0]}, {found['precision']}"
+    version = str(found.get("torch", "unknown")).partition("+")[0]
+    return f"{found['device']}, torch {version}, {found.get('precision', 'unknown')}"
 
 
 def read(folder: str | os.PathLike | None = None) -> list[dict]:

@@ -32,6 +32,7 @@ def train(spec):
     return training.train(spec, data.load("shapes-16"), how=Execution(device=CPU))
 
 
+SHAPES = DataSpec("shapes-16")
 DIVERGING = small(optimizer=OptimizerSpec("sgd", lr=1e12))
 
 
@@ -155,18 +156,22 @@ def test_a_run_that_diverges_in_its_last_step_is_a_record(store):
         (small(batch_size=257), "a batch of 257 is larger than the 256 training images"),
         (small(data=DataSpec("shapes-16", examples=2001)), "examples=2001 is too many"),
         (small(data=DataSpec("mnist")), "unknown data set 'mnist'"),
-        (
-            FilterSpec(small(model=ModelSpec("small-cnn")), at="initial"),
-            "small-cnn has no first layer over pixels",
-        ),
+        (small(data=DataSpec("shapes-16", held_out=2000)), "held_out=2000 is too many"),
+        (ProbeSpec(DataSpec("shapes-16", held_out=2000), None, method="ridge"), "held_out=2000 is too many"),
+        (ProbeSpec(SHAPES, small(batch_size=257)), "a batch of 257 is larger"),
+        (small(data=DataSpec("shapes-16", resolution=16)), "leave resolution out"),
+        (small(model=ModelSpec("vit-b/4"), data=DataSpec("shapes-16", resolution=13)), "is no multiple"),
+        (small(model=ModelSpec.parse("B-1/Wi-8", norm="batch"), batch_size=1), "choose a larger batch_size"),
+        (FineTuneSpec(small(), DataSpec("shapes-16", resolution=8), epochs=1, batch_size=8), "do not fit"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
-def test_a_run_that_cannot_be_is_one_line_and_no_record(store, spec, message):
+def test_a_run_that_cannot_be_is_one_line_and_leaves_nothing(store, spec, message):
     with pytest.raises(MlplibError, match=message) as caught:
         executor(store).record(spec)
     assert "\n" not in str(caught.value)
-    assert list(store.root.glob("*/record.json")) == []
+    done = [store.folder(each) for each in spec.needs() if store.find(each)]
+    assert list(store.root.glob("*-*")) == done
 
 
 def test_a_damaged_record_stops_the_work_and_is_not_overwritten(store):

@@ -237,9 +237,7 @@ def test_a_bad_file_is_named_in_one_line_before_anything_runs(name, content, fol
         torch.save(but(layernorms__0__weight=None), path)
     else:
         path.write_bytes(content)
-    given = dict(
-        profile="smoke", runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "no"), device="cpu"
-    )
+    given = dict(profile="smoke", runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path), device="cpu")
     with pytest.raises(MlplibError) as caught:
         open_chapter(name, **given, official_checkpoints=str(folder))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -349,7 +347,7 @@ def test_a_chapter_runs_and_shows_them(name, tmp_path, capsys):
         profile="smoke",
         seeds="0",
         runs_dir=str(tmp_path / "runs"),
-        results_dir=str(tmp_path / "no"),
+        results_dir=str(tmp_path),
         device="cpu",
         official_checkpoints=str(tmp_path / "official"),
     )
@@ -422,11 +420,22 @@ def test_the_engine_hands_the_folder_to_the_chapters_that_take_it(folder, tmp_pa
         assert (f"--parameter=official_checkpoints={folder}" in line) == (name in TAKING), name
 
 
-def test_the_engine_refuses_a_setting_that_it_does_not_know():
-    code, said = engine("profle=smoke")
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("profle=smoke", "unknown setting 'profle' in --config: choose from profile"),
+        ("out=Makefile", "out must be the path of a folder, not 'Makefile': it is a file"),
+        *(
+            (setting, "must be whole numbers")
+            for setting in ("workers=-1", "workers=1.5", "minutes=0", "threads=x")
+        ),
+    ],
+)
+def test_the_engine_refuses_a_setting_that_it_cannot_use(setting, words):
+    code, said = engine("profile=smoke", setting)
     assert code != 0
     last = said.strip().splitlines()[-1]
-    assert last.startswith("make: unknown setting 'profle' in --config: choose from profile")
+    assert last.startswith("make: ") and words in last
 
 
 def test_the_engine_refuses_a_folder_that_is_not_there_before_the_first_notebook(tmp_path):

@@ -14,12 +14,14 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import environment, record, small
+from small_runs import ROOT, environment, record, small
 
-from mlplib.errors import MlplibError
+import mlplib.store
+from mlplib.errors import MlplibError, Refused
 from mlplib.files import replacing, storage_errors
-from mlplib.specs import FilterSpec
+from mlplib.specs import FilterSpec, ProbeSpec
 from mlplib.store import RECORD_FORMAT, Record, RunClaimed, RunStore, by_id, run_id
+from mlpstudy.book.session import open_session
 
 SPEC = small()
 
@@ -45,10 +47,14 @@ def write(store, made: Record) -> None:
 # --------------------------------------------------------------------------- where
 
 
-def test_the_folder_is_the_argument_then_the_environment_then_runs(tmp_path, monkeypatch):
+def test_the_folder_is_the_argument_then_the_environment_then_runs_of_the_clone(tmp_path, monkeypatch):
+    """Wherever the command or the notebook was started."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLPLIB_RUNS", raising=False)
-    assert RunStore().root.name == "runs" and RunStore().root.resolve() == tmp_path / "runs"
+    assert RunStore().root.resolve() == open_session({}).store.root.resolve() == ROOT / "runs"
+    with monkeypatch.context() as installed:
+        installed.setattr(mlplib.store, "__file__", str(tmp_path / "site-packages/mlplib/store.py"))
+        assert RunStore().root.resolve() == tmp_path / "runs"
     monkeypatch.setenv("MLPLIB_RUNS", str(tmp_path / "other"))
     assert RunStore().root == tmp_path / "other"
     assert RunStore(tmp_path / "given").root == tmp_path / "given"
@@ -90,6 +96,13 @@ def test_what_was_written_is_found(store, spec, status):
     assert RunStore(store.root).find(spec) == made
     assert list(store.records()) == [made]
     assert store.find(small(seed=9)) is None
+
+
+def test_a_record_without_what_the_study_reads_of_it_is_none():
+    good = record(ProbeSpec(SPEC.data, None)).to_json()
+    assert Record.from_json(good)
+    with pytest.raises(MlplibError, match="it lacks the metric features"):
+        Record.from_json({**good, "compute": {}})
 
 
 def test_all_records_are_listed_by_id(store):
@@ -405,6 +418,21 @@ def test_a_second_process_waits_for_the_first_and_says_so(store, holder):
     with store.claim(SPEC, on_wait=on_wait) as folder:
         assert (folder / "left.txt").read_text() == "by the first"
     assert len(said) == 1
+
+
+def test_who_waits_for_a_run_that_is_refused_does_not_stumble_over_the_folder_that_is_gone(store):
+    def refuse():
+        with contextlib.suppress(Refused), store.claim(SPEC):
+            held.set()
+            assert waits.wait(20)
+            raise Refused("too large")
+
+    held, waits, first = threading.Event(), threading.Event(), threading.Thread(target=refuse)
+    first.start()
+    assert held.wait(20)
+    with store.claim(SPEC, on_wait=waits.set) as folder:
+        assert folder.is_dir() and (folder / ".lock").exists()
+    first.join()
 
 
 def test_a_store_that_does_not_wait_says_that_the_run_is_claimed(store, holder):

@@ -327,10 +327,31 @@ def test_the_estimate_of_activations_is_an_upper_bound(name):
     assert used < 1.05 * memory.activation_bytes(spec, (16, 16, 3)) < 10 * used
 
 
-@pytest.mark.parametrize("micro_batch", [0, -5])
-def test_a_micro_batch_below_one_is_one_line(micro_batch):
-    with pytest.raises(MlplibError, match=f"micro_batch must be at least 1, not {micro_batch}"):
-        train(small(), micro_batch=micro_batch)
+def test_execution_takes_names_and_numbers_for_what_they_mean(tmp_path):
+    found = Execution(
+        "cpu", micro_batch=np.int64(64), checkpoint_every=np.float32(2), tensorboard=str(tmp_path)
+    )
+    assert found == Execution(
+        CPU, micro_batch=64, checkpoint_every=2.0, tensorboard=tmp_path, stop=found.stop
+    )
+    assert type(found.micro_batch) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        *(("micro_batch", n, f"micro_batch must be at least 1, not {n}") for n in (0, -5)),
+        *(("micro_batch", value, "micro_batch must be") for value in ("64", 6.5, True)),
+        *(("device", value, "write auto, cpu, cuda or cuda:<number>") for value in ("tpu", "", ())),
+        ("loader", "disk", "loader must be one of auto, resident, ffcv"),
+        *(("checkpoint_every", value, "checkpoint_every must be") for value in (-1, math.nan, "60")),
+        *((name, "no", f"{name} must be") for name in ("compiled", "graphs", "log", "stop", "processes")),
+        ("tensorboard", 3, "tensorboard must be"),
+    ],
+)
+def test_execution_refuses_everything_else_at_once(name, value, words):
+    with pytest.raises(MlplibError, match=words):
+        Execution(**{"device": CPU, name: value})
 
 
 # --------------------------------------------------------------------------- precision

@@ -452,10 +452,9 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(use):
 
 
 def test_the_command_says_what_it_did_and_what_is_left(use, tmp_path):
-    (tmp_path / "results").mkdir()
     use(**{"label-smoothing": experiment_named("label-smoothing")})
     arguments = ["label-smoothing", "-P", "smoke", "--seeds", "0", "--jobs", "2"]
-    arguments += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    arguments += ["--runs", str(tmp_path / "runs")]
     done = run(*arguments, "--minutes", "0.0001")
     assert done.exit_code == 0 and "0 runs done, 6 left" in done.output and "label-smoothing" in done.output
     done = run(*arguments, "--minutes", "5")

@@ -197,6 +197,31 @@ def test_make_without_a_home_says_what_to_set(tmp_path):
     assert stopped.startswith("make: ***") and not (tmp_path / "env").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("read PROFILE=huge", "make read is for profile published: leave PROFILE out, or type make book"),
+        ("pdf PROFILE=laptop", "make pdf is for profile published"),
+        ("smoke PROFILE=gpu", "make smoke is for profile smoke"),
+        ("read PROFILE=published", None),
+        ("book PROFILE=gpu", None),
+    ],
+)
+def test_make_refuses_a_profile_that_it_would_ignore(words, said, tmp_path):
+    command = ["make", "-n", *words.split()]
+    done = subprocess.run(command, cwd=ROOT, env=reader(tmp_path), capture_output=True, text=True)
+    assert (done.returncode == 2 and said in done.stderr) if said else done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == (1 if said else 0)
+
+
+def test_make_takes_what_is_empty_for_what_is_left_out(tmp_path):
+    """An empty VENV would be the machine's own Python, /bin/python."""
+    (tmp_path / "show.mk").write_text('show:; @echo "$$VENV $$PYTHON"')
+    command = ["make", "-f", "Makefile", "-f", tmp_path / "show.mk", "show", "VENV=", "PYTHON="]
+    done = subprocess.run(command, cwd=ROOT, env=reader(tmp_path), capture_output=True, text=True)
+    assert done.stdout.splitlines() == [".venv python3"]
+
+
 def test_set_up_refuses_what_it_does_not_know():
     done = set_up("everything")
     assert done.returncode == 1

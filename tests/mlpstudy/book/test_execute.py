@@ -203,6 +203,7 @@ def filled(folder: Path, records) -> RunStore:
 
 def opened(name, tmp_path, **given):
     """A chapter on the runs and results below a folder."""
+    (tmp_path / "results").mkdir(exist_ok=True)
     folders = {"runs_dir": str(tmp_path / "runs"), "results_dir": str(tmp_path / "results")}
     return open_chapter(name, **folders, device="cpu", **given)
 
@@ -351,6 +352,7 @@ def test_the_definition_is_the_code_that_runs(tmp_path):
 
 def scoreboard(tmp_path):
     """The scoreboard on the runs and results below a folder."""
+    (tmp_path / "results").mkdir(exist_ok=True)
     return open_scoreboard(runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"))
 
 

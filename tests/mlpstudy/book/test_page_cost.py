@@ -143,6 +143,7 @@ def there(store):
 
 
 def page(tmp_path, **given):
+    (tmp_path / "results").mkdir(exist_ok=True)
     return open_compute(
         runs_dir=str(tmp_path / "runs"), results_dir=str(tmp_path / "results"), device="cpu", **given
     )

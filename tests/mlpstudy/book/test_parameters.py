@@ -60,6 +60,7 @@ def test_seeds_as_papermill_the_command_line_and_people_write_them(given, seeds)
         ({"runs_dir": "x" * 5000}, "runs_dir must be the path of a folder.*File name too long"),
         ({"runs_dir": "a\0b"}, "runs_dir must be the path of a folder"),
         ({"results_dir": __file__}, "is a file"),
+        ({"results_dir": "resutls"}, "results_dir must be the path of a folder.*resutls': there is none"),
         ({"seeds": "0,-1"}, "at least 0 and below .*, but -1 is not"),
         ({"seeds": [2, 1, 2]}, "seed 2 is given twice"),
         ({"runs_dir": 5}, "runs_dir must be the path of a folder, not 5"),

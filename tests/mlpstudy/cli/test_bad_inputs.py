@@ -84,8 +84,9 @@ LISTED += [
         *(
             f"{folder}={path}"
             for folder in ("runs_dir", "results_dir")
-            for path in ("", " ", LONG, "/dev/null")
+            for path in ("", " ", LONG, "/dev/null", "gone", "gone/x")
         ),
+        "results_dir=nowhere",
         "device=tpu",
         "official_checkpoints=x",
         "typo=1",
@@ -103,7 +104,7 @@ LISTED += [
         ("--results", ["results", "rerun"]),
         ("--results", ["run", "filters", "--profile=smoke", "--unpublished"]),
     )
-    for place in ("file", "file/x", LONG, *(["nowhere"] if option == "--results" else []))
+    for place in ("file", "file/x", LONG, "gone", "gone/x", *(["nowhere"] if option == "--results" else []))
 ]
 LISTED += [["data", "export", "cifar10", "--out", place] for place in ("file", "file/x", LONG)]
 LISTED += [[*COMMANDS[4], f"--json={place}"] for place in ("", ".", "file/x", "/proc/x/y", LONG)]
@@ -118,6 +119,7 @@ LISTED += [
     ["bench", "accuracy", "--parts", "steps"],
     ["claims", "--seeds", "0"],
     ["claims", "--runs", "nowhere"],
+    ["claims"],  # MLPLIB_RESULTS names no folder
     ["claims", "--profile", "smoke", "--results", "."],
     [*COMMANDS[4], "--batch-size", "9" * 400],
     ["results", "merge", "nowhere"],
@@ -135,6 +137,7 @@ def empty_folder(tmp_path_factory):
         patch.setenv("MLPLIB_RUNS", str(folder / "runs"))
         patch.setenv("MLPLIB_RESULTS", str(folder / "results"))
         (folder / "file").write_text("mine")
+        (folder / "gone").symlink_to("nowhere")
         yield folder
 
 
@@ -175,6 +178,13 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
         (["notebook", "nothing"], "from-scratch"),
         (["notebook", "filters", "-p", "sede=1"], "choose from profile, seeds"),
         (["notebook", "filters", "-p", "seeds"], "name=value"),
+        (["notebook", "filters", "-P", "smoke", "-p", "profile=laptop"], "given as 'laptop' and as 'smoke'"),
+        (["notebook", "filters", "-p", "seeds=0", "-p", "seeds=1"], "seeds is given as '0' and as '1'"),
+        (["notebook", "filters", "-p", "results_dir=nowhere"], "results_dir must be the path of a folder"),
+        (["notebook", "filters", "-p", "runs_dir=gone/x"], "gone is a link to nothing"),
+        (["plan", "--runs", "gone"], "gone is a link to nothing"),
+        (["run", "filters", "--results", "."], "--results says what --unpublished leaves out"),
+        (["results", "publish", "--to", "a", "--results", "b"], "--to and --results both say where"),
         (["data", "prepare", "cifar11"], "cifar10"),
         (["claims", "--format", "pdf"], "table, markdown"),
         (["bench", "--model", "C-3/Wi-4"], "B-<blocks>/Wi-<width>"),

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import pytest
 from small_runs import record, start, workers
@@ -93,6 +95,14 @@ def test_watching_ends_when_nothing_is_left(tmp_path, monkeypatch):
     lines = status(store, "--watch", "--json").splitlines()
     assert [json.loads(line)["left"] > 0 for line in lines] == [True, False]
     assert looks == [module.REFRESH_SECONDS]
+
+
+def test_watching_is_stopped_by_ctrl_c_and_says_no_more(tmp_path, monkeypatch, capsys):
+    """It does no runs, so there is none to go on with."""
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["status", NAME, "-P", "smoke", "--runs", str(tmp_path), "--watch"])
+    assert exit.value.code == 130 and capsys.readouterr().err == "mlplib: stopped\n"
 
 
 def test_what_is_no_checkpoint_has_no_epochs(tmp_path):

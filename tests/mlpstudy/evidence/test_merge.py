@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,11 +21,11 @@ from typer.testing import CliRunner
 
 from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
-from mlplib.store import run_id
+from mlplib.store import MOSAIC_SHA256, run_id
 from mlpstudy import cli
 from mlpstudy.evidence.check import check
 from mlpstudy.evidence.merge import merge, publish, publish_finished
-from mlpstudy.evidence.records import HASHES, every_published, read_folder
+from mlpstudy.evidence.records import HASHES, ProfileFolder, every_published, read_folder, sha256
 from mlpstudy.experiments import experiment
 
 
@@ -133,6 +136,28 @@ def test_another_picture_is_a_contradiction_too(tmp_path):
     merge(tmp_path / "out", tmp_path / "results", prefer="new")
     assert list(read_folder(tmp_path / "results" / "gpu").artifacts.values()) == [another]
     check(tmp_path / "results")
+
+
+def test_another_picture_than_the_run_has_made_is_refused_wherever_it_is(tmp_path):
+    """Even a whole one, with a hash in hashes.txt. Records of before do not name theirs."""
+    look = next(one for one in ALL if one.spec.kind == "filters" and not one.spec.needs())
+    store = stored(tmp_path / "runs", [look])
+    picture = (store.folder(look.id) / MOSAIC).read_bytes()
+    named = dataclasses.replace(look, compute={MOSAIC_SHA256: sha256(picture)})
+    shutil.rmtree(tmp_path / "runs")
+    store = stored(tmp_path / "runs", [named])
+    publish_finished(NAMES, "gpu", None, store, tmp_path / "out")
+    check(tmp_path / "out")
+    np.save(store.folder(look.id) / MOSAIC, np.zeros((1, 1, 5), np.uint8))
+    with pytest.raises(MlplibError, match="is not the picture that its run has made"):
+        publish_finished(NAMES, "gpu", None, store, tmp_path / "another")
+    assert not (tmp_path / "another").exists()
+    swapped = ProfileFolder({look.id: named}, {f"{look.id}/{MOSAIC}": picture})
+    swapped.artifacts[f"{look.id}/{MOSAIC}"] = picture[:-1] + b"x"
+    for name, content in swapped.files().items():
+        (tmp_path / "out" / "gpu" / name).write_bytes(content)
+    with pytest.raises(MlplibError, match="is not the picture that its run has made: restore it"):
+        check(tmp_path / "out")
 
 
 def test_a_training_may_come_before_what_is_made_from_it(tmp_path):
@@ -388,6 +413,37 @@ def test_a_killed_merge_leaves_valid_files_and_the_same_command_completes_it(
     read_folder(results / "gpu")  # whatever is there is valid
     merge(out, results, "new")
     assert contents(results) == contents(out)
+
+
+def test_publishing_killed_at_random_moments_loses_nothing_and_the_last_one_completes_it(
+    whole, changed, tmp_path
+):
+    """Over records of another device; every kill leaves valid files, with all that was published before."""
+    store, results = stored(tmp_path / "runs", ALL), tmp_path / "results"
+    part_of(changed / "gpu", results, {one.id for one in ALL[::2]})
+    draw, killed, seconds = random.Random(0), 0, 1.0
+
+    def publish_both():
+        for name in NAMES:
+            publish(name, "gpu", (0, 1), store, results)
+
+    for _ in range(8):
+        before, start = read_folder(results / "gpu"), time.monotonic()
+        process = multiprocessing.get_context("fork").Process(target=publish_both)
+        process.start()
+        process.join(draw.uniform(0, seconds))
+        process.kill()
+        process.join()
+        seconds = min(seconds, time.monotonic() - start) if process.exitcode == 0 else seconds
+        killed += process.exitcode == -signal.SIGKILL
+        after = read_folder(results / "gpu")
+        assert (
+            before.records.keys() <= after.records.keys()
+            and before.artifacts.keys() <= after.artifacts.keys()
+        )
+    assert killed
+    publish_both()
+    assert contents(results) == contents(whole.parent)
 
 
 @pytest.mark.slow

@@ -177,6 +177,7 @@ def test_finished_runs_of_an_unfinished_experiment_can_travel(store, tmp_path):
 
 def test_every_profile_is_read_the_best_first(tmp_path):
     results, made = tmp_path / "results", {}
+    results.mkdir()
     assert published("filters", results) is None
     for budget in ("smoke", "laptop", "colab", "gpu", "paper"):
         one = RunStore(tmp_path / budget)
@@ -263,7 +264,7 @@ def test_a_chapters_fingerprint_changes_with_what_it_shows_only(tmp_path):
     fill(one, "architectures", "gpu")
     publish("architectures", "gpu", SEEDS, one, results)
     assert fingerprint("label-smoothing", results) == before
-    assert fingerprint("architectures", results) != fingerprint("architectures", tmp_path / "nothing")
+    assert fingerprint("architectures", results) != fingerprint("architectures", tmp_path / "more")
     lost = published("label-smoothing", results).records[0].id
     drop(results, "gpu", lambda r: r.id == lost)
     assert fingerprint("label-smoothing", results) != before
@@ -407,7 +408,9 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(store, tmp_path):
 
 def test_the_folder_is_the_argument_then_the_environment_then_the_source_tree(tmp_path, monkeypatch):
     monkeypatch.setenv("MLPLIB_RESULTS", str(tmp_path / "set"))
-    assert results_folder() == tmp_path / "set" and results_folder(tmp_path / "given") == tmp_path / "given"
+    with pytest.raises(MlplibError, match=r"MLPLIB_RESULTS must be the path .*: there is none"):
+        results_folder()
+    assert results_folder(new=True) == tmp_path / "set" and results_folder(tmp_path) == tmp_path
     monkeypatch.delenv("MLPLIB_RESULTS")
     assert results_folder().name == "results" and (results_folder().parent / "mlplib").is_dir()
 

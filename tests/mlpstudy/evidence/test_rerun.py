@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 from mlplib.errors import MlplibError
 from mlplib.specs import TrainSpec
+from mlplib.store import Record
 from mlpstudy import cli
 from mlpstudy.evidence import rerun
 from mlpstudy.evidence.check import check
+from mlpstudy.evidence.records import to_line
 
 
 def test_trainings_of_minutes_are_drawn_the_same_for_the_same_seed():
@@ -20,6 +22,20 @@ def test_trainings_of_minutes_are_drawn_the_same_for_the_same_seed():
     assert drawn == rerun.sample("laptop", 5, seed=1, folder=ROOT / "results")
     assert len({record.id for record in drawn}) == 5
     assert all(isinstance(r.spec, TrainSpec) and r.compute["training_flops"] < 2e15 for r in drawn)
+
+
+def test_a_record_that_says_little_of_its_execution_can_be_repeated(tmp_path):
+    """As other versions leave them: what is not in the schema may be missing."""
+    (one,) = rerun.sample("laptop", 1, seed=1, folder=ROOT / "results")
+    bare = dataclasses.replace(
+        one, compute={}, environment={"device": "a CPU"}, metrics={"test_top1": 0.5, "train_top1": 0.5}
+    )
+    assert Record.from_json(bare.to_json()) == bare
+    (tmp_path / "laptop").mkdir()
+    (tmp_path / "laptop" / "runs.jsonl").write_bytes(to_line(bare))
+    assert rerun.sample("laptop", 1, seed=0, folder=tmp_path) == [bare]
+    (row,) = rerun.rerun([bare], lambda record: record, tmp_path)
+    assert row["first"] == "a CPU, torch unknown, unknown" and not row["same_weights"]
 
 
 def test_too_few_trainings_are_one_line():
