@@ -55,9 +55,22 @@ def _without_skipped(name: str) -> str:
     return f", without {skipped} unreadable images" if skipped else ""
 
 
+NamesOrFolders = Annotated[
+    list[str],
+    typer.Argument(
+        help="Data sets by name, e.g. cifar10; or folders that hold train/<class>/ and val/<class>/ "
+        "(or test/<class>/) with image files."
+    ),
+]
+ResolutionOption = Annotated[
+    int | None, typer.Option(help="Of folders: the side in pixels that images get.", show_default=False)
+]
+
+
 @app.command("prepare")
 def prepare(
-    names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
+    names: NamesOrFolders,
+    resolution: ResolutionOption = None,
     skip_unreadable: Annotated[
         bool,
         typer.Option(
@@ -66,7 +79,6 @@ def prepare(
     ] = False,
 ):
     """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
-    from mlplib.data import load
     from mlplib.data.get import real
     from mlplib.progress import bars
 
@@ -74,23 +86,14 @@ def prepare(
         if name == real.NAME:
             real.keep()
         else:
-            load(name, bars(), skip_unreadable=skip_unreadable)
+            name = by_name_or_folder(name, resolution, bars(), skip_unreadable).name
         out.print(f"{name} is ready" + _without_skipped(name))
 
 
 @app.command("beton")
 def beton(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            help="Data sets by name, e.g. cifar10; or folders that hold train/<class>/ and val/<class>/ "
-            "(or test/<class>/) with image files."
-        ),
-    ],
-    resolution: Annotated[
-        int | None,
-        typer.Option(help="Of folders: the side in pixels that images get.", show_default=False),
-    ] = None,
+    names: NamesOrFolders,
+    resolution: ResolutionOption = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="As for prepare, which is done first where needed.")
     ] = False,

@@ -220,7 +220,7 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
         "skipped_first": [name for _, name, _ in (bad["train"] + bad["test"])[:100]],
     }
     if isinstance(entry, OwnFolder):
-        preparation |= {"title": entry.title, "side": entry.image_size, "command": entry.command}
+        preparation |= {"title": entry.title, "side": entry.image_size, "folder": entry.folder}
     return {
         "source": copy.label,
         "content_hash": ordered,

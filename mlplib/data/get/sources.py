@@ -107,8 +107,7 @@ def exported_own(name: str) -> OwnFolder | None:
     """A reader's own folder that was exported elsewhere, if a local folder has its parquet files."""
     side = OwnFolder.side_of(name)
     for folder in local_folders() if side else ():
-        title, command = f"the exported folder {folder / name}", f"mlplib data prepare {name}"
-        entry = OwnFolder(name=name, title=title, image_size=side, command=command)
+        entry = OwnFolder(name=name, title=f"the exported folder {folder / name}", image_size=side)
         if any(local_copies(entry, folder, folder, quiet)):
             return entry
     return None

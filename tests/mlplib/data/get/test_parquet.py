@@ -310,7 +310,7 @@ def test_an_own_set_is_found_under_its_own_name_only(local):
     assert data.load("own-x-8").classes == tuple(CLASSES)
     put(local, ["train"], names=CLASSES)
     put(local, ["test"], TEST, names=CLASSES)
-    assert "unknown data set" in refusal("own-y-8")
+    assert "own-y-8 is not in the cache" in refusal("own-y-8")
 
 
 def test_shards_of_an_own_set_have_the_same_classes(local):
