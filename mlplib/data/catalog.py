@@ -333,6 +333,12 @@ class OwnFolder(ImageFiles):
         return cls(name=name, title=about.get("title", name), image_size=cls.side_of(name), folder=folder)
 
     @classmethod
+    def all_known(cls) -> list[OwnFolder]:
+        """Those that are in the cache, sorted by name; damaged ones without their numbers."""
+        names = sorted(path.name for path in cache.folder("").glob("own-*"))
+        return [cls.known(name).as_prepared() for name in names if cls.side_of(name)]
+
+    @classmethod
     def damaged(cls, name: str, why: str) -> MlplibError:
         """What to say about a damaged copy in the cache."""
         entry = cls.known(name)

@@ -24,18 +24,18 @@ app = typer.Typer(help="Get, list, check and export the data sets.", no_args_is_
 
 @app.command("list")
 def list_():
-    """List every data set with its size and whether it is here already."""
+    """List every data set, and your own folders in the cache, with size and whether it is here already."""
     from mlplib.data import catalog
     from mlplib.data.get import real
 
     table = Table(
         title="Data sets",
         title_justify="left",
-        caption="To get one: mlplib data prepare <name>",
+        caption="To get one: mlplib data prepare <name>, or a folder of your own",
         caption_justify="left",
     )
     for heading in ("name", "what", "train", "test", "size", "here"):
-        table.add_column(heading, no_wrap=heading not in ("what", "here"))
+        table.add_column(heading, no_wrap=heading not in ("what", "here"), overflow="fold")
     for name in catalog.CATALOG:
         entry, base = catalog.find(name), catalog.find_base(name)
         ready = isinstance(base, catalog.Drawn) or base.cached
@@ -43,6 +43,10 @@ def list_():
         table.add_row(
             name, entry.title, f"{entry.train:,}", f"{entry.test:,}", f"{entry.image_size} px", here
         )
+    for entry in catalog.OwnFolder.all_known():
+        here = "yes" + _without_skipped(entry.name) if entry.cached else "damaged"
+        sizes = f"{entry.train:,}", f"{entry.test:,}", f"{entry.image_size} px"
+        table.add_row(entry.name, entry.title, *sizes, here)
     table.add_row(real.NAME, real.TITLE, "", f"{real.IMAGES:,}", "", "yes" if real.find() else "no")
     out.print(table)
 

@@ -22,6 +22,7 @@ from mlplib.progress import quiet
 from mlplib.specs import DataSpec
 from mlplib.store import RunStore
 from mlpstudy import cli
+from mlpstudy.cli import options
 from mlpstudy.cli.data import by_name_or_folder
 
 refusal = partial(tiny_data.refusal, by_name_or_folder, progress=quiet)
@@ -109,6 +110,20 @@ def test_a_damaged_copy_says_how_to_mend_it(folder):
         match=r"own-my-flowers-8 in the cache is damaged \(.* has changed.*\): run mlplib data prepare",
     ):
         data.load("own-my-flowers-8", verify=True)
+
+
+def test_the_list_has_those_in_the_cache(folder, monkeypatch):
+    monkeypatch.setattr(options.out, "width", 300)
+
+    def listed() -> str:
+        return " ".join(CliRunner().invoke(cli.app, ["data", "list"]).stdout.replace("│", " ").split())
+
+    assert "own-" not in listed()
+    folder = folder.rename(folder.with_name("[red] Flowers"))
+    own.load_folder(folder, 8)
+    assert f"own-red-flowers-8 the folder {folder} 8 4 8 px yes" in listed()
+    (cache.folder("own-red-flowers-8") / "manifest.json").unlink()
+    assert "own-red-flowers-8 own-red-flowers-8 0 0 8 px damaged" in listed()
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "train_images.npy", "test_labels.npy"])
