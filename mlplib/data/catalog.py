@@ -287,7 +287,7 @@ class OwnFolder(ImageFiles):
     folder: str = ""
     train: int = 0
     test: int = 0
-    forms: str = "its exported parquet files"
+    forms: str = "its files train-*.parquet and test-*.parquet (class folders: mlplib data prepare FOLDER)"
 
     upright = True
 

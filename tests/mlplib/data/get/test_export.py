@@ -104,7 +104,8 @@ def folder_of(home: Path, side: int) -> Path:
         for label, name in enumerate(("rose", "tulip")):
             (at / split / name).mkdir(parents=True)
             for number in range(count):
-                image = Image.fromarray(tiny_data.photograph(10 * label + number, label, side, 2 * side))
+                seed = 10 * label + number + 100 * (split == "val")
+                image = Image.fromarray(tiny_data.photograph(seed, label, side, 2 * side))
                 exif = Image.Exif()
                 exif[0x0112] = 6 if number == 1 else 1
                 image.save(at / split / name / f"{number}.jpg", exif=exif)

@@ -36,7 +36,7 @@ def folder(tmp_path):
         for label, name in enumerate(("rose", "tulip")):
             (at / split / name).mkdir(parents=True)
             for number in range(count):
-                color = (100 * label, 10 * number, 20 * number)
+                color = (100 * label, 10 * number, 20 * number + (split == "val"))
                 Image.new("RGB", (24, 16), color).save(at / split / name / f"{number}.png")
     return at
 
@@ -172,8 +172,24 @@ def test_a_folder_does_not_replace_another_of_the_same_name_that_is_still_there(
         assert own.load_folder(other, 8).name == "own-folder-8"
 
 
+def test_test_images_that_are_training_images_are_counted_or_refused(folder, caplog):
+    """Whatever their files and labels."""
+    own.load_folder(folder, 8)
+    assert "also training images" not in caplog.text
+    for name in ("rose", "tulip"):
+        for number in range(2):
+            image = Image.open(folder / "train" / name / f"{number}.png")
+            image.save(folder / "val" / "tulip" / f"{name}-{number}.bmp")
+    own.load_folder(folder, 8)
+    assert f"class folders in {folder}: 4 of 8 test images are also training images" in caplog.text
+    for path in (folder / "val").rglob("*.png"):
+        path.unlink()
+    (folder / "val" / "rose").rmdir()
+    assert "all 4 test images are also training images: give it others to test on" in refusal(str(folder), 8)
+
+
 def test_images_are_upright_and_on_white(folder):
-    for path in folder.rglob("*.png"):
+    for path in (folder / "train").rglob("*.png"):
         Image.new("RGBA", (24, 16), (0, 0, 0, 0)).save(path)
     assert (own.load_folder(folder, 8).train.images == 255).all()
 
