@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" in its place
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-written stays behind
     try:
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        _refuse_empty(arguments)
         code = app(arguments, prog_name="mlplib", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -78,6 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == 130:
         _fail("mlplib: stopped; start it again and it goes on from its last checkpoint", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Refuse empty words, mostly of variables that are not set: as a path, one would be the folder here."""
+    for before, word in zip(["", *words], words, strict=False):
+        if not word or re.fullmatch(r"--[\w-]+=", word):
+            option = word or before
+            name = option.rstrip("=") if option.startswith("-") else "an argument"
+            raise MlplibError(f"{name} is empty: write something there, or leave it out")
 
 
 def _fail(text: str, code: int = 2) -> NoReturn:

@@ -103,9 +103,9 @@ LISTED += [
         ("--results", ["results", "rerun"]),
         ("--results", ["run", "filters", "--profile=smoke", "--unpublished"]),
     )
-    for place in ("file", "file/x", LONG, *(["nowhere"] if option == "--results" else []))
+    for place in ("", "file", "file/x", LONG, *(["nowhere"] if option == "--results" else []))
 ]
-LISTED += [["data", "export", "cifar10", "--out", place] for place in ("file", "file/x", LONG)]
+LISTED += [["data", "export", "cifar10", "--out", place] for place in ("", "file", "file/x", LONG)]
 LISTED += [[*COMMANDS[4], f"--json={place}"] for place in ("", ".", "file/x", "/proc/x/y", LONG)]
 PLACES = (".", "/dev/null", LONG, "/proc/out.ipynb", "file/out")
 LISTED += [
@@ -192,7 +192,10 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
         (["bench", "--parts", "stps"], "steps, reference"),
         (["bench", "--model", "B-999999/Wi-999"], "GB of memory"),
         (["bench", "--device", "cpu:5"], "write auto, cpu"),
-        (["bench", "accuracy", "--model", ""], "unknown model"),
+        (["bench", "accuracy", "--model", ""], "--model is empty: write something there, or leave it out"),
+        (["data", "export", "shapes-16", "--out="], "--out is empty"),
+        (["results", "publish", "filters", "--to", ""], "--to is empty"),
+        (["results", "merge", ""], "an argument is empty"),
         (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
         *(
             (words, "there is no such home folder")

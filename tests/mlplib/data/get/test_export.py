@@ -117,7 +117,7 @@ def folder_of(home: Path, side: int) -> Path:
 def test_own_folders_come_back_with_their_files(home, elsewhere):
     folder = folder_of(home, 20)
     before = own.load_folder(folder, 16)
-    done = export.export("own-flowers-16", home / "out", 10**9)
+    done = export.export("own-flowers-16", f"{home}/out", 10**9)
     assert done.original
     exported = sorted(row["image"]["bytes"] for row in rows(done.folder, "train"))
     assert exported == sorted(path.read_bytes() for path in (folder / "train").rglob("*.*"))
