@@ -213,3 +213,10 @@ def test_checkpoints_are_so_many_seconds_apart(text, capsys):
     with pytest.raises(SystemExit):
         run.main(["spec.json", "--checkpoint-every", text])
     assert f"invalid seconds value: '{text}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[""], ["spec.json", "--runs="], ["spec.json", "--tensorboard", ""]])
+def test_a_path_is_not_empty(words, capsys):
+    with pytest.raises(SystemExit):
+        run.main(words)
+    assert "invalid path value: ''" in capsys.readouterr().err
