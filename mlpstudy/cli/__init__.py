@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" in its place
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-written stays behind
     try:
-        arguments = list(sys.argv[1:] if arguments is None else arguments)
-        _refuse_empty(arguments)
+        _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         code = app(arguments, prog_name="mlplib", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -83,13 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _refuse_empty(words: list[str]) -> None:
+def _refuse_empty(words: Sequence[str]) -> None:
     """Refuse empty words, mostly of variables that are not set: as a path, one would be the folder here."""
-    for before, word in zip(["", *words], words, strict=False):
+    for before, word in zip(["mlplib", *words], words, strict=False):
         if not word or re.fullmatch(r"--[\w-]+=", word):
-            option = word or before
-            name = option.rstrip("=") if option.startswith("-") else "an argument"
-            raise MlplibError(f"{name} is empty: write something there, or leave it out")
+            raise MlplibError(f"an empty text follows {word or before}: write something there")
 
 
 def _fail(text: str, code: int = 2) -> NoReturn:

@@ -34,9 +34,9 @@ def edition_of(entry: Stored, copy: Copy) -> Edition:
     """
     if isinstance(entry, OwnFolder):
         if len(copy.classes) == 1:
-            how = ": class folders belong directly into the folders of the splits"
-            how = how if copy.about[0] == "class folders" else ", and a data set needs two"
-            raise Unusable(f"it has one class only ({copy.classes[0]}){how}")
+            hint = "class folders belong directly into the folders of the splits"
+            hint = hint if copy.about[0] == "class folders" else "a data set needs two"
+            raise Unusable(f"it has one class only ({copy.classes[0]}): {hint}")
         return Edition(entry.title, len(copy.classes), **copy.sizes)
     classes_hash = hashlib.sha256("\n".join(sorted(copy.classes)).encode()).hexdigest()
     if entry.known_names and copy.classes and copy.classes not in entry.known_names:
@@ -87,7 +87,7 @@ def check_apart(label: str, train: Split, test: Split) -> None:
     Raises:
         Unusable: they all are.
     """
-    left = Counter(hash(image.tobytes()) for image in test.images)  # 8 bytes per image: there may be millions
+    left = Counter(hash(image.tobytes()) for image in test.images)  # not the images: there may be millions
     shared = sum(left.pop(hash(image.tobytes()), 0) for image in train.images)
     if shared == len(test):
         raise Unusable(f"all {shared:,} test images are also training images: give it others to test on")

@@ -187,9 +187,7 @@ def require_clear(classes: Iterable[str]) -> None:
     """Refuse two classes whose names look the same, even if it is one name in two Unicode forms."""
     forms = Counter(unicodedata.normalize("NFC", name) for name in classes)
     if twins := [name for name, count in forms.items() if count > 1]:
-        raise Unusable(
-            f"two classes are called {twins[0]} (perhaps in different Unicode forms): make them one"
-        )
+        raise Unusable(f"two classes are called {twins[0]} (maybe in two Unicode forms): make them one")
 
 
 def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[str, list[tuple[str, str]]]:

@@ -195,9 +195,7 @@ def _require_all(paths: list[Path]) -> None:
             raise Unusable(f"of the {count} shards like {paths[0].name}, number {missing[0]} is missing")
         if len(paths) > count:
             names = ", ".join(path.name for path in paths[:3])
-            raise Unusable(
-                f"{len(paths)} files ({names}) where their names say {count}: keep those of one copy"
-            )
+            raise Unusable(f"{len(paths)} files ({names}) where their names say {count}: keep one copy")
     by_size: dict[int, Path] = {}
     for path in paths:
         twin = by_size.setdefault(path.stat().st_size, path)

@@ -192,10 +192,10 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
         (["bench", "--parts", "stps"], "steps, reference"),
         (["bench", "--model", "B-999999/Wi-999"], "GB of memory"),
         (["bench", "--device", "cpu:5"], "write auto, cpu"),
-        (["bench", "accuracy", "--model", ""], "--model is empty: write something there, or leave it out"),
-        (["data", "export", "shapes-16", "--out="], "--out is empty"),
-        (["results", "publish", "filters", "--to", ""], "--to is empty"),
-        (["results", "merge", ""], "an argument is empty"),
+        (["bench", "accuracy", "--model", ""], "an empty text follows --model: write something there"),
+        (["data", "export", "shapes-16", "--out="], "an empty text follows --out="),
+        (["results", "publish", "filters", "--to", ""], "an empty text follows --to"),
+        (["results", "merge", ""], "an empty text follows merge"),
         (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
         *(
             (words, "there is no such home folder")

@@ -294,10 +294,10 @@ def put(folder, files, split=TRAIN, **options) -> None:
             "are shards of 2 data sets",
         ),
         (["train-00000-of-00001 (1)", "train-00000-of-00001"], "2 files (train-00000-of-00001 (1).parquet, "),
-        (["train-a-00000-of-00001", "train-b-00000-of-00001"], "where their names say 1: keep those of one"),
+        (["train-a-00000-of-00001", "train-b-00000-of-00001"], "where their names say 1: keep one"),
         (
             ["train-00000-of-00001-0123456789abcdef", "train"],
-            "where their names say 1: keep those of one copy",
+            "where their names say 1: keep one copy",
         ),
         (
             ["train-0 (1)", "train-0"],
@@ -349,9 +349,9 @@ def test_an_own_set_that_is_not_clear_says_why(local, files, why):
         (["a", "a", "b"], "two classes are called a"),
         (
             ["caf\u00e9", "cafe\u0301", "b"],
-            "two classes are called caf\u00e9 (perhaps in different Unicode forms)",
+            "two classes are called caf\u00e9 (maybe in two Unicode forms)",
         ),
-        (["a"], "it has one class only (a), and a data set needs two"),
+        (["a"], "it has one class only (a): a data set needs two"),
     ],
 )
 def test_names_of_an_own_set_are_different(local, names, why):
