@@ -4,16 +4,17 @@
 #   make book VENV=/path/to/environment  another place for the environment
 SHELL   := /bin/bash
 
-# Targets with a profile of their own refuse another one, before anything is set up.
+# Targets with a profile of their own refuse another one that was typed, before anything is set up.
 own = $(if $(filter read pdf release,$(MAKECMDGOALS)),published,$(if $(filter smoke,$(MAKECMDGOALS)),smoke))
-ifneq ($(or $(own),$(value PROFILE)),$(or $(value PROFILE),$(own)))
+typed = $(if $(filter command,$(origin PROFILE)),$(value PROFILE))
+ifneq ($(own),$(if $(own),$(or $(typed),$(own))))
 $(error make $(MAKECMDGOALS) is for profile $(own): leave PROFILE out, or type make book)
 endif
 
 # Recipes read these from the environment, so that any characters in them reach the shell as they are.
 override PYTHON := $(or $(value PYTHON),python3)
 override VENV := $(or $(value VENV),.venv)
-override PROFILE := $(or $(value PROFILE),$(own),laptop)
+override PROFILE := $(or $(own),$(value PROFILE),laptop)
 export PYTHON VENV
 book: export PROFILE := $(PROFILE)
 export JUPYTER_PREFER_ENV_PATH = 1

@@ -90,16 +90,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mlplib.run", description=__doc__.splitlines()[0])
-    parser.add_argument("spec", type=Path, help="JSON file of the run's settings, or its record")
-    parser.add_argument("--runs", type=Path, help="default: $MLPLIB_RUNS, else runs of the clone")
+    parser.add_argument("spec", type=path, help="JSON file of the run's settings, or its record")
+    parser.add_argument("--runs", type=path, help="default: $MLPLIB_RUNS, else runs of the clone")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; auto: one GPU per process")
     parser.add_argument("--loader", default="auto", choices=LOADERS, help="where images are during a run")
     parser.add_argument("--micro-batch", type=int, help="images per pass and process; default: what fits")
     parser.add_argument("--checkpoint-every", type=float, default=60.0, help="seconds; default: 60")
     parser.add_argument(
-        "--tensorboard", type=Path, metavar="DIR", help="follow the curves: tensorboard --logdir DIR"
+        "--tensorboard", type=path, metavar="DIR", help="follow the curves: tensorboard --logdir DIR"
     )
     return parser.parse_args(arguments)
+
+
+def path(text: str) -> Path:
+    if not text:  # of a variable that is not set, mostly: it would mean the folder here
+        raise ValueError
+    return Path(text)
 
 
 def _do(options: argparse.Namespace, processes: Processes) -> Record:

@@ -10,11 +10,13 @@ import functools
 import hashlib
 import json
 import re
+import shlex
 import tomllib
 from dataclasses import dataclass, replace
 from importlib import resources
 
 from ..errors import MlplibError, require_choice
+from ..files import cache_root
 from .get import cache
 
 
@@ -174,6 +176,11 @@ class Stored(Entry):
         return False
 
     @property
+    def prepared_by(self) -> str:
+        """The command that prepares it."""
+        return f"mlplib data prepare {self.name}"
+
+    @property
     def recipe(self) -> str:
         """How images become arrays. A copy prepared in another way is prepared again."""
         return "decoded to RGB"
@@ -245,11 +252,6 @@ class ImageFiles(Stored):
         return f"center square, resized to {side} x {side} by Pillow's Hamming filter, RGB"
 
     @property
-    def prepared_by(self) -> str:
-        """The command that prepares it."""
-        return f"mlplib data prepare {self.name}"
-
-    @property
     def skippable(self) -> bool:
         return self.pins is None
 
@@ -279,19 +281,21 @@ class ImageFiles(Stored):
 class OwnFolder(ImageFiles):
     """A reader's own folder of class folders (:mod:`mlplib.data.get.own`). Only the cache knows of it.
 
-    ``command``: what prepares it.
+    ``folder``: where it is; empty for one that was exported elsewhere.
     """
 
-    command: str
+    folder: str = ""
     train: int = 0
     test: int = 0
-    forms: str = "its exported parquet files"
+    forms: str = "its files train-*.parquet and test-*.parquet (class folders: mlplib data prepare FOLDER)"
 
     upright = True
 
     @property
     def prepared_by(self) -> str:
-        return self.command
+        if not self.folder:
+            return super().prepared_by
+        return f"mlplib data prepare {shlex.quote(self.folder)} --resolution {self.image_size}"
 
     @property
     def recipe(self) -> str:
@@ -319,14 +323,26 @@ class OwnFolder(ImageFiles):
             return None
         if why := cache.damage(name):
             raise cls.damaged(name, why)
-        about = cache.preparation(name)
-        known = {"title": about["title"], "image_size": about["side"], "command": about["command"]}
-        return cls(name=name, **known).as_prepared()
+        return cls.known(name).as_prepared()
 
-    @staticmethod
-    def damaged(name: str, why: str) -> MlplibError:
+    @classmethod
+    def known(cls, name: str) -> OwnFolder:
+        """What can be told of it by its name and by the cache, even if the copy there is damaged or gone."""
+        about = cache.preparation(name)
+        folder = about.get("folder", "" if about else "FOLDER")
+        return cls(name=name, title=about.get("title", name), image_size=cls.side_of(name), folder=folder)
+
+    @classmethod
+    def all_known(cls) -> list[OwnFolder]:
+        """Those that are in the cache, sorted by name; damaged ones without their numbers."""
+        names = sorted(path.name for path in cache.folder("").glob("own-*"))
+        return [cls.known(name).as_prepared() for name in names if cls.side_of(name)]
+
+    @classmethod
+    def damaged(cls, name: str, why: str) -> MlplibError:
         """What to say about a damaged copy in the cache."""
-        command = cache.preparation(name).get("command", "mlplib data beton FOLDER --resolution PIXELS")
+        entry = cls.known(name)
+        command = entry.prepared_by + ("" if entry.folder else f" with its parquet files in data/{name}")
         return MlplibError(f"{name} in the cache is damaged ({why}): run {command}")
 
 
@@ -362,10 +378,15 @@ def find(name: str) -> Entry:
     """The entry called ``name``; of image files that have been prepared, with the prepared copy's numbers.
 
     Raises:
-        MlplibError: there is none; the line lists the names.
+        MlplibError: there is none; the line lists the names, or says how to prepare a folder.
     """
     if own := OwnFolder.in_cache(name):
         return own
+    if OwnFolder.side_of(name):
+        raise MlplibError(
+            f"{name} is not in the cache {cache_root()}: run {OwnFolder.known(name).prepared_by}, or put its "
+            f"parquet files into data/{name}"
+        )
     require_choice("data set", name, tuple(CATALOG))
     entry = CATALOG[name]
     return entry.as_prepared() if isinstance(entry, ImageFiles) else entry

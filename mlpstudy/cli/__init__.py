@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" in its place
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-written stays behind
     try:
+        _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         code = app(arguments, prog_name="mlplib", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -76,8 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail(f"mlplib: {error.format_message()}")
     if code == 130:
-        _fail("mlplib: stopped", 130)
+        _fail("mlplib: stopped; start it again to go on", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse empty words, mostly of variables that are not set: as a path, one would be the folder here."""
+    for before, word in zip(["mlplib", *words], words, strict=False):
+        if not word or re.fullmatch(r"--[\w-]+=", word):
+            raise MlplibError(f"an empty text follows {word or before}: write something there")
 
 
 def _fail(text: str, code: int = 2) -> NoReturn:

@@ -24,18 +24,18 @@ app = typer.Typer(help="Get, list, check and export the data sets.", no_args_is_
 
 @app.command("list")
 def list_():
-    """List every data set with its size and whether it is here already."""
+    """List every data set, and your own folders in the cache, with size and whether it is here already."""
     from mlplib.data import catalog
     from mlplib.data.get import real
 
     table = Table(
         title="Data sets",
         title_justify="left",
-        caption="To get one: mlplib data prepare <name>",
+        caption="To get one: mlplib data prepare <name>, or a folder of your own",
         caption_justify="left",
     )
     for heading in ("name", "what", "train", "test", "size", "here"):
-        table.add_column(heading, no_wrap=heading not in ("what", "here"))
+        table.add_column(heading, no_wrap=heading not in ("what", "here"), overflow="fold")
     for name in catalog.CATALOG:
         entry, base = catalog.find(name), catalog.find_base(name)
         ready = isinstance(base, catalog.Drawn) or base.cached
@@ -43,6 +43,10 @@ def list_():
         table.add_row(
             name, entry.title, f"{entry.train:,}", f"{entry.test:,}", f"{entry.image_size} px", here
         )
+    for entry in catalog.OwnFolder.all_known():
+        here = "yes" + _without_skipped(entry.name) if entry.cached else "damaged"
+        sizes = f"{entry.train:,}", f"{entry.test:,}", f"{entry.image_size} px"
+        table.add_row(entry.name, entry.title, *sizes, here)
     table.add_row(real.NAME, real.TITLE, "", f"{real.IMAGES:,}", "", "yes" if real.find() else "no")
     out.print(table)
 
@@ -55,9 +59,22 @@ def _without_skipped(name: str) -> str:
     return f", without {skipped} unreadable images" if skipped else ""
 
 
+NamesOrFolders = Annotated[
+    list[str],
+    typer.Argument(
+        help="Data sets by name, e.g. cifar10; or folders that hold train/<class>/ and val/<class>/ "
+        "(or test/<class>/) with image files."
+    ),
+]
+ResolutionOption = Annotated[
+    int | None, typer.Option(help="Of folders: the side in pixels that images get.", show_default=False)
+]
+
+
 @app.command("prepare")
 def prepare(
-    names: Annotated[list[str], typer.Argument(help="Data sets by name, e.g. cifar10.")],
+    names: NamesOrFolders,
+    resolution: ResolutionOption = None,
     skip_unreadable: Annotated[
         bool,
         typer.Option(
@@ -66,7 +83,6 @@ def prepare(
     ] = False,
 ):
     """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
-    from mlplib.data import load
     from mlplib.data.get import real
     from mlplib.progress import bars
 
@@ -74,23 +90,14 @@ def prepare(
         if name == real.NAME:
             real.keep()
         else:
-            load(name, bars(), skip_unreadable=skip_unreadable)
+            name = by_name_or_folder(name, resolution, bars(), skip_unreadable).name
         out.print(f"{name} is ready" + _without_skipped(name))
 
 
 @app.command("beton")
 def beton(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            help="Data sets by name, e.g. cifar10; or folders that hold train/<class>/ and val/<class>/ "
-            "(or test/<class>/) with image files."
-        ),
-    ],
-    resolution: Annotated[
-        int | None,
-        typer.Option(help="Of folders: the side in pixels that images get.", show_default=False),
-    ] = None,
+    names: NamesOrFolders,
+    resolution: ResolutionOption = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="As for prepare, which is done first where needed.")
     ] = False,

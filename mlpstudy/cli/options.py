@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-out = Console(width=None if os.environ.get("COLUMNS") != "0" else 80)  # which some terminals set: no width
+# COLUMNS=0, which some terminals set, would mean no width; in square brackets is part of a path, no style.
+out = Console(width=None if os.environ.get("COLUMNS") != "0" else 80, markup=False)
 
 Experiments = Annotated[
     list[str] | None,

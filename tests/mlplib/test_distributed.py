@@ -237,3 +237,10 @@ def test_checkpoints_are_so_many_seconds_apart(text, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "checkpoint_every must be" in said and said.count("\n") == 1
     assert os.listdir(tmp_path) == ["spec.json"]
+
+
+@pytest.mark.parametrize("words", [[""], ["spec.json", "--runs="], ["spec.json", "--tensorboard", ""]])
+def test_a_path_is_not_empty(words, capsys):
+    with pytest.raises(SystemExit):
+        run.main(words)
+    assert "invalid path value: ''" in capsys.readouterr().err

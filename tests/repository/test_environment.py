@@ -204,12 +204,14 @@ def test_make_without_a_home_says_what_to_set(tmp_path):
         ("pdf PROFILE=laptop", "make pdf is for profile published"),
         ("smoke PROFILE=gpu", "make smoke is for profile smoke"),
         ("read PROFILE=published", None),
+        ("read", None),
         ("book PROFILE=gpu", None),
     ],
 )
 def test_make_refuses_a_profile_that_it_would_ignore(words, said, tmp_path):
-    command = ["make", "-n", *words.split()]
-    done = subprocess.run(command, cwd=ROOT, env=reader(tmp_path), capture_output=True, text=True)
+    """One in the environment is meant for other commands."""
+    command, env = ["make", "-n", *words.split()], reader(tmp_path) | {"PROFILE": "gpu"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert (done.returncode == 2 and said in done.stderr) if said else done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == (1 if said else 0)
 

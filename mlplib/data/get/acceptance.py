@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 
 import numpy as np
 
 from ..catalog import Edition, ImageFiles, OwnFolder, Stored
 from ..dataset import Split, class_means
 from .copies import Copy, Unusable
+
+_log = logging.getLogger("mlplib")
 
 MEAN_TOLERANCE = 2.0
 """How far a class's mean color may lie from the pinned one, in pixel values 0 to 255.
@@ -29,11 +33,10 @@ def edition_of(entry: Stored, copy: Copy) -> Edition:
         Unusable: it is none: other classes, images missing.
     """
     if isinstance(entry, OwnFolder):
-        if len(copy.classes) < 2:
-            raise Unusable(
-                f"it has one class only ({', '.join(copy.classes)}): class folders belong directly into the "
-                "folders of the splits"
-            )
+        if len(copy.classes) == 1:
+            hint = "class folders belong directly into the folders of the splits"
+            hint = hint if copy.about[0] == "class folders" else "a data set needs two"
+            raise Unusable(f"it has one class only ({copy.classes[0]}): {hint}")
         return Edition(entry.title, len(copy.classes), **copy.sizes)
     classes_hash = hashlib.sha256("\n".join(sorted(copy.classes)).encode()).hexdigest()
     if entry.known_names and copy.classes and copy.classes not in entry.known_names:
@@ -74,6 +77,22 @@ def check_balance(entry: Stored, split: str, labels: np.ndarray, classes: int) -
             f"{len(wrong)} classes do not have {share} {split} images each, such as class {wrong[0]} with "
             f"{counts[wrong[0]]}"
         )
+
+
+def check_apart(label: str, train: Split, test: Split) -> None:
+    """Refuse a test split whose images are all training images, too, and count those that are.
+
+    Pixels are compared as they were prepared, whatever file they came from.
+
+    Raises:
+        Unusable: they all are.
+    """
+    left = Counter(hash(image.tobytes()) for image in test.images)  # not the images: there may be millions
+    shared = sum(left.pop(hash(image.tobytes()), 0) for image in train.images)
+    if shared == len(test):
+        raise Unusable(f"all {shared:,} test images are also training images: give it others to test on")
+    if shared:
+        _log.warning("%s: %d of %d test images are also training images", label, shared, len(test))
 
 
 def class_sums(labels: np.ndarray, digests: np.ndarray, classes: int) -> tuple[str, ...]:

@@ -208,7 +208,7 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress = quiet) -
         MlplibError: as :func:`mlplib.data.load`; shards too small; ``out`` has other files, cannot be written
             or has no room.
     """
-    folder = out.absolute() / name
+    folder = Path(out).absolute() / name
     dataset, entry = load(name, progress, verify=True), find(name)
     schema, copy, total = _schema(dataset), _original(entry, progress), len(dataset.train) + len(dataset.test)
     lock, staging = (folder.with_name(f".{name}.{suffix}") for suffix in ("lock", "unfinished"))

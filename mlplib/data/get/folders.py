@@ -9,7 +9,7 @@ import threading
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -154,7 +154,7 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
         trained, tested = (_list_classes(split, Walk(*splits), at, bar) for split in (train, test))
     classes = [name for name in names if name in trained]
     classes = next((list(known) for known in entry.known_names if set(known) == set(classes)), classes)
-    _require_clear(classes)
+    require_clear(classes)
     if unknown := set(tested) - set(classes):
         first, number = min(unknown), len(classes)
         if same := [name for name in classes if _folded(name) == _folded(first)]:
@@ -183,12 +183,11 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _require_clear(classes: list[str]) -> None:
-    """Refuse two classes whose names look the same: one class in two Unicode forms."""
-    forms = {unicodedata.normalize("NFC", name): name for name in classes}
-    if len(forms) < len(classes):
-        twin = next(name for name in classes if name not in forms.values())
-        raise Unusable(f"two class folders are called {twin}, in different Unicode forms: make them one")
+def require_clear(classes: Iterable[str]) -> None:
+    """Refuse two classes whose names look the same, even if it is one name in two Unicode forms."""
+    forms = Counter(unicodedata.normalize("NFC", name) for name in classes)
+    if twins := [name for name, count in forms.items() if count > 1]:
+        raise Unusable(f"two classes are called {twins[0]} (maybe in two Unicode forms): make them one")
 
 
 def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[str, list[tuple[str, str]]]:
@@ -214,7 +213,7 @@ def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[st
         bar.advance(1)
     walk.report(at)
     if not found:
-        raise Unusable(f"{split.name} has no class folders with images")
+        raise Unusable(f"{split.name} has no class folders with images (hidden files do not count)")
     return found
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
 from pathlib import Path
 
 from ...errors import MlplibError
@@ -29,21 +29,21 @@ def load_folder(
 
     Images are turned upright as their EXIF data say, and transparent ones are put on white. From then on
     :func:`mlplib.data.load` and every :class:`~mlplib.specs.DataSpec` know the data set by its name
-    (:func:`name_of`). A folder of the same name elsewhere takes its place.
+    (:func:`name_of`). Another folder of that name may take its place once the first is gone.
 
     Args:
         side: of the prepared images in pixels: the center square, resized.
         skip_unreadable: leave out images that cannot be read.
 
     Raises:
-        MlplibError: no such layout; images are unreadable; the cache cannot be written.
+        MlplibError: no such layout; images are unreadable; the cache cannot be written, or has another folder
+            of that name.
     """
-    folder = folder.absolute()
+    folder = Path(folder).absolute()
     if side < 1:
         raise MlplibError(f"images need a side of at least 1 pixel, not {side}")
     name = name_of(folder, side)
-    command = f"mlplib data beton {shlex.quote(str(folder))} --resolution {side}"
-    entry = OwnFolder(name=name, title=f"the folder {folder}", image_size=side, command=command)
+    entry = OwnFolder(name=name, title=f"the folder {folder}", image_size=side, folder=str(folder))
     try:
         copy = class_folders(entry, folder, progress)
     except (Unusable, OSError) as error:
@@ -53,6 +53,7 @@ def load_folder(
         ) from None
 
     def fault() -> str | None:
+        _require_free(name, folder)
         if wrong := cache.damage(name, "changed"):
             return wrong
         kept = cache.preparation(name)
@@ -61,10 +62,18 @@ def load_folder(
 
     def fetch(staging: Path) -> cache.Prepared:
         try:
-            prepared, stated = prepare(entry, copy, skip_unreadable, progress)
+            return prepare(entry, copy, skip_unreadable, progress)
         except Unusable as error:
             raise MlplibError(f"cannot read {folder}: {error}") from None
-        stated["preparation"]["folder"] = str(folder)
-        return prepared, stated
 
     return cache.get(name, fault, fetch, progress)
+
+
+def _require_free(name: str, folder: Path) -> None:
+    """Refuse to replace the prepared images of another folder that is still there."""
+    other = cache.preparation(name).get("folder")
+    if other and os.path.isdir(other) and not os.path.samefile(other, folder):
+        raise MlplibError(
+            f"{folder} would be called {name}, as {other} is, which is prepared: rename one of the two, with "
+            "letters a to z or digits"
+        )

@@ -6,6 +6,7 @@ branch ``refs/convert/parquet``; labels as numbers, whose names the metadata sta
 
 from __future__ import annotations
 
+import filecmp
 import json
 import logging
 import re
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from ...files import stamp
 from ..catalog import OwnFolder, Stored
 from .copies import PART, Copy, Example, Unusable, test_names
-from .folders import is_junk, require_downloaded
+from .folders import is_junk, require_clear, require_downloaded
 
 _log = logging.getLogger("mlplib")
 
@@ -100,6 +101,8 @@ def _open(path: Path) -> _Shard:
 
 def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:
     if found := [name for name in known if name in names]:
+        if names.count(found[0]) > 1:
+            raise Unusable(f"{path.name} has two columns {found[0]}: keep one")
         return found[0]
     raise Unusable(f"{path.name} has no column {' or '.join(known)}, only {', '.join(names)}")
 
@@ -155,6 +158,9 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
         Unusable: a shard cannot be read; the stated class names do not fit together or to the catalog.
     """
     splits = {"train": shards(at, "train"), "test": shards(at, test)}
+    if not splits["test"]:
+        known = " or ".join(f"{name}-*.parquet" for name in test_names(entry))
+        raise Unusable(f"no files {known} beside {splits['train'][0].name}")
     for paths in splits.values():
         _require_all(paths)
     opened = {split: [_open(path) for path in paths] for split, paths in splits.items()}
@@ -164,6 +170,7 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
         _log.warning("testing on the files %s-* in %s; %s-* are not used", test, at, others[0])
     made = Copy(f"parquet in {at}", ("parquet", str(at), *classes), classes, f"the files {test}-*")
     if isinstance(entry, OwnFolder):
+        require_clear(classes)
         made.exported = _exported(everything)
     for split, some in opened.items():
         for shard in some:
@@ -175,8 +182,10 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
 
 
 def _require_all(paths: list[Path]) -> None:
-    """Refuse shards whose names say that others belong to them, as in ``train-00000-of-00002.parquet``."""
-    numbers = [re.search(r"-(\d+)-of-(\d+)\.parquet$", path.name) for path in paths]
+    """Refuse shards whose names say that others belong to them, as in ``train-00000-of-00002.parquet``, and
+    more than there should be: a download that was repeated, or two data sets.
+    """
+    numbers = [re.search(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet$", path.name) for path in paths]
     known = [(int(found[1]), int(found[2])) for found in numbers if found]
     counts = {count for _, count in known}
     if len(counts) > 1:
@@ -184,6 +193,14 @@ def _require_all(paths: list[Path]) -> None:
     for count in counts:
         if missing := sorted(set(range(count)) - {number for number, _ in known}):
             raise Unusable(f"of the {count} shards like {paths[0].name}, number {missing[0]} is missing")
+        if len(paths) > count:
+            names = ", ".join(path.name for path in paths[:3])
+            raise Unusable(f"{len(paths)} files ({names}) where their names say {count}: keep one copy")
+    by_size: dict[int, Path] = {}
+    for path in paths:
+        twin = by_size.setdefault(path.stat().st_size, path)
+        if twin != path and filecmp.cmp(twin, path, shallow=False):
+            raise Unusable(f"{twin.name} and {path.name} have the same content: remove one")
 
 
 def _exported(everything: list[_Shard]) -> str:

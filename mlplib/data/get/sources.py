@@ -68,10 +68,19 @@ def local_copies(entry: Stored, folder: Path, staging: Path, progress: Progress)
 
 def _parquet_copies(entry: Stored, places: list[Path], folder: Path) -> Iterator[Source]:
     found = [at for top in places for at in parquet.places(top, deep=top != folder)]
-    for at in dict.fromkeys(found):
-        # Several test splits may be there: val with labels, and test without.
-        for test in [name for name in test_names(entry) if parquet.shards(at, name)] or ["test"]:
+    # Several test splits may be there: val with labels, and test without.
+    tests = {at: [name for name in test_names(entry) if parquet.shards(at, name)] for at in found}
+    whole = [f"{at}" for at in tests if tests[at]]
+    if isinstance(entry, OwnFolder) and len(whole) > 1:  # nothing tells which is meant
+        yield f"parquet in {places[0]}", partial(_refuse, f"{' and '.join(whole)} are data sets: keep one")
+        return
+    for at, names in tests.items():
+        for test in names or ["test"]:
             yield f"parquet in {at}", partial(parquet.copy, entry, at, test)
+
+
+def _refuse(why: str) -> Copy:
+    raise Unusable(why)
 
 
 def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> list[Source]:
@@ -104,12 +113,11 @@ def _official_copies(entry: Stored, places: list[Path], staging: Path) -> Iterat
 
 
 def exported_own(name: str) -> OwnFolder | None:
-    """A reader's own folder that was exported elsewhere, if a local folder has its parquet files."""
+    """A reader's own folder that was exported elsewhere, if a local folder has one of that name."""
     side = OwnFolder.side_of(name)
     for folder in local_folders() if side else ():
-        title, command = f"the exported folder {folder / name}", f"mlplib data prepare {name}"
-        entry = OwnFolder(name=name, title=title, image_size=side, command=command)
-        if any(local_copies(entry, folder, folder, quiet)):
+        entry = OwnFolder(name=name, title=f"the exported folder {folder / name}", image_size=side)
+        if own_places(entry, folder):
             return entry
     return None
 

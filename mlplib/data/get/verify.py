@@ -36,15 +36,12 @@ def verify(name: str) -> list[Check]:
     if isinstance(entry, Drawn):
         data = load(entry.name)
         return [Check("content hash", ordered_hash(data.train, data.test), entry.content_hash)]
-    at = cache.folder(entry.name)
-    if not at.exists():
+    if not cache.folder(entry.name).exists():
         raise _not_there(entry.name)
     if wrong := cache.damage(entry.name, "all"):
-        raise MlplibError(
-            f"damaged: {wrong}; delete the folder {at}, and the next use gets {entry.name} again"
-        )
+        raise MlplibError(f"damaged: {wrong}: run {entry.prepared_by}")
     if entry.cached is None:
-        raise MlplibError(f"{entry.name} was prepared in another way: run `mlplib data prepare {entry.name}`")
+        raise MlplibError(f"{entry.name} was prepared in another way: run {entry.prepared_by}")
     data = cache.read(entry.name)
     checks = [Check("content hash", ordered_hash(data.train, data.test), data.content_hash)]
     if isinstance(entry, PinnedPixels):

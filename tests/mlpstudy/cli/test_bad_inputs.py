@@ -104,9 +104,17 @@ LISTED += [
         ("--results", ["results", "rerun"]),
         ("--results", ["run", "filters", "--profile=smoke", "--unpublished"]),
     )
-    for place in ("file", "file/x", LONG, "gone", "gone/x", *(["nowhere"] if option == "--results" else []))
+    for place in (
+        "",
+        "file",
+        "file/x",
+        LONG,
+        "gone",
+        "gone/x",
+        *(["nowhere"] if option == "--results" else []),
+    )
 ]
-LISTED += [["data", "export", "cifar10", "--out", place] for place in ("file", "file/x", LONG)]
+LISTED += [["data", "export", "cifar10", "--out", place] for place in ("", "file", "file/x", LONG)]
 LISTED += [[*COMMANDS[4], f"--json={place}"] for place in ("", ".", "file/x", "/proc/x/y", LONG)]
 PLACES = (".", "/dev/null", LONG, "/proc/out.ipynb", "file/out")
 LISTED += [
@@ -202,7 +210,10 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
         (["bench", "--parts", "stps"], "steps, reference"),
         (["bench", "--model", "B-999999/Wi-999"], "GB of memory"),
         (["bench", "--device", "cpu:5"], "write auto, cpu"),
-        (["bench", "accuracy", "--model", ""], "unknown model"),
+        (["bench", "accuracy", "--model", ""], "an empty text follows --model: write something there"),
+        (["data", "export", "shapes-16", "--out="], "an empty text follows --out="),
+        (["results", "publish", "filters", "--to", ""], "an empty text follows --to"),
+        (["results", "merge", ""], "an empty text follows merge"),
         (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
         *(
             (words, "there is no such home folder")

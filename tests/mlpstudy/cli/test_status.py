@@ -102,7 +102,7 @@ def test_watching_is_stopped_by_ctrl_c_and_says_no_more(tmp_path, monkeypatch, c
     monkeypatch.setattr(module.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(SystemExit) as exit:
         cli.main(["status", NAME, "-P", "smoke", "--runs", str(tmp_path), "--watch"])
-    assert exit.value.code == 130 and capsys.readouterr().err == "mlplib: stopped\n"
+    assert exit.value.code == 130 and capsys.readouterr().err == "mlplib: stopped; start it again to go on\n"
 
 
 def test_what_is_no_checkpoint_has_no_epochs(tmp_path):

@@ -102,7 +102,7 @@ def test_changed_bit_is_found_by_verification(tiny_at_hand):
     assert verified("tiny")
     flip_a_bit(cache.folder("tiny") / "test_images.npy")
     assert cache.damage("tiny") is None  # the size is right
-    with pytest.raises(MlplibError, match=r"test_images\.npy has changed.*delete the folder"):
+    with pytest.raises(MlplibError, match=r"test_images\.npy has changed.*: run mlplib data prepare "):
         verify("tiny")
     np.testing.assert_array_equal(data.load("tiny", verify=True).test.images, TEST.images)
     assert verified("tiny")

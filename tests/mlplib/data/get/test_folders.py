@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from functools import partial
+from operator import add
 
 import numpy as np
 import pytest
@@ -28,7 +29,10 @@ def folder(tmp_path):
         for name, color in (("cats", RED), ("dogs", BLUE)):
             (at / split / name).mkdir(parents=True)
             for number in range(count):
-                Image.new("RGB", (24, 24), color).save(at / split / name / f"{number:03d}.png")
+                other = (split == "val",) * 3  # test images are no training images
+                Image.new("RGB", (24, 24), tuple(map(add, color, other))).save(
+                    at / split / name / f"{number:03d}.png"
+                )
     return at
 
 
@@ -269,4 +273,4 @@ def test_one_class_in_two_unicode_forms_is_refused(folder):
     (folder / "train" / "cats").rename(folder / "train" / ONE)
     (folder / "val" / "cats").rename(folder / "val" / ONE)
     shutil.copytree(folder / "train" / ONE, folder / "train" / TWO)
-    assert "two class folders are called" in refusal(folder)
+    assert "two classes are called" in refusal(folder)

@@ -1,5 +1,8 @@
 """A reader's own class folders: prepared once, known by name from then on, anew when files change."""
 
+import re
+import shlex
+import shutil
 from functools import partial
 
 import numpy as np
@@ -7,15 +10,19 @@ import pytest
 import tiny_data
 from PIL import Image
 from tiny_data import verified
+from typer.testing import CliRunner
 
 from mlplib import data
 from mlplib.data.catalog import CATALOG, content_hash, find
 from mlplib.data.get import cache, own
+from mlplib.data.get.verify import verify
 from mlplib.errors import MlplibError
 from mlplib.executor import Executor
 from mlplib.progress import quiet
 from mlplib.specs import DataSpec
 from mlplib.store import RunStore
+from mlpstudy import cli
+from mlpstudy.cli import options
 from mlpstudy.cli.data import by_name_or_folder
 
 refusal = partial(tiny_data.refusal, by_name_or_folder, progress=quiet)
@@ -29,7 +36,7 @@ def folder(tmp_path):
         for label, name in enumerate(("rose", "tulip")):
             (at / split / name).mkdir(parents=True)
             for number in range(count):
-                color = (100 * label, 10 * number, 20 * number)
+                color = (100 * label, 10 * number, 20 * number + (split == "val"))
                 Image.new("RGB", (24, 16), color).save(at / split / name / f"{number}.png")
     return at
 
@@ -76,7 +83,7 @@ def test_unreadable_images_are_named_with_what_to_do(folder):
     (folder / "train" / "rose" / "0.png").write_bytes(b"no image")
     said = refusal(str(folder), 8)
     assert "1 unreadable image: train/rose/0.png" in said
-    assert f"mlplib data beton '{folder}' --resolution 8 --skip-unreadable" in said
+    assert f"mlplib data prepare '{folder}' --resolution 8 --skip-unreadable" in said
     assert len(own.load_folder(folder, 8, skip_unreadable=True).train) == 107
 
 
@@ -85,7 +92,10 @@ def test_what_is_no_such_folder_is_refused(folder, tmp_path):
     assert "side of at least 1 pixel, not 0" in refusal(str(folder), 0)
     assert f"there is no folder {tmp_path}/nothing" in refusal(f"{tmp_path}/nothing", 8)
     assert "--resolution is for folders, and shapes-16 is none" in refusal("shapes-16", 8)
-    assert "choose one of shapes-16" in refusal("own-nothing-8", None)
+    missing = (
+        r"own-nothing-8 is not in the cache .*: run mlplib data prepare FOLDER --resolution 8, or put its "
+    )
+    assert re.search(missing, refusal("own-nothing-8", None))
     assert "no folder train; it must hold class folders" in refusal(str(folder / "train"), 8)
     for path in (folder / "val").rglob("*.png"):
         path.unlink()
@@ -97,9 +107,23 @@ def test_a_damaged_copy_says_how_to_mend_it(folder):
     tiny_data.flip_a_bit(cache.folder("own-my-flowers-8") / "train_images.npy")
     with pytest.raises(
         MlplibError,
-        match=r"own-my-flowers-8 in the cache is damaged \(.* has changed.*\): run mlplib data beton",
+        match=r"own-my-flowers-8 in the cache is damaged \(.* has changed.*\): run mlplib data prepare",
     ):
         data.load("own-my-flowers-8", verify=True)
+
+
+def test_the_list_has_those_in_the_cache(folder, monkeypatch):
+    monkeypatch.setattr(options.out, "width", 300)
+
+    def listed() -> str:
+        return " ".join(CliRunner().invoke(cli.app, ["data", "list"]).stdout.replace("│", " ").split())
+
+    assert "own-" not in listed()
+    folder = folder.rename(folder.with_name("[red] Flowers"))
+    own.load_folder(folder, 8)
+    assert f"own-red-flowers-8 the folder {folder} 8 4 8 px yes" in listed()
+    (cache.folder("own-red-flowers-8") / "manifest.json").unlink()
+    assert "own-red-flowers-8 own-red-flowers-8 0 0 8 px damaged" in listed()
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "train_images.npy", "test_labels.npy"])
@@ -115,8 +139,57 @@ def test_a_truncated_copy_is_called_damaged_and_not_unknown(folder, file):
     assert len(own.load_folder(folder, 8).train) == 8
 
 
+@pytest.mark.parametrize("same_stamp", [True, False])
+@pytest.mark.parametrize("gone", [True, False])
+def test_the_command_in_the_line_prepares_it_again(folder, monkeypatch, gone, same_stamp):
+    """Without FFCV, and even if the file system says that the damaged file has not changed."""
+    first = own.load_folder(folder, 8)
+    path = cache.folder("own-my-flowers-8") / "train_images.npy"
+    if same_stamp:
+        monkeypatch.setattr(cache, "stamp", lambda path: "the same")
+        assert verified("own-my-flowers-8")
+    if gone:
+        shutil.rmtree(path.parent)
+    else:
+        tiny_data.flip_a_bit(path)
+    said = tiny_data.refusal(verify, "own-my-flowers-8")
+    words = shlex.split(said.partition("run mlplib ")[2].partition(", or")[0])
+    done = CliRunner().invoke(cli.app, [str(folder) if word == "FOLDER" else word for word in words])
+    assert done.stdout == "own-my-flowers-8 is ready\n" and verified("own-my-flowers-8")
+    assert data.load("own-my-flowers-8").content_hash == first.content_hash
+
+
+def test_a_folder_does_not_replace_another_of_the_same_name_that_is_still_there(folder):
+    other = shutil.copytree(folder, folder.with_name("my_flowers"))
+    first = own.load_folder(folder, 8)
+    assert f"{other} would be called own-my-flowers-8, as {folder} is" in refusal(str(other), 8)
+    (link := folder.with_name("My-Flowers")).symlink_to(folder)
+    assert own.load_folder(link, 8).content_hash == first.content_hash
+    shutil.rmtree(folder)
+    assert own.load_folder(str(other), 8).content_hash == first.content_hash
+    for name in ("花", "草"):
+        other = other.rename(other.with_name(name))
+        assert own.load_folder(other, 8).name == "own-folder-8"
+
+
+def test_test_images_that_are_training_images_are_counted_or_refused(folder, caplog):
+    """Whatever their files and labels."""
+    own.load_folder(folder, 8)
+    assert "also training images" not in caplog.text
+    for name in ("rose", "tulip"):
+        for number in range(2):
+            image = Image.open(folder / "train" / name / f"{number}.png")
+            image.save(folder / "val" / "tulip" / f"{name}-{number}.bmp")
+    own.load_folder(folder, 8)
+    assert f"class folders in {folder}: 4 of 8 test images are also training images" in caplog.text
+    for path in (folder / "val").rglob("*.png"):
+        path.unlink()
+    (folder / "val" / "rose").rmdir()
+    assert "all 4 test images are also training images: give it others to test on" in refusal(str(folder), 8)
+
+
 def test_images_are_upright_and_on_white(folder):
-    for path in folder.rglob("*.png"):
+    for path in (folder / "train").rglob("*.png"):
         Image.new("RGBA", (24, 16), (0, 0, 0, 0)).save(path)
     assert (own.load_folder(folder, 8).train.images == 255).all()
 

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_data
 from tiny_data import CLASSES, TEST, TRAIN
@@ -292,6 +293,17 @@ def put(folder, files, split=TRAIN, **options) -> None:
             ["train-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"],
             "are shards of 2 data sets",
         ),
+        (["train-00000-of-00001 (1)", "train-00000-of-00001"], "2 files (train-00000-of-00001 (1).parquet, "),
+        (["train-a-00000-of-00001", "train-b-00000-of-00001"], "where their names say 1: keep one"),
+        (
+            ["train-00000-of-00001-0123456789abcdef", "train"],
+            "where their names say 1: keep one copy",
+        ),
+        (
+            ["train-0 (1)", "train-0"],
+            "train-0 (1).parquet and train-0.parquet have the same content: remove one",
+        ),
+        (["train/0000 (1)", "train/0000"], "0000 (1).parquet and 0000.parquet have the same content"),
     ],
 )
 def test_a_copy_without_all_its_shards_or_with_those_of_another_is_refused(local, names, why):
@@ -305,12 +317,62 @@ def own_set(folder, train, test) -> None:
     put(folder / "own-x-8", ["test"], TEST, names=test)
 
 
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        (
+            ["en/train", "en/test", "de/train", "de/test"],
+            "own-x-8/de and {at}/own-x-8/en are data sets: keep one",
+        ),
+        (
+            ["train", "data/train", "test", "data/test"],
+            "own-x-8 and {at}/own-x-8/data are data sets: keep one",
+        ),
+        (
+            ["train"],
+            "no files val-*.parquet or validation-*.parquet or valid-*.parquet or test-*.parquet beside",
+        ),
+        (["test"], "own-x-8 has no known layout (it has test.parquet); "),
+        ([".train", ".test"], "own-x-8 has no known layout (it has .test.parquet, .train.parquet); "),
+        (["train/ant/1"], "(class folders: mlplib data prepare FOLDER)"),
+    ],
+)
+def test_an_own_set_that_is_not_clear_says_why(local, files, why):
+    for name in files:
+        put(local / "own-x-8", [name], TEST if "test" in name else TRAIN)
+    assert why.format(at=local) in refusal("own-x-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["a", "a", "b"], "two classes are called a"),
+        (
+            ["caf\u00e9", "cafe\u0301", "b"],
+            "two classes are called caf\u00e9 (maybe in two Unicode forms)",
+        ),
+        (["a"], "it has one class only (a): a data set needs two"),
+    ],
+)
+def test_names_of_an_own_set_are_different(local, names, why):
+    own_set(local, names, names)
+    assert why in refusal("own-x-8")
+
+
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_two_columns_of_one_name_are_refused(local, column):
+    own_set(local, CLASSES, CLASSES)
+    table = pq.read_table(local / "own-x-8" / "test.parquet")
+    pq.write_table(table.append_column(column, table[column]), local / "own-x-8" / "test.parquet")
+    assert f"test.parquet has two columns {column}: keep one" in refusal("own-x-8")
+
+
 def test_an_own_set_is_found_under_its_own_name_only(local):
     own_set(local, CLASSES, CLASSES)
     assert data.load("own-x-8").classes == tuple(CLASSES)
     put(local, ["train"], names=CLASSES)
     put(local, ["test"], TEST, names=CLASSES)
-    assert "unknown data set" in refusal("own-y-8")
+    assert "own-y-8 is not in the cache" in refusal("own-y-8")
 
 
 def test_shards_of_an_own_set_have_the_same_classes(local):

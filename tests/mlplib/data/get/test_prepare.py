@@ -134,7 +134,7 @@ def test_a_copy_prepared_in_another_way_is_prepared_anew(files, monkeypatch, cap
     tiny_data.with_files(monkeypatch, image_size=8)
     assert content_hash("tinyfiles") != first
     assert find("tinyfiles").cached is None
-    with pytest.raises(MlplibError, match="prepared in another way: run `mlplib data prepare tinyfiles`"):
+    with pytest.raises(MlplibError, match="prepared in another way: run mlplib data prepare tinyfiles"):
         verify("tinyfiles")
     assert data.load("tinyfiles").train.images.shape[1:] == (8, 8, 3)
     assert "getting tinyfiles again" in caplog.text
