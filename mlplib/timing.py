@@ -31,6 +31,9 @@ reader who computes them from a file gets the same."""
 WARM_UPS = 2
 """Untimed calls before a rate of the machine is measured: they choose kernels and fill caches."""
 
+EASY, LONG_S = 256, 0.2
+"""The side of the matrices to begin with, and the seconds of a product that is large enough."""
+
 RATES = "rates.json"
 """In the cache folder: the day, and the rates of matrix products that were measured on it."""
 
@@ -138,13 +141,20 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
 
     Args:
         precision: ``bf16``, ``fp16``, ``tf32`` or ``fp32``.
-        size: side of the matrices; 0 takes 2048 on a CPU and 8192 on a GPU.
+        size: side of the matrices; 0 takes 2048 on a CPU and 8192 on a GPU. Smaller ones are multiplied where
+            the precision is emulated, which can take a thousand times as long.
     """
     size = size or (8192 if device.type == "cuda" else 2048)
 
     def measure() -> float:
         with machine.matmul_precision(precision):
-            return 2 * size**3 / _least_seconds(square_product(device, precision, size), device, repeats)
+            side = min(size, EASY)
+            while side < size and seconds_for(side, 1) < LONG_S:
+                side = min(2 * side, size)
+            return 2 * side**3 / seconds_for(side, repeats)
+
+    def seconds_for(side: int, repeats: int) -> float:
+        return _least_seconds(square_product(device, precision, side), device, repeats)
 
     about = (platform.node(), machine.device_name(device), torch.__version__, precision, size, repeats)
     return _once_a_day(" ".join(map(str, about)), measure)

@@ -28,6 +28,9 @@ LITTLE = 0.2
 MARGIN = 0.25
 """How far a measured size may be from the paper's to count as that size, as a share of the paper's."""
 
+NOT_THERE = "it does not hold"
+"""How the reason begins where small runs would contradict a claim about large ones."""
+
 SMALL_PROFILES = ("smoke", "laptop", "colab")
 """Profiles outside the regime of the paper's claims about scale."""
 
@@ -315,6 +318,6 @@ def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgem
     if not claim.regime or profile_name not in SMALL_PROFILES or judgement.verdict == NOT_TESTED:
         return judgement
     if judgement.verdict == CONTRADICTED:
-        why = f"it does not hold at {profile_name} scale, but is about {claim.regime}"
+        why = f"{NOT_THERE} at {profile_name} scale, but is about {claim.regime}"
         return dataclasses.replace(judgement, verdict=NOT_TESTED, because=why)
     return dataclasses.replace(judgement, scale=profile_name)

@@ -214,7 +214,7 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
     """Seeds from ``"0,1,2"``, from a list of whole numbers, or from one number, which is one seed.
 
     Raises:
-        MlplibError: not seeds, negative, 2**63 or more, or one twice.
+        MlplibError: not seeds, negative, 2**32 or more, or one twice.
     """
     found = seeds
     if isinstance(seeds, str):
@@ -226,8 +226,8 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
     if not isinstance(found, list | tuple) or not found or any(type(seed) is not int for seed in found):
         raise MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
     for seed in found:
-        if not 0 <= seed < 2**63:
-            raise MlplibError(f"seeds must be at least 0 and below 2**63, but {seed} is not")
+        if not 0 <= seed < 2**32:
+            raise MlplibError(f"seeds must be at least 0 and below 2**32, but {seed} is not")
         if found.count(seed) > 1:
             raise MlplibError(f"seed {seed} is given twice: name every seed once")
     return tuple(found)

@@ -17,8 +17,8 @@ OPTIMIZERS = ("lion", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
 MIXUP_KINDS = ("standard", "ffcv")
 
-SEEDS = 2**63
-"""Seeds are below this, the most that torch takes."""
+SEEDS = 2**32
+"""Seeds are below this: torch takes larger ones, but on a CPU reads only their lower 32 bits."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mlplib.store import Record
 from .. import planning
 from ..claims import NOT_TESTED
 from ..evidence import verdicts
-from ..evidence.records import ExperimentRecords, complete_seeds, every_published
+from ..evidence.records import ExperimentRecords, every_published, seeds_with
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
 from ..stats import CONFIDENCE
@@ -135,7 +135,7 @@ class Scoreboard:
                         "effect": escape(f"{part.name}, {part.unit}".strip(", ")),
                         "detectable": f"{part.effect.detectable:.2g}",
                         "sought": f"{part.sought:.2g}",
-                        "could they show the smallest effect meant?": "yes" if can else "no",
+                        "could they show the effect sought?": "yes" if can else "no",
                     }
                 )
         if not rows:
@@ -160,7 +160,8 @@ class Scoreboard:
         for name in EXPERIMENTS:
             module, sides = experiment(name), []
             for each in every_published(name, session.results_dir):
-                wanted = module.runs(each.profile, complete_seeds(each) or each.profile.seeds)
+                # Other chapters' runs may be this one's, too, at seeds that it was never meant for.
+                wanted = module.runs(each.profile, seeds_with(each, 0.5) or each.profile.seeds)
                 sides.append(("this study", each.profile.name, each.everything, wanted))
             if not sides:
                 sides = [("this study", NOT_PUBLISHED, [], [])]
@@ -193,7 +194,9 @@ def _what_it_comes_to(side: str, variants: Mapping[str, Mapping[str, str]]) -> s
     usual = variants[verdicts.AS_JUDGED]
     tested = [id for id, verdict in usual.items() if verdict != NOT_TESTED]
     text = f"{side[0].upper()}{side[1:]}: of {count(len(tested), 'claim')} tested, "
-    moved = {name: [id for id in sorted(usual) if found[id] != usual[id]] for name, found in variants.items()}
+    moved = {
+        name: [id for id in sorted(tested) if found[id] != usual[id]] for name, found in variants.items()
+    }
     always = len(set(tested).difference(*moved.values()))
     text += f"{always} keep their verdict in every column. Others: "
     text += "; ".join(f"{name}: {', '.join(ids)}" for name, ids in moved.items() if ids) or "none"

@@ -125,7 +125,7 @@ def finished(name: str, chosen: Profile, seeds: Sequence[int], store: RunStore) 
 
 def shown(name: str, folder: str | os.PathLike | None = None) -> list[ExperimentRecords]:
     """The published records that a chapter shows: those of the best profile that has any, and while these
-    are incomplete (:func:`complete_seeds`) those of the next profile, too, down to the first complete one.
+    are incomplete (:func:`complete`) those of the next profile, too, down to the first complete one.
 
     Raises:
         MlplibError: a published file is damaged.
@@ -133,7 +133,7 @@ def shown(name: str, folder: str | os.PathLike | None = None) -> list[Experiment
     found = []
     for each in every_published(name, folder):
         found.append(each)
-        if complete_seeds(each):
+        if complete(each):
             break
     return found
 
@@ -147,10 +147,16 @@ def fingerprint(name: str, folder: str | os.PathLike | None = None) -> str:
     return digest.hexdigest()
 
 
-def complete_seeds(found: ExperimentRecords) -> list[int]:
-    """The seeds for which all runs of an experiment are there, compared by their settings."""
-    there, runs = {record.spec for record in found.records}, experiment(found.name).runs
-    return [seed for seed in found.seeds if there.issuperset(runs(found.profile, (seed,)))]
+def complete(found: ExperimentRecords) -> bool:
+    """Whether all runs of an experiment are there for at least one seed, compared by their settings."""
+    return bool(seeds_with(found, 1.0))
+
+
+def seeds_with(found: ExperimentRecords, share: float) -> list[int]:
+    """The seeds for which this share of an experiment's runs is there, or more."""
+    there, own = {record.spec for record in found.records}, experiment(found.name).runs
+    runs = {seed: set(own(found.profile, (seed,))) for seed in found.seeds}
+    return [seed for seed, wanted in runs.items() if len(wanted & there) >= share * len(wanted)]
 
 
 def seed_of(spec: RunSpec) -> int | None:

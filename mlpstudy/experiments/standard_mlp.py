@@ -14,7 +14,7 @@ from ..laws.powerlaw import POWER_LAW, SATURATING
 from ..laws.scaling import FrontLaw
 from ..profiles import Profile
 from ..stats import Estimate
-from . import base, scaling_laws
+from . import base, scaling_laws, transfer
 from .pretraining import (
     Task,
     by_judged_task,
@@ -197,6 +197,7 @@ LEAST_SLOPE = 0.005
     "Table 10, Fig 10",
     "S-MLPs transfer too, B-MLPs better; S-MLP scaling is a power law with a slightly worse slope.",
     "pre-training on millions of images",
+    f"{transfer.AFTERTHOUGHT} {scaling_laws.AFTERTHOUGHT}",
 )
 def c19(records: Sequence[Record]) -> Judgement:
     """Four parts. Transfer: test accuracy of the fine-tuned S-MLP minus that of the same network trained from

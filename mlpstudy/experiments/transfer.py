@@ -367,7 +367,12 @@ def c06(records: Sequence[Record]) -> Judgement:
     return judge([part(where) for where in gains], _used(records))
 
 
-@base.claim("C07", "Table 2", "Test-time augmentation helps on every task, most on ImageNet (8 points).")
+@base.claim(
+    "C07",
+    "Table 2",
+    "Test-time augmentation helps on every task, most on ImageNet (8 points).",
+    afterthought=AFTERTHOUGHT,
+)
 def c07(records: Sequence[Record]) -> Judgement:
     """For each downstream task (as in C05): accuracy of averaged logits minus that of the image as it is,
     same network (pre-trained with DA), paired by seed, is above 0; on ImageNet the gain is the largest and

@@ -137,7 +137,8 @@ def test_a_killed_process_ends_the_run_and_other_numbers_of_processes_resume_it(
             if number == signal.SIGKILL
             else "start it again to resume"
         )
-        assert words in first and first.count("\n") == 1 and not any(others)
+        *progress, last = first.splitlines()  # a slow machine has shown how far it is
+        assert words in last and not any("mlplib" in line for line in progress) and not any(others)
         assert RunStore(tmp_path).find(spec) is None
     assert run.main(written(tmp_path, spec)) == 0
     assert_same_run(tmp_path, spec, whole)

@@ -95,6 +95,16 @@ def test_a_busy_machine_does_not_lower_its_rates(monkeypatch, tmp_path):
     assert timing.matmul_rate.__wrapped__(CPU, "fp32", 16, 5) == 2 * 16**3 / 2.0
 
 
+def test_emulated_arithmetic_is_measured_on_smaller_matrices(monkeypatch, tmp_path):
+    """A product of 2048 x 2048 in bf16 takes minutes on a CPU that cannot multiply in bf16."""
+    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
+    sides, product = [], timing.square_product
+    monkeypatch.setattr(timing, "square_product", lambda *a: sides.append(a[-1]) or product(*a[:-1], 2))
+    monkeypatch.setattr(timing, "seconds_per_call", lambda run, calls, device: (sides[-1] / 256) ** 3 * 0.1)
+    assert timing.matmul_rate.__wrapped__(CPU, "fp32", 2048, 5) == pytest.approx(2 * 256**3 / 0.1)
+    assert max(sides) == 512, "a product that takes longer than 0.2 s is large enough"
+
+
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
     """The rates that this process measured instead of reading them, in a cache folder of its own."""

@@ -414,6 +414,7 @@ def test_robustness_and_power_show_every_judged_claim(tmp_path):
     claims = sum(len(experiment(name).CLAIMS) for name in EXPERIMENTS)
     assert len(frame) == claims * (len(VARIANTS) + 1) and "would be expected to look true by chance" in text
     assert "No effect here has a standard error" in str(board.power()), "seeds made by hand are all alike"
+    (tmp_path / "none").mkdir()
     nothing = scoreboard(tmp_path / "none")
     assert "No records" in str(nothing.robustness()) and "No effect" in str(nothing.power())
 

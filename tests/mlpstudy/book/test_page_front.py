@@ -5,7 +5,16 @@ import re
 from small_runs import ROOT
 
 from mlpstudy.book import page_front
-from mlpstudy.claims import CONTRADICTED, REPRODUCED, judge, not_tested, positive
+from mlpstudy.claims import (
+    CONTRADICTED,
+    NOT_TESTED,
+    NOT_THERE,
+    REPRODUCED,
+    Judgement,
+    judge,
+    not_tested,
+    positive,
+)
 from mlpstudy.evidence import verdicts
 from mlpstudy.stats import Estimate
 
@@ -14,6 +23,14 @@ CLAIMS = {claim.id: claim for _, claim in verdicts.every_claim()}
 
 def entry(id, judgement):
     return verdicts.Entry(CLAIMS[id], judgement, "a machine")
+
+
+def test_the_answer_names_claims_that_small_runs_did_not_show():
+    absent = Judgement(NOT_TESTED, because=f"{NOT_THERE} at laptop scale, but is about more")
+    board = {"laptop": {"C09": entry("C09", absent), "C08": entry("C08", not_tested("needs ImageNet"))}}
+    assert "22 not tested at this scale (C09 does not hold in small runs)" in page_front.answer(board)
+    board["laptop"]["C14"] = entry("C14", absent)
+    assert "(C09, C14 do not hold in small runs)" in page_front.answer(board)
 
 
 def test_the_answer_counts_the_largest_scale_that_tests_a_claim_and_says_its_effect():
@@ -39,5 +56,6 @@ def test_the_page_shows_published_values_next_to_the_papers(tmp_path):
     text = (tmp_path / page_front.NAME).read_text(encoding="utf-8")
     assert text.startswith("```{raw} html\n") and text.endswith("\n```\n") and text.count("```") == 2
     assert "paper-against-study.csv" in text and text.count("<svg ") == 1
+    (tmp_path / "nothing").mkdir()
     page_front.write(tmp_path, tmp_path / "nothing")
     assert "No records are published yet" in (tmp_path / page_front.NAME).read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ def test_seeds_as_papermill_the_command_line_and_people_write_them(given, seeds)
         ),
         ({"seeds": [0, "1"]}, "seeds must be a list"),
         ({"seeds": {0: 1}}, "seeds must be a list"),
-        ({"seeds": 2**63}, r"below 2\*\*63"),
+        ({"seeds": 2**32}, r"below 2\*\*32"),
         ({"seeds": "9" * 5000}, "seeds must be a list"),
         ({"runs_dir": "x" * 5000}, "runs_dir must be the path of a folder.*File name too long"),
         ({"runs_dir": "a\0b"}, "runs_dir must be the path of a folder"),

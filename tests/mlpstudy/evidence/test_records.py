@@ -18,7 +18,7 @@ from mlpstudy.evidence.merge import publish, publish_finished
 from mlpstudy.evidence.records import (
     BEST_FIRST,
     HASHES,
-    complete_seeds,
+    complete,
     every_published,
     fingerprint,
     read_folder,
@@ -247,13 +247,13 @@ def test_trained_networks_count_for_a_chapter_before_its_own_runs_are_there(tmp_
     drop(results, "gpu", lambda record: record.spec.kind == "filters" and record.id != one)
     found = shown("filters", results)[0]
     assert (found.profile.name, [r.id for r in found.records]) == ("gpu", [one])
-    assert len(found.upstream) == trained > 0 and complete_seeds(found) == []
+    assert len(found.upstream) == trained > 0 and not complete(found)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_studys_records_at_profile_laptop_are_complete(name):
     (found,) = (each for each in every_published(name, ROOT / "results") if each.profile.name == "laptop")
-    assert complete_seeds(found)
+    assert complete(found)
     assert shown(name, ROOT / "results")[-1].profile.name in ("gpu", "laptop")
 
 
