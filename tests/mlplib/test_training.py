@@ -109,22 +109,22 @@ def test_golden_curves(name):
     assert golden["numerics_version"] == NUMERICS_VERSION, "write them anew: see the top of this file"
     assert set(golden["runs"]) == set(golden_specs())
     found, kept = curves_of(golden_specs()[name]), golden["runs"][name]
-    # Other instruction sets, thread counts and torch 2.11 moved the losses by 1e-7 and no accuracy at all.
-    near = dict(rel=2e-4)
+    # Other instruction sets, thread counts and torch 2.11 moved the losses by 1e-7; a CPU without AVX-512
+    # also moved the label that is ahead, for three of 500 test images.
+    near, few = dict(rel=2e-4), dict(abs=0.01)
     for key, values in kept["history"].items():
         if key == "test":
             for entry, other in zip(found["history"]["test"], values, strict=True):
                 assert entry["epoch"] == other["epoch"] and entry["loss"] == pytest.approx(
                     other["loss"], **near
                 )
-                assert entry["top1"] == pytest.approx(other["top1"], abs=0.005)
-                assert entry["top5"] == pytest.approx(other["top5"], abs=0.005)
+                assert entry["top1"] == pytest.approx(other["top1"], **few)
+                assert entry["top5"] == pytest.approx(other["top5"], **few)
         else:
-            assert found["history"][key] == pytest.approx(values, **near), key
+            close = few if "accuracy" in key else near
+            assert found["history"][key] == pytest.approx(values, **close), key
     for key, value in kept["metrics"].items():
-        assert found["metrics"][key] == pytest.approx(
-            value, **(near if "loss" in key else dict(abs=0.005))
-        ), key
+        assert found["metrics"][key] == pytest.approx(value, **(near if "loss" in key else few)), key
     losses = kept["history"]["train_loss"]
     assert losses[-1] < losses[0] or len(losses) == 1, "the curve is that of something that learns"
 
@@ -302,9 +302,9 @@ def test_batchnorm_needs_whole_batches():
 
 
 def test_a_batch_that_memory_cannot_hold_is_split():
-    huge = small(model=ModelSpec.parse("B-12/Wi-1024"), data=DataSpec("shapes-16"), batch_size=2**31)
+    huge = small(model=ModelSpec.parse("B-12/Wi-1024"), data=DataSpec("shapes-16"), batch_size=2**29)
     picked = memory.pick_micro_batch(huge.model, huge.batch_size, (64, 64, 3), CPU, None)
-    assert 1 <= picked < 2**31
+    assert 1 <= picked < 2**29
     bytes_of_one = memory.activation_bytes(huge.model, (64, 64, 3))
     assert picked * bytes_of_one <= machine.free_memory(CPU) or picked == 1
     assert memory.pick_micro_batch(small().model, 64, (16, 16, 3), CPU, None) == 64
