@@ -24,7 +24,7 @@ from ...progress import Progress
 from ..catalog import Edition, OwnFolder, PinnedPixels, Stored
 from ..dataset import Split, ordered_hash, statistics, unordered_hash
 from . import cache
-from .acceptance import check_apart, check_balance, check_pins, class_sums, edition_of
+from .acceptance import check_balance, check_pins, class_sums, count_shared, edition_of
 from .copies import Copy, Example, Part, Unusable
 from .decode import fit, reason
 from .unfinished import Decoded, Work
@@ -220,7 +220,7 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
         "skipped_first": [name for _, name, _ in (bad["train"] + bad["test"])[:100]],
     }
     if isinstance(entry, OwnFolder):
-        check_apart(copy.label, *splits.values())
+        count_shared(copy.label, *splits.values())
         preparation |= {"title": entry.title, "side": entry.image_size, "folder": entry.folder}
     return {
         "source": copy.label,

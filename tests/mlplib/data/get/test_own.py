@@ -172,7 +172,7 @@ def test_a_folder_does_not_replace_another_of_the_same_name_that_is_still_there(
         assert own.load_folder(other, 8).name == "own-folder-8"
 
 
-def test_test_images_that_are_training_images_are_counted_or_refused(folder, caplog):
+def test_test_images_that_are_training_images_are_counted(folder, caplog):
     """Whatever their files and labels."""
     own.load_folder(folder, 8)
     assert "also training images" not in caplog.text
@@ -182,10 +182,6 @@ def test_test_images_that_are_training_images_are_counted_or_refused(folder, cap
             image.save(folder / "val" / "tulip" / f"{name}-{number}.bmp")
     own.load_folder(folder, 8)
     assert f"class folders in {folder}: 4 of 8 test images are also training images" in caplog.text
-    for path in (folder / "val").rglob("*.png"):
-        path.unlink()
-    (folder / "val" / "rose").rmdir()
-    assert "all 4 test images are also training images: give it others to test on" in refusal(str(folder), 8)
 
 
 def test_images_are_upright_and_on_white(folder):
