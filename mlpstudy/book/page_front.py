@@ -161,3 +161,5 @@ if __name__ == "__main__":
         write(Path(sys.argv[1]))
     except MlplibError as error:
         sys.exit(f"book: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # the chapter that was stopped has said so

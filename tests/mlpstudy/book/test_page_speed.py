@@ -84,6 +84,7 @@ def test_a_verdict_has_its_word_and_its_look(verdict, look):
 
 
 def test_without_a_published_file_the_page_says_how_to_make_one(tmp_path):
+    (tmp_path / "none").mkdir()
     parts = everything(opened(tmp_path / "none", tmp_path))
     for call in ("steps", "loaders", "tried", "provenance"):
         assert page_speed.COMMAND.replace("<", "&lt;").replace(">", "&gt;") in parts[call]
