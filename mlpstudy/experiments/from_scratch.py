@@ -184,7 +184,7 @@ def _unchecked(part: Part, family: str, dataset: str) -> str:
     cells = _paper_cells(base.MLP_TITLES[family], dataset)
     if part.verdict != REPRODUCED or None in cells or {cell.source for cell in cells} == {"checked"}:
         return ""
-    size = cells[0].value - cells[1].value
+    size = part.sought
     spare = min(part.effect.low / (1 - MARGIN) - size, size - part.effect.high / (1 + MARGIN))
     return f"; {part.name}: partly, if the paper's unchecked gain of {size:.1f} is off by {spare:.1f} points"
 
