@@ -187,24 +187,26 @@ def test_the_largest_batch_of_the_largest_network_trains_in_8_gb():
         import numpy as np, torch
         from mlplib import machine, training
         from mlplib.data import ImageDataset, Split
-        from mlplib.data.batches import open_data
+        from mlplib.data.batches import Batch, open_data
         from mlplib.execution import Execution
         from mlplib.specs import FULL_DA, DataSpec, ModelSpec, TrainSpec
 
-        base = machine.peak_memory(torch.device("cpu"))
+        device = torch.device("cpu")
+        base = machine.peak_memory(device)
         machine.free_memory = lambda device: 8 * 10**9
         images = np.random.default_rng(0).integers(0, 256, (16384, 64, 64, 3), dtype=np.uint8)
         split = Split(images, np.arange(16384) % 200)
         some = ImageDataset("hand", split, Split(images[:9], split.labels[:9]), tuple(map(str, range(200))),
                             (0.5,) * 3, (0.25,) * 3, "none")
         spec = TrainSpec(ModelSpec.parse("B-12/Wi-1024"), DataSpec("hand"), epochs=1, batch_size=16384,
-                         augment=FULL_DA, precision="bf16")
-        device = torch.device("cpu")
+                         augment=FULL_DA, precision=machine.pick_precision("auto", device))
         machine.keep_freed_memory()
         data = open_data(some, spec.data, device)
         loop = training.Loop(spec, data, Execution(device=device))
         state = loop.fresh_state()
-        loss, _ = state.engine.step(next(loop.batches(state)), [1e-4])
+        batch, two = next(loop.batches(state)), slice(2 * state.engine.micro_batch)  # more parts take no more
+        batch = Batch(batch.images[two], batch.labels[two], batch.partner_labels[two], batch.lam)
+        loss, _ = state.engine.step(batch, [1e-4])
         print(float(loss), state.engine.micro_batch, machine.peak_memory(device) - base)
         """
     )
