@@ -68,22 +68,30 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
 
     ``work``: what a process that holds it does, in words, as in "packs cifar10".
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # With filelock's own 0o644 the umask could not let a group share the lock. A soft lock, filelock's
     # substitute where files cannot be locked, would outlive its process.
     lock = FileLock(path, mode=0o666, fallback_to_soft=False)
-    try:
-        lock.acquire(timeout=0.1)
-    except Timeout:
+    if not _try_lock(lock, path.parent, timeout=0.1):
         with progress(None, f"waiting for another process that {work}"):
-            while not lock.is_locked:
-                with suppress(FileNotFoundError):  # the other one has removed the folder
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    lock.acquire()
+            while not _try_lock(lock, path.parent, timeout=-1):
+                pass
     try:
         yield
     finally:
         lock.release()
+
+
+def _try_lock(lock: FileLock, folder: Path, timeout: float) -> bool:
+    """Whether a lock in ``folder`` was acquired; not if another process holds it or removed the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # pathlib raises it for a folder that is removed at this very moment, too
+        if folder.is_file() or folder.is_symlink():
+            raise
+        return False
+    with suppress(FileExistsError, FileNotFoundError, Timeout):  # filelock makes the folder, too
+        lock.acquire(timeout=timeout)
+    return lock.is_locked
 
 
 def wait_for(file: IO, waiting: Callable[[], None]) -> None:
