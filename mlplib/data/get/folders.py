@@ -50,17 +50,21 @@ class Walk:
     def __init__(self, *closed: Path):
         """``closed``: folders into which, and to whose parents, no link may lead."""
         self.closed = [os.path.realpath(path) for path in closed]
-        self.seen: set[str] = set()
+        self.seen: set[tuple[int, int]] = set()
         self.skipped: Counter[str] = Counter()
         self.first_skipped = ""
 
     def enter(self, path: str) -> bool:
         """Whether to look into a folder: it was not seen before, and no link leads round in a circle."""
-        real = os.path.realpath(path)
-        back = any(os.path.commonpath([real, closed]) in (real, closed) for closed in self.closed)
-        if real in self.seen or (back and os.path.islink(path)):
+        if os.path.islink(path):
+            real = os.path.realpath(path)
+            if any(os.path.commonpath([real, closed]) in (real, closed) for closed in self.closed):
+                return False
+        found = os.stat(path)
+        identity = found.st_dev, found.st_ino
+        if identity in self.seen:
             return False
-        self.seen.add(real)
+        self.seen.add(identity)
         return True
 
     def images(self, folder: Path) -> list[tuple[str, str]]:
