@@ -1,8 +1,11 @@
 """Rendering the book: the address behind its buttons, and what an earlier rendering left."""
 
+import fcntl
 import os
 import re
+import signal
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -118,3 +121,15 @@ def test_one_renders_at_a_time_also_when_the_first_was_killed_without_its_jupyte
     render.main(str(renderer.parent))
     assert log.read_text(encoding="utf-8").split() == ["start", "end"] * 2
     assert "book: waiting for another process that renders it" in capfd.readouterr().err
+
+
+def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
+    build = tmp_path / "_build"
+    build.mkdir()
+    with (build / "rendering.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-m", "mlpstudy.book.render", tmp_path]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        assert process.stderr.readline() == "book: waiting for another process that renders it\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate(timeout=60)[1], process.returncode) == ("", 130)
