@@ -4,8 +4,8 @@
 # `save_file` write the array's memory from its start, as if it lay in C order. A square matrix comes back transposed,
 # so that `weight.T` is saved as `weight`; other shapes come back scrambled, and of every second column come the first
 # columns. File, names, shapes and types are valid, and the mean of a transposed array is right.
-# The manual says "Tensors need to be contiguous and dense", which arrays in Fortran order are. It is known: issue 825 of
-# safetensors/safetensors (August 2026), open; 0.8.0 is the newest release.
+# The manual says "Tensors need to be contiguous and dense", which arrays in Fortran order are. It is known: issue 825
+# of safetensors/safetensors (August 2026), open; 0.8.0 is the newest release.
 # It matters to weights that are converted between libraries, where kernels are transposed, and to what scikit-learn
 # fits (its PCA is in Fortran order): the network that is loaded is another one, and only its accuracy tells.
 set -euo pipefail
