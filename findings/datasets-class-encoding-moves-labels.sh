@@ -2,12 +2,12 @@
 # Hugging Face datasets 5.2.0: `class_encode_column` gives integer labels other numbers once there are more than ten.
 # Expected: labels that already are 0, 1, ..., 99 stay what they are, and so do 0 to 9, which is what a first try shows.
 # Seen: integers are turned into text, sorted as text and counted: class 2 becomes 12, class 10 becomes 2; of 100
-# classes, 10 keep their number. There is no warning. With other classes in a file, the numbers are others again. The
-# method's page says that it casts the column, and that class names are sorted; integer labels are not mentioned.
-# `cast_column("label", ClassLabel(num_classes=100))` keeps the numbers.
+# classes, 12 keep their number. There is no warning. With other classes in a file, the numbers are others again. The
+# method's page shows a column of true and false and does not say how classes are numbered. `cast_column("label",
+# ClassLabel(num_classes=100))` keeps the numbers.
 # It matters to whoever splits a training set in equal shares of its classes: `train_test_split` refuses to without
-# class labels, this method makes them of the training file, and a network that is trained on it and then tested on
-# the untouched test file, or whose head is compared with a published one, is right by chance only.
+# class labels, and this method makes them of the training file. A network that is trained on it and tested on the
+# untouched test file has 12% of the accuracy that it should have on CIFAR-100, and all of it on CIFAR-10.
 set -euo pipefail
 cd "$(mktemp -d)" && trap 'rm -rf "$PWD"' EXIT
 python3 -m venv env
@@ -36,7 +36,7 @@ for classes in (10, 11, 100):
     print(f"of {classes} classes: {kept[classes][0]} by class_encode_column; all by cast_column: {kept[classes][1]}")
 print(f"train_test_split without class labels: {said}")
 print(f"of {classes} classes, 2 has become {moved[2]}, and 10 has become {moved[10]}")
-same = kept == {10: (10, True), 11: (2, True), 100: (10, True)}
+same = kept == {10: (10, True), 11: (2, True), 100: (12, True)}
 sys.exit(int(not (same and (moved[2], moved[10]) == (12, 2))))
 PYTHON
 HF_HOME="$PWD/cache" HF_HUB_OFFLINE=1 env/bin/python -W error labels.py 2> errors ||
