@@ -5,7 +5,7 @@
 # word. A table's cell that holds a fraction or a text is of such a type; an integer is NumPy's int64 and a truth value
 # its bool, which are not. With a learning rate changed the job runs again, with the number of epochs changed there
 # is "nothing to be done". The same goes for arrays, dates, paths, enumerations and dataclasses.
-# The manual has parameters that are functions of a table, and names no types. Its `lookup` gives a list, which is
+# Neither the help nor the manual's section on `params` names types. `lookup` with a query gives a list, which is
 # compared, and `int(...)` around the cell helps.
 # It matters to a study whose runs are rows of a table, as in most workflows: a first try with the learning rate finds
 # the trigger in order, and later the results of 10 epochs stand in the report as those of 20.
