@@ -53,6 +53,11 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
     try:
         with safe_open(path, "pt") as file:
             found, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except FileNotFoundError:
+        raise MlplibError(
+            f"there are no weights {path}: do the run first, with this epoch in its keep_at; if it was so, "
+            f"{AGAIN}"
+        ) from None
     except OSError as error:
         raise MlplibError(f"cannot read the weights {path}: {error.strerror or error}; {AGAIN}") from None
     except Exception as error:  # the package's own error, or whatever a damaged header leads to

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from ..machine import to_device
 from .dataset import Split
-from .shaping import CHUNK, Shaping
+from .shaping import Shaping
+
+CHUNK = 4096
+"""Images that are shaped at a time: the host never holds more copies of them than these."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..errors import Refused
 from ..specs import DataSpec
 
-CHUNK = 4096
-"""Images that are worked on at a time: the host never holds more copies of them than these."""
+PIXELS = 2**24
+"""Pixels that are resized at a time, or one image: each takes 12 bytes as float32, in several copies."""
 
 
 class Shaping:
@@ -50,8 +50,9 @@ def resize(rows: Tensor, side: int) -> Tensor:
     bilinear, antialiased where they shrink.
     """
     out = torch.empty((len(rows), side, 3, side), dtype=torch.uint8, device=rows.device)
-    for first in range(0, len(rows), CHUNK):
-        images = rows[first : first + CHUNK].permute(0, 2, 1, 3).float()
+    together = max(1, PIXELS // max(side * side, rows[:1, :, 0].numel()))
+    for first in range(0, len(rows), together):
+        images = rows[first : first + together].permute(0, 2, 1, 3).float()
         scaled = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
-        out[first : first + CHUNK] = scaled.round_().clamp_(0, 255).permute(0, 2, 1, 3).to(torch.uint8)
+        out[first : first + together] = scaled.round_().clamp_(0, 255).permute(0, 2, 1, 3).to(torch.uint8)
     return out
