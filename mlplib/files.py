@@ -37,8 +37,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield temporary
-            except RuntimeError as error:  # torch.save wraps some failures in it
-                raise OSError(" ".join(str(error).split())) from None
+            except RuntimeError as error:  # torch.save raises it over the file's own error
+                cause = error.__context__
+                raise cause if isinstance(cause, OSError) else OSError(" ".join(str(error).split())) from None
             # Without this a power cut could leave the new name on empty contents.
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -143,8 +144,10 @@ def expand(path: str | Path, what: str) -> Path:
     """A path with ``~`` as the home folder.
 
     Raises:
-        MlplibError: ``what``, as in "--out", names the home folder of nobody.
+        MlplibError: ``what``, as in "--out", is blank or names the home folder of nobody.
     """
+    if not str(path).strip():
+        raise MlplibError(f"{what} must not be blank: name a folder, or leave it out")
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -152,7 +155,7 @@ def expand(path: str | Path, what: str) -> Path:
         raise MlplibError(f"{what} must not be {str(path)!r}: {why}") from None
 
 
-def require_folder(path: Path, what: str, exists: bool = False) -> Path:
+def require_folder(path: str | Path, what: str, exists: bool = False) -> Path:
     """Give a path back, with ``~`` as the home folder, if it can be that of a folder, which may be missing
     unless ``exists``.
 

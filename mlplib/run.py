@@ -14,6 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from .stopping import without_traceback
+
+if __name__ == "__main__":
+    without_traceback()  # now: importing torch takes seconds
+
 import torch
 
 from . import curves, distributed, machine

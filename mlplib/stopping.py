@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def without_traceback() -> None:
+    """Let a Ctrl-C that nobody handles end this process by the signal, without words."""
+    usual = sys.excepthook
+
+    def hook(kind, error, trace):
+        if not issubclass(kind, KeyboardInterrupt):
+            usual(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 class StopRequest:

@@ -228,7 +228,7 @@ class RunStore:
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
         clone = Path(__file__).resolve().parents[1]
         usual = os.path.relpath(clone / "runs") if (clone / "notebooks").is_dir() else "runs"
-        place = Path(root or os.environ.get("MLPLIB_RUNS") or usual)
+        place = root if root is not None else os.environ.get("MLPLIB_RUNS") or usual
         self.root = require_folder(place, "--runs or MLPLIB_RUNS")
         self.wait = wait
         self.written: set[str] = set()

@@ -115,7 +115,7 @@ class Trained:
 def train(
     spec: TrainSpec | FineTuneSpec,
     dataset: ImageDataset,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     *,
     start: Start | None = None,
     how: Execution | None = None,
@@ -129,10 +129,14 @@ def train(
         how: device, loader and the like; the defaults if None.
 
     Raises:
-        MlplibError: a batch larger than the data, a damaged checkpoint, or storage that cannot be written to.
+        MlplibError: other data than ``spec`` names, a batch larger than the data, a checkpoint that is
+            damaged or of another run, or storage that cannot be written to.
         Interrupted: stopped on request, after a checkpoint.
     """
+    if dataset.name != spec.data.name:
+        raise Refused(f"these settings are for {spec.data.name}, not for {dataset.name}: give its images")
     how = how or Execution()
+    folder = None if folder is None else Path(folder)
     machine.keep_freed_memory()
     processes = how.processes
     loop = processes.together(
@@ -140,7 +144,7 @@ def train(
     )
     state = loop.fresh_state()
     if folder is not None:
-        processes.together(lambda: load_checkpoint(folder / CHECKPOINT, state, spec))
+        processes.together(lambda: load_checkpoint(folder / CHECKPOINT, state, loop))
     if not processes.first:
         state.sums.zero_()  # the checkpoint's count once
         folder = None  # only the first process writes
@@ -155,7 +159,7 @@ def train(
         ):
             bar.advance(state.epoch * loop.steps + state.batch)
             _run(loop, state, folder, bar, show)
-        done = _finish(loop, state, dataset, folder)
+        done = _finish(loop, state, folder)
         show(done.history)
     return done
 
@@ -196,7 +200,7 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, bar, show: Callable
             lap()
             state.sums = processes.to_first(state.sums)
             if folder is not None:
-                save_checkpoint(folder / CHECKPOINT, state, loop.spec)
+                save_checkpoint(folder / CHECKPOINT, state, loop)
             saved = mark = time.monotonic()
             if processes.any(bool(stop)):
                 raise Interrupted(
@@ -363,7 +367,7 @@ COUNTERS = ("epoch", "batch", "images", "seconds", "threads", "diverged", "histo
 """The plain values of a :class:`TrainState` that a checkpoint holds."""
 
 
-def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec) -> None:
+def save_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
     """Write everything that resuming needs, atomically.
 
     Raises:
@@ -374,22 +378,24 @@ def save_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
         "optimizer": state.engine.optimizer.state_dict(),
         "scaler": state.engine.scaler.state_dict(),
         "sums": state.sums,
-        "spec": spec.to_json(),
+        "spec": loop.spec.to_json(),
+        "data": loop.data.content_hash,
         "micro_batch": state.engine.micro_batch,
         **{name: getattr(state, name) for name in COUNTERS},
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    # Given a path, torch loses why it could not write.
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
 
 
-def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpec) -> None:
+def load_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
     """Set ``state`` to that of the checkpoint, if there is one.
 
     The micro-batch and the number of threads come from it, too: sums over other parts of a batch round
     differently, and a resumed run is to end with the same bits.
 
     Raises:
-        MlplibError: the file is damaged or belongs to other settings.
+        MlplibError: the file is damaged or belongs to other settings or other images.
     """
     if not path.exists():
         return
@@ -399,8 +405,10 @@ def load_checkpoint(path: Path, state: TrainState, spec: TrainSpec | FineTuneSpe
             if archive.testzip() is not None:
                 raise ValueError("its checksum differs")
         content = torch.load(path, map_location=state.sums.device, weights_only=True)
-        if content.pop("spec") != spec.to_json():
+        if content.pop("spec") != loop.spec.to_json():
             raise ValueError("it belongs to a run with other settings")
+        if content.pop("data", loop.data.content_hash) != loop.data.content_hash:  # older ones do not say
+            raise ValueError("it belongs to a run on other images")
         state.model.load_state_dict(content.pop("model"))
         state.engine.copies.refresh()
         state.engine.optimizer.load_state_dict(content.pop("optimizer"))
@@ -428,7 +436,7 @@ def epochs_done(path: Path) -> int | None:
 # --------------------------------------------------------------------------- the end of a run
 
 
-def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path | None) -> Trained:
+def _finish(loop: Loop, state: TrainState, folder: Path | None) -> Trained:
     spec, data = loop.spec, loop.data
     metrics: dict = {}
     if not state.diverged:
@@ -448,7 +456,7 @@ def _finish(loop: Loop, state: TrainState, dataset: ImageDataset, folder: Path |
         status="diverged" if state.diverged else "completed",
         data={
             "name": spec.data.name,
-            "content_hash": dataset.content_hash,
+            "content_hash": data.content_hash,
             "train_images": len(data.train),
             "test_images": len(data.test),
         },

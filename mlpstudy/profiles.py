@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mlplib.errors import MlplibError, require_choice
 from mlplib.specs import OptimizerSpec
+from mlplib.specs.settings import plain
 
 SEEDS = "a list of whole numbers, such as [0, 1, 2] or 0,1,2"
 """What seeds must be, for error messages."""
@@ -216,13 +217,13 @@ def parse_seeds(seeds: object) -> tuple[int, ...]:
     Raises:
         MlplibError: not seeds, negative, 2**32 or more, or one twice.
     """
-    found = seeds
+    found = plain(seeds)
     if isinstance(seeds, str):
         parts = re.sub(r"^\s*(?:\[(.*)\]|\((.*)\))\s*$", r"\1\2", seeds).split(",")
         numbers = all(re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", part) for part in parts)
         found = [int(part) for part in parts] if numbers else None
-    elif type(seeds) is int:
-        found = [seeds]
+    elif type(found) is int:
+        found = [found]
     if not isinstance(found, list | tuple) or not found or any(type(seed) is not int for seed in found):
         raise MlplibError(f"seeds must be {SEEDS}, not {seeds!r}")
     for seed in found:

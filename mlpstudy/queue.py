@@ -226,13 +226,13 @@ class RunQueue:
         self.report.stopped = self.stop.signaled
         for unit, runs in in_order(found, self._missing, self._seconds, as_named=True):
             number, seconds = self.report.left.get(unit.experiment, (0, 0.0))
-            seconds += sum(map(self._seconds, runs)) / self.jobs
+            seconds += self._time_for(runs)
             self.report.left[unit.experiment] = number + len(runs), seconds
         return self.report
 
     def _all_fit(self) -> bool:
         """Whether there is time for all runs, even if they take twice as long as estimated."""
-        seconds = sum(map(self.planner.estimator.seconds, self._unfinished.values())) / self.jobs
+        seconds = self._time_for(self._unfinished.values())
         return self.stop.deadline is None or 2 * seconds < self.stop.deadline - time.monotonic()
 
     def _missing(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
@@ -261,6 +261,13 @@ class RunQueue:
         """The estimate for a run, corrected by how long the finished runs took compared with theirs."""
         pace = self._spent / self._estimated if self._estimated else 1.0
         return self.planner.estimator.seconds(spec) * pace
+
+    def _time_for(self, runs: Collection[RunSpec]) -> float:
+        """The estimate for runs done side by side. One run's is for a device of its own: runs that share it
+        take the sum, unless finished ones have shown what a run takes beside others.
+        """
+        beside = min(self.jobs, len(runs)) if self._estimated else 1
+        return sum(map(self._seconds, runs)) / max(1, beside)
 
     # ------------------------------------------------------------------ the main loop
 
@@ -392,7 +399,7 @@ class RunQueue:
     def _outlook(self) -> str:
         if not self._unfinished:
             return ""
-        seconds = sum(map(self._seconds, self._unfinished.values())) / self.jobs
+        seconds = self._time_for(self._unfinished.values())
         return f", {len(self._unfinished)} left: about {duration(seconds)}"
 
     def _fail(self, id: str, why: str) -> None:

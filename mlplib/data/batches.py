@@ -51,7 +51,8 @@ class Batch:
 class RunData:
     """A data set on a device as a run sees it: subset and permuted as its :class:`DataSpec` says.
 
-    ``mean``, ``std``: float32 (3,) of the full training split, in units of pixel values 0 to 255.
+    ``mean``, ``std``: float32 (3,) of the full training split, in units of pixel values 0 to 255;
+    ``content_hash``: that of the whole data set.
     """
 
     train: ResidentSplit | StreamedSplit
@@ -59,6 +60,7 @@ class RunData:
     classes: tuple[str, ...]
     mean: Tensor
     std: Tensor
+    content_hash: str
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -153,7 +155,7 @@ def open_data(dataset: ImageDataset, spec: DataSpec, device: torch.device, loade
     else:
         splits = _streamed(dataset, parts, shaping, device)
     scaled = [torch.tensor(v, dtype=torch.float32, device=device) * 255 for v in (dataset.mean, dataset.std)]
-    return RunData(*splits, tuple(dataset.classes), *scaled)
+    return RunData(*splits, tuple(dataset.classes), *scaled, dataset.content_hash)
 
 
 _Parts = tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]

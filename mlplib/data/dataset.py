@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import Refused
+from ..errors import MlplibError, Refused
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class ImageDataset:
     deviation). ``content_hash`` enters the identity of a run (:func:`mlplib.data.catalog.content_hash`).
     ``test_index``, where it is known: int64 ``(N_test,)``, the official number of each test image, from 0, or
     -1 (ImageNet's ``ILSVRC2012_val_00000001`` is 0), because other labels of these images come in that order.
+
+    Raises:
+        MlplibError: arrays that are not what :class:`Split` says, an empty split, or a label without a class.
     """
 
     name: str
@@ -44,6 +47,24 @@ class ImageDataset:
     std: tuple[float, float, float]
     content_hash: str
     test_index: np.ndarray | None = None
+
+    def __post_init__(self):
+        for split, images, labels in (
+            ("train", self.train.images, self.train.labels),
+            ("test", self.test.images, self.test.labels),
+        ):
+            if images.dtype != np.uint8 or images.shape[1:] != (*self.train.images.shape[1:3], 3):
+                wanted = "images must be uint8 (N, H, W, 3), of one size in train and test"
+                raise self._wrong(split, wanted, f"{images.dtype} {images.shape}")
+            if labels.dtype != np.int64 or labels.shape != images.shape[:1] or not len(labels):
+                wanted = f"labels must be int64, one per image, and not none, for {len(images)} images"
+                raise self._wrong(split, wanted, f"{labels.dtype} {labels.shape}")
+            if not 0 <= labels.min() <= labels.max() < len(self.classes):
+                wanted = f"labels must be from 0 to {len(self.classes) - 1}, the number of classes - 1"
+                raise self._wrong(split, wanted, f"{labels.min()} to {labels.max()}")
+
+    def _wrong(self, split: str, wanted: str, found: str) -> MlplibError:
+        return MlplibError(f"{self.name}, {split}: {wanted}, not {found}")
 
 
 # --------------------------------------------------------------------------- hashes

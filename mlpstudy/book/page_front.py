@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from mlplib.errors import MlplibError
+from mlplib.stopping import without_traceback
 
 from .. import paper
 from ..claims import CONTRADICTED, NOT_TESTED, NOT_THERE, PARTLY, VERDICTS
@@ -157,9 +158,8 @@ def scoreboard(board: verdicts.Board) -> str:
 
 
 if __name__ == "__main__":
+    without_traceback()
     try:
         write(Path(sys.argv[1]))
     except MlplibError as error:
         sys.exit(f"book: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)  # the chapter that was stopped has said so

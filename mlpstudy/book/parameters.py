@@ -6,8 +6,8 @@ papermill itself only warns of a parameter it does not know, and hands on whatev
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
@@ -24,12 +24,8 @@ PUBLISHED = "published"
 
 def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
     """Refuse what cannot be the path of a folder; one that is only read must be there."""
-    if folder is None:
-        return None
-    name = info.field_name
-    if not folder.strip():
-        raise MlplibError(f"{name} names a folder: leave it out to go without")
-    require_folder(Path(folder), name, exists=name == "results_dir")
+    if folder is not None:
+        require_folder(folder, info.field_name, exists=info.field_name == "results_dir")
     return folder
 
 
@@ -46,7 +42,11 @@ def _check_device(name: str) -> str:
     return name
 
 
-Folder = Annotated[str | None, AfterValidator(_check_folder)]
+Folder = Annotated[
+    str | None,
+    BeforeValidator(lambda folder: os.fspath(folder) if isinstance(folder, os.PathLike) else folder),
+    AfterValidator(_check_folder),
+]
 
 
 class Parameters(BaseModel):

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from mlplib.errors import MlplibError
 from mlplib.files import replacing
+from mlplib.stopping import without_traceback
 
 from . import check
 
@@ -115,4 +116,5 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
+    without_traceback()
     sys.exit(main(sys.argv[1]))

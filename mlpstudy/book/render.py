@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlplib.files import wait_for
+from mlplib.stopping import without_traceback
 
 from . import check, light
 
@@ -138,7 +139,5 @@ def _render(out: Path, build: Path, lock: int) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    without_traceback()
+    sys.exit(main(sys.argv[1]))

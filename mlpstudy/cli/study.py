@@ -228,7 +228,8 @@ def _show_report(report, profile: str, complete: bool) -> None:
         _log(f"left out {count(number, 'run')} on {name}: {why}")
     left = sum(number for number, _ in report.left.values())
     if left:
-        _log("runs left, shared ones counted once, and the time they take at the measured rate:")
+        rate = "the rate of those done" if report.done else "an estimated rate"
+        _log(f"runs left, shared ones counted once, and the time they take at {rate}:")
         every = left, sum(seconds for _, seconds in report.left.values())
         for name, (number, seconds) in {**report.left, "all": every}.items():
             _log(f"  {name:<24} {number:>6,} {duration(seconds):>10}")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import resource
 import signal
 import time
 
@@ -203,6 +204,40 @@ def test_a_checkpoint_of_another_run_is_not_resumed(change, tmp_path):
     with pytest.raises(MlplibError, match="other settings") as caught:
         train(small(**change), tmp_path)
     assert str(path) in str(caught.value)
+
+
+def other_images(name: str = SHAPES.name) -> data.ImageDataset:
+    return dataclasses.replace(SHAPES, name=name, content_hash="another")
+
+
+def test_a_checkpoint_on_other_images_is_not_resumed(tmp_path):
+    stopped_once(tmp_path)
+    with pytest.raises(MlplibError, match=r"on other images.*delete it and the run starts over"):
+        training.train(small(), other_images(), tmp_path, how=Execution(device=CPU))
+
+
+def test_settings_are_for_the_images_that_they_name():
+    with pytest.raises(MlplibError, match="settings are for shapes-16, not for own"):
+        training.train(small(), other_images("own"), how=Execution(device=CPU))
+
+
+def test_a_checkpoint_that_does_not_name_its_images_is_resumed(tmp_path):
+    """Those of earlier versions of this library."""
+    path = stopped_once(tmp_path)
+    content = torch.load(path)
+    del content["data"]
+    torch.save(content, path)
+    assert outcome(train(small(), str(tmp_path))) == outcome(train(small()))
+
+
+def test_a_checkpoint_that_cannot_be_written_says_why(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(MlplibError, match=r"cannot write .*checkpoint.pt: File too large; check"):
+            stopped_once(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -86,3 +88,27 @@ def test_other_threads_leave_signals_alone():
     thread.start()
     thread.join()
     assert seen == [(True, before)]
+
+
+INTERRUPTED = """
+import runpy, sys
+
+class CtrlC:
+    def find_spec(self, name, *rest):
+        if name == importing:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC())
+module, importing = sys.argv.pop(1), sys.argv.pop(1)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+"""Runs a module as a program that gets Ctrl-C while it imports another one."""
+
+
+@pytest.mark.parametrize(
+    ("module", "importing"), [("mlplib.run", "torch"), ("mlpstudy.book.pdf", "pypdf")], ids=str
+)
+def test_ctrl_c_in_the_first_seconds_shows_no_traceback(module, importing, tmp_path):
+    command = [sys.executable, "-c", INTERRUPTED, module, importing, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", -signal.SIGINT)

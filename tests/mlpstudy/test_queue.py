@@ -228,6 +228,18 @@ def test_a_cpu_does_a_run_per_core_as_memory_allows(monkeypatch, device, cores, 
     assert queue.runs_at_once(torch.device(device)) == expected
 
 
+@pytest.mark.parametrize(
+    ("jobs", "measured", "expected"), [(1, False, 60), (1000, False, 60), (1000, True, 10), (2, True, 15)]
+)
+def test_more_jobs_than_runs_save_no_time(tmp_path, monkeypatch, jobs, measured, expected):
+    """Three runs of 20 s by the estimate; one that was done took half as long as estimated."""
+    work = run_queue(tmp_path, [], jobs=jobs)
+    monkeypatch.setattr(work.planner.estimator, "seconds", lambda spec: 20.0)
+    if measured:
+        work._estimated, work._spent = 20.0, 10.0
+    assert work._time_for([small(seed=seed) for seed in range(3)]) == expected
+
+
 class Pipe:
     """The worker's end of a connection: runs to do, then None; keeps what was reported."""
 

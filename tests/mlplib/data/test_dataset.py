@@ -22,6 +22,42 @@ from mlplib.data.dataset import (
 )
 from mlplib.errors import MlplibError
 
+# --------------------------------------------------------------------------- own arrays
+
+
+def of(train: Split = TRAIN, test: Split = TEST) -> ImageDataset:
+    return ImageDataset("own", train, test, CLASSES, *statistics(TRAIN.images), "")
+
+
+WRONG = {
+    "float images": (Split(TRAIN.images / 255, TRAIN.labels), TEST, "train: images must be uint8"),
+    "gray images": (Split(TRAIN.images[..., :1], TRAIN.labels), TEST, "train: images must be uint8"),
+    "channels first": (
+        Split(TRAIN.images.transpose(0, 3, 1, 2), TRAIN.labels),
+        TEST,
+        "train: images must be uint8",
+    ),
+    "another size": (
+        TRAIN,
+        Split(TEST.images[:, 1:], TEST.labels),
+        "test: images.*of one size",
+    ),
+    "int32 labels": (TRAIN, Split(TEST.images, TEST.labels.astype(np.int32)), "test: labels must be int64"),
+    "one-hot labels": (Split(TRAIN.images, np.eye(99, dtype=int)[TRAIN.labels]), TEST, "train: labels must"),
+    "fewer labels": (Split(TRAIN.images, TRAIN.labels[:-1]), TEST, "train: labels must be int64, one per"),
+    "no test images": (TRAIN, Split(TEST.images[:0], TEST.labels[:0]), "test: labels must.*not none"),
+    "labels from 1": (Split(TRAIN.images, TRAIN.labels + 1), TEST, "train: labels must be from 0 to"),
+    "no label": (TRAIN, Split(TEST.images, TEST.labels - 1), "test: labels must be from 0 to"),
+}
+
+
+@pytest.mark.parametrize(("train", "test", "why"), WRONG.values(), ids=WRONG)
+def test_arrays_that_are_no_data_set_are_refused_in_one_line(train, test, why):
+    with pytest.raises(MlplibError, match=f"^own, {why}") as caught:
+        of(train, test)
+    assert "\n" not in str(caught.value) and of().name == "own"
+
+
 # --------------------------------------------------------------------------- hashes and statistics
 
 

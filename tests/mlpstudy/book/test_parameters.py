@@ -1,5 +1,6 @@
 """A notebook's parameters: what is accepted, and one line for everything else."""
 
+import numpy as np
 import pytest
 
 from mlplib.errors import MlplibError
@@ -64,7 +65,7 @@ def test_seeds_as_papermill_the_command_line_and_people_write_them(given, seeds)
         ({"seeds": "0,-1"}, "at least 0 and below .*, but -1 is not"),
         ({"seeds": [2, 1, 2]}, "seed 2 is given twice"),
         ({"runs_dir": 5}, "runs_dir must be the path of a folder, not 5"),
-        ({"results_dir": " "}, "results_dir names a folder"),
+        ({"results_dir": " "}, "results_dir must not be blank"),
         ({"device": "tpu"}, "unknown device 'tpu'|'tpu' is not"),
         ({"device": 0}, "device must be auto, cpu"),
     ],
@@ -73,6 +74,12 @@ def test_anything_else_is_refused_in_one_line(given, why):
     with pytest.raises(MlplibError, match=why) as refusal:
         parse(given)
     assert "\n" not in str(refusal.value)
+
+
+def test_values_of_other_types_of_the_same_meaning_are_taken(tmp_path):
+    found = parse({"runs_dir": tmp_path, "results_dir": tmp_path, "seeds": list(np.arange(2))})
+    assert found == parse({"runs_dir": str(tmp_path), "results_dir": str(tmp_path), "seeds": [0, 1]})
+    assert parse({"seeds": np.int64(3)}).seeds == (3,) and type(parse({"seeds": np.int64(3)}).seeds[0]) is int
 
 
 def test_two_notebooks_take_official_checkpoints_and_no_other():
@@ -89,7 +96,7 @@ def test_two_notebooks_take_official_checkpoints_and_no_other():
 @pytest.mark.parametrize(
     "given, why",
     [
-        ({"official_checkpoints": " "}, "official_checkpoints names a folder: leave it out to go without"),
+        ({"official_checkpoints": " "}, "official_checkpoints must not be blank"),
         ({"official_checkpoints": 3}, "official_checkpoints must be the path of a folder, not 3"),
         (
             {"official_checkpoint": "x"},
