@@ -16,6 +16,7 @@ from mlplib.specs import TrainSpec
 from mlplib.store import Record
 
 from ..planning import training_flops
+from ..stats import over_seeds
 from ..words import markdown_table
 from .records import RESTORE, read_folder, results_folder
 
@@ -105,7 +106,9 @@ def read(folder: str | os.PathLike | None = None) -> list[dict]:
 
 
 def markdown(rows: Iterable[dict]) -> str:
-    """The repeated runs by pair of machines, as a Markdown table; differences in points of test accuracy."""
+    """The repeated runs by pair of machines, as a Markdown table; differences in points of test accuracy, the
+    mean with its 95 % interval.
+    """
     pairs: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         pairs.setdefault((row["first"], row["second"]), []).append(row)
@@ -115,6 +118,7 @@ def markdown(rows: Iterable[dict]) -> str:
         points = [100 * (row["again"] - row["published"]) for row in found]
         spread = f"{statistics.stdev(points):.2f}" if len(points) > 1 else "–"
         same = sum(row["same_weights"] for row in found)
-        mean, largest = statistics.fmean(points), max(map(abs, points))
-        lines.append((first, second, len(found), same, f"{mean:+.2f}", spread, f"{largest:.2f}"))
+        mean, largest = over_seeds(points), max(map(abs, points))
+        half = f" ± {mean.half_width:.2f}" if mean.half_width is not None else ""
+        lines.append((first, second, len(found), same, f"{mean.mean:+.2f}{half}", spread, f"{largest:.2f}"))
     return markdown_table(heads, lines)
