@@ -65,6 +65,8 @@ def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bo
         wrong = cache.damage(entry.name, "all" if verify else "changed")
         if not wrong and not entry.cached:
             wrong = "another version of its content"
+        if not wrong and sources.replaced(entry, cache.preparation(entry.name)):
+            wrong = "its parquet files have changed"
         if wrong and not known():  # only the reader of an own folder knows where the images are
             raise OwnFolder.damaged(entry.name, wrong)
         return wrong

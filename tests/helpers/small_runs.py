@@ -62,7 +62,7 @@ def dataset(
 def noise(count: int = 60, height: int = 8, width: int = 8, seed: int = 0) -> ImageDataset:
     """Images of random pixels."""
     draw = np.random.default_rng(seed).integers
-    train, test = (draw(0, 256, (n, height, width, 3), dtype=np.uint8) for n in (count, count // 2))
+    train, test = (draw(0, 256, (n, height, width, 3), dtype=np.uint8) for n in (count, max(1, count // 2)))
     return dataset(train, test)
 
 

@@ -46,17 +46,15 @@ def fit(data: bytes | np.ndarray, size: int, *, resized: bool = True, upright: b
     Raises:
         ValueError, OSError: it is damaged, or its pixels have no defined range.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if isinstance(data, bytes) and data.startswith(LFS_POINTER):
         raise ValueError(LFS_ADVICE)
     opened = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else Image.fromarray(data)
     with opened as image:
         rgb = _to_rgb(image, on_white=upright)
-        if upright:
-            # From the original: a converted image has lost its metadata.
-            rgb.getexif().update(image.getexif())
-            rgb = ImageOps.exif_transpose(rgb)
+        if turn := upright and _turn(image):
+            rgb = rgb.transpose(turn)
     width, height = rgb.size
     if (width, height) != (size, size):
         if not resized:
@@ -67,6 +65,26 @@ def fit(data: bytes | np.ndarray, size: int, *, resized: bool = True, upright: b
         square = rgb.crop((left, top, left + side, top + side))
         rgb = square.resize((size, size), Image.Resampling.HAMMING)
     return np.asarray(rgb)
+
+
+def _turn(image) -> int | None:
+    """What puts a Pillow image upright. Only this tag is read: others are often not as they should be."""
+    from PIL import ExifTags, Image
+
+    turns = Image.Transpose
+    by_orientation = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }
+    try:
+        return by_orientation.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises many kinds for damaged EXIF data; viewers show such images as they are
+        return None
 
 
 def _to_rgb(image, on_white: bool):

@@ -51,18 +51,26 @@ class Walk:
         """``closed``: folders into which, and to whose parents, no link may lead."""
         self.closed = [os.path.realpath(path) for path in closed]
         self.seen: set[tuple[int, int]] = set()
+        self.twice: set[str] = set()
         self.skipped: Counter[str] = Counter()
         self.first_skipped = ""
 
     def enter(self, path: str) -> bool:
-        """Whether to look into a folder: it was not seen before, and no link leads round in a circle."""
+        """Whether to look into a folder: it was not seen before, and no link leads round in a circle.
+
+        ``twice`` gets those whose files count elsewhere.
+        """
         if os.path.islink(path):
             real = os.path.realpath(path)
-            if any(os.path.commonpath([real, closed]) in (real, closed) for closed in self.closed):
+            if any(os.path.commonpath([real, closed]) == real for closed in self.closed):
+                return False
+            if any(os.path.commonpath([real, closed]) == closed for closed in self.closed):
+                self.twice.add(path)
                 return False
         found = os.stat(path)
         identity = found.st_dev, found.st_ino
         if identity in self.seen:
+            self.twice.add(path)
             return False
         self.seen.add(identity)
         return True
@@ -212,6 +220,8 @@ def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[st
         elif others := walk.skipped - before:
             kinds = ", ".join(others)
             raise Unusable(f"{split.name}/{name} has no image, only {others.total()} other files ({kinds})")
+        elif str(split / name) in walk.twice:
+            _log.warning("left out %s/%s: a link makes it a folder that counts elsewhere", split.name, name)
         if not name.isprintable() and name.encode("utf-8", "replace").decode() != name:
             raise Unusable(f"the name of the class folder {name!r} is not valid UTF-8: rename it")
         bar.advance(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import MlplibError
 from ...progress import Progress, quiet
+from ...specs.settings import plain
 from ..catalog import OwnFolder
 from ..dataset import ImageDataset
 from . import cache
@@ -18,8 +19,14 @@ from .prepare import prepare
 
 def name_of(folder: Path, side: int) -> str:
     """What the data set of a folder is called, e.g. ``own-flowers-64``."""
-    slug = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower())[:100].strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", _absolute(folder).name.lower())[:100].strip("-")
     return f"own-{slug or 'folder'}-{side}"
+
+
+def _absolute(folder: Path) -> Path:
+    """The folder's path without ``..``, whose last part is its name; links keep theirs."""
+    folder = Path(folder).absolute()
+    return folder.resolve() if ".." in folder.parts else folder
 
 
 def load_folder(
@@ -39,9 +46,9 @@ def load_folder(
         MlplibError: no such layout; images are unreadable; the cache cannot be written, or has another folder
             of that name.
     """
-    folder = Path(folder).absolute()
-    if side < 1:
-        raise MlplibError(f"images need a side of at least 1 pixel, not {side}")
+    folder, side = _absolute(folder), plain(side)
+    if type(side) is not int or side < 1:
+        raise MlplibError(f"images need a side of at least 1 pixel, not {side!r}")
     name = name_of(folder, side)
     entry = OwnFolder(name=name, title=f"the folder {folder}", image_size=side, folder=str(folder))
     try:

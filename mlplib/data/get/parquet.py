@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +31,13 @@ MARK = b"mlplib"
 
 
 def shards(at: Path, split: str) -> list[Path]:
-    """A split's shards in ``at``, in order: ``train-*.parquet``, ``train.parquet``, ``train/*.parquet``, or
-    ``train.parquet/*.parquet``, as Spark writes them.
+    """A split's shards in ``at``, in order, of the first form that is there (:func:`_forms`)."""
+    return next(_forms(at, split), [])
+
+
+def _forms(at: Path, split: str) -> Iterator[list[Path]]:
+    """A split's shards in each form that is there: ``train-*.parquet`` or ``train.parquet``,
+    ``train/*.parquet``, and ``train.parquet/*.parquet``, as Spark writes them.
     """
     named = re.compile(rf"{split}([-._0-9].*)?\.parquet", flags=re.ASCII)
 
@@ -40,7 +46,7 @@ def shards(at: Path, split: str) -> list[Path]:
         return sorted(found)
 
     direct = [path for path in files(at) if named.fullmatch(path.name)]
-    return direct or files(at / split) or files(at / f"{split}.parquet")
+    yield from filter(None, (direct, files(at / split), files(at / f"{split}.parquet")))
 
 
 def places(at: Path, deep: bool) -> list[Path]:
@@ -136,9 +142,11 @@ def _row_group(shard: _Shard, number: int, to_label: dict | None) -> Iterator[Ex
                 name = f"{shard.path.name}, group {number}, row {row}"
                 if isinstance(image, dict):
                     name, image = image.get("path") or name, image["bytes"]
+                if label is None:
+                    raise Unusable(f"{name} has no label")
                 if to_label is not None:
                     label = to_label.get(label, label)
-                yield Example(name, -1 if label is None else label, partial(_content, image))
+                yield Example(name, label, partial(_content, image))
                 row += 1
 
 
@@ -161,8 +169,9 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
     if not splits["test"]:
         known = " or ".join(f"{name}-*.parquet" for name in test_names(entry))
         raise Unusable(f"no files {known} beside {splits['train'][0].name}")
-    for paths in splits.values():
-        _require_all(paths)
+    for split, name in (("train", "train"), ("test", test)):
+        _require_all(splits[split])
+        _require_clear(at, name)
     opened = {split: [_open(path) for path in paths] for split, paths in splits.items()}
     everything = [shard for some in opened.values() for shard in some]
     classes = _classes(entry, everything)
@@ -179,6 +188,22 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
                 key = f"{shard.path.relative_to(at)}\0{stamp(shard.path)}\0{number}"
                 made.add(split, count, key, partial(_row_group, shard, number, to_label))
     return made
+
+
+def _require_clear(at: Path, split: str) -> None:
+    """Refuse files of which nothing tells whether they belong to a split's shards."""
+    used, *others = _forms(at, split)
+    deeper = (at / split).rglob("*.parquet") if used[0].parent == at / split else ()
+    found = chain(*others, deeper)
+    for path in (path for path in found if path not in used and path.is_file()):
+        if not any(map(is_junk, path.relative_to(at).parts)):
+            one, other = (each.relative_to(at).as_posix() for each in (used[0], path))
+            raise Unusable(f"{one} and {other} may both be of the split {split}: put them side by side")
+    named = [path.name for path in used if path.parent == at]
+    unnumbered = [name for name in named if not re.search(r"\d", name.removesuffix(".parquet"))]
+    if unnumbered and len(named) > 1:
+        other = next(name for name in named if name != unnumbered[0])
+        raise Unusable(f"{unnumbered[0]} and {other} are not numbered as parts of one split: keep one")
 
 
 def _require_all(paths: list[Path]) -> None:
@@ -249,7 +274,10 @@ def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | 
         )
     if not shard.names or (not own and all(name.isdigit() for name in shard.names)):
         return None
-    order = min((_order(shard.names, names) for names in lists), key=lambda order: order.count(None))
+    if own:  # a reader's names may differ in case or punctuation only
+        order = [classes.index(name) for name in shard.names]
+    else:
+        order = min((_order(shard.names, names) for names in lists), key=lambda order: order.count(None))
     known = [i for i in order if i is not None]
     if not known and entry.pins is None and entry.resized:
         raise Unusable(

@@ -122,6 +122,16 @@ def exported_own(name: str) -> OwnFolder | None:
     return None
 
 
+def replaced(entry: Stored, preparation: dict) -> bool:
+    """Whether an own data set was prepared from exported files whose place holds others now.
+
+    ``preparation``: what the manifest states of it.
+    """
+    if preparation.get("folder") or not exported_own(entry.name):  # class folders are compared when named
+        return False
+    return original_copy(entry, preparation, quiet) is None
+
+
 def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy | None:
     """The copy that the cached one was prepared from, if it is still there and unchanged.
 

@@ -49,6 +49,12 @@ class Rows:
         np.lib.format.write_array_header_1_0(out, header)
         return out.getvalue()
 
+    def whole_file(self) -> bool:
+        """Whether the file is there, of its full size and with the right header."""
+        with open(self.path, "rb") as file:
+            same = file.read(self.start) == self._header(self.shape[0])
+        return same and self.path.stat().st_size == self.whole
+
     def open(self) -> None:
         """Open the file for writing; make it, with room for all rows, if it is not there."""
         fresh = not self.path.exists()
@@ -125,7 +131,7 @@ class Work:
                     self.bad.pop(said["part"], None)
             if lines[-1]:
                 os.truncate(self.folder / JOURNAL, sum(len(line.encode()) + 1 for line in lines[:-1]))
-            return all(rows.path.stat().st_size == rows.whole for rows in self.arrays.values())
+            return all(rows.whole_file() for rows in self.arrays.values())
         except (OSError, ValueError, LookupError, TypeError):
             return False
 

@@ -190,6 +190,40 @@ def test_images_are_upright_and_on_white(folder):
     assert (own.load_folder(folder, 8).train.images == 255).all()
 
 
+EXIF = {
+    "garbage": b"Exif\0\0garbage",
+    "a cut off header": b"Exif\0\0II*\0",
+    "text for a number": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\0x\0\0\0\0\0\0\0",
+    "resolution as text": b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x01\0\0\0"
+    b"\x1a\x01\x02\0\x02\0\0\0x\0\0\0\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("exif", EXIF.values(), ids=EXIF)
+def test_an_image_with_damaged_exif_data_is_read(folder, exif):
+    for number in range(100):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "train" / "rose" / f"more-{number}.png")
+    Image.new("RGB", (8, 8), (9, 9, 200)).save(folder / "train" / "rose" / "photo.jpg", exif=exif)
+    assert len(own.load_folder(folder, 8).train) == 109
+
+
+def test_numpys_numbers_are_numbers(folder):
+    assert own.load_folder(folder, np.int64(8)).content_hash == own.load_folder(folder, 8).content_hash
+    for side in (8.0, True, "8", None):
+        with pytest.raises(MlplibError, match="side of at least 1 pixel, not"):
+            own.load_folder(folder, side)
+
+
+def test_a_class_that_a_link_takes_away_is_named(folder, caplog):
+    (folder / "train" / "violet").symlink_to("rose")
+    assert len(own.load_folder(folder, 8).train) == 8
+    assert "left out train/violet: a link makes it a folder that counts elsewhere" in caplog.text
+
+
+def test_a_folder_is_named_by_where_it_is(folder):
+    assert own.name_of(folder / "train" / "..", 8) == own.name_of(folder, 8) == "own-my-flowers-8"
+
+
 def test_names_that_no_file_system_takes_are_one_line(folder):
     assert "there is no folder a/xx" in refusal("a/" + "x" * 5000, 8)
     assert "choose one of shapes-16" in refusal("own-" + "x" * 5000 + "-8", None)

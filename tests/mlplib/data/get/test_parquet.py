@@ -1,6 +1,7 @@
 """Parquet in the forms that are really published: trees, columns, label names, pointers."""
 
 import logging
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from tiny_data import CLASSES, TEST, TRAIN
 from mlplib import data
 from mlplib.data import catalog
 from mlplib.data.catalog import Edition, ImageFiles
-from mlplib.data.get import parquet
+from mlplib.data.get import cache, parquet
 from mlplib.errors import MlplibError
 
 
@@ -304,12 +305,22 @@ def put(folder, files, split=TRAIN, **options) -> None:
             "train-0 (1).parquet and train-0.parquet have the same content: remove one",
         ),
         (["train/0000 (1)", "train/0000"], "0000 (1).parquet and 0000.parquet have the same content"),
+        (["train-0", "train/0000"], "train-0.parquet and train/0000.parquet may both be of the split train"),
+        (["train/0", "train/more/1"], "train/0.parquet and train/more/1.parquet may both be of the split"),
+        (["train/0", "train.parquet/1"], "train/0.parquet and train.parquet/1.parquet may both be"),
     ],
 )
 def test_a_copy_without_all_its_shards_or_with_those_of_another_is_refused(local, names, why):
     put(local / "tiny", names)
     put(local / "tiny", ["test-00000-of-00001"], TEST)
     assert why in refusal()
+
+
+@pytest.mark.parametrize("second", ["train_old", "train-backup", "train.bak"])
+def test_files_that_are_not_numbered_are_not_parts_of_one_split(local, second):
+    put(local / "tiny", ["train"])
+    put(local / "tiny", [second, "test"], TEST)
+    assert " are not numbered as parts of one split: keep one" in refusal()
 
 
 def own_set(folder, train, test) -> None:
@@ -385,6 +396,40 @@ def test_shards_of_an_own_set_that_number_their_classes_in_another_order_are_ren
     own_set(local, names, names[::-1])
     expected = len(names) - 1 - TEST.labels
     assert data.load("own-x-8").test.labels.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("A", "a"), ("+", "-"), ("1", "-1"), ("bear, brown", "bear, polar"), ("c", "c++", "c#")],
+    ids=str,
+)
+def test_names_of_an_own_set_may_differ_in_case_and_punctuation_only(local, names):
+    some = [i for i in range(len(TRAIN)) if TRAIN.labels[i] < len(names)]
+    train = data.Split(TRAIN.images[some], TRAIN.labels[some])
+    put(local / "own-x-8", ["train"], train, names=names)
+    put(local / "own-x-8", ["test"], train, names=names[::-1])
+    found = data.load("own-x-8")
+    assert found.test.labels.tolist() == (len(names) - 1 - train.labels).tolist()
+
+
+def test_an_own_set_whose_files_are_replaced_is_prepared_again(local):
+    own_set(local, CLASSES, CLASSES)
+    first = data.load("own-x-8")
+    put(local / "own-x-8", ["train"], tiny_data.one_pixel_off(TRAIN), names=CLASSES)
+    second = data.load("own-x-8")
+    assert second.content_hash != first.content_hash
+    manifest = cache.folder("own-x-8") / "manifest.json"
+    before = manifest.stat().st_mtime_ns
+    assert data.load("own-x-8").content_hash == second.content_hash
+    shutil.rmtree(local / "own-x-8")
+    assert data.load("own-x-8").content_hash == second.content_hash, "the cache is enough without the files"
+    assert manifest.stat().st_mtime_ns == before
+
+
+def test_a_missing_label_is_named(local):
+    own_set(local, CLASSES, CLASSES)
+    write(local / "own-x-8" / "test.parquet", TEST, names=CLASSES, labels=[None, *TEST.labels.tolist()[1:]])
+    assert "row 0 has no label" in refusal("own-x-8")
 
 
 def test_a_second_test_split_is_named(local, caplog):
