@@ -410,11 +410,12 @@ def test_parts_whose_files_have_changed_are_decoded_again(files, monkeypatch):
     assert left_behind() == ["tinyfiles"]
 
 
-def test_damaged_unfinished_work_is_begun_anew(files, monkeypatch):
+@pytest.mark.parametrize("damage", [lambda file: file.truncate(1000), lambda file: file.write(b"\0")])
+def test_damaged_unfinished_work_is_begun_anew(files, monkeypatch, damage):
     stop_before_the_end(monkeypatch)
     (folder,) = cache.folder("x").parent.glob(".tinyfiles.unfinished-*")
     with open(folder / "train_images.npy", "r+b") as file:
-        file.truncate(1000)
+        damage(file)
     assert examples(data.load("tinyfiles").train) == expected("train")
 
 
