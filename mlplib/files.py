@@ -131,13 +131,9 @@ def cache_root() -> Path:
     Raises:
         MlplibError: the environment names none and there is no home folder.
     """
-    try:
-        if os.environ.get("MLPLIB_CACHE"):
-            return Path(os.environ["MLPLIB_CACHE"]).expanduser()
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(base).expanduser() / "mlplib"
-    except RuntimeError:  # no HOME, and no entry for this user
-        raise MlplibError(NO_HOME) from None
+    if named := os.environ.get("MLPLIB_CACHE"):
+        return expand(named, "MLPLIB_CACHE")
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "mlplib"
 
 
 def expand(path: str | Path, what: str) -> Path:
@@ -151,8 +147,9 @@ def expand(path: str | Path, what: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        why = NO_HOME if str(path).partition("/")[0] == "~" else "there is no such home folder"
-        raise MlplibError(f"{what} must not be {str(path)!r}: {why}") from None
+        if str(path).partition("/")[0] == "~":  # no HOME, and no entry for this user
+            raise MlplibError(NO_HOME) from None
+        raise MlplibError(f"{what} must not be {str(path)!r}: there is no such home folder") from None
 
 
 def require_folder(path: str | Path, what: str, exists: bool = False) -> Path:

@@ -25,6 +25,8 @@ PUBLISHED = "published"
 def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
     """Refuse what cannot be the path of a folder; one that is only read must be there."""
     if folder is not None:
+        if folder in ("None", "null"):  # text from a command line
+            raise MlplibError(f"{info.field_name} must be the path of a folder, not {folder}: leave it out")
         require_folder(folder, info.field_name, exists=info.field_name == "results_dir")
     return folder
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlplib.errors import MlplibError
+from mlplib.files import require_folder
 
 from .options import (
     DeviceOption,
@@ -55,6 +56,7 @@ def publish(
     if to is not None and results is not None:
         raise MlplibError("--to and --results both say where the records go: leave one out")
     if to is not None:
+        require_folder(to, "--to")
         _print(merge.publish_finished(names, profile, seeds and seeds_of(seeds, chosen), store, to))
         return
     for name in names:

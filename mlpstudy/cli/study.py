@@ -184,7 +184,7 @@ def run(
     if results is not None and not unpublished:
         raise MlplibError("--results says what --unpublished leaves out: give both or none")
     if minutes is not None and not 0 < minutes < 1e6:
-        raise MlplibError(f"--minutes must be a number above 0, such as 30, not {minutes:g}")
+        raise MlplibError(f"--minutes must be a number above 0 and below 1e6, such as 30, not {minutes:g}")
     store = RunStore(runs)
     report = RunQueue(
         names,

@@ -248,7 +248,8 @@ def record_files(root: Path) -> list[Path]:
 
 def old_files(root: Path) -> list[Path]:
     """The files of the old layout, which have no hashes."""
-    return sorted(path for path in root.glob("*.jsonl") if path.name != RUNS)
+    # Hidden ones are no records: macOS writes ._runs.jsonl beside a file on a foreign disk.
+    return sorted(path for path in root.glob("[!.]*.jsonl") if path.name != RUNS)
 
 
 # Files are read several times in a process. Nobody changes a record, so its readers can share it.

@@ -18,7 +18,7 @@ from small_runs import ROOT, environment, record, small
 
 import mlplib.store
 from mlplib.errors import MlplibError, Refused
-from mlplib.files import replacing, storage_errors
+from mlplib.files import cache_root, replacing, storage_errors
 from mlplib.specs import FilterSpec, ProbeSpec
 from mlplib.store import RECORD_FORMAT, Record, RunClaimed, RunStore, by_id, run_id
 from mlpstudy.book.session import open_session
@@ -500,3 +500,6 @@ def test_a_tilde_is_the_home_folder_wherever_a_store_is_named(tmp_path, monkeypa
     assert RunStore().root == RunStore("~/study").root == tmp_path / "study"
     with pytest.raises(MlplibError, match="must not be '~nobody-here/x': there is no such home folder"):
         RunStore("~nobody-here/x")
+    monkeypatch.setenv("MLPLIB_CACHE", "~nobody-here/c")
+    with pytest.raises(MlplibError, match="MLPLIB_CACHE must not be '~nobody-here/c': there is no such"):
+        cache_root()

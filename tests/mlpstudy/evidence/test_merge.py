@@ -259,6 +259,13 @@ def test_the_old_layout_is_merged_and_migrated_with_nothing_changed(tmp_path):
     assert contents(results) == before
 
 
+def test_files_that_a_mac_adds_are_no_records(tmp_path):
+    folder = packed(tmp_path / "a", ALL[:2])
+    (folder / "gpu" / "._runs.jsonl").write_bytes(b"\0\5\x16\7")
+    merge(folder, tmp_path / "results")
+    assert check(folder)[0] == check(tmp_path / "results")[0] == 2
+
+
 def test_files_of_the_old_layout_that_contradict_each_other_are_named(tmp_path):
     """They could: each experiment's file was published by itself."""
     root = packed(tmp_path / "results", ALL[:1]) / "gpu"
