@@ -224,16 +224,17 @@ class RunQueue:
             with self.stop.listening():
                 self._work()
         self.report.stopped = self.stop.signaled
-        for unit, runs in in_order(found, self._missing, self._seconds, as_named=True):
+        left = list(in_order(found, self._missing, self._seconds, as_named=True))
+        beside = self._beside(sum(len(runs) for _, runs in left))
+        for unit, runs in left:
             number, seconds = self.report.left.get(unit.experiment, (0, 0.0))
-            seconds += self._time_for(runs)
+            seconds += sum(map(self._seconds, runs)) / beside
             self.report.left[unit.experiment] = number + len(runs), seconds
         return self.report
 
     def _all_fit(self) -> bool:
         """Whether there is time for all runs, even if they take twice as long as estimated."""
-        seconds = self._time_for(self._unfinished.values())
-        return self.stop.deadline is None or 2 * seconds < self.stop.deadline - time.monotonic()
+        return self.stop.deadline is None or 2 * self._time_left() < self.stop.deadline - time.monotonic()
 
     def _missing(self, specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
         return self.planner.missing(spec for spec in specs if self.planner.id(spec) not in self.published)
@@ -262,12 +263,15 @@ class RunQueue:
         pace = self._spent / self._estimated if self._estimated else 1.0
         return self.planner.estimator.seconds(spec) * pace
 
-    def _time_for(self, runs: Collection[RunSpec]) -> float:
-        """The estimate for runs done side by side. One run's is for a device of its own: runs that share it
-        take the sum, unless finished ones have shown what a run takes beside others.
+    def _beside(self, runs: int) -> int:
+        """By how much doing ``runs`` runs side by side divides the sum of their seconds. An estimate is for a
+        run that has the device to itself, until finished runs have shown what one takes beside others.
         """
-        beside = min(self.jobs, len(runs)) if self._estimated else 1
-        return sum(map(self._seconds, runs)) / max(1, beside)
+        return max(1, min(self.jobs, runs)) if self._estimated else 1
+
+    def _time_left(self) -> float:
+        """The estimate for all unfinished runs."""
+        return sum(map(self._seconds, self._unfinished.values())) / self._beside(len(self._unfinished))
 
     # ------------------------------------------------------------------ the main loop
 
@@ -399,8 +403,7 @@ class RunQueue:
     def _outlook(self) -> str:
         if not self._unfinished:
             return ""
-        seconds = self._time_for(self._unfinished.values())
-        return f", {len(self._unfinished)} left: about {duration(seconds)}"
+        return f", {len(self._unfinished)} left: about {duration(self._time_left())}"
 
     def _fail(self, id: str, why: str) -> None:
         self._leave_out(id, why)

@@ -237,7 +237,8 @@ def test_more_jobs_than_runs_save_no_time(tmp_path, monkeypatch, jobs, measured,
     monkeypatch.setattr(work.planner.estimator, "seconds", lambda spec: 20.0)
     if measured:
         work._estimated, work._spent = 20.0, 10.0
-    assert work._time_for([small(seed=seed) for seed in range(3)]) == expected
+    work._unfinished = {str(seed): small(seed=seed) for seed in range(3)}
+    assert work._time_left() == expected
 
 
 class Pipe:
