@@ -304,10 +304,10 @@ def test_the_minutes_count_from_when_the_command_was_typed(use, tmp_path):
 
 
 def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(use, tmp_path, monkeypatch):
-    long = small(epochs=6000, batch_size=16)
+    long = small(epochs=60_000, batch_size=16)
     use(both=experiment(lambda seed: [long, small(), small(seed=9)]))
     monkeypatch.setattr(Estimator, "seconds", lambda self, spec: 600.0 if spec.epochs > 9 else 0.1)
-    report = run_queue(tmp_path, ["both"], minutes=6 / 60, as_named=True).run()
+    report = run_queue(tmp_path, ["both"], minutes=15 / 60, as_named=True).run()
     assert (
         sorted(report.done) == sorted([run_id(small()), run_id(small(seed=9))])
         and report.left["both"][0] == 1
