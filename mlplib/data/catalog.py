@@ -299,7 +299,7 @@ class OwnFolder(ImageFiles):
 
     @property
     def recipe(self) -> str:
-        return f"{super().recipe}, upright, on white with 16 bits, too"
+        return f"{super().recipe}, upright, on white with any bits"
 
     def accepts(self, manifest: dict) -> bool:
         # Only its folder can tell whether it must be prepared again: mlplib.data.get.own asks that.

@@ -108,6 +108,8 @@ def _to_rgb(image, on_white: bool):
             gray[values == image.info["transparency"]] = 255
         return Image.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).convert("RGB")
     if on_white and image.has_transparency_data:
+        if image.tile and (few := {"L;2": 2, "L;4": 4}.get(image.tile[0].args)):
+            image.info["transparency"] *= 255 // (2**few - 1)  # Pillow scales the pixels only
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")

@@ -1,6 +1,8 @@
 """One image: every mode and size becomes RGB pixels of the wanted size, or is refused by name."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -79,6 +81,23 @@ def test_16_bit_tiff_whose_white_is_zero_is_turned_round():
     with Image.open(io.BytesIO(white_is_zero)) as opened:
         assert opened.tag_v2[262] == 0 and opened.mode.startswith("I;16")
         assert np.asarray(decode._to_rgb(opened, on_white=False))[0, :, 0].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize(("bits", "row", "key"), [(1, 0x40, 1), (2, 0x10, 1), (4, 0x05, 5)])
+def test_a_transparent_gray_of_few_bits_is_put_on_white(bits, row, key):
+    """Two pixels: black, and the gray that is transparent."""
+
+    def chunk(kind, content):
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes([0, row])))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", struct.pack(">H", key)) + pixels
+    content += chunk(b"IEND", b"")
+    with Image.open(io.BytesIO(content)) as image:
+        assert np.asarray(decode._to_rgb(image, on_white=True))[0, :, 0].tolist() == [0, 255]
 
 
 def test_a_transparent_gray_of_16_bits_is_put_on_white():
