@@ -176,6 +176,9 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
             )
         where = f"{test.name}/{first} is not a class of {number} in the training split"
         raise Unusable(f"{where}: {train.name}/{first} has no image")
+    if test and (untested := [name for name in classes if name not in tested]):
+        others = " and others" if len(untested) > 3 else ""
+        _log.warning("no class folder in %s has images of %s%s", test, ", ".join(untested[:3]), others)
     where = f"the folder {test.name}" if test else f"the first {entry.held_out} images of each class"
     about = ("class folders", str(at), *([] if test else ["held out"]))
     copy = Copy(f"class folders in {at}", about, tuple(classes), where, held_out=test is None)

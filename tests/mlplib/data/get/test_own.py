@@ -220,6 +220,13 @@ def test_a_class_that_a_link_takes_away_is_named(folder, caplog):
     assert "left out train/violet: a link makes it a folder that counts elsewhere" in caplog.text
 
 
+def test_a_class_without_test_images_is_named(folder, caplog):
+    (folder / "train" / "violet").mkdir()
+    Image.new("RGB", (8, 8), (99, 0, 99)).save(folder / "train" / "violet" / "0.png")
+    assert len(own.load_folder(folder, 8).train) == 9
+    assert "val has images of violet" in caplog.text
+
+
 def test_a_folder_is_named_by_where_it_is(folder):
     assert own.name_of(folder / "train" / "..", 8) == own.name_of(folder, 8) == "own-my-flowers-8"
 
