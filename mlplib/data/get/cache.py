@@ -90,9 +90,12 @@ def _read_manifest(at: Path) -> tuple[dict, str | None]:
 
 
 def preparation(name: str) -> dict:
-    """What the manifest states of the preparation, even if arrays are damaged; empty without a manifest."""
+    """What the manifest states of the preparation and its ``source``, even if arrays are damaged; empty
+    without a manifest.
+    """
     try:
-        return _read_manifest(folder(name))[0]["preparation"]
+        kept, _ = _read_manifest(folder(name))
+        return {**kept["preparation"], "source": kept["source"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from ...errors import MlplibError
@@ -123,13 +124,26 @@ def exported_own(name: str) -> OwnFolder | None:
 
 
 def replaced(entry: Stored, preparation: dict) -> bool:
-    """Whether an own data set was prepared from exported files whose place holds others now.
+    """Whether an own data set was prepared from exported files and others are in their place now.
 
     ``preparation``: what the manifest states of it.
     """
-    if preparation.get("folder") or not exported_own(entry.name):  # class folders are compared when named
-        return False
-    return original_copy(entry, preparation, quiet) is None
+    # Class folders are compared when they are named. Files in another place may be another user's copy.
+    own = None if preparation.get("folder") else exported_own(entry.name)
+    found = (local_copies(own, folder, folder, quiet) for folder in local_folders() if own)
+    here = [read for label, read in chain.from_iterable(found) if label == preparation.get("source")]
+    return bool(here) and not any(_is_of(preparation, _opened(read)) for read in here)
+
+
+def _opened(read: Callable[[], Copy]) -> Copy | None:
+    try:
+        return read()
+    except (Unusable, OSError):
+        return None
+
+
+def _is_of(preparation: dict, copy: Copy | None) -> bool:
+    return copy is not None and copy.signature == preparation.get("signature")
 
 
 def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy | None:
@@ -142,13 +156,8 @@ def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy 
     for folder in local_folders():
         sources += [read for _, read in local_copies(entry, folder, folder, progress)]
     for read in sources:
-        if read.func is archives.archive:  # it would have to be extracted
-            continue
-        try:
-            copy = read()
-        except (Unusable, OSError):
-            continue
-        if copy.signature == preparation.get("signature"):
+        # An archive would have to be extracted.
+        if read.func is not archives.archive and _is_of(preparation, copy := _opened(read)):
             return copy
     return None
 

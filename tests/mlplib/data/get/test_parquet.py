@@ -412,7 +412,7 @@ def test_names_of_an_own_set_may_differ_in_case_and_punctuation_only(local, name
     assert found.test.labels.tolist() == (len(names) - 1 - train.labels).tolist()
 
 
-def test_an_own_set_whose_files_are_replaced_is_prepared_again(local):
+def test_an_own_set_whose_files_are_replaced_is_prepared_again(local, tmp_path, monkeypatch):
     own_set(local, CLASSES, CLASSES)
     first = data.load("own-x-8")
     put(local / "own-x-8", ["train"], tiny_data.reordered(TRAIN), names=CLASSES)
@@ -421,6 +421,10 @@ def test_an_own_set_whose_files_are_replaced_is_prepared_again(local):
     manifest = cache.folder("own-x-8") / "manifest.json"
     before = manifest.stat().st_mtime_ns
     assert data.load("own-x-8").content_hash == second.content_hash
+    shutil.copytree(local / "own-x-8", tmp_path / "another user" / "own-x-8")
+    with monkeypatch.context() as other:
+        other.setenv("MLPLIB_DATA", str(tmp_path / "another user"))
+        assert data.load("own-x-8").content_hash == second.content_hash
     shutil.rmtree(local / "own-x-8")
     assert data.load("own-x-8").content_hash == second.content_hash, "the cache is enough without the files"
     assert manifest.stat().st_mtime_ns == before
