@@ -539,7 +539,8 @@ def test_the_digest_sees_every_bit_and_name():
 
 def test_augmentation_is_no_part_of_evaluation():
     # Plain images: whatever is drawn, the model sees the same, so only evaluation could tell the two apart.
-    gray = dataset(np.tile(np.arange(40, dtype=np.uint8)[:, None, None, None] * 6, (1, 8, 8, 3)))
+    images = np.tile(np.arange(40, dtype=np.uint8)[:, None, None, None] * 6, (1, 8, 8, 3))
+    gray = dataset(images, name="shapes-16")
     spec = small(data=DataSpec("shapes-16"), batch_size=20, epochs=2)
     with_da, without = (
         training.train(dataclasses.replace(spec, augment=a), gray, how=Execution(device=CPU))
