@@ -13,7 +13,7 @@ from .options import DeviceOption, out
 
 def bench(
     what: Annotated[
-        str, typer.Argument(help="speed (a few minutes), or accuracy (several; trains).")
+        str, typer.Argument(help="speed (5 minutes or more), or accuracy (trains).")
     ] = "speed",
     model: Annotated[
         str | None,
@@ -104,10 +104,9 @@ def _command() -> str:
 
 
 def _print(title: str, cells) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(*cells.columns, title=escape(title), title_justify="left")
+    shown = Table(*cells.columns, title=title, title_justify="left")
     for row in cells.itertuples(index=False):
-        shown.add_row(*map(escape, row))
+        shown.add_row(*row)
     out.print(shown)
