@@ -25,7 +25,6 @@ sys.path.insert(0, str(ROOT))
 from mlpstudy.book import check as checks
 from mlplib.errors import MlplibError
 from mlplib.files import require_folder
-from mlplib.official import candidates
 from mlpstudy.book.execute import OVERVIEWS, names, unlisted
 from mlpstudy.book.jobs import forward_signals
 from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
@@ -66,6 +65,8 @@ try:
     NOTEBOOKS = sorted(names())
     checked = parse(PARAMETERS, CheckpointParameters)
     if checked.official_checkpoints is not None:
+        from mlplib.official import candidates  # here, since torch takes seconds to import
+
         # Chapters are executed in the folder of the sources.
         PARAMETERS["official_checkpoints"] = os.path.abspath(os.path.expanduser(checked.official_checkpoints))
         CHECKPOINTS = [str(path) for path in candidates(PARAMETERS["official_checkpoints"])]

@@ -8,6 +8,7 @@ import math
 import operator
 import types
 import typing
+from collections.abc import Callable
 
 from ..errors import MlplibError
 
@@ -46,12 +47,12 @@ class Settings:
     """
 
     def __post_init__(self):
-        for field, hint in _typed_fields(type(self)):
+        for field, hint, fits in _typed_fields(type(self)):
             value = getattr(self, field.name)
-            if not _fits(value, hint):
+            if not fits(value):
                 value = plain(value)
                 object.__setattr__(self, field.name, value)
-            if not _fits(value, hint):
+            if not fits(value):
                 self.refuse(
                     field.name, WORDS.get(hint) or (hint.__name__ if type(hint) is type else str(hint))
                 )
@@ -63,9 +64,9 @@ class Settings:
         if choices is not None and value not in choices:
             self.refuse(field.name, f"one of {', '.join(choices)}")
         for number in value if isinstance(value, tuple) else (value,):
-            bounds = {"below": LARGEST.get(type(number)), **field.metadata}
-            for name, (words, holds) in BOUNDS.items():
-                bound = bounds.get(name)
+            largest = LARGEST.get(type(number))
+            for name, (words, holds) in BOUNDS.items() if largest else ():
+                bound = field.metadata.get(name, largest if name == "below" else None)
                 if bound is not None and not holds(number, bound):
                     self.refuse(field.name, f"{words} {bound}")
 
@@ -97,7 +98,7 @@ class Settings:
         Raises:
             MlplibError: a setting is missing, unknown or refused.
         """
-        hints = {field.name: hint for field, hint in _typed_fields(cls)}
+        hints = {field.name: hint for field, hint, _ in _typed_fields(cls)}
         needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
         if missing := sorted(needed - values.keys()):
             raise MlplibError(f"{cls.__name__} lacks {', '.join(missing)}")
@@ -109,10 +110,12 @@ class Settings:
 
 
 @functools.cache
-def _typed_fields(cls: type) -> list[tuple[dataclasses.Field, typing.Any]]:
-    """The fields with their types, cached: a plan makes thousands of specs of a few classes."""
+def _typed_fields(cls: type) -> list[tuple[dataclasses.Field, typing.Any, Callable[[object], bool]]]:
+    """The fields with their types and what checks these, cached: a plan makes thousands of specs of a few
+    classes.
+    """
     hints = typing.get_type_hints(cls)
-    return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
+    return [(each, hints[each.name], _fits(hints[each.name])) for each in dataclasses.fields(cls)]
 
 
 def _options(hint) -> tuple:
@@ -120,18 +123,28 @@ def _options(hint) -> tuple:
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
-def _fits(value, hint) -> bool:
+def _fits(hint) -> Callable[[object], bool]:
+    """A function that says whether a value has this type."""
     if isinstance(hint, types.UnionType):
-        return any(_fits(value, option) for option in _options(hint))
+        options = [_fits(option) for option in _options(hint)]
+        return lambda value: any(fits(value) for fits in options)
     if typing.get_origin(hint) is tuple:
-        kinds = typing.get_args(hint)
-        kinds = kinds[:1] * len(value) if kinds[-1] is ... and isinstance(value, tuple) else kinds
-        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+        *kinds, last = typing.get_args(hint)
+        if last is ...:
+            (fits,) = map(_fits, kinds)
+            return lambda value: isinstance(value, tuple) and all(map(fits, value))
+        each = [*map(_fits, kinds), _fits(last)]
+        return lambda value: (
+            isinstance(value, tuple)
+            and len(value) == len(each)
+            and all(fits(one) for fits, one in zip(each, value, strict=True))
+        )
     if hint is float:
-        return finite(value)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, typing.get_origin(hint) or hint)
+        return finite
+    if hint is int:  # to Python, True is one, too
+        return lambda value: isinstance(value, int) and not isinstance(value, bool)
+    kind = typing.get_origin(hint) or hint
+    return lambda value: isinstance(value, kind)
 
 
 def plain(value):

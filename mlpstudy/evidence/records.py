@@ -105,6 +105,8 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
     for profile_name in BEST_FIRST:
         root, chosen = results_folder(folder) / profile_name, PROFILES[profile_name]
         by_spec = {record.spec: record for record in read_folder(root).records.values()}
+        if not by_spec:  # the settings of thousands of runs take a second to make
+            continue
         specs = dict.fromkeys(experiment(name).runs(chosen, all_seeds(chosen, by_spec)))
         own = [spec for spec in specs if spec in by_spec]
         needed = (spec for spec in upstream_first(specs) if spec in by_spec and spec not in specs)
