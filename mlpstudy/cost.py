@@ -7,10 +7,11 @@ operation.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 from mlplib.data import catalog
-from mlplib.specs import DataSpec, FineTuneSpec, ModelSpec, TrainSpec
+from mlplib.specs import FAMILIES, DataSpec, FineTuneSpec, ModelSpec, TrainSpec
 
 PASSES = 3
 """A training step costs as much as three forward passes: the backward pass counts as two."""
@@ -37,12 +38,25 @@ def network_size(model: ModelSpec, data: DataSpec) -> ModelSize:
 
 @functools.lru_cache
 def _size(model: ModelSpec, side: int, classes: int) -> ModelSize:
-    # PyTorch is imported only when it is needed.
+    if model.family in FAMILIES.values():
+        return _mlp_size(model, 3 * side**2, classes)
     from mlplib.models import count_macs, count_parameters, meta_model
 
     shape = (side, side, 3)
     network = meta_model(model, shape, classes)
     return ModelSize(count_parameters(network), count_macs(network, shape))
+
+
+def _mlp_size(model: ModelSpec, inputs: int, classes: int) -> ModelSize:
+    """The size of one of the two MLPs (paper Section 3). Pages that only read records need no other network,
+    so they do without PyTorch, which takes seconds to import.
+    """
+    width, hidden = model.width, model.expansion * model.width
+    block = [(width, hidden), (hidden, width)] if model.family == "b-mlp" else [(width, width)]
+    layers = [(inputs, width), *block * model.depth, (width, classes)]
+    weights, biases = sum(math.prod(layer) for layer in layers), sum(outputs for _, outputs in layers)
+    norms = 0 if model.norm == "none" else 2 * width * model.depth
+    return ModelSize(weights + biases + norms, weights)
 
 
 def training_macs(spec: TrainSpec, epoch: int | None = None) -> float:

@@ -1,8 +1,11 @@
 """Cost: what is counted for a training is what its record says."""
 
+from hypothesis import given
+from hypothesis import strategies as st
 from small_runs import small
 
-from mlplib.specs import DataSpec, ModelSpec
+from mlplib.models import count_macs, count_parameters, meta_model
+from mlplib.specs import NORMS, DataSpec, ModelSpec
 from mlpstudy import cost
 from mlpstudy.planning import training_flops
 
@@ -15,6 +18,30 @@ def test_compute_is_three_forward_passes_for_each_image_seen():
     assert cost.training_macs(spec) == 3 * forward * 192 * 4
     assert cost.training_macs(spec, epoch=1) == cost.training_macs(spec) / 4
     assert 2 * cost.training_macs(spec) == training_flops(spec)
+
+
+SIZES = st.integers(1, 9)
+
+
+@given(
+    model=st.builds(
+        ModelSpec,
+        family=st.just("b-mlp"),
+        depth=SIZES,
+        width=SIZES,
+        expansion=SIZES,
+        norm=st.sampled_from(NORMS),
+        skip=st.booleans(),
+    )
+    | st.builds(ModelSpec, family=st.just("s-mlp"), depth=SIZES, width=SIZES, norm=st.sampled_from(NORMS)),
+    side=SIZES,
+)
+def test_the_formula_counts_what_the_network_has(model, side):
+    data = DataSpec("shapes-16", resolution=side)
+    network, shape = meta_model(model, (side, side, 3), 10), (side, side, 3)
+    assert cost.network_size(model, data) == cost.ModelSize(
+        count_parameters(network), count_macs(network, shape)
+    )
 
 
 def test_images_are_counted_as_they_are_trained_on():
