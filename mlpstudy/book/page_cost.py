@@ -5,6 +5,7 @@ chapters saved, and which runs are still missing.
 from __future__ import annotations
 
 import csv
+import functools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,9 +119,13 @@ def open_compute(**parameters) -> Compute:
 
 @dataclass(frozen=True)
 class Compute:
-    """What all experiments cost, from published records and from this execution's finished runs."""
+    """What all experiments cost, by published records and this execution's finished runs, read once."""
 
     session: Session
+
+    @functools.cached_property
+    def _finished(self) -> dict[str, dict[str, dict[str, Record]]]:
+        return self.session.finished()
 
     def banner(self) -> Html:
         """What is shown here, and on which machine."""
@@ -130,7 +135,7 @@ class Compute:
         """Runs, time, arithmetic, energy, devices and versions of every chapter, and of all of them."""
         groups = {
             (side, title): records
-            for side, runs in self.session.finished().items()
+            for side, runs in self._finished.items()
             for title, records in [
                 *((experiment(name).TITLE, list(found.values())) for name, found in runs.items()),
                 (ALL, different(runs)),
@@ -141,7 +146,7 @@ class Compute:
     def kinds(self) -> Html:
         """The same by kind of run, each run counted once."""
         groups: dict[tuple[str, str], list[Record]] = {}
-        for side, runs in self.session.finished().items():
+        for side, runs in self._finished.items():
             for record in different(runs):
                 groups.setdefault((side, KINDS[record.spec.kind]), []).append(record)
         return _costs("kind of run", "by kind of run, each run once", groups)
@@ -149,7 +154,7 @@ class Compute:
     def shared(self) -> Html:
         """What sharing runs between chapters saved."""
         rows, groups = [], []
-        for side, runs in self.session.finished().items():
+        for side, runs in self._finished.items():
             found = planning.sharing(runs, {r.id: seconds(r) for r in different(runs)})
             row = {"whose": escape(side), "different runs": f"{found.different:,}"}
             row["if no chapter shared"] = f"{sum(map(len, runs.values())):,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from mlplib.store import Record
 from .. import planning
 from ..claims import NOT_TESTED
 from ..evidence import verdicts
-from ..evidence.records import ExperimentRecords, every_published, seeds_with
+from ..evidence.records import ExperimentRecords, seeds_with
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
 from ..stats import CONFIDENCE
@@ -57,7 +58,7 @@ def overview_banner(name: str, session: Session, covers: str | None = None) -> H
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """All experiments at once, from published records and from this execution's finished runs."""
+    """All experiments at once, from published records and from this execution's finished runs, read once."""
 
     session: Session
 
@@ -69,10 +70,8 @@ class Scoreboard:
         """Every claim that has a chapter: criterion, and the verdicts of the study, at each profile that it
         has records of, and of this execution.
         """
-        columns, tallies = {}, []
-        for side, evidence in self._sides.items():
-            entries = verdicts.judged(evidence)
-            columns[side] = entries
+        columns, tallies = self._judged, []
+        for side, entries in columns.items():
             counts = Counter(entry.judgement.verdict for entry in entries.values())
             tally = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) or "nothing yet"
             tallies.append(f"{side}: {tally}")
@@ -91,14 +90,13 @@ class Scoreboard:
 
     def robustness(self) -> Html:
         """Every verdict again, with intervals made in other ways: a figure, and what changes in words."""
-        judged = {side: evidence for side, evidence in self._sides.items() if evidence}
-        sides = {side: verdicts.robustness(evidence) for side, evidence in judged.items()}
+        sides = {side: verdicts.robustness(each) for side, each in self._sides.items() if each}
         if not sides:
             return Html(html.box("<p>No records: nothing is published, and nothing was run.</p>"))
         late = {
             entry.claim.id
-            for evidence in judged.values()
-            for entry in verdicts.judged(evidence).values()
+            for entries in self._judged.values()
+            for entry in entries.values()
             if entry.claim.afterthought or entry.criterion_first is False
         }
         names = {claim.id: claim.id + " *" * (claim.id in late) for _, claim in verdicts.every_claim()}
@@ -122,8 +120,8 @@ class Scoreboard:
     def power(self) -> Html:
         """For each claim, the effect that its seeds can show against the one that the sentence means."""
         rows = []
-        for side, evidence in self._sides.items():
-            for id, entry in sorted(verdicts.judged(evidence).items()):
+        for side, entries in self._judged.items():
+            for id, entry in sorted(entries.items()):
                 part = verdicts.hardest(entry.judgement)
                 if part is None:
                     continue
@@ -142,7 +140,12 @@ class Scoreboard:
             return Html(html.box("<p>No effect here has a standard error.</p>"))
         return Html(html.table(rows, "<b>What the seeds can show</b>", row_headers=("claim",)))
 
-    @property
+    @functools.cached_property
+    def _judged(self) -> dict[str, dict[str, verdicts.Entry]]:
+        """The verdicts by column of a table and by claim."""
+        return {side: verdicts.judged(evidence) for side, evidence in self._sides.items()}
+
+    @functools.cached_property
     def _sides(self) -> dict[str, list[ExperimentRecords]]:
         """The evidence by column of a table."""
         session = self.session
@@ -159,14 +162,16 @@ class Scoreboard:
         session, rows = self.session, []
         for name in EXPERIMENTS:
             module, sides = experiment(name), []
-            for each in every_published(name, session.results_dir):
+            found = [each for evidence in self._sides.values() for each in evidence if each.name == name]
+            for each in (each for each in found if not each.own):
                 # Other chapters' runs may be this one's, too, at seeds that it was never meant for.
                 wanted = module.runs(each.profile, seeds_with(each, 0.5) or each.profile.seeds)
                 sides.append(("this study", each.profile.name, each.everything, wanted))
             if not sides:
                 sides = [("this study", NOT_PUBLISHED, [], [])]
             if not session.reading:
-                own, wanted = session.own(name), module.runs(session.profile, session.seeds)
+                own = [record for each in found if each.own for record in each.everything]
+                wanted = module.runs(session.profile, session.seeds)
                 sides.append(("this execution", session.profile.name if own else "not run", own, wanted))
             for side, profile, records, wanted in sides:
                 row = {"chapter": escape(module.TITLE), "side": side, "profile": profile}

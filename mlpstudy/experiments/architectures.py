@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 from mlplib.specs import NO_DA, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
@@ -98,6 +99,7 @@ FIGURES = {
 }
 
 
+@functools.cache  # the scoreboard judges every claim in a dozen ways
 def exact_difference(model: str = "B-2/Wi-64", side: int = 8, seed: int = 0) -> float:
     """How far an MLP's logits on permuted images are from those on the images as they are, if the columns of
     its first layer are permuted along: the largest difference as a share of the largest logit.
