@@ -100,7 +100,7 @@ def changes(profile: Profile) -> dict[str, dict]:
     Regularizers are added where they have something to do: in profile ``laptop`` to training without DA.
     """
     model = ModelSpec.parse(profile.small_model)
-    lion = OptimizerSpec(lr=profile.pretrain_lr)
+    lion = OptimizerSpec(lr=profile.learning_rate)
     overfit = OVERFIT.get(profile.key, {})
     regularizers = {
         "clipping": dict(optimizer=replace(lion, clip=CLIP)),

@@ -77,7 +77,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
                 continue
             found.append(tuning_probe(profile, line))
             for lr in budget.rates:
-                if lr != profile.pretrain_lr:
+                if lr != profile.learning_rate:
                     other = training_run(profile, seed, batch_size, lr)
                     found += [probe(profile, other, seed), tuning_probe(profile, other)]
     return found

@@ -110,7 +110,7 @@ def pretraining_run(
         epochs=epochs or profile.pretrain_epochs,
         batch_size=min(batch_size or profile.pretrain_batch_size, examples or 2**63),
         augment=FULL_DA if da else NO_DA,
-        optimizer=OptimizerSpec(lr=lr or profile.pretrain_lr),
+        optimizer=OptimizerSpec(lr=lr or profile.learning_rate),
         label_smoothing=0.3,
         seed=seed,
     )
@@ -178,7 +178,7 @@ def from_scratch(profile: Profile, tuned: FineTuneSpec) -> TrainSpec:
         epochs=tuned.epochs,
         batch_size=tuned.batch_size,
         augment=tuned.augment,
-        optimizer=OptimizerSpec(lr=profile.pretrain_lr),
+        optimizer=OptimizerSpec(lr=profile.learning_rate),
         label_smoothing=tuned.label_smoothing,
         seed=tuned.seed,
     )
