@@ -91,7 +91,7 @@ def accuracies(records: Sequence[Record]) -> Iterator[dict]:
 FIGURES = {
     "pixel-permutation": base.Figure(
         data=accuracies,
-        draw=base.plot("transfer.before_and_after", x="pixels", hue="model", label="test accuracy (%)"),
+        draw=base.plot("transfer.before_and_after", x="pixels", hue="model"),
         alt="Slope chart of test accuracy without and with permuted pixels, "
         "for the B-MLP and for a small CNN.",
     )

@@ -137,7 +137,7 @@ def coefficients_frame(records: Sequence[Record]):
 FIGURES = {
     "transfer": base.Figure(
         data=transfer_frame,
-        draw=base.plot("transfer.before_and_after", x="network", hue="data", label="test accuracy (%)"),
+        draw=base.plot("transfer.before_and_after", x="network", hue="data"),
         alt="Slope chart of test accuracy from the S-MLP from scratch to both MLPs fine-tuned.",
     ),
     "error-against-compute": base.Figure(

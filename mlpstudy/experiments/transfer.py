@@ -246,19 +246,19 @@ def gains_by_views(records: Sequence[Record]) -> Iterator[dict]:
 FIGURES = {
     "accuracy-by-images": base.Figure(
         data=accuracy_by_images,
-        draw=base.plot("transfer.learning_curves", first=ARMS),
+        draw=base.plot("transfer.learning_curves"),
         alt="Line chart of test accuracy against the number of downstream images on a logarithmic axis, from "
         "scratch, pre-trained without augmentation and pre-trained with it.",
     ),
     "scratch-and-transfer": base.Figure(
         data=accuracies,
-        draw=base.plot("transfer.paired_dots", first=ARMS),
+        draw=base.plot("transfer.paired_dots"),
         alt="Dot plot of test accuracy on each downstream data set, from scratch, pre-trained without "
         "augmentation and pre-trained with it.",
     ),
     "gain-by-views": base.Figure(
         data=gains_by_views,
-        draw=base.plot("transfer.gains", known=ARMS),
+        draw=base.plot("transfer.gains"),
         alt="Line chart of the gain from test-time augmentation in points against the number of views, for "
         "averaged logits and averaged probabilities.",
     ),
