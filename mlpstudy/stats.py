@@ -125,19 +125,15 @@ class Estimate:
         return None
 
     def times(self, factor: float) -> Estimate:
-        """The estimate in another unit; ``factor`` is above 0."""
-        names = ("mean", "low", "high", "error")
-        scaled = {name: None if (v := getattr(self, name)) is None else factor * v for name in names}
-        return dataclasses.replace(self, **scaled)
+        """The estimate in another unit, or by -1 that of the opposite difference."""
+        low, high = (None, None) if self.low is None else sorted((factor * self.low, factor * self.high))
+        error = None if self.error is None else abs(factor) * self.error
+        return dataclasses.replace(self, mean=factor * self.mean, low=low, high=high, error=error)
 
     def exp(self) -> Estimate:
         """Of a logarithm, the estimate of the number itself: a geometric mean, in an interval above 0."""
         low, high = (None, None) if self.low is None else (math.exp(self.low), math.exp(self.high))
         return Estimate(math.exp(self.mean), low, high, self.n, self.source)
-
-    def __neg__(self) -> Estimate:
-        low, high = (None, None) if self.low is None else (-self.high, -self.low)
-        return dataclasses.replace(self, mean=-self.mean, low=low, high=high)
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ def _effects(found: Mapping[str, Sequence[Record]]) -> dict[str, Estimate]:
     for names in (ARCHITECTURE, REGULARIZERS, [ADAMW]):
         effects |= _over_reference(found, *names)
     over_no_da = _over_no_da(found).get(BASE)
-    return effects | ({"no DA": -over_no_da} if over_no_da else {})
+    return effects | ({"no DA": over_no_da.times(-1)} if over_no_da else {})
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
@@ -269,7 +269,7 @@ def differences(records: Sequence[Record]) -> Iterator[dict]:
 FIGURES = {
     "one-change-at-a-time": base.Figure(
         data=differences,
-        draw=base.plot("choices.differences", label="probe accuracy, minus its comparison (points)"),
+        draw=base.plot("choices.differences"),
         alt="Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
         "base, with intervals and a line at zero.",
     )
