@@ -133,7 +133,14 @@ class Part:
 
     def reason(self) -> str:
         """Why the verdict is what it is, in one clause; "" for a reproduced part."""
-        return _REASONS[self.verdict](self)
+        if self.verdict == INCONCLUSIVE:
+            return _why_inconclusive(self)
+        if self.verdict == PARTLY:
+            return _why_partly(self)
+        if self.verdict == CONTRADICTED:
+            bound = self.meant.low if self.effect.high <= self.meant.low else self.meant.high
+            return f"the interval excludes even {bound:{self.form}}"
+        return self.why_not
 
 
 def _why_inconclusive(part: Part) -> str:
@@ -151,21 +158,6 @@ def _why_partly(part: Part) -> str:
     if not part.size.excludes(part.effect):
         return "the size is undecided" if not part.size.holds(part.effect) else "one condition fails"
     return "smaller than in the paper" if part.effect.high <= part.size.low else "larger than in the paper"
-
-
-def _why_contradicted(part: Part) -> str:
-    if part.effect.high <= part.meant.low:
-        return f"the interval excludes even {part.meant.low:{part.form}}"
-    return f"the interval excludes even {part.meant.high:{part.form}}"
-
-
-_REASONS = {
-    REPRODUCED: lambda part: "",
-    PARTLY: _why_partly,
-    INCONCLUSIVE: _why_inconclusive,
-    CONTRADICTED: _why_contradicted,
-    NOT_TESTED: lambda part: part.why_not,
-}
 
 
 def positive(
