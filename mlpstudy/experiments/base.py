@@ -206,11 +206,7 @@ def unpaired_effects(
 
 
 def claim(id: str, item: str, sentence: str, regime: str = "", afterthought: str = "") -> Callable:
-    """Make a claim of the function that judges it, whose docstring is the criterion.
-
-    Args:
-        id, item, sentence, regime, afterthought: as in :class:`~mlpstudy.claims.Claim`.
-    """
+    """Make a :class:`Claim` of the function that judges it; its docstring is the criterion."""
 
     def decorate(judge: Callable[[Sequence[Record]], Judgement]) -> Claim:
         criterion = " ".join(inspect.getdoc(judge).split())
