@@ -81,6 +81,12 @@ def by_judged_task(records: Iterable[Record]) -> dict[Task, list[Record]]:
     return {each: groups[each] for each in judged(groups)}
 
 
+def epochs(record: Record) -> int:
+    """How many epochs of pre-training the network behind a probe has had."""
+    spec = record.spec
+    return spec.upstream.epochs if spec.epoch is None else spec.epoch
+
+
 def task_title(where: Task) -> str:
     """The title of a data set, with the number of its training images if not all are used."""
     name, examples = where
