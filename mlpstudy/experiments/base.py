@@ -115,6 +115,12 @@ class Cell:
     run_ids: tuple[str, ...] = ()
 
 
+def trained(group: Sequence[Record]) -> str:
+    """The network that a group of runs trains, and for how long: a setting of :class:`Cell`."""
+    spec = group[0].spec
+    return f"{getattr(spec, 'upstream', spec).model}, {spec.epochs} epochs"
+
+
 def mean_cells(
     item: str,
     groups: Mapping[tuple[str, str], Sequence[Record]],
