@@ -99,7 +99,6 @@ def pretraining_run(
     *,
     model: str | ModelSpec | None = None,
     da: bool = True,
-    epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
     examples: int | None = None,
@@ -113,7 +112,7 @@ def pretraining_run(
     settings = dict(
         model=model if isinstance(model, ModelSpec) else ModelSpec.parse(model),
         data=data(profile, profile.upstream, examples=examples),
-        epochs=epochs or profile.pretrain_epochs,
+        epochs=profile.pretrain_epochs,
         batch_size=min(batch_size or profile.pretrain_batch_size, examples or 2**63),
         augment=FULL_DA if da else NO_DA,
         optimizer=OptimizerSpec(lr=lr or profile.learning_rate),

@@ -139,12 +139,9 @@ def fronts(records: Sequence[Record], by_family: bool = False) -> dict[str, list
 
 
 def holes(records: Sequence[Record]) -> str:
-    """What a grid lacks; empty where every model was probed on every number of examples at every length.
-
-    The front of a grid with holes need not be the best that its compute can buy.
-
-    Args:
-        records: probes on one data set, including diverged ones.
+    """What a grid lacks; empty where every model was probed on every number of examples at every length. With
+    holes, its front need not be the best that compute can buy. ``records`` are of one data set, and include
+    diverged ones.
     """
     cells = {(r.spec.upstream.model.name, cost.training_images(r.spec.upstream), epochs(r)) for r in records}
     whole = math.prod(len(set(values)) for values in zip(*cells, strict=True)) if cells else 0
@@ -198,7 +195,7 @@ def law_cells(item: str, records: Sequence[Record], by_family: bool = False) -> 
     return found
 
 
-def grid_cells(records: Sequence[Record], by_family: bool = False) -> list[base.Cell]:
+def grid_cells(records: Sequence[Record]) -> list[base.Cell]:
     """The error of every model, number of examples and length, mean over seeds in percent."""
 
     def place(record: Record) -> tuple[str, str]:
@@ -209,7 +206,7 @@ def grid_cells(records: Sequence[Record], by_family: bool = False) -> list[base.
     def setting(group: Sequence[Record]) -> str:
         return f"{point(group[0]).compute:.2g} multiply-adds"
 
-    groups = [base.group_by(group, place) for group in fronts(records, by_family).values()]
+    groups = [base.group_by(group, place) for group in fronts(records, by_family=True).values()]
     cells = [base.mean_cells("Errors of the grid", g, setting, lambda r: 100 * error(r)) for g in groups]
     return [cell for part in cells for cell in part]
 
@@ -352,11 +349,8 @@ LEAST_EXPONENT = 0.01
 
 
 def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
-    """The power law on one data set as a part of a claim, and what was fitted.
-
-    Args:
-        records: probes on one data set, including diverged ones.
-        name: the part's.
+    """The power law on one data set as a part of a claim, and what was fitted to its probes; ``records`` has
+    diverged ones, too.
     """
 
     def part(alpha: Estimate | None = None, **more) -> Part:

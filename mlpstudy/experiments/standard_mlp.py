@@ -93,7 +93,7 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
         named = {(" ".join(way), task_title(where)): group for where, group in groups.items()}
         cells += base.mean_cells("Table 10", named, base.trained)
     laws = scaling_laws.law_cells("Fig 10", records, by_family=True)
-    return cells + laws + scaling_laws.grid_cells(records, by_family=True)
+    return cells + laws + scaling_laws.grid_cells(records)
 
 
 @base.dataframe
