@@ -95,7 +95,6 @@ def error_lines(frame, ordered: bool) -> Figure:
     look.ticks_at(axes.xaxis, sorted(frame["batch"].unique()), "{:,.0f}".format)
     handles, _ = axes.get_legend_handles_labels()
     axes.get_legend().remove()
-    look.legend_below(
-        figure, handles, min(4, len(names)) if ordered else 2, columnspacing=1.0, handlelength=1.4
-    )
+    columns = min(4, len(names)) if ordered else 2
+    look.legend_below(figure, handles, columns, columnspacing=1.0, handlelength=1.4)
     return figure

@@ -33,9 +33,8 @@ def paired_dots(frame) -> Figure:
         values = values.reindex(names)
         for seed, offset in zip(values, look.offsets(values.shape[1]), strict=True):
             places = np.arange(len(names)) + offset
-            axes.plot(
-                values.loc[joined, seed], places[: len(joined)], color=look.MUTED, linewidth=0.8, alpha=0.7
-            )
+            thin = dict(color=look.MUTED, linewidth=0.8, alpha=0.7)
+            axes.plot(values.loc[joined, seed], places[: len(joined)], **thin)
             for name, value, place in zip(names, values[seed], places, strict=True):
                 axes.plot(value, place, "o", color=ARM_COLORS.get(name, look.PINK), markersize=7)
         look.name_rows(axes, names)
@@ -122,9 +121,8 @@ def probes(frame) -> Figure:
             axes.axvline(part["accuracy"].mean(), color=look.INK, linestyle=styles[name], linewidth=1.2)
         part = frame[frame["data"] == dataset]
         for method, side in zip(methods, look.offsets(len(methods), 0.26), strict=True):
-            _row_dots(
-                axes, part[part["method"] == method], names, "accuracy", METHOD_COLORS[method], side, 0.06
-            )
+            own = part[part["method"] == method]
+            _row_dots(axes, own, names, "accuracy", METHOD_COLORS[method], side, 0.06)
     axes.set_xlabel("test accuracy (%)")
     lines = [look.key(f"{m} probe", METHOD_COLORS[m], marker="o", linestyle="") for m in methods]
     lines += [look.key(name, look.INK, linestyle=style) for name, style in styles.items()]
