@@ -89,11 +89,8 @@ def nothing_to_draw() -> Figure:
 
 
 def dataset_panels(frame, height: float, extra: float = 0.6):
-    """A figure with one titled panel per data set, below each other, and the panels by data set.
-
-    Args:
-        frame: has a column ``data``.
-        height: of a panel, in inches. extra: height of what is below all panels, in inches.
+    """A figure with one titled panel per data set (the column ``data``), below each other, and the panels by
+    data set. The ``height`` of a panel and the ``extra`` height below all of them are in inches.
     """
     datasets = unique(frame["data"])
     figure, grid = new_figure(len(datasets), 1, height=extra + height * len(datasets), sharex=True)
