@@ -133,7 +133,14 @@ class Part:
 
     def reason(self) -> str:
         """Why the verdict is what it is, in one clause; "" for a reproduced part."""
-        return _REASONS[self.verdict](self)
+        if self.verdict == INCONCLUSIVE:
+            return _why_inconclusive(self)
+        if self.verdict == PARTLY:
+            return _why_partly(self)
+        if self.verdict == CONTRADICTED:
+            bound = self.meant.low if self.effect.high <= self.meant.low else self.meant.high
+            return f"the interval excludes even {bound:{self.form}}"
+        return self.why_not
 
 
 def _why_inconclusive(part: Part) -> str:
@@ -153,38 +160,15 @@ def _why_partly(part: Part) -> str:
     return "smaller than in the paper" if part.effect.high <= part.size.low else "larger than in the paper"
 
 
-def _why_contradicted(part: Part) -> str:
-    if part.effect.high <= part.meant.low:
-        return f"the interval excludes even {part.meant.low:{part.form}}"
-    return f"the interval excludes even {part.meant.high:{part.form}}"
-
-
-_REASONS = {
-    REPRODUCED: lambda part: "",
-    PARTLY: _why_partly,
-    INCONCLUSIVE: _why_inconclusive,
-    CONTRADICTED: _why_contradicted,
-    NOT_TESTED: lambda part: part.why_not,
-}
-
-
-def positive(
-    effect: Estimate | None,
-    unit: str,
-    name: str = "",
-    *,
-    least: float = POINTS,
-    size: Range = Range(),
-    **more,
-) -> Part:
-    """The sentence says that the effect is above zero, and of a ``size`` if it names one.
+def positive(effect: Estimate | None, unit: str, name: str = "", *, least: float = POINTS, **more) -> Part:
+    """The sentence says that the effect is above zero.
 
     Args:
         least: the smallest effect that the sentence means, in ``unit``, above 0; fixed before the results
             were known. An interval wholly below it contradicts the sentence.
-        more: further fields of :class:`Part`.
+        more: further fields of :class:`Part`, such as ``size`` if the sentence names one.
     """
-    return Part(name, effect, unit, Range(0.0), Range(least), size, **more)
+    return Part(name, effect, unit, Range(0.0), Range(least), **more)
 
 
 def equal(effect: Estimate | None, unit: str, name: str = "", *, margin: float, **more) -> Part:
@@ -293,10 +277,8 @@ def judge(parts: Sequence[Part], run_ids: tuple[str, ...], note: str = "") -> Ju
 
 
 def all_of(verdicts: Sequence[str]) -> str:
-    """The verdict on a sentence that says several things.
-
-    Reproduced or contradicted if all are; partly reproduced if at least one is, wholly or partly; not tested
-    if none is; else inconclusive.
+    """The verdict on a sentence that says several things: theirs if they have the same, partly reproduced if
+    at least one is reproduced, wholly or partly, else inconclusive.
     """
     if len(set(verdicts)) == 1:
         return verdicts[0]

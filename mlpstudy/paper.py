@@ -39,3 +39,9 @@ def values() -> dict[tuple[str, str, str], PaperValue]:
 def value(item: str, row: str, column: str) -> PaperValue | None:
     """One cell, None if it is not known."""
     return values().get((item, row, column))
+
+
+def difference(first: tuple[str, str, str], second: tuple[str, str, str]) -> float | None:
+    """One cell minus another, each by (item, row, column); None if one is not known."""
+    one, other = value(*first), value(*second)
+    return None if one is None or other is None else one.value - other.value

@@ -54,7 +54,6 @@ class Profile:
     small_model: str
     pretrain_epochs: int
     pretrain_batch_size: int
-    pretrain_lr: float
     fine_tune_lengths: tuple[tuple[int | None, int], ...]
     fine_tune_batch_size: int
     fine_tune_optimizer: OptimizerSpec
@@ -92,7 +91,6 @@ SMOKE = Profile(
     small_model="B-2/Wi-32",
     pretrain_epochs=4,
     pretrain_batch_size=64,
-    pretrain_lr=2e-3,
     fine_tune_lengths=((None, 4),),
     fine_tune_batch_size=64,
     fine_tune_optimizer=OptimizerSpec("sgd", lr=0.1, weight_decay=1e-4),
@@ -124,7 +122,6 @@ LAPTOP = Profile(
     small_model="B-6/Wi-128",
     pretrain_epochs=24,
     pretrain_batch_size=512,
-    pretrain_lr=5e-5,
     # Few labeled images are when anybody pre-trains. From 150 to 400 updates of 100 images.
     fine_tune_lengths=((100, 150), (200, 100), (500, 60), (1000, 40), (None, 2)),
     fine_tune_batch_size=100,
@@ -175,7 +172,6 @@ GPU = Profile(
     small_model="B-6/Wi-512",
     pretrain_epochs=800,
     pretrain_batch_size=4096,
-    pretrain_lr=5e-5,
     fine_tune_lengths=((None, 50),),
     fine_tune_batch_size=2048,
     fine_tune_optimizer=OptimizerSpec("sgd", lr=0.01, weight_decay=1e-4),

@@ -48,20 +48,15 @@ _intervals: ContextVar[Intervals] = ContextVar("intervals", default=Intervals())
 
 
 def confidence() -> float:
-    """The confidence of the intervals made here and now, a fraction: 0.95 outside :func:`using`.
-
-    Whoever makes an interval of another kind, by bootstrap say, takes its level from here, so that the
-    robustness table moves that one, too.
+    """The confidence of the intervals made here and now, a fraction: 0.95 outside :func:`using`. Intervals of
+    other kinds, such as bootstraps, must use it, too: the robustness table moves it.
     """
     return _intervals.get().confidence
 
 
 @contextmanager
 def using(**changes) -> Iterator[None]:
-    """Make every interval in another way meanwhile: what would the verdicts be then?
-
-    Args:
-        changes: fields of :class:`Intervals`, such as ``confidence=0.9``.
+    """Make every interval in another way meanwhile: ``changes`` are fields of :class:`Intervals`.
 
     Raises:
         ValueError: the confidence is not between 0 and 1.
@@ -125,19 +120,15 @@ class Estimate:
         return None
 
     def times(self, factor: float) -> Estimate:
-        """The estimate in another unit; ``factor`` is above 0."""
-        names = ("mean", "low", "high", "error")
-        scaled = {name: None if (v := getattr(self, name)) is None else factor * v for name in names}
-        return dataclasses.replace(self, **scaled)
+        """The estimate in another unit, or by -1 that of the opposite difference."""
+        low, high = (None, None) if self.low is None else sorted((factor * self.low, factor * self.high))
+        error = None if self.error is None else abs(factor) * self.error
+        return dataclasses.replace(self, mean=factor * self.mean, low=low, high=high, error=error)
 
     def exp(self) -> Estimate:
         """Of a logarithm, the estimate of the number itself: a geometric mean, in an interval above 0."""
         low, high = (None, None) if self.low is None else (math.exp(self.low), math.exp(self.high))
         return Estimate(math.exp(self.mean), low, high, self.n, self.source)
-
-    def __neg__(self) -> Estimate:
-        low, high = (None, None) if self.low is None else (-self.high, -self.low)
-        return dataclasses.replace(self, mean=-self.mean, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -179,10 +170,8 @@ def _squares(group: Sequence[float]) -> float:
 
 
 def alike(groups: Iterable[Sequence[float]]) -> bool:
-    """Whether nothing speaks against one common spread: Bartlett's test at the level :data:`UNLIKE`.
-
-    With two or three seeds the test sees gross differences only. A simulation in the tests shows what that
-    does to the coverage of the intervals.
+    """Whether nothing speaks against one common spread: Bartlett's test at the level :data:`UNLIKE`. With two
+    or three seeds it sees gross differences only.
     """
     from scipy.special import chdtrc
 
@@ -237,8 +226,7 @@ def over_seeds(values: Sequence[float], shared: Spread | None = None) -> Estimat
 
 
 def jointly(groups: Mapping[Key, Sequence[float]]) -> dict[Key, Estimate]:
-    """The mean of each group; the interval rests on the spread of all groups together, or on its own where
-    the groups are not alike (:func:`shared_spread`).
+    """The mean of each group, with an interval by the spread that the groups share (:func:`shared_spread`).
 
     With n seeds in each of k groups it has up to k (n - 1) degrees of freedom instead of n - 1. For two seeds
     in five groups Student's factor falls from 12.7 to 2.6.
@@ -260,11 +248,7 @@ def difference(first: Sequence[float], second: Sequence[float], shared: Spread |
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
-    """``first - second`` for the seeds that both have, in their order.
-
-    Args:
-        first, second: seed to value.
-    """
+    """``first - second``, both by seed, for the seeds that both have, in their order."""
     return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
 
 

@@ -100,7 +100,7 @@ def changes(profile: Profile) -> dict[str, dict]:
     Regularizers are added where they have something to do: in profile ``laptop`` to training without DA.
     """
     model = ModelSpec.parse(profile.small_model)
-    lion = OptimizerSpec(lr=profile.pretrain_lr)
+    lion = OptimizerSpec(lr=profile.learning_rate)
     overfit = OVERFIT.get(profile.key, {})
     regularizers = {
         "clipping": dict(optimizer=replace(lion, clip=CLIP)),
@@ -224,7 +224,7 @@ def _effects(found: Mapping[str, Sequence[Record]]) -> dict[str, Estimate]:
     for names in (ARCHITECTURE, REGULARIZERS, [ADAMW]):
         effects |= _over_reference(found, *names)
     over_no_da = _over_no_da(found).get(BASE)
-    return effects | ({"no DA": -over_no_da} if over_no_da else {})
+    return effects | ({"no DA": over_no_da.times(-1)} if over_no_da else {})
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
@@ -269,7 +269,7 @@ def differences(records: Sequence[Record]) -> Iterator[dict]:
 FIGURES = {
     "one-change-at-a-time": base.Figure(
         data=differences,
-        draw=base.plot("choices.differences", label="probe accuracy, minus its comparison (points)"),
+        draw=base.plot("choices.differences"),
         alt="Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
         "base, with intervals and a line at zero.",
     )

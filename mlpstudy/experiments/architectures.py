@@ -65,10 +65,6 @@ def parameter_cells() -> list[base.Cell]:
     return [base.Cell("Table 5", name, "parameters", count(name), "million", "counted") for name in names]
 
 
-def _setting(group: Sequence[Record]) -> str:
-    return f"{group[0].spec.model}, {group[0].spec.epochs} epochs"
-
-
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 5, and the accuracy of both families with and without the permutation."""
     groups = {}
@@ -76,7 +72,7 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
         for permuted, pixels in ((False, "images as they are"), (True, "permuted pixels")):
             if group := _by_family(records, permuted).get(family):
                 groups[f"{title}, {pixels}", base.DATASET_TITLES[group[0].spec.data.name]] = group
-    return parameter_cells() + base.mean_cells("C22", groups, _setting)
+    return parameter_cells() + base.mean_cells("C22", groups, base.trained)
 
 
 @base.dataframe
@@ -92,7 +88,7 @@ def accuracies(records: Sequence[Record]) -> Iterator[dict]:
 FIGURES = {
     "pixel-permutation": base.Figure(
         data=accuracies,
-        draw=base.plot("transfer.before_and_after", x="pixels", hue="model", label="test accuracy (%)"),
+        draw=base.plot("transfer.before_and_after", x="pixels", hue="model"),
         alt="Slope chart of test accuracy without and with permuted pixels, "
         "for the B-MLP and for a small CNN.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import math
+import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -115,6 +115,12 @@ class Cell:
     run_ids: tuple[str, ...] = ()
 
 
+def trained(group: Sequence[Record]) -> str:
+    """The network that a group of runs trains, and for how long: a setting of :class:`Cell`."""
+    spec = group[0].spec
+    return f"{getattr(spec, 'upstream', spec).model}, {spec.epochs} epochs"
+
+
 def mean_cells(
     item: str,
     groups: Mapping[tuple[str, str], Sequence[Record]],
@@ -156,21 +162,20 @@ def effects(
         value: the accuracy (fraction) of a record.
         other: that of the second group's, if it is another.
     """
-    sides = {name: _by_common_seed(first[name], second.get(name, ()), value, other) for name in first}
-    sides = {name: both for name, both in sides.items() if both[0]}
-    found = stats.jointly({name: stats.paired(*both) for name, both in sides.items()})
-    return {name: _points(found[name], both, first[name]) for name, both in sides.items()}
+    differences, accuracies = {}, {}
+    for name, group in first.items():
+        a, b = by_seed(group, value), by_seed(second.get(name, ()), other or value)
+        if shared := [seed for seed in a if seed in b]:
+            differences[name] = stats.paired(a, b)
+            accuracies[name] = [a[seed] for seed in shared], [b[seed] for seed in shared]
+    found = stats.jointly(differences)
+    return {name: _points(found[name], both, first[name]) for name, both in accuracies.items()}
 
 
-def _by_common_seed(first, second, value, other) -> tuple[dict[int, float], dict[int, float]]:
-    a, b = by_seed(first, value), by_seed(second, other or value)
-    return {seed: a[seed] for seed in a if seed in b}, {seed: b[seed] for seed in b if seed in a}
-
-
-def _points(found: Estimate, both: Iterable[Mapping[int, float]], records: Sequence[Record]) -> Estimate:
+def _points(found: Estimate, both: Iterable[Sequence[float]], records: Sequence[Record]) -> Estimate:
     """A difference of accuracies (fractions) in points, with the sampling of test images where it counts."""
-    accuracies = [math.fsum(side.values()) / len(side) for side in both]
-    return stats.with_sampling(found, accuracies, completed(records)[0].data["test_images"]).times(100)
+    means = list(map(statistics.fmean, both))
+    return stats.with_sampling(found, means, completed(records)[0].data["test_images"]).times(100)
 
 
 def effect(first: Sequence[Record], second: Sequence[Record]) -> Estimate | None:
@@ -197,8 +202,7 @@ def unpaired_effects(
     for name in first:
         both = [side.get(name) for side in values]
         if all(both):
-            estimate = stats.difference(*both, shared)
-            found[name] = _points(estimate, [dict(enumerate(side)) for side in both], first[name])
+            found[name] = _points(stats.difference(*both, shared), both, first[name])
     return found
 
 
@@ -206,11 +210,7 @@ def unpaired_effects(
 
 
 def claim(id: str, item: str, sentence: str, regime: str = "", afterthought: str = "") -> Callable:
-    """Make a claim of the function that judges it, whose docstring is the criterion.
-
-    Args:
-        id, item, sentence, regime, afterthought: as in :class:`~mlpstudy.claims.Claim`.
-    """
+    """Make a :class:`Claim` of the function that judges it; its docstring is the criterion."""
 
     def decorate(judge: Callable[[Sequence[Record]], Judgement]) -> Claim:
         criterion = " ".join(inspect.getdoc(judge).split())
@@ -263,7 +263,6 @@ def plot(name: str, **options) -> Callable:
 
     Args:
         name: module and function, such as ``"transfer.gains"``; it is imported when it is called.
-        options: its further arguments.
     """
     module, function = name.split(".")
 

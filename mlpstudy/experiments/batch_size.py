@@ -15,7 +15,7 @@ from ..stats import Estimate
 from ..words import count, interval
 from . import base
 from .choices import at_end, best_rate, is_tuning, probe_title, probes, rate, tuning_probe
-from .pretraining import pretraining_run, probe
+from .pretraining import epochs, pretraining_run, probe
 
 TITLE = "Batch size"
 ITEMS = ("Fig 5",)
@@ -77,7 +77,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
                 continue
             found.append(tuning_probe(profile, line))
             for lr in budget.rates:
-                if lr != profile.pretrain_lr:
+                if lr != profile.learning_rate:
                     other = training_run(profile, seed, batch_size, lr)
                     found += [probe(profile, other, seed), tuning_probe(profile, other)]
     return found
@@ -86,11 +86,6 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[ProbeSpec]:
 def batch(record: Record) -> int:
     """The batch size of the pre-training behind a probe."""
     return record.spec.upstream.batch_size
-
-
-def epochs(record: Record) -> int:
-    """How many epochs of pre-training a probe sees."""
-    return record.spec.epoch or record.spec.upstream.epochs
 
 
 def updates(record: Record) -> int:

@@ -139,7 +139,7 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """
     cells = []
     for measure in MEASURES:
-        having = [record for record in base.completed(records) if measure.metric in record.metrics]
+        having = [record for record in records if measure.metric in record.metrics]
         groups = {(name, measure.column): group for name, group in _groups(having).items()}
 
         def value(record, measure=measure):

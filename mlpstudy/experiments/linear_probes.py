@@ -119,8 +119,7 @@ def _setting(group: Sequence[Record]) -> str:
     """What ran, in a few words."""
     spec = group[0].spec
     if not isinstance(spec, ProbeSpec):
-        model = spec.model if isinstance(spec, TrainSpec) else spec.upstream.model
-        return f"{model}, {spec.epochs} epochs"
+        return base.trained(group)
     how = "closed form" if spec.method == "ridge" else f"{spec.epochs} epochs"
     if not isinstance(spec.upstream, TrainSpec):
         return how

@@ -21,7 +21,7 @@ from ..stats import Estimate
 from ..words import interval
 from . import scaling_laws
 from .base import Cell, Figure, claim, completed, dataframe, plot, run_ids
-from .scaling_laws import by_task, interval_source, measured, number_columns
+from .scaling_laws import fronts, interval_source, measured, number_columns
 
 TITLE = "Parameters or examples"
 ITEMS = ("Fig 7", "Fig 8")
@@ -77,7 +77,7 @@ def series(records: Sequence[Record]) -> dict[str, Series]:
 
 def main_grid(records: Sequence[Record]) -> Grid:
     """The grid of the main downstream data set, the first in the records."""
-    return measured(next(iter(by_task(records).values()), []))
+    return measured(next(iter(fronts(records).values()), []))
 
 
 def one_length(grid: Grid) -> Grid:
@@ -217,11 +217,12 @@ LEAST_GAP = 0.05
 
 
 def judge_exponents(
-    difference: Estimate, own: dict[str, Estimate], papers: dict[str, float], unit: str, note: str, records
+    difference: Estimate, own: dict[str, Estimate], rows: dict[str, str], unit: str, note: str, records
 ) -> Judgement:
     """The difference of two exponents is the paper's, and each one's interval holds the paper's value."""
+    papers = {name: paper_value(rows[name]) for name in SYMBOLS}
     alike = all(contains(own[name], papers[name]) for name in SYMBOLS)
-    size = about(papers["difference"])
+    size = about(abs(papers["parameters"] - papers["examples"]))
     part = positive(difference, unit, least=LEAST_GAP, size=size, other=alike, form="+.2f")
     return judge([part], run_ids(records), note)
 
@@ -244,14 +245,12 @@ def c11(records: Sequence[Record]) -> Judgement:
     if problems:
         return not_tested("; ".join(problems))
     own = {name: s.alpha for name, s in found.items()}
-    papers = {name: paper_value(BOTTLENECK[name]) for name in SYMBOLS}
     difference = minus(own["parameters"], own["examples"])
-    papers["difference"] = papers["parameters"] - papers["examples"]
     note = "; ".join(
         f"alpha_{SYMBOLS[name]} {interval(alpha, '.2f')} ({found[name].fit.form})"
         for name, alpha in own.items()
     )
-    return judge_exponents(difference, own, papers, "alpha_P minus alpha_N", note, records)
+    return judge_exponents(difference, own, BOTTLENECK, "alpha_P minus alpha_N", note, records)
 
 
 @claim(
@@ -273,10 +272,8 @@ def c12(records: Sequence[Record]) -> Judgement:
     if not own:
         points = len(one_length(main_grid(records)).front())
         return not_tested(f"the front of one length has {points} points; it takes {LEAST_SIZES}")
-    papers = {name: paper_value(SHARE[name]) for name in SYMBOLS}
-    papers["difference"] = papers["examples"] - papers["parameters"]
     note = "; ".join(f"{SYMBOLS[name]}* {interval(own[name], '.2f')}" for name in SYMBOLS)
-    return judge_exponents(own["difference"], own, papers, "exponent of N* minus that of P*", note, records)
+    return judge_exponents(own["difference"], own, SHARE, "exponent of N* minus that of P*", note, records)
 
 
 CLAIMS = (c11, c12)

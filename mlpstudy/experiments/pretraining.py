@@ -81,6 +81,12 @@ def by_judged_task(records: Iterable[Record]) -> dict[Task, list[Record]]:
     return {each: groups[each] for each in judged(groups)}
 
 
+def epochs(record: Record) -> int:
+    """How many epochs of pre-training the network behind a probe has had."""
+    spec = record.spec
+    return spec.upstream.epochs if spec.epoch is None else spec.epoch
+
+
 def task_title(where: Task) -> str:
     """The title of a data set, with the number of its training images if not all are used."""
     name, examples = where
@@ -93,7 +99,6 @@ def pretraining_run(
     *,
     model: str | ModelSpec | None = None,
     da: bool = True,
-    epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
     examples: int | None = None,
@@ -107,10 +112,10 @@ def pretraining_run(
     settings = dict(
         model=model if isinstance(model, ModelSpec) else ModelSpec.parse(model),
         data=data(profile, profile.upstream, examples=examples),
-        epochs=epochs or profile.pretrain_epochs,
+        epochs=profile.pretrain_epochs,
         batch_size=min(batch_size or profile.pretrain_batch_size, examples or 2**63),
         augment=FULL_DA if da else NO_DA,
-        optimizer=OptimizerSpec(lr=lr or profile.pretrain_lr),
+        optimizer=OptimizerSpec(lr=lr or profile.learning_rate),
         label_smoothing=0.3,
         seed=seed,
     )
@@ -178,7 +183,7 @@ def from_scratch(profile: Profile, tuned: FineTuneSpec) -> TrainSpec:
         epochs=tuned.epochs,
         batch_size=tuned.batch_size,
         augment=tuned.augment,
-        optimizer=OptimizerSpec(lr=profile.pretrain_lr),
+        optimizer=OptimizerSpec(lr=profile.learning_rate),
         label_smoothing=tuned.label_smoothing,
         seed=tuned.seed,
     )

@@ -17,7 +17,7 @@ from ..laws.scaling import FrontFit, Grid, Point
 from ..profiles import Profile
 from ..stats import Estimate
 from . import base
-from .pretraining import data, pretraining_run, probe
+from .pretraining import data, epochs, pretraining_run, probe
 
 TITLE = "Scaling laws"
 ITEMS = ("Fig 1", "Fig 6")
@@ -107,14 +107,9 @@ def error(record: Record) -> float:
     return 1 - base.top1(record)
 
 
-def epoch_of(spec: ProbeSpec) -> int:
-    """The number of epochs of pre-training after which the probe reads the features."""
-    return spec.upstream.epochs if spec.epoch is None else spec.epoch
-
-
 def point(record: Record) -> Point:
     """What a probe measured, with the size of the pre-training behind it."""
-    training, epoch = record.spec.upstream, epoch_of(record.spec)
+    training, epoch = record.spec.upstream, epochs(record)
     examples = cost.training_images(training)
     return Point(
         run=(training.model.name, examples),
@@ -133,11 +128,6 @@ def measured(records: Sequence[Record]) -> Grid:
     return scaling.grid(point(record) for record in records)
 
 
-def by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The completed probes by the data set that they probe on, in order."""
-    return base.by_dataset(base.completed(records))
-
-
 def fronts(records: Sequence[Record], by_family: bool = False) -> dict[str, list[Record]]:
     """The completed probes by front: that of a data set, or with ``by_family`` of a kind of MLP on it."""
 
@@ -149,16 +139,11 @@ def fronts(records: Sequence[Record], by_family: bool = False) -> dict[str, list
 
 
 def holes(records: Sequence[Record]) -> str:
-    """What a grid lacks; empty where every model was probed on every number of examples at every length.
-
-    The front of a grid with holes need not be the best that its compute can buy.
-
-    Args:
-        records: probes on one data set, including diverged ones.
+    """What a grid lacks; empty where every model was probed on every number of examples at every length. With
+    holes, its front need not be the best that compute can buy. ``records`` are of one data set, and include
+    diverged ones.
     """
-    cells = {
-        (r.spec.upstream.model.name, cost.training_images(r.spec.upstream), epoch_of(r.spec)) for r in records
-    }
+    cells = {(r.spec.upstream.model.name, cost.training_images(r.spec.upstream), epochs(r)) for r in records}
     whole = math.prod(len(set(values)) for values in zip(*cells, strict=True)) if cells else 0
     lost = whole - len(cells)
     return f"{lost} of {whole} combinations of model, examples and length are missing" if lost else ""
@@ -210,7 +195,7 @@ def law_cells(item: str, records: Sequence[Record], by_family: bool = False) -> 
     return found
 
 
-def grid_cells(records: Sequence[Record], by_family: bool = False) -> list[base.Cell]:
+def grid_cells(records: Sequence[Record]) -> list[base.Cell]:
     """The error of every model, number of examples and length, mean over seeds in percent."""
 
     def place(record: Record) -> tuple[str, str]:
@@ -221,7 +206,7 @@ def grid_cells(records: Sequence[Record], by_family: bool = False) -> list[base.
     def setting(group: Sequence[Record]) -> str:
         return f"{point(group[0]).compute:.2g} multiply-adds"
 
-    groups = [base.group_by(group, place) for group in fronts(records, by_family).values()]
+    groups = [base.group_by(group, place) for group in fronts(records, by_family=True).values()]
     cells = [base.mean_cells("Errors of the grid", g, setting, lambda r: 100 * error(r)) for g in groups]
     return [cell for part in cells for cell in part]
 
@@ -364,11 +349,8 @@ LEAST_EXPONENT = 0.01
 
 
 def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
-    """The power law on one data set as a part of a claim, and what was fitted.
-
-    Args:
-        records: probes on one data set, including diverged ones.
-        name: the part's.
+    """The power law on one data set as a part of a claim, and what was fitted to its probes; ``records`` has
+    diverged ones, too.
     """
 
     def part(alpha: Estimate | None = None, **more) -> Part:
@@ -417,14 +399,14 @@ def c10(records: Sequence[Record]) -> Judgement:
     point held out lies in the forecast's 95 % band, and the power law predicts them better than a straight
     line in log compute and than no change.
     """
-    tasks = by_task(records)
-    if not tasks:
-        return not_tested("needs probes of a grid of pre-trainings")
-    grouped, parts, notes = base.by_dataset(records), [], []
-    for name in tasks:
-        part, note = law_part(grouped[name], base.DATASET_TITLES[name])
+    parts, notes = [], []
+    for title in fronts(records):
+        of_task = [r for r in records if base.DATASET_TITLES[r.spec.data.name] == title]
+        part, note = law_part(of_task, title)
         parts.append(part)
         notes.append(f"{part.name}: {note or part.why_not}")
+    if not parts:
+        return not_tested("needs probes of a grid of pre-trainings")
     decisive = [part for part in parts if part.effect is not None]
     return judge(decisive or parts, base.run_ids(records), "; ".join(notes))
 

@@ -62,23 +62,10 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
     return found
 
 
-def _family(spec: RunSpec) -> str:
-    return (spec if isinstance(spec, TrainSpec) else spec.upstream).model.family
-
-
 def _of_kind(records: Sequence[Record], kind: type[RunSpec], family: str) -> list[Record]:
     """The runs of one kind and family, including diverged ones."""
-    return [r for r in records if isinstance(r.spec, kind) and _family(r.spec) == family]
-
-
-def tuned(records: Sequence[Record], family: str) -> dict[Task, list[Record]]:
-    """The completed fine-tunings of a family by task."""
-    return by_judged_task(base.completed(_of_kind(records, FineTuneSpec, family)))
-
-
-def controls(records: Sequence[Record]) -> dict[Task, list[Record]]:
-    """The S-MLPs trained from scratch to the end, by task."""
-    return by_judged_task(base.completed(_of_kind(records, TrainSpec, "s-mlp")))
+    found = [r for r in records if isinstance(r.spec, kind)]
+    return [r for r in found if getattr(r.spec, "upstream", r.spec).model.family == family]
 
 
 def probed(records: Sequence[Record], family: str) -> list[Record]:
@@ -86,26 +73,27 @@ def probed(records: Sequence[Record], family: str) -> list[Record]:
     return base.completed(_of_kind(records, ProbeSpec, family))
 
 
-def _ways(records: Sequence[Record]) -> dict[tuple[str, str], dict[Task, list[Record]]]:
-    """The three ways to a classifier by network and treatment, each by task."""
-    ways = {("S-MLP", "from scratch"): controls(records)}
-    return ways | {(base.MLP_TITLES[family], "fine-tuned"): tuned(records, family) for family in FAMILIES}
+WAYS = {
+    ("S-MLP", "from scratch"): (TrainSpec, "s-mlp"),
+    ("S-MLP", "fine-tuned"): (FineTuneSpec, "s-mlp"),
+    ("B-MLP", "fine-tuned"): (FineTuneSpec, "b-mlp"),
+}
+"""The three ways to a classifier, by network and treatment: the kind and the family of their runs."""
 
 
-def _setting(group: Sequence[Record]) -> str:
-    spec = group[0].spec
-    trained = spec if isinstance(spec, TrainSpec) else spec.upstream
-    return f"{trained.model.name}, {spec.epochs} epochs"
+def _by_way(records: Sequence[Record]) -> dict[tuple[str, str], dict[Task, list[Record]]]:
+    """The completed runs of each way, by task."""
+    return {way: by_judged_task(base.completed(_of_kind(records, *own))) for way, own in WAYS.items()}
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 10, the laws of Fig 10, and under an item of its own every error of the grids."""
     cells = []
-    for way, groups in _ways(records).items():
+    for way, groups in _by_way(records).items():
         named = {(" ".join(way), task_title(where)): group for where, group in groups.items()}
-        cells += base.mean_cells("Table 10", named, _setting)
+        cells += base.mean_cells("Table 10", named, base.trained)
     laws = scaling_laws.law_cells("Fig 10", records, by_family=True)
-    return cells + laws + scaling_laws.grid_cells(records, by_family=True)
+    return cells + laws + scaling_laws.grid_cells(records)
 
 
 @base.dataframe
@@ -113,7 +101,7 @@ def transfer_frame(records: Sequence[Record]) -> Iterator[dict]:
     """Test accuracy downstream: the S-MLP trained from scratch, the same network pre-trained and fine-tuned
     for as long, and the B-MLP pre-trained and fine-tuned. One line per seed.
     """
-    for way, groups in _ways(records).items():
+    for way, groups in _by_way(records).items():
         for where, group in groups.items():
             for record in group:
                 yield base.accuracy_row(record, network="\n".join(way), data=task_title(where))
@@ -137,7 +125,7 @@ def coefficients_frame(records: Sequence[Record]):
 FIGURES = {
     "transfer": base.Figure(
         data=transfer_frame,
-        draw=base.plot("transfer.before_and_after", x="network", hue="data", label="test accuracy (%)"),
+        draw=base.plot("transfer.before_and_after", x="network", hue="data"),
         alt="Slope chart of test accuracy from the S-MLP from scratch to both MLPs fine-tuned.",
     ),
     "error-against-compute": base.Figure(
@@ -206,8 +194,8 @@ def c19(records: Sequence[Record]) -> Judgement:
     minus the S-MLPs', both with a floor if both fronts determine it and both without otherwise, with an
     interval over resampled trainings and seeds, is above 0.
     """
-    transfers = base.effects(tuned(records, "s-mlp"), controls(records))
-    better = base.effects(tuned(records, "b-mlp"), tuned(records, "s-mlp"))
+    controls, s_mlps, b_mlps = _by_way(records).values()
+    transfers, better = base.effects(s_mlps, controls), base.effects(b_mlps, s_mlps)
     if not transfers or not better:
         return not_tested("needs both MLPs fine-tuned, and the S-MLP from scratch")
     parts = [

@@ -112,10 +112,9 @@ def _is_evaluation(record: Record) -> bool:
     return isinstance(record.spec, EvaluateSpec)
 
 
-def _of_arm(records: Iterable[Record], name: str, *, evaluated: bool = False) -> dict[Task, list[Record]]:
-    """The finished networks of an arm, or their evaluations, by task."""
-    own = (r for r in records if arm(r.spec) == name and _is_evaluation(r) == evaluated)
-    return base.group_by(own, lambda r: task(r.spec))
+def _of_arm(records: Iterable[Record], name: str, *, evaluated: bool = False) -> list[Record]:
+    """The networks of an arm, or their evaluations."""
+    return [r for r in records if arm(r.spec) == name and _is_evaluation(r) == evaluated]
 
 
 def checkpoint_labels(records: Iterable[Record]) -> dict[CheckpointSpec, str]:
@@ -141,8 +140,8 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     for where, here in base.group_by(records, lambda r: task(r.spec)).items():
         column = task_title(where)
         for name, row in rows.items():
-            trained, evaluated = (_of_arm(here, name, evaluated=e).get(where, []) for e in (False, True))
-            cells += _network_cells(row, column, trained, evaluated)
+            looks = _of_arm(here, name, evaluated=True)
+            cells += _network_cells(row, column, _of_arm(here, name), looks)
         for checkpoint, label in labels.items():
             alone = label == f"official {checkpoint.name}" and checkpoint.name != own
             row = checkpoint.name if alone else label
@@ -246,19 +245,19 @@ def gains_by_views(records: Sequence[Record]) -> Iterator[dict]:
 FIGURES = {
     "accuracy-by-images": base.Figure(
         data=accuracy_by_images,
-        draw=base.plot("transfer.learning_curves", first=ARMS),
+        draw=base.plot("transfer.learning_curves"),
         alt="Line chart of test accuracy against the number of downstream images on a logarithmic axis, from "
         "scratch, pre-trained without augmentation and pre-trained with it.",
     ),
     "scratch-and-transfer": base.Figure(
         data=accuracies,
-        draw=base.plot("transfer.paired_dots", first=ARMS),
+        draw=base.plot("transfer.paired_dots"),
         alt="Dot plot of test accuracy on each downstream data set, from scratch, pre-trained without "
         "augmentation and pre-trained with it.",
     ),
     "gain-by-views": base.Figure(
         data=gains_by_views,
-        draw=base.plot("transfer.gains", known=ARMS),
+        draw=base.plot("transfer.gains"),
         alt="Line chart of the gain from test-time augmentation in points against the number of views, for "
         "averaged logits and averaged probabilities.",
     ),
@@ -267,7 +266,7 @@ FIGURES = {
 
 def _judged(records: Sequence[Record], name: str) -> dict[Task, list[Record]]:
     """The finished networks of an arm on the tasks that claims are judged by."""
-    return by_judged_task(base.completed(r for r in records if arm(r.spec) == name and not _is_evaluation(r)))
+    return by_judged_task(base.completed(_of_arm(records, name)))
 
 
 AFTERTHOUGHT = (
@@ -281,7 +280,7 @@ AFTERTHOUGHT = (
 
 def _metric_gains(records: Sequence[Record], metric: str) -> dict[Task, Estimate]:
     """A metric of evaluations after pre-training with DA minus one look at the image, by task."""
-    looks = _of_arm(records, WITH_DA, evaluated=True)
+    looks = base.group_by(_of_arm(records, WITH_DA, evaluated=True), lambda r: task(r.spec))
     return base.effects(looks, looks, lambda r: r.metrics.get(metric), lambda r: r.metrics.get("test_top1"))
 
 
@@ -290,20 +289,13 @@ def _used(records: Sequence[Record]) -> tuple[str, ...]:
     return base.run_ids(r for r in records if arm(r.spec) is not None)
 
 
-def _paper_value(row: str, item: str, column: str) -> float | None:
-    known = paper.value(item, row, column)
-    return None if known is None else known.value
-
-
 def paper_gaps() -> dict[str, float]:
     """By data set, how far the paper's best fine-tuned network is above its best from scratch, in points."""
-    found = {}
-    for name, column in base.DATASET_TITLES.items():
-        tuned = _paper_value(LARGEST, "Table 2", column)
-        scratch = _paper_value(FROM_SCRATCH, "Table 1", column)
-        if tuned is not None and scratch is not None:
-            found[name] = tuned - scratch
-    return found
+    gaps = {
+        name: paper.difference(("Table 2", LARGEST, column), ("Table 1", FROM_SCRATCH, column))
+        for name, column in base.DATASET_TITLES.items()
+    }
+    return {name: gap for name, gap in gaps.items() if gap is not None}
 
 
 SCALE = "pre-training on millions of images"
@@ -382,10 +374,12 @@ def c07(records: Sequence[Record]) -> Judgement:
     if not gains:
         return not_tested("needs test-time augmentation of fine-tuned networks")
     largest = max(gains, key=lambda where: gains[where].mean)
+    views, plain = (("Table 2", row, "ImageNet") for row in (f"{LARGEST} + TTA", LARGEST))
+    paper_gain = paper.difference(views, plain)
 
     def part(where: Task) -> Part:
         there = where[0] == "imagenet"
-        more = {"size": about(_paper_tta_gain()), "other": where == largest} if there else {}
+        more = {"size": about(paper_gain), "other": where == largest} if there else {}
         return positive(gains[where], "points from TTA", task_title(where), least=LITTLE, **more)
 
     parts = [part(where) for where in gains]
@@ -394,17 +388,11 @@ def c07(records: Sequence[Record]) -> Judgement:
     return judge(parts, _used(records))
 
 
-def _paper_tta_gain() -> float:
-    """What TTA adds on ImageNet in the paper, in points."""
-    plain, views = (_paper_value(row, "Table 2", "ImageNet") for row in (LARGEST, f"{LARGEST} + TTA"))
-    return views - plain
-
-
 def paper_real_gains() -> list[float]:
     """ReaL minus ImageNet accuracy in every row of the paper that has both, in points."""
     rows = dict.fromkeys(row for item, row, _ in paper.values() if item == "Table 2")
-    both = [[_paper_value(row, "Table 2", column) for column in (REAL, "ImageNet")] for row in rows]
-    return [real - plain for real, plain in both if None not in (real, plain)]
+    gains = (paper.difference(("Table 2", row, REAL), ("Table 2", row, "ImageNet")) for row in rows)
+    return [gain for gain in gains if gain is not None]
 
 
 @base.claim("C08", "Table 2", "Counting by ReaL labels adds about 7 points on ImageNet.")

@@ -125,14 +125,8 @@ def grid(points: Iterable[Point]) -> Grid:
 
 
 def front(compute: Sequence[float], error: Sequence[float]) -> np.ndarray:
-    """Which points are compute-optimal: nothing at most as expensive has a smaller error, and nothing cheaper
-    has the same. So of equal points all are on the front or none.
-
-    Args:
-        compute, error: (points,). A point that is not finite is never on the front.
-
-    Returns:
-        bool (points,).
+    """Which points are compute-optimal, bool (points,): nothing at most as expensive has a smaller error, and
+    nothing cheaper has the same. Of equal points all are or none; a point that is not finite never is.
     """
     x, y = np.asarray(compute, dtype=float), np.asarray(error, dtype=float)
     finite = np.isfinite(x) & np.isfinite(y)
@@ -188,11 +182,7 @@ def _estimate(mean: float, sample: np.ndarray, seeds: int) -> Estimate:
 
 
 def estimates(measured: Grid, statistic: Statistic) -> list[Estimate]:
-    """A statistic of the grid with bootstrap intervals, one estimate for each of its numbers.
-
-    Empty if the grid does not allow the statistic. An interval is missing (None) where too few resampled
-    grids allow it.
-    """
+    """A statistic of the grid with bootstrap intervals, one estimate per number; empty where it is None."""
     numbers = statistic(measured)
     if numbers is None or not np.isfinite(numbers).all():
         return []

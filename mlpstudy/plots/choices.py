@@ -43,13 +43,12 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
 
 
 @look.styled
-def differences(frame, label: str) -> Figure:
+def differences(frame) -> Figure:
     """What each change does, best first: seeds, their mean and its interval, and a line at zero.
 
     Args:
-        frame: columns ``change, part, seed, difference, mean, low, high``; the last three are the same in all
-            rows of a change. ``part`` is a key of :data:`PARTS` and gives the color.
-        label: what the differences are, with their unit.
+        frame: columns ``change, part, seed, difference, mean, low, high`` (points); the last three are the
+            same in all rows of a change. ``part`` is a key of :data:`PARTS` and gives the color.
     """
     frame = frame.sort_values("mean", ascending=False, kind="stable")
     rows = look.unique(frame["change"])
@@ -62,7 +61,7 @@ def differences(frame, label: str) -> Figure:
         look.interval_dot(axes, place, *part[["mean", "low", "high"]].iloc[0], color, size=7)
         _seeds(axes, place, part["difference"], color)
         ticks[place].set_color(color)
-    axes.set_xlabel(label)
+    axes.set_xlabel("probe accuracy, minus its comparison (points)")
     look.legend_below(figure, [look.key(name, color, marker="o", ls="") for name, color in PARTS.items()], 2)
     return figure
 
@@ -96,7 +95,6 @@ def error_lines(frame, ordered: bool) -> Figure:
     look.ticks_at(axes.xaxis, sorted(frame["batch"].unique()), "{:,.0f}".format)
     handles, _ = axes.get_legend_handles_labels()
     axes.get_legend().remove()
-    look.legend_below(
-        figure, handles, min(4, len(names)) if ordered else 2, columnspacing=1.0, handlelength=1.4
-    )
+    columns = min(4, len(names)) if ordered else 2
+    look.legend_below(figure, handles, columns, columnspacing=1.0, handlelength=1.4)
     return figure

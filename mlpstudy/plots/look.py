@@ -7,6 +7,7 @@ The style holds inside these functions only, so a reader's own figures look as b
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib
@@ -88,11 +89,8 @@ def nothing_to_draw() -> Figure:
 
 
 def dataset_panels(frame, height: float, extra: float = 0.6):
-    """A figure with one titled panel per data set, below each other, and the panels by data set.
-
-    Args:
-        frame: has a column ``data``.
-        height: of a panel, in inches. extra: height of what is below all panels, in inches.
+    """A figure with one titled panel per data set (the column ``data``), below each other, and the panels by
+    data set. The ``height`` of a panel and the ``extra`` height below all of them are in inches.
     """
     datasets = unique(frame["data"])
     figure, grid = new_figure(len(datasets), 1, height=extra + height * len(datasets), sharex=True)
@@ -114,11 +112,9 @@ def unique(values: Iterable) -> list:
 def colors_of(names: Iterable[str], known: dict[str, str] = KNOWN_COLORS) -> dict[str, str]:
     """A color for each name: its known one, otherwise one that no known name among them has."""
     names = unique(names)
-    taken = [known[name] for name in names if name in known]
-    free = [color for color in PALETTE if color not in taken] or PALETTE
-    others = [name for name in names if name not in known]
-    found = {name: free[i % len(free)] for i, name in enumerate(others)}
-    return {name: known.get(name) or found[name] for name in names}
+    taken = {known.get(name) for name in names}
+    free = itertools.cycle([color for color in PALETTE if color not in taken] or PALETTE)
+    return {name: known[name] if name in known else next(free) for name in names}
 
 
 def name_rows(axes, names: Sequence[str]) -> None:

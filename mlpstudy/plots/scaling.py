@@ -48,17 +48,11 @@ def error_against_compute(frame, hue: str = "model") -> Figure:
             axes.plot(line["compute_macs"], line["error"], linewidth=0.8, alpha=0.6, **style)
             axes.scatter(line["compute_macs"], line["error"], s=areas[examples], alpha=0.75, lw=0, **style)
         front = part[part["on_front"]]
-        axes.scatter(
-            front["compute_macs"], front["error"], s=RING, facecolors="none", edgecolors=look.INK, lw=0.9
-        )
+        ring = dict(s=RING, facecolors="none", edgecolors=look.INK, lw=0.9)
+        axes.scatter(front["compute_macs"], front["error"], **ring)
         for family, points in front.groupby("family"):
-            _draw_law(
-                axes,
-                points["compute_macs"],
-                points["error"],
-                part["compute_macs"],
-                colors.get(family, look.INK),
-            )
+            color = colors.get(family, look.INK)
+            _draw_law(axes, points["compute_macs"], points["error"], part["compute_macs"], color)
         axes.set_ylabel("error")
         look.log_axes(axes)
         _flops_above(axes)

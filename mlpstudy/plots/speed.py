@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Mapping
 
 import numpy as np
@@ -35,12 +36,10 @@ WIDTH_COLORS = (look.PINK, look.GOLD, look.GREEN, look.BLUE, look.ORANGE)
 
 
 def _colors(names) -> dict[str, str]:
-    """The color of each network."""
-    names = look.unique(names)
-    mlps = [name for name in names if "/Wi-" in name]
-    colors = {name: MLPS[i % len(MLPS)] for i, name in enumerate(mlps)}
-    others = [name for name in names if name not in mlps]
-    return colors | {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(others)}
+    """The color of each network, MLPs first."""
+    mlps, others = itertools.cycle(MLPS), itertools.cycle(OTHERS)
+    names = sorted(look.unique(names), key=lambda name: "/Wi-" not in name)
+    return {name: next(mlps if "/Wi-" in name else others) for name in names}
 
 
 def short(value: float, place=None) -> str:

@@ -8,52 +8,48 @@ import numpy as np
 import seaborn
 from matplotlib.figure import Figure
 
+from ..experiments.transfer import ARMS
 from ..stats import over_seeds
 from . import look
 
-ARM_COLORS = (look.GREEN, look.ORANGE, look.BLUE)
-"""Of a network from scratch, pre-trained without augmentation, and with it."""
+ARM_COLORS = dict(zip(ARMS, (look.GREEN, look.ORANGE, look.BLUE), strict=True))
 
 METHOD_COLORS = {"linear": look.BLUE, "ridge": look.GOLD}
 
 
 @look.styled
-def paired_dots(frame, first: Sequence[str]) -> Figure:
+def paired_dots(frame) -> Figure:
     """One panel per data set, one row per network: one dot per seed, a thin line through the dots of a seed.
+    Lines join the arms, on top; other networks follow in the order of the frame.
 
     Args:
         frame: columns ``data, network, seed, accuracy`` (percent).
-        first: the networks that lines join, on top and in this order; others follow in that of the frame.
     """
-    joined = [name for name in first if name in set(frame["network"])]
+    joined = [name for name in ARMS if name in set(frame["network"])]
     names = look.unique([*joined, *frame["network"]])
-    colors = dict(zip(first, ARM_COLORS, strict=False))
     figure, panels = look.dataset_panels(frame, height=0.75 + 0.36 * len(names))
     for dataset, axes in panels.items():
         values = frame[frame["data"] == dataset].pivot(index="network", columns="seed", values="accuracy")
         values = values.reindex(names)
         for seed, offset in zip(values, look.offsets(values.shape[1]), strict=True):
             places = np.arange(len(names)) + offset
-            axes.plot(
-                values.loc[joined, seed], places[: len(joined)], color=look.MUTED, linewidth=0.8, alpha=0.7
-            )
+            thin = dict(color=look.MUTED, linewidth=0.8, alpha=0.7)
+            axes.plot(values.loc[joined, seed], places[: len(joined)], **thin)
             for name, value, place in zip(names, values[seed], places, strict=True):
-                axes.plot(value, place, "o", color=colors.get(name, look.PINK), markersize=7)
+                axes.plot(value, place, "o", color=ARM_COLORS.get(name, look.PINK), markersize=7)
         look.name_rows(axes, names)
     axes.set_xlabel("test accuracy (%)")
     return figure
 
 
 @look.styled
-def learning_curves(frame, first: Sequence[str]) -> Figure:
-    """One panel per data set: accuracy against the number of training images, one line per network.
+def learning_curves(frame) -> Figure:
+    """One panel per data set: accuracy against the number of training images, one line per arm.
 
     Args:
         frame: columns ``data, network, images, seed, accuracy`` (percent).
-        first: the networks with a color of their own in :func:`paired_dots`, in this order.
     """
-    names = [name for name in first if name in set(frame["network"])]
-    colors = dict(zip(first, ARM_COLORS, strict=True))
+    names = [name for name in ARMS if name in set(frame["network"])]
     sizes = sorted(set(frame["images"]))
     figure, panels = look.dataset_panels(frame, height=3.2)
     for dataset, axes in panels.items():
@@ -61,31 +57,30 @@ def learning_curves(frame, first: Sequence[str]) -> Figure:
             part = frame[(frame["data"] == dataset) & (frame["network"] == name)]
             means = [over_seeds(v.tolist()) for _, v in part.groupby("images")["accuracy"]]
             places = sorted(set(part["images"]))
-            axes.plot(places, [m.mean for m in means], "o-", color=colors[name], markersize=6)
-            axes.plot(part["images"], part["accuracy"], "o", color=colors[name], markersize=2.5, alpha=0.7)
+            color = ARM_COLORS[name]
+            axes.plot(places, [m.mean for m in means], "o-", color=color, markersize=6)
+            axes.plot(part["images"], part["accuracy"], "o", color=color, markersize=2.5, alpha=0.7)
             banded = [(x, m.low, m.high) for x, m in zip(places, means, strict=True) if m.low is not None]
             if banded:
-                axes.fill_between(*zip(*banded, strict=True), color=colors[name], alpha=0.15, linewidth=0)
+                axes.fill_between(*zip(*banded, strict=True), color=color, alpha=0.15, linewidth=0)
         axes.set_xscale("log")
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()
         axes.set_ylabel("test accuracy (%)")
     axes.set_xlabel("downstream training images")
-    handles = [look.key(name, colors[name], marker="o", markersize=5) for name in names]
+    handles = [look.key(name, ARM_COLORS[name], marker="o", markersize=5) for name in names]
     look.legend_below(figure, handles, 1)
     return figure
 
 
 @look.styled
-def gains(frame, known: Sequence[str]) -> Figure:
+def gains(frame) -> Figure:
     """One panel per data set: gain against the number of views; color is the network, line style the average.
 
     Args:
         frame: columns ``data, network, average, seed, views, gain`` (points).
-        known: networks with a color of their own in :func:`paired_dots`.
     """
-    arms = dict(zip(known, ARM_COLORS, strict=False))
-    colors = look.colors_of([*known, *frame["network"]], arms)
+    colors = look.colors_of([*ARMS, *frame["network"]], ARM_COLORS)
     dashes = dict(zip(look.unique(frame["average"]), ("", (4, 1.6)), strict=False))
     views = sorted(set(frame["views"]))
     figure, panels = look.dataset_panels(frame, height=2.4)
@@ -126,9 +121,8 @@ def probes(frame) -> Figure:
             axes.axvline(part["accuracy"].mean(), color=look.INK, linestyle=styles[name], linewidth=1.2)
         part = frame[frame["data"] == dataset]
         for method, side in zip(methods, look.offsets(len(methods), 0.26), strict=True):
-            _row_dots(
-                axes, part[part["method"] == method], names, "accuracy", METHOD_COLORS[method], side, 0.06
-            )
+            own = part[part["method"] == method]
+            _row_dots(axes, own, names, "accuracy", METHOD_COLORS[method], side, 0.06)
     axes.set_xlabel("test accuracy (%)")
     lines = [look.key(f"{m} probe", METHOD_COLORS[m], marker="o", linestyle="") for m in methods]
     lines += [look.key(name, look.INK, linestyle=style) for name, style in styles.items()]
@@ -161,12 +155,11 @@ def _row_dots(axes, frame, names: Sequence[str], x: str, color: str, side: float
 
 
 @look.styled
-def before_and_after(frame, x: str, hue: str, label: str) -> Figure:
+def before_and_after(frame, x: str, hue: str) -> Figure:
     """What a change does to accuracy: one line per seed from situation to situation, a color per group.
 
     Args:
-        frame: columns ``seed, accuracy``, ``x`` (the situations) and ``hue`` (the groups).
-        label: what the values are, with their unit.
+        frame: columns ``seed, accuracy`` (percent), ``x`` (the situations) and ``hue`` (the groups).
     """
     situations, colors = look.unique(frame[x]), look.colors_of(frame[hue])
     figure, ((axes,),) = look.new_figure(1, 1, height=3.6)
@@ -175,7 +168,7 @@ def before_and_after(frame, x: str, hue: str, label: str) -> Figure:
     seaborn.lineplot(placed, x=x, y="accuracy", **lines, alpha=0.8, ax=axes, legend=False)
     axes.set_xlim(-0.35, len(situations) - 0.65)
     axes.set_xticks(range(len(situations)), situations)
-    axes.set_ylabel(label)
+    axes.set_ylabel("test accuracy (%)")
     axes.grid(visible=False, axis="x")
     look.legend_below(figure, [look.key(name, color, marker="o") for name, color in colors.items()], 1)
     return figure

@@ -39,8 +39,7 @@ def robustness(frame) -> Figure:
         axes.set_xticks(range(len(variants)), variants, rotation=90)
         axes.set_xlim(-0.5, len(variants) - 0.5)
         axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        axes.spines[:].set_visible(False)
     name_rows(grid[0], claims)
     handles = [Patch(color=color, label=f"{letter} {name}") for name, (color, letter, _) in LOOKS.items()]
     legend_below(figure, handles, 2)

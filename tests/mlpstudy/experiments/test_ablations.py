@@ -116,7 +116,7 @@ def test_all_networks_cost_the_same(name):
 def test_both_optimizers_get_as_many_rates_and_their_own_constants(name):
     budget, chosen = BUDGETS[profile(name).key], profile(name)
     assert len(budget.lion) == len(budget.adamw) >= 2
-    assert chosen.pretrain_lr in budget.lion, "the paper's rate is one of them"
+    assert chosen.learning_rate in budget.lion, "the paper's rate is one of them"
     assert list(budget.lion) == sorted(budget.lion) and list(budget.adamw) == sorted(budget.adamw)
     optimizers = {s.upstream.optimizer for s in ablations.runs(chosen, (0,))}
     assert {o.betas for o in optimizers if o.name == "adamw"} == {(0.9, 0.999)}
@@ -180,7 +180,7 @@ def test_held_out_images_choose_the_rate_and_test_images_do_not():
     found = ablations.groups(made)
     assert {rate(r) for r in found["Lion"]} == {budget.lion[2]}
     assert {rate(r) for r in found["AdamW"]} == {budget.adamw[0]}
-    assert {rate(r) for r in found["base"]} == {LAPTOP.pretrain_lr}, "the base keeps the paper's rate"
+    assert {rate(r) for r in found["base"]} == {LAPTOP.learning_rate}, "the base keeps the paper's rate"
     worse = scored(made, 0.1, lambda r: r.spec.data.held_out is None and rate(r) == budget.lion[2])
     assert ablations.chosen_rates(worse) == ablations.chosen_rates(made)
 

@@ -58,7 +58,7 @@ def test_batches_and_lengths_double(name):
         assert all(after == 2 * before for before, after in itertools.pairwise(ladder))
     assert len(budget.lengths) >= len(budget.batches), "the smallest batch has a length of equal updates"
     assert {budget.batches[0], budget.batches[-1]} <= set(budget.tuned) <= set(budget.batches)
-    assert chosen.pretrain_lr in budget.rates, "the paper's rate is one of them"
+    assert chosen.learning_rate in budget.rates, "the paper's rate is one of them"
     assert budget.batches[-1] <= catalog.find(chosen.upstream).train
 
 
@@ -70,7 +70,7 @@ def test_lines_come_from_one_run_each_and_differ_in_the_batch_alone(name):
     lines = [s for s in trained if s.keep_at]
     assert [s.batch_size for s in lines] == list(budget.batches)
     assert len({replace(s, batch_size=1) for s in lines}) == 1
-    assert {s.optimizer.lr for s in lines} == {chosen.pretrain_lr}
+    assert {s.optimizer.lr for s in lines} == {chosen.learning_rate}
     assert {s.epochs for s in trained} == {budget.lengths[-1]}
     assert all(s.optimizer.schedule == "constant" and not s.optimizer.warmup for s in trained)
     for line in lines:

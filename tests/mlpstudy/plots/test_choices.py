@@ -42,7 +42,7 @@ def test_changes_are_sorted_and_colored_by_their_part():
     frame = product(change=means, seed=(0, 1, 2))
     mean, part = frame["change"].map(means), np.where(frame["change"] == "worst", "recipe", "block")
     ends = dict(mean=mean, low=mean - 2, high=mean + 2)
-    axes = choices.differences(frame.assign(part=part, difference=mean, **ends), label="x").axes[0]
+    axes = choices.differences(frame.assign(part=part, difference=mean, **ends)).axes[0]
     labels = axes.get_yticklabels()
     assert [tick.get_text() for tick in labels] == ["best", "middle", "worst"]
     assert [tick.get_color() for tick in labels] == [choices.PARTS[p] for p in ("block", "block", "recipe")]

@@ -7,11 +7,11 @@ import pytest
 from matplotlib.colors import to_hex
 from plot_frames import product
 
+from mlpstudy.experiments.transfer import ARMS
 from mlpstudy.plots import look
 from mlpstudy.plots import transfer as plots
 
-ARMS = ("from scratch", "pre-trained without DA", "pre-trained with DA")
-draw_pixels = functools.partial(plots.before_and_after, x="pixels", hue="model", label="accuracy (%)")
+draw_pixels = functools.partial(plots.before_and_after, x="pixels", hue="model")
 
 
 def dot_frame(seeds=(0, 1), datasets=("A", "B"), networks=ARMS):
@@ -56,7 +56,7 @@ def labels(figure):
 
 
 def test_paired_dots_have_a_panel_per_data_set_and_a_dot_per_run():
-    figure = plots.paired_dots(dot_frame(), first=ARMS)
+    figure = plots.paired_dots(dot_frame())
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["A", "B"]
     for axes in figure.axes:
         assert [label.get_text() for label in axes.get_yticklabels()] == list(ARMS)
@@ -70,7 +70,7 @@ def test_paired_dots_have_a_panel_per_data_set_and_a_dot_per_run():
 
 
 def test_official_checkpoints_stand_below_and_are_not_joined():
-    figure = plots.paired_dots(dot_frame((0,), ("A",), ("official X", *ARMS)), first=ARMS)
+    figure = plots.paired_dots(dot_frame((0,), ("A",), ("official X", *ARMS)))
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [*ARMS, "official X"]
     (join,) = [line for line in axes.lines if line.get_marker() != "o"]
@@ -80,12 +80,12 @@ def test_official_checkpoints_stand_below_and_are_not_joined():
 
 
 def test_an_arm_without_a_run_leaves_no_row():
-    figure = plots.paired_dots(dot_frame(networks=ARMS[::2]), first=ARMS)
+    figure = plots.paired_dots(dot_frame(networks=ARMS[::2]))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ARMS[::2])
 
 
 def test_gains_are_means_over_seeds_against_the_number_of_view_frame():
-    figure = plots.gains(view_frame(), known=ARMS)
+    figure = plots.gains(view_frame())
     (axes,) = figure.axes
     drawn = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(drawn) == 4 and {line.get_linestyle() for line in drawn} == {"-", "--"}
@@ -97,8 +97,8 @@ def test_gains_are_means_over_seeds_against_the_number_of_view_frame():
 
 
 def test_a_network_keeps_its_color_from_figure_to_figure():
-    first = {round(y): color for _, y, color in markers(plots.paired_dots(dot_frame(), first=ARMS).axes[0])}
-    drawn = plots.gains(view_frame(networks=("official X", *ARMS[1:])), known=ARMS)
+    first = {round(y): color for _, y, color in markers(plots.paired_dots(dot_frame()).axes[0])}
+    drawn = plots.gains(view_frame(networks=("official X", *ARMS[1:])))
     colors = {
         t.get_text(): to_hex(h.get_color())
         for t, h in zip(drawn.legends[0].get_texts(), drawn.legends[0].legend_handles, strict=True)
