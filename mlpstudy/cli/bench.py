@@ -12,9 +12,7 @@ from .options import DeviceOption, out
 
 
 def bench(
-    what: Annotated[
-        str, typer.Argument(help="speed (5 minutes or more), or accuracy (trains).")
-    ] = "speed",
+    what: Annotated[str, typer.Argument(help="speed (5 minutes or more), or accuracy (trains).")] = "speed",
     model: Annotated[
         str | None,
         typer.Option(
