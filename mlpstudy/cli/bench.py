@@ -16,18 +16,13 @@ def bench(
         str, typer.Argument(help="speed (a few minutes), or accuracy (several; trains).")
     ] = "speed",
     model: Annotated[
-        str | None,
-        typer.Option(
-            help="The MLP to train. Without it: those that the targets are about.", show_default=False
-        ),
+        str | None, typer.Option(help="The MLP to train. Without it: those that the targets are about.")
     ] = None,
     data: Annotated[
         str, typer.Option(help="The data set, or noise: random pixels in ImageNet-21k's classes.")
     ] = "cifar10",
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 1024,
-    resolution: Annotated[
-        int | None, typer.Option(help="Side in pixels to resize images to.", show_default=False)
-    ] = None,
+    resolution: Annotated[int | None, typer.Option(help="Side in pixels to resize images to.")] = None,
     parts: Annotated[
         str | None,
         typer.Option(
@@ -42,17 +37,13 @@ def bench(
         typer.Option(
             metavar="REV",
             help="Compare with this git revision of the repository, both timed in turns (speed).",
-            show_default=False,
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds to train with (accuracy), such as 0,1,2.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=1, help="How long to train (accuracy).")] = 20,
     device: DeviceOption = "auto",
     json_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--json", help="Also write everything here; with --against: add it here.", show_default=False
-        ),
+        Path | None, typer.Option("--json", help="Also write everything here; with --against: add it here.")
     ] = None,
 ):
     """Measure how fast training is, compared with the machine's rates and the usual way, or how accurate."""

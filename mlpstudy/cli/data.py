@@ -66,9 +66,7 @@ NamesOrFolders = Annotated[
         "(or test/<class>/) with image files."
     ),
 ]
-ResolutionOption = Annotated[
-    int | None, typer.Option(help="Of folders: the side in pixels that images get.", show_default=False)
-]
+ResolutionOption = Annotated[int | None, typer.Option(help="Of folders: the side in pixels that images get.")]
 
 
 @app.command("prepare")

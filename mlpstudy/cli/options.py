@@ -13,18 +13,16 @@ from rich.console import Console
 out = Console(width=None if os.environ.get("COLUMNS") != "0" else 80, markup=False)
 
 Experiments = Annotated[
-    list[str] | None,
-    typer.Argument(help="Experiments by name, e.g. from-scratch. Default: all.", show_default=False),
+    list[str] | None, typer.Argument(help="Experiments by name, e.g. from-scratch. Default: all.")
 ]
 ProfileOption = Annotated[
     str, typer.Option("--profile", "-P", help="How much to spend: smoke, laptop, colab, gpu or paper.")
 ]
 SeedsOption = Annotated[
-    str | None, typer.Option("--seeds", help="Seeds, e.g. 0,1,2. Default: the profile's.", show_default=False)
+    str | None, typer.Option("--seeds", help="Seeds, e.g. 0,1,2. Default: the profile's.")
 ]
 RunsOption = Annotated[
-    Path | None,
-    typer.Option("--runs", help="Default: $MLPLIB_RUNS, else runs of the clone.", show_default=False),
+    Path | None, typer.Option("--runs", help="Default: $MLPLIB_RUNS, else runs of the clone.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
 LoaderOption = Annotated[
@@ -36,11 +34,7 @@ LoaderOption = Annotated[
 ]
 ResultsOption = Annotated[
     Path | None,
-    typer.Option(
-        "--results",
-        help="Folder of published records. Default: $MLPLIB_RESULTS, else results.",
-        show_default=False,
-    ),
+    typer.Option("--results", help="Folder of published records. Default: $MLPLIB_RESULTS, else results."),
 ]
 PublishedOption = Annotated[
     Path | None,
@@ -49,7 +43,6 @@ PublishedOption = Annotated[
         help="Folder of published records, which exists. Default: $MLPLIB_RESULTS, else results.",
         exists=True,
         file_okay=False,
-        show_default=False,
     ),
 ]
 

@@ -38,7 +38,6 @@ def publish(
         typer.Option(
             "--to",
             help="Write all finished runs to this folder, for mlplib results merge on another machine.",
-            show_default=False,
         ),
     ] = None,
 ):
@@ -79,10 +78,7 @@ def merge(
     folder: Annotated[Path, typer.Argument(help="A folder that mlplib results publish --to has written.")],
     prefer: Annotated[
         str | None,
-        typer.Option(
-            help="Which record to keep of a run that has two different ones: published or new.",
-            show_default=False,
-        ),
+        typer.Option(help="Which record to keep of a run that has two different ones: published or new."),
     ] = None,
     results: ResultsOption = None,
 ):

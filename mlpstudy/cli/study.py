@@ -122,16 +122,9 @@ def run(
     loader: LoaderOption = "auto",
     compiled: Annotated[
         bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile training steps. Default: long runs on a GPU.",
-            show_default=False,
-        ),
+        typer.Option("--compile/--no-compile", help="Compile training steps. Default: long runs on a GPU."),
     ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(metavar="M", help="Stop after so many minutes.", show_default=False),
-    ] = None,
+    minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after so many minutes.")] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -139,7 +132,6 @@ def run(
             max=1024,
             metavar="N",
             help="Do N runs at once, each in its own process. Default: on a CPU one per core, on a GPU one.",
-            show_default=False,
         ),
     ] = None,
     tensorboard: Annotated[
@@ -147,7 +139,6 @@ def run(
         typer.Option(
             metavar="DIR",
             help="Follow the curves of trainings: tensorboard --logdir DIR (pip install tensorboard).",
-            show_default=False,
         ),
     ] = None,
     unpublished: Annotated[
@@ -272,19 +263,12 @@ def notebook(
     out_file: Annotated[
         Path | None,
         typer.Option(
-            "--out",
-            help="Where the executed notebook goes. Default: build/<name>-<profile>.ipynb.",
-            show_default=False,
+            "--out", help="Where the executed notebook goes. Default: build/<name>-<profile>.ipynb."
         ),
     ] = None,
     parameters: Annotated[
         list[str] | None,
-        typer.Option(
-            "--parameter",
-            "-p",
-            help="A further parameter as name=value; may be repeated.",
-            show_default=False,
-        ),
+        typer.Option("--parameter", "-p", help="A further parameter as name=value; may be repeated."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file at --out, whatever it is.")
@@ -305,10 +289,7 @@ def notebook(
     out.print(f"executed {target}", soft_wrap=True)
 
 
-def teach(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    profile: ProfileOption = "laptop",
-):
+def teach(folder: Annotated[Path, typer.Argument(help="A new folder.")], profile: ProfileOption = "laptop"):
     """Write the notebooks for a class: without solutions for students, with them for who teaches."""
     from ..book.teach import write
 
@@ -320,10 +301,7 @@ def claims(
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile",
-            "-P",
-            help="Judge your own runs of this profile. Default: the published records.",
-            show_default=False,
+            "--profile", "-P", help="Judge your own runs of this profile. Default: the published records."
         ),
     ] = None,
     seeds: SeedsOption = None,
