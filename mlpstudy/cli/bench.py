@@ -8,6 +8,11 @@ from typing import Annotated
 
 import typer
 
+from mlplib.errors import MlplibError, require_choice
+from mlplib.files import require_writable
+from mlplib.progress import bars
+
+from ..profiles import parse_seeds
 from .options import DeviceOption, out
 
 
@@ -47,15 +52,11 @@ def bench(
     ] = None,
 ):
     """Measure how fast training is, compared with the machine's rates and the usual way, or how accurate."""
-    from mlplib.errors import MlplibError, require_choice
-    from mlplib.files import require_writable
     from mlplib.machine import pick_device
-    from mlplib.progress import bars
 
     from ..bench import accuracy, show, speed
     from ..bench import against as revisions
     from ..bench.cases import Case, default_cases
-    from ..profiles import parse_seeds
 
     require_choice("benchmark", what, ("speed", "accuracy"))
     if model is None and what == "speed" and (data, batch_size, resolution) != ("cifar10", 1024, None):

@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..experiments import EXPERIMENTS, experiment
+from ..profiles import parse_seeds
+
 # COLUMNS=0, which some terminals set, would mean no width; in square brackets is part of a path, no style.
 out = Console(width=None if os.environ.get("COLUMNS") != "0" else 80, markup=False)
 
@@ -53,8 +56,6 @@ def names_of(experiments: list[str] | None) -> list[str]:
     Raises:
         MlplibError: there is no experiment of that name.
     """
-    from ..experiments import EXPERIMENTS, experiment
-
     for name in experiments or ():
         experiment(name)
     return list(dict.fromkeys(experiments or EXPERIMENTS))
@@ -62,13 +63,9 @@ def names_of(experiments: list[str] | None) -> list[str]:
 
 def seeds_of(text: str | None, profile) -> tuple[int, ...]:
     """The seeds that were given, the profile's by default."""
-    from ..profiles import parse_seeds
-
     return profile.seeds if text is None else parse_seeds(text)
 
 
 def specs_of(names: list[str], profile, seeds) -> dict[str, list]:
     """The runs of some experiments, by the experiment's name."""
-    from ..experiments import experiment
-
     return {name: experiment(name).runs(profile, seeds) for name in names}

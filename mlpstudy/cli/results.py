@@ -9,7 +9,9 @@ import typer
 
 from mlplib.errors import MlplibError
 from mlplib.files import require_folder
+from mlplib.progress import bars
 
+from ..profiles import profile as get_profile
 from .options import (
     DeviceOption,
     Experiments,
@@ -49,7 +51,6 @@ def publish(
     from mlplib.store import RunStore
 
     from ..evidence import merge
-    from ..profiles import profile as get_profile
 
     chosen, store, names, left_out = get_profile(profile), RunStore(runs), names_of(experiments), []
     if to is not None and results is not None:
@@ -110,7 +111,6 @@ def rerun(
 
     from mlplib.executor import Executor
     from mlplib.machine import cpu_threads, pick_device
-    from mlplib.progress import bars
     from mlplib.store import Record, RunStore
 
     from ..evidence import rerun as repeated

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
+from ..profiles import profile as get_profile
 from .options import (
     DeviceOption,
     Experiments,
@@ -40,12 +42,8 @@ def status(
 
     Needs only the folder of the runs: the runs may be done on other machines.
     """
-    import json
-
     from mlplib.machine import pick_device
     from mlplib.store import RunStore
-
-    from ..profiles import profile as get_profile
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
     of_each = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mlplib.errors import Interrupted, MlplibError
+from mlplib.errors import Interrupted, MlplibError, require_choice
+from mlplib.progress import bars
 
+from ..profiles import profile as get_profile
 from .options import (
     DeviceOption,
     Experiments,
@@ -43,7 +46,6 @@ def plan(
     from mlplib.store import RunStore
 
     from .. import planning
-    from ..profiles import profile as get_profile
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
     specs = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))
@@ -52,8 +54,6 @@ def plan(
     everything = planner.plan([spec for runs in specs.values() for spec in runs])
     users = planning.users({name: found.runs for name, found in plans.items()})
     if as_json:
-        import json
-
         print(json.dumps(_plan_as_json(profile, device_name(where), plans, everything, users), indent=1))
         return
     from ..words import duration
@@ -156,13 +156,10 @@ def run(
     from mlplib import curves
     from mlplib.data import beton
     from mlplib.data.batches import LOADERS
-    from mlplib.errors import require_choice
     from mlplib.machine import pick_device
-    from mlplib.progress import bars
     from mlplib.store import RunStore
 
     from ..evidence.records import read_folder, results_folder
-    from ..profiles import profile as get_profile
     from ..queue import RunQueue
 
     chosen, names = get_profile(profile), names_of(experiments)
@@ -243,9 +240,8 @@ def _summary_table(name: str, records, profile) -> Table:
     from .. import paper
     from ..experiments import experiment
 
-    table = Table(title=f"{name}, profile {profile.name}", title_justify="left")
-    for heading in ("item", "row", "column", "paper", "here", "n", "setting"):
-        table.add_column(heading)
+    headings = "item", "row", "column", "paper", "here", "n", "setting"
+    table = Table(*headings, title=f"{name}, profile {profile.name}", title_justify="left")
     for cell in experiment(name).summary(records, profile):
         known, estimate = paper.value(cell.item, cell.row, cell.column), cell.estimate
         half = "" if estimate.half_width is None else f" ± {estimate.half_width:.3g}"
@@ -310,10 +306,7 @@ def claims(
     form: Annotated[str, typer.Option("--format", help="table, or markdown as in the README.")] = "table",
 ):
     """Show the verdict on every claim, from the published records or from your own runs. Trains nothing."""
-    from mlplib.errors import require_choice
-
     from ..evidence import verdicts
-    from ..profiles import profile as get_profile
 
     require_choice("format", form, ("table", "markdown"))
     if profile is None and (seeds is not None or runs is not None):
@@ -328,9 +321,8 @@ def claims(
     if form == "markdown":
         print(verdicts.markdown(board))
         return
-    table = Table(title="Claims of the paper, judged by code", title_justify="left", show_lines=True)
-    for heading in ("claim", "sentence", *board):
-        table.add_column(heading)
+    title = "Claims of the paper, judged by code"
+    table = Table("claim", "sentence", *board, title=title, title_justify="left", show_lines=True)
     for _, claim in verdicts.every_claim():
         found = (entries.get(claim.id) for entries in board.values())
         cells = (verdicts.cell(entry.judgement, "", "\n") if entry else "no records" for entry in found)
