@@ -192,11 +192,6 @@ def by_hand(entry: Stored) -> str:
     )
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0].strip() if lines else type(error).__name__
@@ -227,7 +222,8 @@ def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: boo
             failures.append(f"{label}: {_reason(error)}")
             return None
         finally:
-            _empty(staging)  # the disk may be small
+            shutil.rmtree(staging)  # the disk may be small
+            staging.mkdir()
 
     for folder in local_folders():
         for path in _own_paths(entry, folder):
