@@ -39,15 +39,6 @@ ResultsOption = Annotated[
     Path | None,
     typer.Option("--results", help="Folder of published records. Default: $MLPLIB_RESULTS, else results."),
 ]
-PublishedOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--results",
-        help="Folder of published records, which exists. Default: $MLPLIB_RESULTS, else results.",
-        exists=True,
-        file_okay=False,
-    ),
-]
 
 
 def names_of(experiments: list[str] | None) -> list[str]:

@@ -16,7 +16,6 @@ from .options import (
     DeviceOption,
     Experiments,
     ProfileOption,
-    PublishedOption,
     ResultsOption,
     RunsOption,
     SeedsOption,
@@ -104,7 +103,7 @@ def rerun(
     sample: Annotated[int, typer.Option(min=1, help="How many published trainings to repeat.")] = 20,
     seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
     device: DeviceOption = "auto",
-    results: PublishedOption = None,
+    results: ResultsOption = None,
 ):
     """Repeat some published trainings on this machine and record how far the results are from those."""
     from tempfile import TemporaryDirectory
@@ -127,7 +126,7 @@ def rerun(
 
 
 @app.command("check")
-def check(results: PublishedOption = None):
+def check(results: ResultsOption = None):
     """Check that all published records and artifacts are valid, complete and unchanged."""
     from ..evidence.check import check
 

@@ -20,7 +20,7 @@ from .options import (
     Experiments,
     LoaderOption,
     ProfileOption,
-    PublishedOption,
+    ResultsOption,
     RunsOption,
     SeedsOption,
     names_of,
@@ -144,7 +144,7 @@ def run(
     unpublished: Annotated[
         bool, typer.Option("--unpublished", help="Leave out runs that are published already.")
     ] = False,
-    results: PublishedOption = None,
+    results: ResultsOption = None,
 ):
     """Do the missing runs of experiments. Ctrl-C stops them; the same command continues from there.
 
@@ -302,7 +302,7 @@ def claims(
     ] = None,
     seeds: SeedsOption = None,
     runs: RunsOption = None,
-    results: PublishedOption = None,
+    results: ResultsOption = None,
     form: Annotated[str, typer.Option("--format", help="table, or markdown as in the README.")] = "table",
 ):
     """Show the verdict on every claim, from the published records or from your own runs. Trains nothing."""
@@ -323,8 +323,6 @@ def claims(
         return
     title = "Claims of the paper, judged by code"
     table = Table("claim", "sentence", *board, title=title, title_justify="left", show_lines=True)
-    for _, claim in verdicts.every_claim():
-        found = (entries.get(claim.id) for entries in board.values())
-        cells = (verdicts.cell(entry.judgement, "", "\n") if entry else "no records" for entry in found)
-        table.add_row(claim.id, claim.sentence, *cells)
+    for row in verdicts.rows(board, bold="", newline="\n"):
+        table.add_row(*row)
     out.print(table)
