@@ -57,6 +57,9 @@ def seeds_of(text: str | None, profile) -> tuple[int, ...]:
     return profile.seeds if text is None else parse_seeds(text)
 
 
-def specs_of(names: list[str], profile, seeds) -> dict[str, list]:
-    """The runs of some experiments, by the experiment's name."""
-    return {name: experiment(name).runs(profile, seeds) for name in names}
+def specs_of(experiments: list[str] | None, profile, seeds: str | None) -> dict[str, list]:
+    """The runs of the experiments and seeds that were given (:func:`names_of`, :func:`seeds_of`), by the
+    experiment's name.
+    """
+    names, chosen = names_of(experiments), seeds_of(seeds, profile)
+    return {name: experiment(name).runs(profile, chosen) for name in names}

@@ -10,17 +10,7 @@ from typing import Annotated
 import typer
 
 from ..profiles import profile as get_profile
-from .options import (
-    DeviceOption,
-    Experiments,
-    ProfileOption,
-    RunsOption,
-    SeedsOption,
-    names_of,
-    out,
-    seeds_of,
-    specs_of,
-)
+from .options import DeviceOption, Experiments, ProfileOption, RunsOption, SeedsOption, out, specs_of
 
 REFRESH_SECONDS = 5.0
 """Time between two looks of ``--watch``."""
@@ -46,8 +36,7 @@ def status(
     from mlplib.store import RunStore
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
-    of_each = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))
-    specs = [spec for runs in of_each.values() for spec in runs]
+    specs = [spec for runs in specs_of(experiments, chosen, seeds).values() for spec in runs]
     while True:
         found = {"profile": profile, **_look(specs, store, where)}
         if as_json:

@@ -48,7 +48,7 @@ def plan(
     from .. import planning
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
-    specs = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))
+    specs = specs_of(experiments, chosen, seeds)
     planner = planning.Planner(store, where)
     plans = {name: planner.plan(runs) for name, runs in specs.items()}
     everything = planner.plan([spec for runs in specs.values() for spec in runs])
@@ -163,7 +163,6 @@ def run(
     from ..queue import RunQueue
 
     chosen, names = get_profile(profile), names_of(experiments)
-    seeds = seeds_of(seeds, chosen)
     require_choice("loader", loader, LOADERS)
     if loader == "ffcv":
         beton.require()  # one line now, not one from every worker
@@ -177,7 +176,7 @@ def run(
     report = RunQueue(
         names,
         chosen,
-        seeds,
+        seeds_of(seeds, chosen),
         store,
         pick_device(device),
         jobs=jobs,
@@ -189,7 +188,7 @@ def run(
         log=_log,
         begin=begin,
     ).run()
-    for name, specs in (specs_of(names, chosen, seeds) if experiments else {}).items():
+    for name, specs in (specs_of(experiments, chosen, seeds) if experiments else {}).items():
         records = [store.find(spec) for spec in specs]
         if None not in records:
             _show(_summary_table(name, records, chosen))
