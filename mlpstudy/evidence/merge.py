@@ -23,16 +23,7 @@ from ..experiments import EXPERIMENTS, experiment
 from ..planning import upstream_first, with_upstream
 from ..profiles import PROFILES, profile
 from .check import check_complete, check_ids
-from .records import (
-    ARTIFACTS,
-    HASHES,
-    RUNS,
-    ProfileFolder,
-    all_seeds,
-    old_files,
-    read_folder,
-    results_folder,
-)
+from .records import ARTIFACTS, HASHES, RUNS, ProfileFolder, all_seeds, old_files, read_folder, results_folder
 
 
 @dataclass(frozen=True)
