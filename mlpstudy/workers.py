@@ -117,7 +117,6 @@ class _Reporter:
 
     def __init__(self, connection: Connection, stop: StopRequest):
         self.connection, self.stop = connection, stop
-        self.waiting, self.last = 0, 0.0
 
     @contextmanager
     def __call__(self, total: int | None, label: str) -> Iterator[_Reporter]:

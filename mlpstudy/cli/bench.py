@@ -8,24 +8,24 @@ from typing import Annotated
 
 import typer
 
+from mlplib.errors import MlplibError, require_choice
+from mlplib.files import require_writable
+from mlplib.progress import bars
+
+from ..profiles import parse_seeds
 from .options import DeviceOption, out
 
 
 def bench(
     what: Annotated[str, typer.Argument(help="speed (5 minutes or more), or accuracy (trains).")] = "speed",
     model: Annotated[
-        str | None,
-        typer.Option(
-            help="The MLP to train. Without it: those that the targets are about.", show_default=False
-        ),
+        str | None, typer.Option(help="The MLP to train. Without it: those that the targets are about.")
     ] = None,
     data: Annotated[
         str, typer.Option(help="The data set, or noise: random pixels in ImageNet-21k's classes.")
     ] = "cifar10",
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 1024,
-    resolution: Annotated[
-        int | None, typer.Option(help="Side in pixels to resize images to.", show_default=False)
-    ] = None,
+    resolution: Annotated[int | None, typer.Option(help="Side in pixels to resize images to.")] = None,
     parts: Annotated[
         str | None,
         typer.Option(
@@ -40,29 +40,21 @@ def bench(
         typer.Option(
             metavar="REV",
             help="Compare with this git revision of the repository, both timed in turns (speed).",
-            show_default=False,
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds to train with (accuracy), such as 0,1,2.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=1, help="How long to train (accuracy).")] = 20,
     device: DeviceOption = "auto",
     json_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--json", help="Also write everything here; with --against: add it here.", show_default=False
-        ),
+        Path | None, typer.Option("--json", help="Also write everything here; with --against: add it here.")
     ] = None,
 ):
     """Measure how fast training is, compared with the machine's rates and the usual way, or how accurate."""
-    from mlplib.errors import MlplibError, require_choice
-    from mlplib.files import require_writable
     from mlplib.machine import pick_device
-    from mlplib.progress import bars
 
     from ..bench import accuracy, show, speed
     from ..bench import against as revisions
     from ..bench.cases import Case, default_cases
-    from ..profiles import parse_seeds
 
     require_choice("benchmark", what, ("speed", "accuracy"))
     if model is None and what == "speed" and (data, batch_size, resolution) != ("cifar10", 1024, None):

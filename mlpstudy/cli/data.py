@@ -12,6 +12,8 @@ import typer
 from rich.table import Table
 
 from mlplib.errors import MlplibError
+from mlplib.files import require_folder
+from mlplib.progress import bars
 
 from .options import out
 
@@ -36,15 +38,11 @@ def list_():
     )
     for heading in ("name", "what", "train", "test", "size", "here"):
         table.add_column(heading, no_wrap=heading not in ("what", "here"), overflow="fold")
-    for name in catalog.CATALOG:
-        entry, base = catalog.find(name), catalog.find_base(name)
+    found = [(catalog.find(name), catalog.find_base(name), "no") for name in catalog.CATALOG]
+    found += [(own, own, "damaged") for own in catalog.OwnFolder.all_known()]
+    for entry, base, otherwise in found:
         ready = isinstance(base, catalog.Drawn) or base.cached
-        here = ("yes" + _without_skipped(base.name)) if ready else "no"
-        table.add_row(
-            name, entry.title, f"{entry.train:,}", f"{entry.test:,}", f"{entry.image_size} px", here
-        )
-    for entry in catalog.OwnFolder.all_known():
-        here = "yes" + _without_skipped(entry.name) if entry.cached else "damaged"
+        here = "yes" + _without_skipped(base.name) if ready else otherwise
         sizes = f"{entry.train:,}", f"{entry.test:,}", f"{entry.image_size} px"
         table.add_row(entry.name, entry.title, *sizes, here)
     table.add_row(real.NAME, real.TITLE, "", f"{real.IMAGES:,}", "", "yes" if real.find() else "no")
@@ -66,9 +64,7 @@ NamesOrFolders = Annotated[
         "(or test/<class>/) with image files."
     ),
 ]
-ResolutionOption = Annotated[
-    int | None, typer.Option(help="Of folders: the side in pixels that images get.", show_default=False)
-]
+ResolutionOption = Annotated[int | None, typer.Option(help="Of folders: the side in pixels that images get.")]
 
 
 @app.command("prepare")
@@ -84,7 +80,6 @@ def prepare(
 ):
     """Get data sets and keep them, checked, in the cache ($MLPLIB_CACHE, else ~/.cache/mlplib)."""
     from mlplib.data.get import real
-    from mlplib.progress import bars
 
     for name in names:
         if name == real.NAME:
@@ -104,7 +99,6 @@ def beton(
 ):
     """Write data sets as FFCV files, once, so that runs can stream them (run --loader)."""
     from mlplib.data import beton
-    from mlplib.progress import bars
 
     beton.require()
     for name in names:
@@ -151,8 +145,6 @@ def export(
     Copy the folder there and set MLPLIB_DATA to it.
     """
     from mlplib.data.get import export
-    from mlplib.files import require_folder
-    from mlplib.progress import bars
 
     out_folder = require_folder(out_folder, "--out")
     shard_bytes = parse_size(shard_size)

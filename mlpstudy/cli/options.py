@@ -9,22 +9,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..experiments import EXPERIMENTS, experiment
+from ..profiles import parse_seeds
+
 # COLUMNS=0, which some terminals set, would mean no width; in square brackets is part of a path, no style.
 out = Console(width=None if os.environ.get("COLUMNS") != "0" else 80, markup=False)
 
 Experiments = Annotated[
-    list[str] | None,
-    typer.Argument(help="Experiments by name, e.g. from-scratch. Default: all.", show_default=False),
+    list[str] | None, typer.Argument(help="Experiments by name, e.g. from-scratch. Default: all.")
 ]
 ProfileOption = Annotated[
     str, typer.Option("--profile", "-P", help="How much to spend: smoke, laptop, colab, gpu or paper.")
 ]
 SeedsOption = Annotated[
-    str | None, typer.Option("--seeds", help="Seeds, e.g. 0,1,2. Default: the profile's.", show_default=False)
+    str | None, typer.Option("--seeds", help="Seeds, e.g. 0,1,2. Default: the profile's.")
 ]
 RunsOption = Annotated[
-    Path | None,
-    typer.Option("--runs", help="Default: $MLPLIB_RUNS, else runs of the clone.", show_default=False),
+    Path | None, typer.Option("--runs", help="Default: $MLPLIB_RUNS, else runs of the clone.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
 LoaderOption = Annotated[
@@ -36,21 +37,7 @@ LoaderOption = Annotated[
 ]
 ResultsOption = Annotated[
     Path | None,
-    typer.Option(
-        "--results",
-        help="Folder of published records. Default: $MLPLIB_RESULTS, else results.",
-        show_default=False,
-    ),
-]
-PublishedOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--results",
-        help="Folder of published records, which exists. Default: $MLPLIB_RESULTS, else results.",
-        exists=True,
-        file_okay=False,
-        show_default=False,
-    ),
+    typer.Option("--results", help="Folder of published records. Default: $MLPLIB_RESULTS, else results."),
 ]
 
 
@@ -60,8 +47,6 @@ def names_of(experiments: list[str] | None) -> list[str]:
     Raises:
         MlplibError: there is no experiment of that name.
     """
-    from ..experiments import EXPERIMENTS, experiment
-
     for name in experiments or ():
         experiment(name)
     return list(dict.fromkeys(experiments or EXPERIMENTS))
@@ -69,13 +54,12 @@ def names_of(experiments: list[str] | None) -> list[str]:
 
 def seeds_of(text: str | None, profile) -> tuple[int, ...]:
     """The seeds that were given, the profile's by default."""
-    from ..profiles import parse_seeds
-
     return profile.seeds if text is None else parse_seeds(text)
 
 
-def specs_of(names: list[str], profile, seeds) -> dict[str, list]:
-    """The runs of some experiments, by the experiment's name."""
-    from ..experiments import experiment
-
-    return {name: experiment(name).runs(profile, seeds) for name in names}
+def specs_of(experiments: list[str] | None, profile, seeds: str | None) -> dict[str, list]:
+    """The runs of the experiments and seeds that were given (:func:`names_of`, :func:`seeds_of`), by the
+    experiment's name.
+    """
+    names, chosen = names_of(experiments), seeds_of(seeds, profile)
+    return {name: experiment(name).runs(profile, chosen) for name in names}

@@ -9,12 +9,13 @@ import typer
 
 from mlplib.errors import MlplibError
 from mlplib.files import require_folder
+from mlplib.progress import bars
 
+from ..profiles import profile as get_profile
 from .options import (
     DeviceOption,
     Experiments,
     ProfileOption,
-    PublishedOption,
     ResultsOption,
     RunsOption,
     SeedsOption,
@@ -38,7 +39,6 @@ def publish(
         typer.Option(
             "--to",
             help="Write all finished runs to this folder, for mlplib results merge on another machine.",
-            show_default=False,
         ),
     ] = None,
 ):
@@ -50,7 +50,6 @@ def publish(
     from mlplib.store import RunStore
 
     from ..evidence import merge
-    from ..profiles import profile as get_profile
 
     chosen, store, names, left_out = get_profile(profile), RunStore(runs), names_of(experiments), []
     if to is not None and results is not None:
@@ -79,10 +78,7 @@ def merge(
     folder: Annotated[Path, typer.Argument(help="A folder that mlplib results publish --to has written.")],
     prefer: Annotated[
         str | None,
-        typer.Option(
-            help="Which record to keep of a run that has two different ones: published or new.",
-            show_default=False,
-        ),
+        typer.Option(help="Which record to keep of a run that has two different ones: published or new."),
     ] = None,
     results: ResultsOption = None,
 ):
@@ -107,14 +103,13 @@ def rerun(
     sample: Annotated[int, typer.Option(min=1, help="How many published trainings to repeat.")] = 20,
     seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
     device: DeviceOption = "auto",
-    results: PublishedOption = None,
+    results: ResultsOption = None,
 ):
     """Repeat some published trainings on this machine and record how far the results are from those."""
     from tempfile import TemporaryDirectory
 
     from mlplib.executor import Executor
     from mlplib.machine import cpu_threads, pick_device
-    from mlplib.progress import bars
     from mlplib.store import Record, RunStore
 
     from ..evidence import rerun as repeated
@@ -131,7 +126,7 @@ def rerun(
 
 
 @app.command("check")
-def check(results: PublishedOption = None):
+def check(results: ResultsOption = None):
     """Check that all published records and artifacts are valid, complete and unchanged."""
     from ..evidence.check import check
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from .options import (
-    DeviceOption,
-    Experiments,
-    ProfileOption,
-    RunsOption,
-    SeedsOption,
-    names_of,
-    out,
-    seeds_of,
-    specs_of,
-)
+from ..profiles import profile as get_profile
+from .options import DeviceOption, Experiments, ProfileOption, RunsOption, SeedsOption, out, specs_of
 
 REFRESH_SECONDS = 5.0
 """Time between two looks of ``--watch``."""
@@ -40,16 +32,11 @@ def status(
 
     Needs only the folder of the runs: the runs may be done on other machines.
     """
-    import json
-
     from mlplib.machine import pick_device
     from mlplib.store import RunStore
 
-    from ..profiles import profile as get_profile
-
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
-    of_each = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))
-    specs = [spec for runs in of_each.values() for spec in runs]
+    specs = [spec for runs in specs_of(experiments, chosen, seeds).values() for spec in runs]
     while True:
         found = {"profile": profile, **_look(specs, store, where)}
         if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mlplib.errors import Interrupted, MlplibError
+from mlplib.errors import Interrupted, MlplibError, require_choice
+from mlplib.progress import bars
 
+from ..profiles import profile as get_profile
 from .options import (
     DeviceOption,
     Experiments,
     LoaderOption,
     ProfileOption,
-    PublishedOption,
+    ResultsOption,
     RunsOption,
     SeedsOption,
     names_of,
@@ -43,17 +46,14 @@ def plan(
     from mlplib.store import RunStore
 
     from .. import planning
-    from ..profiles import profile as get_profile
 
     chosen, store, where = get_profile(profile), RunStore(runs), pick_device(device)
-    specs = specs_of(names_of(experiments), chosen, seeds_of(seeds, chosen))
+    specs = specs_of(experiments, chosen, seeds)
     planner = planning.Planner(store, where)
     plans = {name: planner.plan(runs) for name, runs in specs.items()}
     everything = planner.plan([spec for runs in specs.values() for spec in runs])
     users = planning.users({name: found.runs for name, found in plans.items()})
     if as_json:
-        import json
-
         print(json.dumps(_plan_as_json(profile, device_name(where), plans, everything, users), indent=1))
         return
     from ..words import duration
@@ -122,16 +122,9 @@ def run(
     loader: LoaderOption = "auto",
     compiled: Annotated[
         bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile training steps. Default: long runs on a GPU.",
-            show_default=False,
-        ),
+        typer.Option("--compile/--no-compile", help="Compile training steps. Default: long runs on a GPU."),
     ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(metavar="M", help="Stop after so many minutes.", show_default=False),
-    ] = None,
+    minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after so many minutes.")] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -139,7 +132,6 @@ def run(
             max=1024,
             metavar="N",
             help="Do N runs at once, each in its own process. Default: on a CPU one per core, on a GPU one.",
-            show_default=False,
         ),
     ] = None,
     tensorboard: Annotated[
@@ -147,13 +139,12 @@ def run(
         typer.Option(
             metavar="DIR",
             help="Follow the curves of trainings: tensorboard --logdir DIR (pip install tensorboard).",
-            show_default=False,
         ),
     ] = None,
     unpublished: Annotated[
         bool, typer.Option("--unpublished", help="Leave out runs that are published already.")
     ] = False,
-    results: PublishedOption = None,
+    results: ResultsOption = None,
 ):
     """Do the missing runs of experiments. Ctrl-C stops them; the same command continues from there.
 
@@ -165,17 +156,13 @@ def run(
     from mlplib import curves
     from mlplib.data import beton
     from mlplib.data.batches import LOADERS
-    from mlplib.errors import require_choice
     from mlplib.machine import pick_device
-    from mlplib.progress import bars
     from mlplib.store import RunStore
 
     from ..evidence.records import read_folder, results_folder
-    from ..profiles import profile as get_profile
     from ..queue import RunQueue
 
     chosen, names = get_profile(profile), names_of(experiments)
-    seeds = seeds_of(seeds, chosen)
     require_choice("loader", loader, LOADERS)
     if loader == "ffcv":
         beton.require()  # one line now, not one from every worker
@@ -189,7 +176,7 @@ def run(
     report = RunQueue(
         names,
         chosen,
-        seeds,
+        seeds_of(seeds, chosen),
         store,
         pick_device(device),
         jobs=jobs,
@@ -201,7 +188,7 @@ def run(
         log=_log,
         begin=begin,
     ).run()
-    for name, specs in (specs_of(names, chosen, seeds) if experiments else {}).items():
+    for name, specs in (specs_of(experiments, chosen, seeds) if experiments else {}).items():
         records = [store.find(spec) for spec in specs]
         if None not in records:
             _show(_summary_table(name, records, chosen))
@@ -252,9 +239,8 @@ def _summary_table(name: str, records, profile) -> Table:
     from .. import paper
     from ..experiments import experiment
 
-    table = Table(title=f"{name}, profile {profile.name}", title_justify="left")
-    for heading in ("item", "row", "column", "paper", "here", "n", "setting"):
-        table.add_column(heading)
+    headings = "item", "row", "column", "paper", "here", "n", "setting"
+    table = Table(*headings, title=f"{name}, profile {profile.name}", title_justify="left")
     for cell in experiment(name).summary(records, profile):
         known, estimate = paper.value(cell.item, cell.row, cell.column), cell.estimate
         half = "" if estimate.half_width is None else f" ± {estimate.half_width:.3g}"
@@ -272,19 +258,12 @@ def notebook(
     out_file: Annotated[
         Path | None,
         typer.Option(
-            "--out",
-            help="Where the executed notebook goes. Default: build/<name>-<profile>.ipynb.",
-            show_default=False,
+            "--out", help="Where the executed notebook goes. Default: build/<name>-<profile>.ipynb."
         ),
     ] = None,
     parameters: Annotated[
         list[str] | None,
-        typer.Option(
-            "--parameter",
-            "-p",
-            help="A further parameter as name=value; may be repeated.",
-            show_default=False,
-        ),
+        typer.Option("--parameter", "-p", help="A further parameter as name=value; may be repeated."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file at --out, whatever it is.")
@@ -305,10 +284,7 @@ def notebook(
     out.print(f"executed {target}", soft_wrap=True)
 
 
-def teach(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    profile: ProfileOption = "laptop",
-):
+def teach(folder: Annotated[Path, typer.Argument(help="A new folder.")], profile: ProfileOption = "laptop"):
     """Write the notebooks for a class: without solutions for students, with them for who teaches."""
     from ..book.teach import write
 
@@ -320,22 +296,16 @@ def claims(
     profile: Annotated[
         str | None,
         typer.Option(
-            "--profile",
-            "-P",
-            help="Judge your own runs of this profile. Default: the published records.",
-            show_default=False,
+            "--profile", "-P", help="Judge your own runs of this profile. Default: the published records."
         ),
     ] = None,
     seeds: SeedsOption = None,
     runs: RunsOption = None,
-    results: PublishedOption = None,
+    results: ResultsOption = None,
     form: Annotated[str, typer.Option("--format", help="table, or markdown as in the README.")] = "table",
 ):
     """Show the verdict on every claim, from the published records or from your own runs. Trains nothing."""
-    from mlplib.errors import require_choice
-
     from ..evidence import verdicts
-    from ..profiles import profile as get_profile
 
     require_choice("format", form, ("table", "markdown"))
     if profile is None and (seeds is not None or runs is not None):
@@ -350,11 +320,8 @@ def claims(
     if form == "markdown":
         print(verdicts.markdown(board))
         return
-    table = Table(title="Claims of the paper, judged by code", title_justify="left", show_lines=True)
-    for heading in ("claim", "sentence", *board):
-        table.add_column(heading)
-    for _, claim in verdicts.every_claim():
-        found = (entries.get(claim.id) for entries in board.values())
-        cells = (verdicts.cell(entry.judgement, "", "\n") if entry else "no records" for entry in found)
-        table.add_row(claim.id, claim.sentence, *cells)
+    title = "Claims of the paper, judged by code"
+    table = Table("claim", "sentence", *board, title=title, title_justify="left", show_lines=True)
+    for row in verdicts.rows(board, bold="", newline="\n"):
+        table.add_row(*row)
     out.print(table)

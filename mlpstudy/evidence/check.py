@@ -16,16 +16,7 @@ from mlplib.store import RUN_ID, Record
 
 from ..profiles import PROFILES
 from . import rerun
-from .records import (
-    ARTIFACTS,
-    HASHES,
-    RESTORE,
-    RUNS,
-    ProfileFolder,
-    old_files,
-    read_folder,
-    results_folder,
-)
+from .records import ARTIFACTS, HASHES, RESTORE, RUNS, ProfileFolder, old_files, read_folder, results_folder
 
 _PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|work|mnt|Users|workspace|scratch)\b|[A-Z]:\\)")
 """A folder of one machine, which means nothing to a reader."""

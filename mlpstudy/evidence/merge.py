@@ -23,19 +23,7 @@ from ..experiments import EXPERIMENTS, experiment
 from ..planning import upstream_first, with_upstream
 from ..profiles import PROFILES, profile
 from .check import check_complete, check_ids
-from .records import (
-    ARTIFACTS,
-    HASHES,
-    RUNS,
-    ProfileFolder,
-    all_seeds,
-    old_files,
-    read_folder,
-    results_folder,
-)
-
-PREFERENCES = ("published", "new")
-"""Which of two different records of a run to keep."""
+from .records import ARTIFACTS, HASHES, RUNS, ProfileFolder, all_seeds, old_files, read_folder, results_folder
 
 
 @dataclass(frozen=True)
@@ -52,11 +40,6 @@ class Merged:
     known: int
     old_files: int
     other: tuple[str, ...] = ()
-
-    @property
-    def profile(self) -> str:
-        """The name of the profile."""
-        return self.path.parent.name
 
 
 # --------------------------------------------------------------------------- from a run store
@@ -158,8 +141,8 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
             written to.
     """
     if prefer is not None:
-        require_choice("preference", prefer, PREFERENCES)
-    found, other = {}, {}
+        require_choice("preference", prefer, ("published", "new"))
+    found, other = {}, []
     for name in PROFILES:
         new = read_folder(Path(folder) / name)
         if new.records or new.hashes:
@@ -169,13 +152,13 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
             wanted = {record.spec for record in published} | _specs(name, [*published, *new.records.values()])
             records = {id: record for id, record in new.records.items() if record.spec in wanted}
             found[name] = replace(new, records=records)
-            other[name] = tuple(id for id in new.records if id not in records)
+            other.append(tuple(id for id in new.records if id not in records))
     if not found:
         raise MlplibError(
             f"no <profile>/{RUNS} in {folder}: name a folder that mlplib results publish --to has written"
         )
     merged = _add(found, results_folder(results, new=True), prefer)
-    return [replace(each, other=other[each.profile]) for each in merged]
+    return [replace(each, other=ids) for each, ids in zip(merged, other, strict=True)]
 
 
 def _specs(name: str, records: Iterable[Record]) -> set[RunSpec]:

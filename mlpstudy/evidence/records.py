@@ -226,7 +226,8 @@ def read_folder(root: Path) -> ProfileFolder:
         if not match:
             raise MlplibError(f"{where}, is not a hash and a name: {RESTORE}")
         hashes[match[2].decode()] = match[1].decode()
-    for where, line in (pair for path in record_files(root) for pair in _lines(path)):
+    files = [path for path in (root / RUNS, *old_files(root)) if path.exists()]
+    for where, line in (pair for path in files for pair in _lines(path)):
         try:
             record = _parse(line)
         except MlplibError as error:
@@ -241,11 +242,6 @@ def read_folder(root: Path) -> ProfileFolder:
             raise MlplibError(f"{path} is not the published file: {RESTORE}")
         artifacts[key] = content
     return ProfileFolder(records, artifacts, hashes)
-
-
-def record_files(root: Path) -> list[Path]:
-    """``runs.jsonl`` if it is there, then the files of the old layout."""
-    return [path for path in (root / RUNS, *old_files(root)) if path.exists()]
 
 
 def old_files(root: Path) -> list[Path]:

@@ -42,28 +42,10 @@ def markdown(records: Iterable[Record]) -> str:
         spreads = [statistics.stdev(side) for side in (*sides, contrasts[amount])]
         cells = [f"{spread:.2f}" for spread in (*spreads, math.hypot(*spreads[:2]))]
         pair = interval(correlation(*sides), "+.2f")
-        rows.append(
-            (
-                f"{amount:g}",
-                len(seeds),
-                *cells[:2],
-                pair,
-                *cells[2:],
-                f"{right[amount]:.0%}",
-                f"{shown[amount]:.1f}",
-            )
-        )
-    heads = (
-        "smoothing",
-        "seeds",
-        "SD without",
-        "SD with",
-        "correlation",
-        "SD of differences",
-        "unpaired",
-        f"right with {FEW} seeds",
-        f"shown by {FEW} seeds",
-    )
+        worth = f"{right[amount]:.0%}", f"{shown[amount]:.1f}"
+        rows.append((f"{amount:g}", len(seeds), *cells[:2], pair, *cells[2:], *worth))
+    pairs = "SD without", "SD with", "correlation", "SD of differences", "unpaired"
+    heads = "smoothing", "seeds", *pairs, f"right with {FEW} seeds", f"shown by {FEW} seeds"
     return markdown_table(heads, rows)
 
 

@@ -100,15 +100,18 @@ def from_store(profile: Profile, seeds: Sequence[int], runs: str | os.PathLike |
 
 def markdown(board: Board) -> str:
     """All verdicts as a Markdown table, as in the README: one column per profile."""
-    rows = []
+    return markdown_table(["claim", "the paper says", *board], rows(board, "**", "<br>"))
+
+
+def rows(board: Board, bold: str, newline: str) -> Iterator[list[str]]:
+    """For every claim its id, its sentence and, by profile, the verdict."""
     for _, claim in every_claim():
         found = (entries.get(claim.id) for entries in board.values())
-        cells = (cell(entry.judgement) if entry else "no records" for entry in found)
-        rows.append([claim.id, claim.sentence, *cells])
-    return markdown_table(["claim", "the paper says", *board], rows)
+        cells = (_cell(entry.judgement, bold, newline) if entry else "no records" for entry in found)
+        yield [claim.id, claim.sentence, *cells]
 
 
-def cell(judgement: Judgement, bold: str = "**", newline: str = "<br>") -> str:
+def _cell(judgement: Judgement, bold: str, newline: str) -> str:
     """Verdict and effect, below each other, and the reason unless it goes through several parts."""
     few = len(judgement.parts) < 2 or judgement.because
     why = (judgement.reason() or judgement.note) if few and judgement.verdict != REPRODUCED else ""

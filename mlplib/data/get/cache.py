@@ -69,19 +69,14 @@ def _seal(manifest: dict) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _fault(manifest: dict) -> str | None:
-    """What is wrong with the content of a manifest, in words."""
-    if manifest["format"] != FORMAT:
-        return f"has format {manifest['format']} instead of {FORMAT}"
-    if "seal" in manifest and manifest["seal"] != _seal(manifest):  # those from before version 0.1 have none
-        return "has changed since it was written"
-    return None
-
-
 @functools.lru_cache(maxsize=64)
 def _parsed(path: Path, stamp: str) -> tuple[dict, str | None]:
     found = json.loads(path.read_text(encoding="utf-8"))
-    return found, _fault(found)
+    if found["format"] != FORMAT:
+        return found, f"has format {found['format']} instead of {FORMAT}"
+    if "seal" in found and found["seal"] != _seal(found):  # those from before version 0.1 have none
+        return found, "has changed since it was written"
+    return found, None
 
 
 def _read_manifest(at: Path) -> tuple[dict, str | None]:

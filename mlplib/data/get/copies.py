@@ -31,7 +31,7 @@ def test_names(entry: Stored) -> tuple[str, ...]:
 
 
 class Unusable(Exception):
-    """The copy cannot be this data set; the text says why."""
+    """A copy that cannot be had, or cannot be this data set; the text says why."""
 
 
 class Example(NamedTuple):

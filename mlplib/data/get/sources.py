@@ -132,18 +132,16 @@ def replaced(entry: Stored, preparation: dict) -> bool:
     own = None if preparation.get("folder") else exported_own(entry.name)
     found = (local_copies(own, folder, folder, quiet) for folder in local_folders() if own)
     here = [read for label, read in chain.from_iterable(found) if label == preparation.get("source")]
-    return bool(here) and not any(_is_of(preparation, _opened(read)) for read in here)
+    return bool(here) and not any(_unchanged(read, preparation) for read in here)
 
 
-def _opened(read: Callable[[], Copy]) -> Copy | None:
+def _unchanged(read: Callable[[], Copy], preparation: dict) -> Copy | None:
+    """The copy that ``read`` opens, if the cached one was prepared from it as it is."""
     try:
-        return read()
+        copy = read()
     except (Unusable, OSError):
         return None
-
-
-def _is_of(preparation: dict, copy: Copy | None) -> bool:
-    return copy is not None and copy.signature == preparation.get("signature")
+    return copy if copy.signature == preparation.get("signature") else None
 
 
 def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy | None:
@@ -157,7 +155,7 @@ def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy 
         sources += [read for _, read in local_copies(entry, folder, folder, progress)]
     for read in sources:
         # An archive would have to be extracted.
-        if read.func is not archives.archive and _is_of(preparation, copy := _opened(read)):
+        if read.func is not archives.archive and (copy := _unchanged(read, preparation)):
             return copy
     return None
 
@@ -192,11 +190,6 @@ def by_hand(entry: Stored) -> str:
     )
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0].strip() if lines else type(error).__name__
@@ -227,7 +220,8 @@ def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: boo
             failures.append(f"{label}: {_reason(error)}")
             return None
         finally:
-            _empty(staging)  # the disk may be small
+            shutil.rmtree(staging)  # the disk may be small
+            staging.mkdir()
 
     for folder in local_folders():
         for path in _own_paths(entry, folder):

@@ -45,7 +45,7 @@ def test_a_run_is_running_where_it_is_and_died_once_it_is_killed(tmp_path, monke
     """The run is long enough to be looked at; the experiment has no other."""
     long = dataclasses.replace(RUNS[0], epochs=3000, evaluate_at=())
     monkeypatch.setattr(
-        "mlpstudy.experiments.experiment", lambda name: type("", (), {"runs": lambda *_: [long]})
+        "mlpstudy.cli.options.experiment", lambda name: type("", (), {"runs": lambda *_: [long]})
     )
     store, under_way = RunStore(tmp_path), workers().Event()
     process = start(long, tmp_path, checkpoint_every=0.0, under_way=under_way, batches=40)

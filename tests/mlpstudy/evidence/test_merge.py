@@ -35,7 +35,7 @@ def contents(root) -> dict[str, bytes]:
 
 
 def counts(merged):
-    return [(each.profile, each.new, each.known, each.other) for each in merged]
+    return [(each.path.parent.name, each.new, each.known, each.other) for each in merged]
 
 
 def test_what_was_done_elsewhere_is_published_as_if_it_had_been_done_here(tmp_path):
