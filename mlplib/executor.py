@@ -274,8 +274,11 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
-    done = inference.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
-    return Record(run_id(spec), spec, "completed", {}, **vars(done))
+    how = executor.how
+    metrics, history, compute = inference.measure(spec, how.device, progress=how.progress, stop=how.stop)
+    record = _record(executor, spec, metrics, spec.precision, history=history, compute=compute)
+    record.environment.update(machine.versions("torchvision", "timm"))
+    return record
 
 
 KINDS = {

@@ -10,7 +10,6 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -52,25 +51,16 @@ WARM_UPS = 1
 """Untimed passes of each way. An earlier pass has already chosen kernels and filled caches."""
 
 
-@dataclass(frozen=True)
-class Timed:
-    """The outcome of :func:`measure`; the fields of the same name in :class:`mlplib.store.Record`."""
-
-    metrics: dict
-    history: dict
-    compute: dict
-    environment: dict
-
-
 def measure(
     spec: TimingSpec, device: torch.device, *, progress=quiet, stop: StopRequest | None = None
-) -> Timed:
+) -> tuple[dict, dict, dict]:
     """Time the network of ``spec`` on ``device``.
 
     A batch size that does not fit into ``spec.seconds`` or into memory is skipped, and so are all larger
     ones; the first one is always tried.
 
     Returns:
+        metrics, history and compute of the run's record (:class:`mlplib.store.Record`).
         ``history["latency"]``: seconds from one image on the device to its logits, per repeat.
         ``history["batches"]``: per batch size its ``outcome``; if measured, also the peak memory and memory
         traffic of one pass in bytes (:class:`PassCounter`) and, for each of :data:`WAYS`, seconds per batch,
@@ -96,12 +86,8 @@ def measure(
             latency = bench.latency(started + LATENCY_SHARE * spec.seconds)
             bar.advance(1)
             batches = bench.batches(started + spec.seconds, lambda: bar.advance(1))
-    return Timed(
-        metrics=_metrics(bench, latency, batches),
-        history={"latency": latency, "batches": batches},
-        compute=_rates(bench, batches) | {"seconds": time.monotonic() - start},
-        environment=machine.environment(device, precision) | machine.versions("torchvision", "timm"),
-    )
+    compute = _rates(bench, batches) | {"seconds": time.monotonic() - start}
+    return _metrics(bench, latency, batches), {"latency": latency, "batches": batches}, compute
 
 
 # --------------------------------------------------------------------------- repeats
