@@ -232,16 +232,15 @@ def augment(
     spec: AugmentSpec,
     draws: Draws,
     dtype: torch.dtype,
-    mean_std: tuple[Tensor, Tensor] | None = None,
+    mean_std: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """All of ``spec`` applied to a batch: uint8 (B, C, H, W) to ``dtype`` (B, C, H, W), values 0 to 255.
+    """All of ``spec`` applied to a batch, then :func:`normalize`: uint8 (B, C, H, W) to ``dtype``.
 
-    Labels follow through ``draws.partner`` and ``draws.lam``. By ``mean_std``, where given, the result is
-    normalized (:func:`normalize`).
+    Labels follow through ``draws.partner`` and ``draws.lam``.
     """
     ffcv = spec.mixup > 0 and spec.mixup_kind == "ffcv"
     small = max(images.shape[2:]) <= LARGEST_TABLE
-    if dtype == torch.bfloat16 and mean_std and small and not ffcv and images.dtype == torch.uint8:
+    if dtype == torch.bfloat16 and small and not ffcv and images.dtype == torch.uint8:
         if native.plain(images.permute(0, 2, 1, 3)) and in_c():
             return _augment_in_c(images, spec, draws, *mean_std)
     return augment_in_pytorch(images, spec, draws, dtype, mean_std)
@@ -254,17 +253,14 @@ def augment_in_pytorch(images, spec, draws, dtype, mean_std) -> Tensor:
         if cropped:
             images = crop_and_flip(images, draws, torch.float32).round_().clamp_(0, 255).to(torch.uint8)
         partners = images.index_select(0, to_device(draws.partner, images.device))
-        out = mixup_ffcv(images, partners, draws.lam).to(dtype)
-    else:
-        out = crop_and_flip(images, draws, dtype) if cropped else images.to(dtype)
-        if spec.mixup > 0 and mean_std is None:
-            return mix(out, draws)
-        if spec.mixup > 0:
-            mixed = torch.empty(out.shape, dtype=dtype, device=out.device)
-            for part in parts(out):
-                normalize(mix(out, draws, part), *mean_std, out=mixed[part])
-            return mixed
-    return out if mean_std is None else normalize(out, *mean_std)
+        return normalize(mixup_ffcv(images, partners, draws.lam).to(dtype), *mean_std)
+    out = crop_and_flip(images, draws, dtype) if cropped else images.to(dtype)
+    if spec.mixup == 0:
+        return normalize(out, *mean_std)
+    mixed = torch.empty(out.shape, dtype=dtype, device=out.device)
+    for part in parts(out):
+        normalize(mix(out, draws, part), *mean_std, out=mixed[part])
+    return mixed
 
 
 # --------------------------------------------------------------------------- on a CPU, in C
