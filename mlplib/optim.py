@@ -46,15 +46,10 @@ class Lion(torch.optim.Optimizer):
         """What moves many tensors at once: :func:`lion_step`, or the same compiled."""
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """Take one step; returns the loss of ``closure`` if one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:
+        """Take one step."""
         for group in self.param_groups:
             self._step_group(group)
-        return loss
 
     def prepare(self) -> None:
         """Make every momentum now, zero as before the first step, where there is none yet."""
