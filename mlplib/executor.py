@@ -18,7 +18,7 @@ from .data.batches import RunData, open_data
 from .errors import MlplibError, Refused
 from .execution import Execution
 from .files import replacing
-from .models import build_model, count_macs, count_parameters
+from .models import build_model, count_macs, count_parameters, meta_model
 from .specs import (
     CheckpointSpec,
     DataSpec,
@@ -207,9 +207,10 @@ def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Recor
     model = official.load(path)
     weights.save(folder / training.WEIGHTS, model.state_dict())
     facts = {"model": str(model.spec), "image_size": model.image_shape[0], "classes": model.classes}
+    network = meta_model(model.spec, model.image_shape, model.classes)
     size = {
-        "parameters": count_parameters(model),
-        "forward_macs": count_macs(model, model.image_shape),
+        "parameters": count_parameters(network),
+        "forward_macs": count_macs(network, network.image_shape),
     }
     return _record(executor, spec, size, data=facts)
 

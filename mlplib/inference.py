@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from . import machine, memory, timing
 from .errors import Interrupted
-from .models import build_model, count_macs, count_parameters
+from .models import build_model, count_macs, count_parameters, meta_model
 from .progress import quiet
 from .specs import TimingSpec
 from .stopping import StopRequest
@@ -101,7 +101,8 @@ class Bench:
         self.dtype = machine.DTYPES[precision]
         self.shape = (spec.image_size, spec.image_size, 3)
         network = build_model(spec.model, self.shape, spec.classes, seed=spec.seed).eval()
-        self.parameters, self.macs = count_parameters(network), count_macs(network, self.shape)
+        self.parameters = count_parameters(network)
+        self.macs = count_macs(meta_model(spec.model, self.shape, spec.classes), self.shape)
         # Convolutions are fastest in channels-last order; linear layers do not care.
         self.network = network.to(device, self.dtype).to(memory_format=torch.channels_last)
 
