@@ -60,8 +60,6 @@ class Processes:
         """
         return loss if self.alone else DistributedDataParallel(_Differentiated(leaves, loss))
 
-    # ------------------------------------------------------------------ agreeing
-
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is true in any process."""
         return flag if self.alone else -self.smallest(-int(flag)) > 0

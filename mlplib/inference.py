@@ -90,9 +90,6 @@ def measure(
     return _metrics(bench, latency, batches), {"latency": latency, "batches": batches}, compute
 
 
-# --------------------------------------------------------------------------- repeats
-
-
 class Bench:
     """A network on its device, ready to be timed."""
 
@@ -126,15 +123,11 @@ class Bench:
         if self.stop:
             raise Interrupted(f"stopped while timing {self.spec.model}: start it again and it starts over")
 
-    # ------------------------------------------------------------------ single images
-
     def latency(self, deadline: float) -> list[float]:
         """Seconds from one image on the device to its logits, waiting for each."""
         one = Batch(self, 1).works()[RESIDENT]
         one()
         return self.in_turns({RESIDENT: one}, deadline, one_by_one=True)[RESIDENT]
-
-    # ------------------------------------------------------------------ batches
 
     def batches(self, deadline: float, done: Callable[[], None]) -> list[dict]:
         """One entry per batch size of the spec, see :func:`measure`. ``done`` is called after each."""
@@ -266,9 +259,6 @@ def _tensors(values) -> list[Tensor]:
 
 def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-# --------------------------------------------------------------------------- in a few numbers
 
 
 def images_per_second(entry: dict, way: str) -> float:

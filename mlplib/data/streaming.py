@@ -157,9 +157,6 @@ def _stop(batches) -> None:
         batches.join(0.001)
 
 
-# --------------------------------------------------------------------------- a split
-
-
 @dataclass(frozen=True)
 class StreamedSplit:
     """One split in a beton, shaped on ``device`` batch by batch.
