@@ -233,7 +233,7 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
         return failed
     begin = time.monotonic()
     seen, model = executor.on_device(spec.tested_on), executor.network(spec.trained)
-    if getattr(model, "classes", len(seen.classes)) != len(seen.classes):
+    if model.classes != len(seen.classes):
         raise Refused(
             f"{spec.trained.slug()} tells {model.classes} classes apart and {spec.data_name()} has "
             f"{len(seen.classes)}: fine-tune it on these data first"
