@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .data import catalog
 from .errors import MlplibError
-from .files import expand
+from .files import require_folder
 from .models import ImageMLP, meta_model
 from .specs import CheckpointSpec, DataSpec, ModelSpec
 
@@ -72,12 +72,7 @@ def candidates(folder: str | os.PathLike) -> list[Path]:
     Raises:
         MlplibError: there is no such folder, or no such file in it.
     """
-    root = expand(folder, "official_checkpoints")
-    if not root.is_dir():
-        what = "a file" if root.exists() else "not there"
-        raise MlplibError(
-            f"official_checkpoints must be a folder, but {root} is {what}: name the folder of the downloads"
-        )
+    root = require_folder(folder, "official_checkpoints", exists=True)
     found = []
     for path in sorted(root.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)

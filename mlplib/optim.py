@@ -49,7 +49,21 @@ class Lion(torch.optim.Optimizer):
     def step(self) -> None:
         """Take one step."""
         for group in self.param_groups:
-            self._step_group(group)
+            rates = group["lr"], 1 - group["lr"] * group["weight_decay"], *group["betas"]
+            together: list[tuple] = []
+            for p in group["params"]:
+                copy = self.copies.get(p)
+                grad = copy.grad if p.grad is None and copy is not None else p.grad
+                if grad is None:
+                    continue
+                tensors = (p, grad, self._momentum(p), copy)
+                if self.in_c and native.takes(*tensors) and lion_in_c():
+                    native.lion_step(*tensors, *rates)
+                else:
+                    together.append(tensors)
+            if together:
+                params, grads, momenta, copies = map(list, zip(*together, strict=True))
+                self.fused(params, grads, momenta, copies, *rates)
 
     def prepare(self) -> None:
         """Make every momentum now, zero as before the first step, where there is none yet."""
@@ -61,23 +75,6 @@ class Lion(torch.optim.Optimizer):
         if not self.state[p]:
             self.state[p]["momentum"] = torch.zeros_like(p)
         return self.state[p]["momentum"]
-
-    def _step_group(self, group: dict) -> None:
-        rates = group["lr"], 1 - group["lr"] * group["weight_decay"], *group["betas"]
-        together: list[tuple] = []
-        for p in group["params"]:
-            copy = self.copies.get(p)
-            grad = copy.grad if p.grad is None and copy is not None else p.grad
-            if grad is None:
-                continue
-            tensors = (p, grad, self._momentum(p), copy)
-            if self.in_c and native.takes(*tensors) and lion_in_c():
-                native.lion_step(*tensors, *rates)
-            else:
-                together.append(tensors)
-        if together:
-            params, grads, momenta, copies = map(list, zip(*together, strict=True))
-            self.fused(params, grads, momenta, copies, *rates)
 
 
 def lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: float) -> None:

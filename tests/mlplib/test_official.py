@@ -268,10 +268,10 @@ def test_a_folder_without_a_checkpoint_is_one_line(content, tmp_path):
 
 
 def test_what_is_no_folder_is_one_line(tmp_path):
-    with pytest.raises(MlplibError, match="missing is not there: name the folder"):
+    with pytest.raises(MlplibError, match=r"must be the path of a folder, not .*: there is none"):
         official.find(tmp_path / "missing")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(MlplibError, match="file is a file: name the folder"):
+    with pytest.raises(MlplibError, match=r"must be the path of a folder, not .*: it is a file"):
         official.find(tmp_path / "file")
 
 
@@ -441,4 +441,4 @@ def test_the_engine_refuses_a_setting_that_it_cannot_use(setting, words):
 def test_the_engine_refuses_a_folder_that_is_not_there_before_the_first_notebook(tmp_path):
     code, said = engine("profile=smoke", f"out={tmp_path}", f"official_checkpoints={tmp_path / 'no'}")
     assert code != 0
-    assert said.strip().splitlines()[-1].startswith("make: official_checkpoints must be a folder")
+    assert said.strip().splitlines()[-1].startswith("make: official_checkpoints must be the path of a folder")
