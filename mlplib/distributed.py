@@ -53,11 +53,7 @@ class Processes:
         return slice(None) if self.alone else slice(self.rank * share, (self.rank + 1) * share)
 
     def averaging(self, leaves: Sequence[nn.Parameter], loss: Callable) -> Callable:
-        """``loss`` such that its backward pass averages the gradients of ``leaves`` over the processes.
-
-        Args:
-            leaves: what is trained, the same in every process.
-        """
+        """``loss``, whose backward pass averages the gradients of ``leaves``, the same in every process."""
         return loss if self.alone else DistributedDataParallel(_Differentiated(leaves, loss))
 
     def any(self, flag: bool) -> bool:

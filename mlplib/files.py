@@ -109,9 +109,7 @@ def wait_for(file: IO, waiting: Callable[[], None]) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock file ``path``. A process that tries to lock it at this very moment
-    may find it held.
-    """
+    """Whether some process holds the lock file ``path``. This look can make another's attempt fail."""
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -199,9 +197,6 @@ def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> N
         )
 
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
 @contextmanager
 def storage_errors(place: Path | str, variable: str | None = None) -> Iterator[None]:
     """Say in one line what is wrong with a file or folder that cannot be written.
@@ -216,7 +211,7 @@ def storage_errors(place: Path | str, variable: str | None = None) -> Iterator[N
     except OSError as error:
         shared = " (users who share it need one group and umask 002)" if error.errno == errno.EACCES else ""
         another = f", or choose another folder ({variable})" if variable else ""
-        if error.errno in _NO_LOCKS:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise MlplibError(
                 f"the file system of {place} cannot lock files ({error.strerror}): use a local disk, "
                 f"NFSv4 or Lustre with the mount option flock{another}"

@@ -148,11 +148,7 @@ def _executor(options: argparse.Namespace, processes: Processes) -> Executor:
 
 
 def require_training(spec: RunSpec) -> None:
-    """Refuse what several processes cannot share.
-
-    Raises:
-        MlplibError: the run trains nothing.
-    """
+    """Refuse a run that trains nothing, which several processes cannot share."""
     if not isinstance(spec, TrainSpec | FineTuneSpec):
         raise MlplibError(
             f"only a training can use several processes, not a run of kind {spec.kind}: start one"

@@ -21,8 +21,6 @@ AGAIN = "delete its folder and run again"
 def save(path: str | Path, state_dict: Mapping[str, Tensor], label: str | None = None) -> None:
     """Write a network's weights as a safetensors file; an existing file is replaced in one step.
 
-    A reader sees the old file or the whole new one, never a part, also when this process is killed.
-
     Args:
         state_dict: names and dense tensors on any device; views of others are stored as their own values.
         label: stored with a hash of the tensors, for :func:`load` to compare.

@@ -78,13 +78,7 @@ def write_beton(split: Split, path: Path, progress: Progress = quiet) -> Path:
 
     A whole file of as many images stays: it is taken to be this one. Other processes that write the same file
     wait. A killed writer leaves nothing that looks finished; what it left is overwritten the next time.
-
-    Args:
-        split: its images may be a memory map: only a few pages of it are read at a time.
-        progress: see :mod:`mlplib.progress`; counts images.
-
-    Returns:
-        ``path``.
+    Images may be a memory map: only a few pages of it are read at a time.
 
     Raises:
         MlplibError: FFCV is not installed; the folder cannot be written, or the disk is full.
@@ -178,9 +172,6 @@ def write(dataset: ImageDataset, progress: Progress = quiet) -> Path:
     """Write the betons of both splits, unless they are there, and give their folder.
 
     Those of another content under the same name are deleted: they take as much room as the images.
-
-    Raises:
-        MlplibError: as :func:`write_beton`.
     """
     at = folder(dataset)
     for name in ("train", "test"):

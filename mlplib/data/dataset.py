@@ -109,7 +109,6 @@ def unordered_hash(train: Split, test: Split) -> str:
 _BLOCK = 1024
 """Images looked at together: a data set may be far larger than the memory."""
 
-
 PIXELS = 2**22
 """Counted at a time: NumPy takes 8 bytes for each."""
 
@@ -201,8 +200,7 @@ def subset_indices(labels: np.ndarray, examples: int, draw: int = 0) -> np.ndarr
         labels: int64 ``(N,)``.
         examples: how many to keep. A class with ``c`` of the ``N`` examples gets ``examples * c / N``,
             rounded down or up to a whole example.
-        draw: which random order of the examples to choose by. Smaller sets are inside larger ones of the same
-            draw.
+        draw: which random order to choose by. Smaller sets are inside larger ones of the same draw.
 
     Returns:
         int64 ``(examples,)``, ascending. Depends on nothing but the arguments (no seed of a run), and

@@ -99,11 +99,7 @@ class BetonReader:
 
 
 def reader_of(path: Path, device: torch.device) -> BetonReader:
-    """The reader of a beton: the same one again while the file is the same, since FFCV compiles for each.
-
-    Raises:
-        MlplibError: as :class:`BetonReader`.
-    """
+    """The reader of a beton: the same one again while the file is the same, since FFCV compiles for each."""
     return _reader(path, workers_beside(device), stamp(path))
 
 

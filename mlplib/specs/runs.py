@@ -120,8 +120,7 @@ class FineTuneSpec(RunSpec, kind="finetune"):
 class FilterSpec(RunSpec, kind="filters"):
     """A look at the first layer of another run: its filters, how local and how smooth they are (Fig 11, 12).
 
-    ``at``: ``initial`` for the random initialization of ``upstream`` (nothing is
-    trained), ``final`` for its end.
+    ``at``: ``initial`` for the random initialization of ``upstream`` (nothing is trained), or ``final``.
     """
 
     upstream: TrainSpec
