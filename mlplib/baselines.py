@@ -74,7 +74,9 @@ class SmallCNN(nn.Module):
         self.image_shape, self.classes = tuple(image_shape), classes
         blocks, before = [], image_shape[2]
         for after, stride in STAGES:
-            blocks.append(_conv_block(before, after, stride))
+            # No bias: the norm that follows has its own.
+            convolution = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
+            blocks.append(nn.Sequential(convolution, nn.GroupNorm(GROUPS, after), nn.GELU()))
             before = after
         self.blocks = nn.Sequential(*blocks)
         self.linear_out = nn.Linear(before, classes)
@@ -87,12 +89,6 @@ class SmallCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of normalized float images (B, 3, H, W)."""
         return self.linear_out(self.features(images))
-
-
-def _conv_block(before: int, after: int, stride: int) -> nn.Sequential:
-    # No bias: the norm that follows has its own.
-    convolution = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(GROUPS, after), nn.GELU())
 
 
 def resnet18(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:

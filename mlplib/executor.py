@@ -275,8 +275,7 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
-    how = executor.how
-    metrics, history, compute = inference.measure(spec, how.device, progress=how.progress, stop=how.stop)
+    metrics, history, compute = inference.measure(spec, executor.how)
     record = _record(executor, spec, metrics, spec.precision, history=history, compute=compute)
     record.environment.update(machine.versions("torchvision", "timm"))
     return record

@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from . import machine, memory, timing
 from .errors import Interrupted
+from .execution import Execution
 from .models import build_model, count_macs, count_parameters, meta_model
-from .progress import quiet
 from .specs import TimingSpec
 from .stopping import StopRequest
 from .timing import calls_in, repeat, seconds_per_call, summary, take_turns
@@ -51,10 +51,8 @@ WARM_UPS = 1
 """Untimed passes of each way. An earlier pass has already chosen kernels and filled caches."""
 
 
-def measure(
-    spec: TimingSpec, device: torch.device, *, progress=quiet, stop: StopRequest | None = None
-) -> tuple[dict, dict, dict]:
-    """Time the network of ``spec`` on ``device``.
+def measure(spec: TimingSpec, how: Execution) -> tuple[dict, dict, dict]:
+    """Time the network of ``spec`` on the device of ``how``.
 
     A batch size that does not fit into ``spec.seconds`` or into memory is skipped, and so are all larger
     ones; the first one is always tried.
@@ -73,12 +71,11 @@ def measure(
         MlplibError: the network cannot be built for such images.
         Interrupted: stopped on request; the timing starts over next time.
     """
-    stop = StopRequest() if stop is None else stop  # not `stop or ...`: a request is false until it is made
     machine.keep_freed_memory()
-    precision = machine.pick_precision(spec.precision, device)
+    precision = machine.pick_precision(spec.precision, how.device)
     start = time.monotonic()
-    with stop.listening(), progress(1 + len(spec.batch_sizes), spec.slug()) as bar:
-        bench = Bench(spec, device, precision, stop)
+    with how.stop.listening(), how.progress(1 + len(spec.batch_sizes), spec.slug()) as bar:
+        bench = Bench(spec, how.device, precision, how.stop)
         # cuDNN may try its algorithms for a convolution and take the fastest.
         fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True)
         with torch.inference_mode(), fastest, machine.matmul_precision(precision):

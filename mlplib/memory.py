@@ -87,13 +87,8 @@ def pick_micro_batch(
     budget = machine.free_memory(device) * ACTIVATION_SHARE
     size = batch
     while size > 1 and size * activation_bytes(model, image_shape) > budget:
-        size = half(size)
+        size = (size + 1) // 2
     return size
-
-
-def half(size: int) -> int:
-    """Half of a batch, rounded up."""
-    return -(-size // 2)
 
 
 def activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int:

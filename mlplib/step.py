@@ -242,7 +242,7 @@ class Engine:
                 f"out of memory on {self.device}, and a batch {why}: choose a smaller batch_size or network, "
                 "or free memory"
             ) from None
-        before, self.micro_batch = self.micro_batch, memory.half(self.micro_batch)
+        before, self.micro_batch = self.micro_batch, (self.micro_batch + 1) // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.log(f"out of memory with {before} images per pass: continuing with {self.micro_batch}")

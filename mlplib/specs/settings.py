@@ -115,14 +115,9 @@ def _typed_fields(cls: type) -> list[tuple[dataclasses.Field, typing.Any]]:
     return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
 
 
-def _options(hint) -> tuple:
-    """The types of a union, or the one type."""
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
 def _fits(value, hint) -> bool:
     if isinstance(hint, types.UnionType):
-        return any(_fits(value, option) for option in _options(hint))
+        return any(_fits(value, option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         kinds = typing.get_args(hint)
         kinds = kinds[:1] * len(value) if kinds[-1] is ... and isinstance(value, tuple) else kinds
@@ -162,5 +157,6 @@ def _plain(value, real: bool):
 
 def _from_plain(value, hint):
     """``value`` as the settings that ``hint`` asks for; what is no JSON object stays as it is."""
-    makers = [h for h in _options(hint) if isinstance(h, type) and issubclass(h, Settings)]
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    makers = [h for h in options if isinstance(h, type) and issubclass(h, Settings)]
     return makers[0].from_json(value) if makers and isinstance(value, dict) else value

@@ -12,6 +12,7 @@ from torch import nn
 
 from mlplib import inference, machine, timing
 from mlplib.errors import Interrupted, MlplibError
+from mlplib.execution import Execution
 from mlplib.executor import Executor
 from mlplib.inference import FLOAT32, RESIDENT, UINT8, WAYS, PassCounter
 from mlplib.specs import ModelSpec, TimingSpec
@@ -43,7 +44,7 @@ def outcomes(timed) -> dict[int, str]:
 
 
 def measure(spec: TimingSpec, **how) -> SimpleNamespace:
-    parts = inference.measure(spec, CPU, **how)
+    parts = inference.measure(spec, Execution(device=CPU, **how))
     return SimpleNamespace(**dict(zip(("metrics", "history", "compute"), parts, strict=True)))
 
 
