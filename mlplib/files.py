@@ -22,10 +22,10 @@ from .progress import Progress
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, variable: str | None = None) -> Iterator[Path]:
     """Give a temporary path in the same folder; on success the file written there replaces ``path``.
 
-    Missing folders are made.
+    Missing folders are made. ``variable``: as for :func:`storage_errors`.
 
     Raises:
         MlplibError: writing failed; the temporary file is gone and ``path`` is as it was.
@@ -33,7 +33,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
-        with storage_errors(path):
+        with storage_errors(path, variable):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield temporary
@@ -120,9 +120,6 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-NO_HOME = "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
-
-
 def cache_root() -> Path:
     """The cache folder that the environment asks for; it need not exist.
 
@@ -146,7 +143,9 @@ def expand(path: str | Path, what: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         if str(path).partition("/")[0] == "~":  # no HOME, and no entry for this user
-            raise MlplibError(NO_HOME) from None
+            raise MlplibError(
+                "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
+            ) from None
         raise MlplibError(f"{what} must not be {str(path)!r}: there is no such home folder") from None
 
 

@@ -114,7 +114,6 @@ def workers_beside(device: torch.device) -> int:
     Both on the same cores wait for each other: two threads beside two of torch's made training 4 to 11 %
     slower than resident data, one thread 0 to 3 % (B-6/Wi-512, batches of 1024, 2 virtual cores).
     """
-    require()
     import numba
 
     busy = torch.get_num_threads() if device.type == "cpu" else 0
