@@ -49,7 +49,6 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
     Raises:
         MlplibError: the file is missing, truncated, not a safetensors file, or not the expected one.
     """
-    path = Path(path)
     try:
         with safe_open(path, "pt") as file:
             found, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
