@@ -39,13 +39,13 @@ class Executor:
 
     Args:
         store: where records are found and written.
-        official: paths of official weights by the SHA-256 of their files, for
-            :class:`~mlplib.specs.CheckpointSpec` (:func:`mlplib.official.files`).
+        checkpoints: files of official weights (:func:`mlplib.official.find`).
         how: settings of :class:`~mlplib.execution.Execution`, such as ``device``.
     """
 
-    def __init__(self, store: RunStore, official: Mapping[str, Path] | None = None, **how):
-        self.store, self.official, self.how = store, official or {}, Execution(**how)
+    def __init__(self, store: RunStore, checkpoints: Iterable[official.Checkpoint] = (), **how):
+        self.store, self.how = store, Execution(**how)
+        self.checkpoints = {each.spec.sha256: each.path for each in checkpoints}
         self._datasets: dict[str, data.ImageDataset] = {}
         self._features: dict[tuple, probing.Features] = {}
 
@@ -197,7 +197,7 @@ def _failed_upstream(executor: Executor, spec: RunSpec) -> Record | None:
 
 
 def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Record:
-    path = executor.official.get(spec.sha256)
+    path = executor.checkpoints.get(spec.sha256)
     if path is None:
         raise MlplibError(
             f"no file here holds the checkpoint {spec.name}: name its folder as official_checkpoints"

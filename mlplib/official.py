@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,11 +160,7 @@ def describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, in
 
 
 def digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's content, in hex.
-
-    Raises:
-        MlplibError: it cannot be read.
-    """
+    """SHA-256 of a file's content, in hex. Raises an MlplibError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -173,8 +169,3 @@ def digest(path: str | os.PathLike) -> str:
         raise MlplibError(
             f"checkpoint {path} cannot be read ({reason}): check its path and its rights"
         ) from None
-
-
-def files(checkpoints: Iterable[Checkpoint]) -> dict[str, Path]:
-    """Where each content lies: what :class:`mlplib.executor.Executor` wants to know."""
-    return {checkpoint.spec.sha256: checkpoint.path for checkpoint in checkpoints}

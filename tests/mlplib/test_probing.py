@@ -387,7 +387,7 @@ def test_a_network_of_other_classes_cannot_be_evaluated(executor, tmp_path):
     network = build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 7, seed=0)
     torch.save(network.state_dict(), tmp_path / "w")
     found = official.find(tmp_path)
-    there = Executor(executor.store, device=CPU, official=official.files(found))
+    there = Executor(executor.store, device=CPU, checkpoints=found)
     with pytest.raises(MlplibError, match="tells 7 classes apart and shapes-16-downstream has 4: fine-tune"):
         there.record(EvaluateSpec(found[0].spec, data=HERE, crops=0))
 
