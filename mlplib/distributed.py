@@ -147,11 +147,7 @@ def leave() -> None:
 
 @contextmanager
 def lost_processes() -> Iterator[None]:
-    """Say in one line that another process of the run has ended or does not answer.
-
-    Raises:
-        MlplibError: that was so.
-    """
+    """Raise an MlplibError where another process of the run has ended or does not answer."""
     try:
         yield
     except RuntimeError as error:

@@ -172,11 +172,7 @@ def require_folder(path: str | Path, what: str, exists: bool = False) -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder, and refuse one that cannot be written to before the work begins whose result goes there.
-
-    Raises:
-        MlplibError: for any error of the file system.
-    """
+    """Make a folder, or raise an MlplibError before work begins whose result could not be written there."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -198,12 +194,9 @@ def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> N
 
 @contextmanager
 def storage_errors(place: Path | str, variable: str | None = None) -> Iterator[None]:
-    """Say in one line what is wrong with a file or folder that cannot be written.
+    """Raise an MlplibError that says what is wrong with a file or folder, for any error of the file system.
 
     ``variable``: the environment variable or option that sets another place.
-
-    Raises:
-        MlplibError: for any error of the file system.
     """
     try:
         yield

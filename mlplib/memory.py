@@ -45,11 +45,7 @@ def require_room(
 
 @contextmanager
 def out_of_memory_errors(what: str) -> Iterator[None]:
-    """Say in one line that memory was not enough for ``what``.
-
-    Raises:
-        MlplibError: in place of torch's errors about memory.
-    """
+    """Raise an MlplibError in place of torch's errors about memory: ``what`` does not fit into it."""
     try:
         yield
     except Exception as error:
