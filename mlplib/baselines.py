@@ -23,9 +23,6 @@ MIXER_B = {"embed_dim": 768, "num_blocks": 12}
 """Size "B" of the two papers. The number after the slash in a name is the side of a patch in pixels."""
 
 
-# --------------------------------------------------------------------------- shared parts
-
-
 class ImageNetwork(nn.Module):
     """A body that computes features of images, and a linear head that maps them to logits.
 
@@ -64,9 +61,6 @@ def _check_images(name: str, images: Tensor, image_shape: tuple[int, int, int]) 
         )
 
 
-# --------------------------------------------------------------------------- the small CNN
-
-
 class SmallCNN(nn.Module):
     """Four blocks of 3x3 convolution, GroupNorm and GELU, then global average pooling and a linear head.
 
@@ -80,7 +74,9 @@ class SmallCNN(nn.Module):
         self.image_shape, self.classes = tuple(image_shape), classes
         blocks, before = [], image_shape[2]
         for after, stride in STAGES:
-            blocks.append(_conv_block(before, after, stride))
+            # No bias: the norm that follows has its own.
+            convolution = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
+            blocks.append(nn.Sequential(convolution, nn.GroupNorm(GROUPS, after), nn.GELU()))
             before = after
         self.blocks = nn.Sequential(*blocks)
         self.linear_out = nn.Linear(before, classes)
@@ -93,15 +89,6 @@ class SmallCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of normalized float images (B, 3, H, W)."""
         return self.linear_out(self.features(images))
-
-
-def _conv_block(before: int, after: int, stride: int) -> nn.Sequential:
-    # No bias: the norm that follows has its own.
-    convolution = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(GROUPS, after), nn.GELU())
-
-
-# --------------------------------------------------------------------------- ResNets (torchvision)
 
 
 def resnet18(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
@@ -144,9 +131,6 @@ def _with_head(name: str, body: nn.Module, image_shape: tuple[int, int, int], cl
     return ImageNetwork(name, body, width, image_shape, classes)
 
 
-# --------------------------------------------------------------------------- patches (timm)
-
-
 def vit_b(patch: int, image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:
     """timm's ViT-B (https://arxiv.org/abs/2010.11929) on patches of ``patch`` pixels a side.
 
@@ -179,9 +163,6 @@ def _of_patches(
         img_size=(height, width), patch_size=patch, in_chans=channels, num_classes=0, **size
     )
     return ImageNetwork(name, body, size["embed_dim"], image_shape, classes)
-
-
-# --------------------------------------------------------------------------- memory
 
 
 def activation_bytes(family: str, image_shape: tuple[int, int, int]) -> int:

@@ -14,11 +14,7 @@ FLUSH_SECONDS = 10
 
 
 def require(folder: Path) -> None:
-    """Refuse to begin without TensorBoard, or where ``folder`` cannot be written to.
-
-    Raises:
-        MlplibError: one of the two; the line says what to do.
-    """
+    """Raise an MlplibError without TensorBoard, or where ``folder`` cannot be written to."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:

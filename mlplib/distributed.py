@@ -53,14 +53,8 @@ class Processes:
         return slice(None) if self.alone else slice(self.rank * share, (self.rank + 1) * share)
 
     def averaging(self, leaves: Sequence[nn.Parameter], loss: Callable) -> Callable:
-        """``loss`` such that its backward pass averages the gradients of ``leaves`` over the processes.
-
-        Args:
-            leaves: what is trained, the same in every process.
-        """
+        """``loss``, whose backward pass averages the gradients of ``leaves``, the same in every process."""
         return loss if self.alone else DistributedDataParallel(_Differentiated(leaves, loss))
-
-    # ------------------------------------------------------------------ agreeing
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is true in any process."""
@@ -153,11 +147,7 @@ def leave() -> None:
 
 @contextmanager
 def lost_processes() -> Iterator[None]:
-    """Say in one line that another process of the run has ended or does not answer.
-
-    Raises:
-        MlplibError: that was so.
-    """
+    """Raise an MlplibError where another process of the run has ended or does not answer."""
     try:
         yield
     except RuntimeError as error:

@@ -18,7 +18,7 @@ from .data.batches import RunData, open_data
 from .errors import MlplibError, Refused
 from .execution import Execution
 from .files import replacing
-from .models import build_model, count_macs, count_parameters
+from .models import build_model, count_macs, count_parameters, meta_model
 from .specs import (
     CheckpointSpec,
     DataSpec,
@@ -39,13 +39,13 @@ class Executor:
 
     Args:
         store: where records are found and written.
-        official: paths of official weights by the SHA-256 of their files, for
-            :class:`~mlplib.specs.CheckpointSpec` (:func:`mlplib.official.files`).
+        checkpoints: files of official weights (:func:`mlplib.official.find`).
         how: settings of :class:`~mlplib.execution.Execution`, such as ``device``.
     """
 
-    def __init__(self, store: RunStore, official: Mapping[str, Path] | None = None, **how):
-        self.store, self.official, self.how = store, official or {}, Execution(**how)
+    def __init__(self, store: RunStore, checkpoints: Iterable[official.Checkpoint] = (), **how):
+        self.store, self.how = store, Execution(**how)
+        self.checkpoints = {each.spec.sha256: each.path for each in checkpoints}
         self._datasets: dict[str, data.ImageDataset] = {}
         self._features: dict[tuple, probing.Features] = {}
 
@@ -197,7 +197,7 @@ def _failed_upstream(executor: Executor, spec: RunSpec) -> Record | None:
 
 
 def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Record:
-    path = executor.official.get(spec.sha256)
+    path = executor.checkpoints.get(spec.sha256)
     if path is None:
         raise MlplibError(
             f"no file here holds the checkpoint {spec.name}: name its folder as official_checkpoints"
@@ -207,9 +207,10 @@ def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Recor
     model = official.load(path)
     weights.save(folder / training.WEIGHTS, model.state_dict())
     facts = {"model": str(model.spec), "image_size": model.image_shape[0], "classes": model.classes}
+    network = meta_model(model.spec, model.image_shape, model.classes)
     size = {
-        "parameters": count_parameters(model),
-        "forward_macs": count_macs(model, model.image_shape),
+        "parameters": count_parameters(network),
+        "forward_macs": count_macs(network, network.image_shape),
     }
     return _record(executor, spec, size, data=facts)
 
@@ -232,7 +233,7 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
         return failed
     begin = time.monotonic()
     seen, model = executor.on_device(spec.tested_on), executor.network(spec.trained)
-    if getattr(model, "classes", len(seen.classes)) != len(seen.classes):
+    if model.classes != len(seen.classes):
         raise Refused(
             f"{spec.trained.slug()} tells {model.classes} classes apart and {spec.data_name()} has "
             f"{len(seen.classes)}: fine-tune it on these data first"
@@ -274,8 +275,10 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
 
 
 def _timing(executor: Executor, spec: TimingSpec, folder: Path) -> Record:
-    done = inference.measure(spec, executor.device, progress=executor.how.progress, stop=executor.how.stop)
-    return Record(run_id(spec), spec, "completed", {}, **vars(done))
+    metrics, history, compute = inference.measure(spec, executor.how)
+    record = _record(executor, spec, metrics, spec.precision, history=history, compute=compute)
+    record.environment.update(machine.versions("torchvision", "timm"))
+    return record
 
 
 KINDS = {

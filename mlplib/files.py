@@ -22,10 +22,10 @@ from .progress import Progress
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, variable: str | None = None) -> Iterator[Path]:
     """Give a temporary path in the same folder; on success the file written there replaces ``path``.
 
-    Missing folders are made.
+    Missing folders are made. ``variable``: as for :func:`storage_errors`.
 
     Raises:
         MlplibError: writing failed; the temporary file is gone and ``path`` is as it was.
@@ -33,7 +33,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
-        with storage_errors(path):
+        with storage_errors(path, variable):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield temporary
@@ -109,9 +109,7 @@ def wait_for(file: IO, waiting: Callable[[], None]) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock file ``path``. A process that tries to lock it at this very moment
-    may find it held.
-    """
+    """Whether some process holds the lock file ``path``. This look can make another's attempt fail."""
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -120,9 +118,6 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-NO_HOME = "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
 
 
 def cache_root() -> Path:
@@ -148,7 +143,9 @@ def expand(path: str | Path, what: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         if str(path).partition("/")[0] == "~":  # no HOME, and no entry for this user
-            raise MlplibError(NO_HOME) from None
+            raise MlplibError(
+                "this user has no home folder: set HOME, or set MLPLIB_CACHE to a folder for the data"
+            ) from None
         raise MlplibError(f"{what} must not be {str(path)!r}: there is no such home folder") from None
 
 
@@ -175,11 +172,7 @@ def require_folder(path: str | Path, what: str, exists: bool = False) -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder, and refuse one that cannot be written to before the work begins whose result goes there.
-
-    Raises:
-        MlplibError: for any error of the file system.
-    """
+    """Make a folder, or raise an MlplibError before work begins whose result could not be written there."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -199,24 +192,18 @@ def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> N
         )
 
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
 @contextmanager
 def storage_errors(place: Path | str, variable: str | None = None) -> Iterator[None]:
-    """Say in one line what is wrong with a file or folder that cannot be written.
+    """Raise an MlplibError that says what is wrong with a file or folder, for any error of the file system.
 
     ``variable``: the environment variable or option that sets another place.
-
-    Raises:
-        MlplibError: for any error of the file system.
     """
     try:
         yield
     except OSError as error:
         shared = " (users who share it need one group and umask 002)" if error.errno == errno.EACCES else ""
         another = f", or choose another folder ({variable})" if variable else ""
-        if error.errno in _NO_LOCKS:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise MlplibError(
                 f"the file system of {place} cannot lock files ({error.strerror}): use a local disk, "
                 f"NFSv4 or Lustre with the mount option flock{another}"

@@ -1,5 +1,4 @@
-"""First-layer weights as images, and two measures of them: how local and how smooth a filter is (Fig 11,
-12)."""
+"""First-layer weights as images, and how local and how smooth these filters are (Fig 11, 12)."""
 
 from __future__ import annotations
 
@@ -76,8 +75,7 @@ def smoothness(filters: np.ndarray) -> np.ndarray:
 
 
 def mosaic(filters: np.ndarray, units: int = UNITS_SHOWN) -> np.ndarray:
-    """The first ``units`` filters as the paper draws them: maximum over channels, each scaled to its own
-    range.
+    """The first ``units`` filters as the paper draws them: maximum over channels, each scaled to its range.
 
     Args:
         filters: float (m, H, W, 3).
@@ -90,9 +88,7 @@ def mosaic(filters: np.ndarray, units: int = UNITS_SHOWN) -> np.ndarray:
 
 
 def describe(filters: np.ndarray) -> dict[str, int | float]:
-    """Mean, spread and quartiles over all units of :func:`locality` and :func:`smoothness`, as a record's
-    metrics; ``units`` counts the filters.
-    """
+    """Mean, spread and quartiles over all filters of :func:`locality` and :func:`smoothness`, as metrics."""
     found: dict[str, int | float] = {"units": len(filters)}
     for name, values in (("locality", locality(filters)), ("smoothness", smoothness(filters))):
         found |= {name: float(values.mean()), f"{name}_std": float(values.std())}

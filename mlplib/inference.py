@@ -10,7 +10,6 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from . import machine, memory, timing
 from .errors import Interrupted
-from .models import build_model, count_macs, count_parameters
-from .progress import quiet
+from .execution import Execution
+from .models import build_model, count_macs, count_parameters, meta_model
 from .specs import TimingSpec
 from .stopping import StopRequest
 from .timing import calls_in, repeat, seconds_per_call, summary, take_turns
@@ -52,25 +51,14 @@ WARM_UPS = 1
 """Untimed passes of each way. An earlier pass has already chosen kernels and filled caches."""
 
 
-@dataclass(frozen=True)
-class Timed:
-    """The outcome of :func:`measure`; the fields of the same name in :class:`mlplib.store.Record`."""
-
-    metrics: dict
-    history: dict
-    compute: dict
-    environment: dict
-
-
-def measure(
-    spec: TimingSpec, device: torch.device, *, progress=quiet, stop: StopRequest | None = None
-) -> Timed:
-    """Time the network of ``spec`` on ``device``.
+def measure(spec: TimingSpec, how: Execution) -> tuple[dict, dict, dict]:
+    """Time the network of ``spec`` on the device of ``how``.
 
     A batch size that does not fit into ``spec.seconds`` or into memory is skipped, and so are all larger
     ones; the first one is always tried.
 
     Returns:
+        metrics, history and compute of the run's record (:class:`mlplib.store.Record`).
         ``history["latency"]``: seconds from one image on the device to its logits, per repeat.
         ``history["batches"]``: per batch size its ``outcome``; if measured, also the peak memory and memory
         traffic of one pass in bytes (:class:`PassCounter`) and, for each of :data:`WAYS`, seconds per batch,
@@ -83,12 +71,11 @@ def measure(
         MlplibError: the network cannot be built for such images.
         Interrupted: stopped on request; the timing starts over next time.
     """
-    stop = StopRequest() if stop is None else stop  # not `stop or ...`: a request is false until it is made
     machine.keep_freed_memory()
-    precision = machine.pick_precision(spec.precision, device)
+    precision = machine.pick_precision(spec.precision, how.device)
     start = time.monotonic()
-    with stop.listening(), progress(1 + len(spec.batch_sizes), spec.slug()) as bar:
-        bench = Bench(spec, device, precision, stop)
+    with how.stop.listening(), how.progress(1 + len(spec.batch_sizes), spec.slug()) as bar:
+        bench = Bench(spec, how.device, precision, how.stop)
         # cuDNN may try its algorithms for a convolution and take the fastest.
         fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True)
         with torch.inference_mode(), fastest, machine.matmul_precision(precision):
@@ -96,15 +83,8 @@ def measure(
             latency = bench.latency(started + LATENCY_SHARE * spec.seconds)
             bar.advance(1)
             batches = bench.batches(started + spec.seconds, lambda: bar.advance(1))
-    return Timed(
-        metrics=_metrics(bench, latency, batches),
-        history={"latency": latency, "batches": batches},
-        compute=_rates(bench, batches) | {"seconds": time.monotonic() - start},
-        environment=machine.environment(device, precision) | machine.versions("torchvision", "timm"),
-    )
-
-
-# --------------------------------------------------------------------------- repeats
+    compute = _rates(bench, batches) | {"seconds": time.monotonic() - start}
+    return _metrics(bench, latency, batches), {"latency": latency, "batches": batches}, compute
 
 
 class Bench:
@@ -115,7 +95,8 @@ class Bench:
         self.dtype = machine.DTYPES[precision]
         self.shape = (spec.image_size, spec.image_size, 3)
         network = build_model(spec.model, self.shape, spec.classes, seed=spec.seed).eval()
-        self.parameters, self.macs = count_parameters(network), count_macs(network, self.shape)
+        self.parameters = count_parameters(network)
+        self.macs = count_macs(meta_model(spec.model, self.shape, spec.classes), self.shape)
         # Convolutions are fastest in channels-last order; linear layers do not care.
         self.network = network.to(device, self.dtype).to(memory_format=torch.channels_last)
 
@@ -139,15 +120,11 @@ class Bench:
         if self.stop:
             raise Interrupted(f"stopped while timing {self.spec.model}: start it again and it starts over")
 
-    # ------------------------------------------------------------------ single images
-
     def latency(self, deadline: float) -> list[float]:
         """Seconds from one image on the device to its logits, waiting for each."""
         one = Batch(self, 1).works()[RESIDENT]
         one()
         return self.in_turns({RESIDENT: one}, deadline, one_by_one=True)[RESIDENT]
-
-    # ------------------------------------------------------------------ batches
 
     def batches(self, deadline: float, done: Callable[[], None]) -> list[dict]:
         """One entry per batch size of the spec, see :func:`measure`. ``done`` is called after each."""
@@ -279,9 +256,6 @@ def _tensors(values) -> list[Tensor]:
 
 def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-# --------------------------------------------------------------------------- in a few numbers
 
 
 def images_per_second(entry: dict, way: str) -> float:

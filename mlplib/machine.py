@@ -84,9 +84,7 @@ def pick_precision(wanted: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str, cache: bool = True) -> torch.autocast:
-    """Compute products in bf16 or fp16 where ``precision`` says so. Without ``cache``, weights are cast at
-    every use.
-    """
+    """Compute products in bf16 or fp16 as ``precision`` says; without ``cache``, each casts the weights."""
     dtype = DTYPES[precision]
     low = dtype != torch.float32
     return torch.autocast(
@@ -96,9 +94,7 @@ def autocast(device: torch.device, precision: str, cache: bool = True) -> torch.
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Let products and convolutions of float32 round their factors to TensorFloat-32 where ``precision`` is
-    ``tf32``, and never otherwise. It means something on NVIDIA GPUs only.
-    """
+    """Let NVIDIA GPUs round the factors of float32 products to TensorFloat-32 only for precision ``tf32``."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -117,8 +113,7 @@ def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
 
 @functools.lru_cache
 def keep_freed_memory() -> None:
-    """Ask the C library to keep freed memory for the next batch instead of handing it back
-    (glibc; elsewhere nothing).
+    """Ask the C library to keep freed memory for the next batch (glibc; elsewhere nothing).
 
     A step frees and takes the same tens of megabytes again. Given back in between, every page of them costs a
     fault the next time: on 2 virtual CPU cores the crops alone went from 2.2 ms to 7.7 ms a batch.
@@ -191,11 +186,7 @@ def _stated(path: str, name: str) -> str | None:
 
 
 def source_digest(blobs: Mapping[str, str]) -> str:
-    """One hash for a state of the library's source.
-
-    Args:
-        blobs: path of each Python file below ``mlplib`` to the id that git gives its content.
-    """
+    """One hash of the library's source: of each Python file's path below ``mlplib`` and :func:`blob_id`."""
     return hashlib.sha256("".join(f"{path} {blobs[path]}\n" for path in sorted(blobs)).encode()).hexdigest()
 
 

@@ -16,7 +16,6 @@ ACTIVATION_SHARE = 0.25
 """Share of the free memory that activations may be expected to take. The rest is for weights, gradients, the
 optimizer, the augmentation's work on a whole batch, and for the estimate being an estimate."""
 
-
 BYTES_PER_PARAMETER = 12
 """Weight, gradient and Lion's momentum in float32."""
 
@@ -46,11 +45,7 @@ def require_room(
 
 @contextmanager
 def out_of_memory_errors(what: str) -> Iterator[None]:
-    """Say in one line that memory was not enough for ``what``.
-
-    Raises:
-        MlplibError: in place of torch's errors about memory.
-    """
+    """Raise an MlplibError in place of torch's errors about memory: ``what`` does not fit into it."""
     try:
         yield
     except Exception as error:
@@ -62,9 +57,7 @@ def out_of_memory_errors(what: str) -> Iterator[None]:
 
 
 def whole_batches_only(model: ModelSpec) -> bool:
-    """Whether a batch in parts would be another run: BatchNorm's statistics and dropout's masks are those of
-    a whole batch.
-    """
+    """Whether parts would be another run: BatchNorm's statistics and dropout's masks are of a whole batch."""
     return model.norm == "batch" or model.family in baselines.WITH_BATCH_NORM or model.dropout > 0
 
 
@@ -90,13 +83,8 @@ def pick_micro_batch(
     budget = machine.free_memory(device) * ACTIVATION_SHARE
     size = batch
     while size > 1 and size * activation_bytes(model, image_shape) > budget:
-        size = half(size)
+        size = (size + 1) // 2
     return size
-
-
-def half(size: int) -> int:
-    """Half of a batch, rounded up."""
-    return -(-size // 2)
 
 
 def activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int:
@@ -109,9 +97,7 @@ def activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says so. A GPU's own memory has an exception for it, the host's and pinned memory have
-    words only.
-    """
+    """Whether an error says so: by its type, or in words only, as for the host's and pinned memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     words = str(error).lower()

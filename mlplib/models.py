@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from .baselines import SmallCNN, mixer_b, resnet18, resnet152, vit_b
@@ -189,7 +188,7 @@ def meta_model(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers in the model, head included; works on an :func:`meta_model`.
+    """Trainable numbers in the model, head included; a :func:`meta_model` has them, too.
 
     Table 5 of the paper is this for 64x64 images and ImageNet-21k's 11,230 classes, cut to whole millions.
     """
@@ -197,18 +196,15 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of one image's forward pass; works on an :func:`meta_model` and computes nothing.
+    """Multiply-adds of one image's forward pass through a :func:`meta_model`.
 
     Matrix products and convolutions count (:mod:`torch.utils.flop_counter`); norms, activations and
     biases do not. One multiply-add is one MAC and two FLOPs: the paper's code counts MACs where its text
     says FLOPs.
     """
     height, width, channels = image_shape
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
-    dtype = next(iter(shapes.values())).dtype
     # Two images: in training mode BatchNorm refuses a single one.
-    images = torch.empty(2, channels, height, width, dtype=dtype, device="meta")
+    images = torch.empty(2, channels, height, width, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        functional_call(model, shapes, (images,))
+        model(images)
     return counter.get_total_flops() // (2 * 2)

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .data import catalog
 from .errors import MlplibError
-from .files import expand
+from .files import require_folder
 from .models import ImageMLP, meta_model
 from .specs import CheckpointSpec, DataSpec, ModelSpec
 
@@ -72,12 +72,7 @@ def candidates(folder: str | os.PathLike) -> list[Path]:
     Raises:
         MlplibError: there is no such folder, or no such file in it.
     """
-    root = expand(folder, "official_checkpoints")
-    if not root.is_dir():
-        what = "a file" if root.exists() else "not there"
-        raise MlplibError(
-            f"official_checkpoints must be a folder, but {root} is {what}: name the folder of the downloads"
-        )
+    root = require_folder(folder, "official_checkpoints", exists=True)
     found = []
     for path in sorted(root.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
@@ -165,11 +160,7 @@ def describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, in
 
 
 def digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's content, in hex.
-
-    Raises:
-        MlplibError: it cannot be read.
-    """
+    """SHA-256 of a file's content, in hex. Raises an MlplibError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -178,8 +169,3 @@ def digest(path: str | os.PathLike) -> str:
         raise MlplibError(
             f"checkpoint {path} cannot be read ({reason}): check its path and its rights"
         ) from None
-
-
-def files(checkpoints: Iterable[Checkpoint]) -> dict[str, Path]:
-    """Where each content lies: what :class:`mlplib.executor.Executor` wants to know."""
-    return {checkpoint.spec.sha256: checkpoint.path for checkpoint in checkpoints}

@@ -25,7 +25,6 @@ class Lion(torch.optim.Optimizer):
             the parameters' device will do, too: then no number of a step comes from Python, and it can be
             recorded as a CUDA graph.
         betas: (beta1, beta2), both in [0, 1).
-        weight_decay: decoupled weight decay.
         copies: for some parameters a copy of lower precision that the network computes with. It is where the
             gradient is taken from if the parameter itself has none, and is updated in the same pass.
     """
@@ -46,15 +45,24 @@ class Lion(torch.optim.Optimizer):
         """What moves many tensors at once: :func:`lion_step`, or the same compiled."""
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """Take one step; returns the loss of ``closure`` if one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:
+        """Take one step."""
         for group in self.param_groups:
-            self._step_group(group)
-        return loss
+            rates = group["lr"], 1 - group["lr"] * group["weight_decay"], *group["betas"]
+            together: list[tuple] = []
+            for p in group["params"]:
+                copy = self.copies.get(p)
+                grad = copy.grad if p.grad is None and copy is not None else p.grad
+                if grad is None:
+                    continue
+                tensors = (p, grad, self._momentum(p), copy)
+                if self.in_c and native.takes(*tensors) and lion_in_c():
+                    native.lion_step(*tensors, *rates)
+                else:
+                    together.append(tensors)
+            if together:
+                params, grads, momenta, copies = map(list, zip(*together, strict=True))
+                self.fused(params, grads, momenta, copies, *rates)
 
     def prepare(self) -> None:
         """Make every momentum now, zero as before the first step, where there is none yet."""
@@ -66,23 +74,6 @@ class Lion(torch.optim.Optimizer):
         if not self.state[p]:
             self.state[p]["momentum"] = torch.zeros_like(p)
         return self.state[p]["momentum"]
-
-    def _step_group(self, group: dict) -> None:
-        rates = group["lr"], 1 - group["lr"] * group["weight_decay"], *group["betas"]
-        together: list[tuple] = []
-        for p in group["params"]:
-            copy = self.copies.get(p)
-            grad = copy.grad if p.grad is None and copy is not None else p.grad
-            if grad is None:
-                continue
-            tensors = (p, grad, self._momentum(p), copy)
-            if self.in_c and native.takes(*tensors) and lion_in_c():
-                native.lion_step(*tensors, *rates)
-            else:
-                together.append(tensors)
-        if together:
-            params, grads, momenta, copies = map(list, zip(*together, strict=True))
-            self.fused(params, grads, momenta, copies, *rates)
 
 
 def lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: float) -> None:

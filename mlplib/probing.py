@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,11 +45,8 @@ def features(model: nn.Module | None, data: RunData) -> Features:
     """The features that ``model``'s head reads, in float32 and without augmentation; None: the pixels.
 
     Raises:
-        MlplibError: the model does not say what its features are; those of streamed images do not fit into
-            memory.
+        MlplibError: the features of streamed images do not fit into memory.
     """
-    if model is not None and not hasattr(model, "features"):
-        raise Refused("this network has no features() to probe: probe a B-MLP, an S-MLP or the small CNN")
     read = torch.nn.Flatten() if model is None else model.eval().features
     parts = []
     for split, batches in (
@@ -153,13 +149,14 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     tuning, rest = (torch.from_numpy(part).to(labels.device) for part in (order[:held], order[held:]))
     moments = [_Moments.of(found, part) for part in (tuning, rest)]
     features = found.train[tuning]
-    best = max(
-        zip(moments[1].solve(RIDGE_PENALTIES), RIDGE_PENALTIES, strict=True),
-        # Of equally good ones the largest: the smoothest solution.
-        key=lambda pair: (accuracies(pair[0](features), labels[tuning])["top1"], pair[1]),
-    )[1]
+
+    def quality(penalty: float) -> tuple[float, float]:
+        # Of equally good ones the largest is taken: the smoothest solution.
+        return accuracies(moments[1].solve(penalty)(features), labels[tuning])["top1"], penalty
+
+    best = max(RIDGE_PENALTIES, key=quality)
     everything = moments[0] + moments[1]
-    (solution,) = everything.solve((best,))
+    solution = everything.solve(best)
     metrics = accuracies(solution(found.test), found.test_labels, "test_")
     train = accuracies(solution(found.train), labels)["top1"]
     return metrics | {"train_top1": train, "penalty": best}, everything.describe()
@@ -220,25 +217,22 @@ class _Moments:
         directions = float(variances.sum().square() / squares) if squares > 0 else 0.0
         return {"directions": [directions], "constant": [float((variances == 0).double().mean())]}
 
-    def solve(self, penalties: Iterable[float]) -> list[Callable[[Tensor], Tensor]]:
-        """For each penalty the linear map from features (N, d) to scores (N, classes)."""
+    def solve(self, penalty: float) -> Callable[[Tensor], Tensor]:
+        """The linear map from features (N, d) to scores (N, classes)."""
         gram, cross = self.gram / self.count, self.cross / self.count
         scale = gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
         eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        return [
-            functools.partial(self._scores, weight=torch.linalg.solve(gram + penalty * scale * eye, cross))
-            for penalty in penalties
-        ]
+        weight = torch.linalg.solve(gram + penalty * scale * eye, cross)
 
-    def _scores(self, features: Tensor, weight: Tensor) -> Tensor:
-        parts = features.split(EVALUATION_BATCH)
-        return torch.cat([(part.double() - self.mean) @ weight + self.offset for part in parts])
+        def scores(features: Tensor) -> Tensor:
+            parts = features.split(EVALUATION_BATCH)
+            return torch.cat([(part.double() - self.mean) @ weight + self.offset for part in parts])
+
+        return scores
 
 
 def accuracies(scores: Tensor, labels: Tensor, prefix: str = "") -> dict[str, float]:
-    """Top-1 and top-5 accuracy (fractions) of scores (N, classes);
-    with fewer than five classes, top-5 counts all of them.
-    """
+    """Top-1 and top-5 accuracy (fractions) of scores (N, classes); of fewer than five classes, all count."""
     ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices == labels[:, None]
     top1, top5 = ranked[:, 0].double().mean(), ranked.any(dim=1).double().mean()
     return {f"{prefix}top1": float(top1), f"{prefix}top5": float(top5)}

@@ -45,9 +45,6 @@ def bars() -> Progress:
     return _RichBars(console) if console.is_terminal or console.is_jupyter else plain
 
 
-# --------------------------------------------------------------------------- plain lines
-
-
 class Lines:
     """A bar that gives ``show`` the share that is done and the seconds since its start, at intervals."""
 
@@ -78,9 +75,6 @@ def plain(total: int | None, label: str) -> Iterator[Bar]:
     yield lines
     if printed:
         show("done", time.monotonic() - lines.start)
-
-
-# --------------------------------------------------------------------------- Rich
 
 
 COLUMNS = (

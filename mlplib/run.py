@@ -42,12 +42,10 @@ class SharedStore(RunStore):
         self.processes = processes
 
     def find(self, spec: RunSpec) -> Record | None:
-        """As :meth:`RunStore.find`."""
         return self.processes.from_first(lambda: super(SharedStore, self).find(spec))
 
     @contextmanager
     def claim(self, spec: RunSpec, on_wait=None) -> Iterator[Path]:
-        """As :meth:`RunStore.claim`."""
         with ExitStack() as held:
             claim = super().claim(spec, on_wait)
             folder = self.processes.from_first(lambda: held.enter_context(claim))
@@ -55,7 +53,6 @@ class SharedStore(RunStore):
                 yield folder
 
     def write(self, record: Record) -> None:
-        """As :meth:`RunStore.write`."""
         self.processes.from_first(lambda: super(SharedStore, self).write(record))
 
 
@@ -148,11 +145,7 @@ def _executor(options: argparse.Namespace, processes: Processes) -> Executor:
 
 
 def require_training(spec: RunSpec) -> None:
-    """Refuse what several processes cannot share.
-
-    Raises:
-        MlplibError: the run trains nothing.
-    """
+    """Refuse a run that trains nothing, which several processes cannot share."""
     if not isinstance(spec, TrainSpec | FineTuneSpec):
         raise MlplibError(
             f"only a training can use several processes, not a run of kind {spec.kind}: start one"

@@ -29,7 +29,6 @@ from .specs import OptimizerSpec
 CASTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers whose weight and bias autocast would cast to bf16 in every forward pass."""
 
-
 COMPILE_STEPS = 2000
 """GPU runs of at least this many steps are compiled: compiling takes as long as a few hundred steps."""
 
@@ -243,7 +242,7 @@ class Engine:
                 f"out of memory on {self.device}, and a batch {why}: choose a smaller batch_size or network, "
                 "or free memory"
             ) from None
-        before, self.micro_batch = self.micro_batch, memory.half(self.micro_batch)
+        before, self.micro_batch = self.micro_batch, (self.micro_batch + 1) // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.log(f"out of memory with {before} images per pass: continuing with {self.micro_batch}")
@@ -271,9 +270,7 @@ class Engine:
 
     @property
     def ways(self) -> list[str]:
-        """How steps are done, for the record: ``compiled``, ``CUDA graph``, ``Lion in C``; empty for plain
-        PyTorch.
-        """
+        """How steps are done: ``compiled``, ``CUDA graph``, ``Lion in C``; empty for plain PyTorch."""
         lion = isinstance(self.optimizer, Lion) and self.device.type == "cpu"
         found = {
             "compiled": self._loss != self.loss,

@@ -6,7 +6,6 @@ while it is not finished its checkpoint. A record that is there is never written
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -89,9 +88,7 @@ class Record:
     environment: dict = field(default_factory=dict)
 
     def difference(self, other: Record) -> str | None:
-        """How ``other`` contradicts this record of the same run, None if it does not; when and where the run
-        was done may differ.
-        """
+        """How ``other`` contradicts this record of the same run, or None; when and where may differ."""
         for part in RESULTS:
             mine, theirs = getattr(self, part), getattr(other, part)
             if mine == theirs:
@@ -104,8 +101,7 @@ class Record:
 
     def to_json(self) -> dict:
         """Plain JSON values; :meth:`from_json` reads them back."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {"format": RECORD_FORMAT, **values, "spec": self.spec.to_json()}
+        return {"format": RECORD_FORMAT, **vars(self), "spec": self.spec.to_json()}
 
     @classmethod
     def from_text(cls, text: bytes) -> Record:
@@ -182,10 +178,7 @@ def _validate(record: Record) -> None:
 
 
 def _validate_value(name: str, value: object, metric: bool = False) -> None:
-    """Refuse numbers that are not finite or out of range, wherever they are in ``value``.
-
-    A ``metric`` is a single number; other values may be text or nested.
-    """
+    """Refuse numbers that are not finite or out of range. Only a ``metric`` may not be text or nested."""
     if isinstance(value, dict) and not metric:
         for key, item in value.items():
             _validate_value(key, item)

@@ -111,8 +111,7 @@ def _least_seconds(call: Callable[[], object], device: torch.device, repeats: in
     """The time of the fastest repeat: other work on the machine only ever slows one down."""
     for _ in range(WARM_UPS):
         call()
-    timers = {"": lambda: seconds_per_call(repeat(call), 1, device)}
-    return min(take_turns(timers, repeats)[""])
+    return min(seconds_per_call(repeat(call), 1, device) for _ in range(repeats))
 
 
 # --------------------------------------------------------------------------- the machine's rates

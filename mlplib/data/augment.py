@@ -32,8 +32,7 @@ PART_NUMBERS = {"cpu": 3 * 2**18, "cuda": 2**27}
 """Numbers of a batch that are worked on at a time, by type of device."""
 
 LARGEST_TABLE = 96
-"""Pixels per side up to which all interpolation matrices are kept:
-in bf16 they take 2 MB at 32, 34 MB at 64, 170 MB at 96."""
+"""Largest side of which all interpolation matrices are kept: in bf16, 2 MB at 32, 34 at 64, 170 at 96."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,7 @@ def _draw_boxes(spec: AugmentSpec, count: int, size: tuple[int, int], rng: np.ra
 
 
 def interpolation(start: Tensor, length: Tensor, size: int, reverse: Tensor, dtype: torch.dtype) -> Tensor:
-    """Matrices that resize the interval ``[start, start + length)``
-    of a line of ``size`` pixels to the whole line.
+    """Matrices that resize ``[start, start + length)`` of a line of ``size`` pixels to the whole line.
 
     Bilinear with pixel centers at half-integers (``align_corners=False``); no pixel outside the interval
     enters. Growing only, so no low-pass filter is needed.
@@ -196,9 +194,7 @@ def crop_and_flip(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
 
 
 def mix(images: Tensor, draws: Draws, part: slice = slice(None)) -> Tensor:
-    """MixUp (Zhang et al. 2018): ``lam`` of each image plus ``1 - lam``
-    of its partner; float (B, C, H, W), of which the images in ``part`` are given.
-    """
+    """MixUp (Zhang et al. 2018): ``lam`` x image + ``(1 - lam)`` x partner, float (B, C, H, W)."""
     partner = to_device(draws.partner[part], images.device)
     rows = images.permute(0, 2, 1, 3)
     return rows.index_select(0, partner).lerp_(rows[part], draws.lam).permute(0, 2, 1, 3)
@@ -207,11 +203,7 @@ def mix(images: Tensor, draws: Draws, part: slice = slice(None)) -> Tensor:
 def mixup_ffcv(images: Tensor, partners: Tensor, lam: float) -> Tensor:
     """MixUp as FFCV's ``ImageMixup`` does it: with the batch's previous image, truncated to uint8.
 
-    Args:
-        images, partners: uint8 (B, C, H, W).
-        lam: share that an image keeps.
-    Returns:
-        uint8 (B, C, H, W).
+    ``images``, ``partners``: uint8 (B, C, H, W); ``lam``: share that an image keeps.
     """
     mixed = images.to(torch.float32) * lam + partners.to(torch.float32) * (1 - lam)
     return mixed.to(torch.uint8)
@@ -232,16 +224,15 @@ def augment(
     spec: AugmentSpec,
     draws: Draws,
     dtype: torch.dtype,
-    mean_std: tuple[Tensor, Tensor] | None = None,
+    mean_std: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """All of ``spec`` applied to a batch: uint8 (B, C, H, W) to ``dtype`` (B, C, H, W), values 0 to 255.
+    """All of ``spec`` applied to a batch, then :func:`normalize`: uint8 (B, C, H, W) to ``dtype``.
 
-    Labels follow through ``draws.partner`` and ``draws.lam``. By ``mean_std``, where given, the result is
-    normalized (:func:`normalize`).
+    Labels follow through ``draws.partner`` and ``draws.lam``.
     """
     ffcv = spec.mixup > 0 and spec.mixup_kind == "ffcv"
     small = max(images.shape[2:]) <= LARGEST_TABLE
-    if dtype == torch.bfloat16 and mean_std and small and not ffcv and images.dtype == torch.uint8:
+    if dtype == torch.bfloat16 and small and not ffcv and images.dtype == torch.uint8:
         if native.plain(images.permute(0, 2, 1, 3)) and in_c():
             return _augment_in_c(images, spec, draws, *mean_std)
     return augment_in_pytorch(images, spec, draws, dtype, mean_std)
@@ -254,17 +245,14 @@ def augment_in_pytorch(images, spec, draws, dtype, mean_std) -> Tensor:
         if cropped:
             images = crop_and_flip(images, draws, torch.float32).round_().clamp_(0, 255).to(torch.uint8)
         partners = images.index_select(0, to_device(draws.partner, images.device))
-        out = mixup_ffcv(images, partners, draws.lam).to(dtype)
-    else:
-        out = crop_and_flip(images, draws, dtype) if cropped else images.to(dtype)
-        if spec.mixup > 0 and mean_std is None:
-            return mix(out, draws)
-        if spec.mixup > 0:
-            mixed = torch.empty(out.shape, dtype=dtype, device=out.device)
-            for part in parts(out):
-                normalize(mix(out, draws, part), *mean_std, out=mixed[part])
-            return mixed
-    return out if mean_std is None else normalize(out, *mean_std)
+        return normalize(mixup_ffcv(images, partners, draws.lam).to(dtype), *mean_std)
+    out = crop_and_flip(images, draws, dtype) if cropped else images.to(dtype)
+    if spec.mixup == 0:
+        return normalize(out, *mean_std)
+    mixed = torch.empty(out.shape, dtype=dtype, device=out.device)
+    for part in parts(out):
+        normalize(mix(out, draws, part), *mean_std, out=mixed[part])
+    return mixed
 
 
 # --------------------------------------------------------------------------- on a CPU, in C
@@ -272,9 +260,7 @@ def augment_in_pytorch(images, spec, draws, dtype, mean_std) -> Tensor:
 
 @functools.cache
 def in_c() -> bool:
-    """Whether batches in bf16 are augmented in C on this machine's CPU: there is a C compiler, and a random
-    batch comes out with the same bits.
-    """
+    """Whether C augments bf16 batches on this CPU: it compiles, and a random batch gets the same bits."""
     if native.library() is None:
         return False
     spec, rng = AugmentSpec(flip=True, crop_scale=(0.05, 1.0), mixup=0.8), np.random.default_rng(0)

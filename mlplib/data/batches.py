@@ -82,11 +82,9 @@ class RunData:
         start: int = 0,
         part: slice = WHOLE,
     ) -> Iterator[Batch]:
-        """The batches of one epoch from batch ``start`` on;
-        each is a function of (seed, epoch, its number) alone.
+        """The batches of one epoch from ``start`` on; each is a function of (seed, epoch, its number) alone.
 
-        Images are reshuffled every epoch and the incomplete last batch is left
-        out, as in the official loader.
+        Images are reshuffled every epoch; an incomplete last batch is left out, as in the official loader.
 
         Args:
             part: the part of every batch to give. Only these images and their partners are augmented; random

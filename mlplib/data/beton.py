@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from ..errors import MlplibError
-from ..files import cache_root, locked, require_room, storage_errors
+from ..files import cache_root, clear_leftovers, locked, replacing, require_room, storage_errors
 from ..progress import Bar, Progress, quiet
 from .dataset import ImageDataset, Split
 
@@ -76,15 +74,9 @@ def _set_num_threads(compiler: type, count: int) -> None:
 def write_beton(split: Split, path: Path, progress: Progress = quiet) -> Path:
     """Write a split as an FFCV file with the fields ``image`` (raw RGB) and ``label``.
 
-    A whole file of as many images stays: it is taken to be this one. Other processes that write the same file
-    wait. A killed writer leaves nothing that looks finished; what it left is overwritten the next time.
-
-    Args:
-        split: its images may be a memory map: only a few pages of it are read at a time.
-        progress: see :mod:`mlplib.progress`; counts images.
-
-    Returns:
-        ``path``.
+    A whole file of as many images stays: it is taken to be this one. Other processes that write to its folder
+    wait. A killed writer leaves nothing that looks finished; what it left is deleted the next time.
+    Images may be a memory map: only a few pages of it are read at a time.
 
     Raises:
         MlplibError: FFCV is not installed; the folder cannot be written, or the disk is full.
@@ -92,20 +84,16 @@ def write_beton(split: Split, path: Path, progress: Progress = quiet) -> Path:
     require()
     if _is_whole(path, len(split)):
         return path
-    lock, temporary = (path.with_name(f".{path.name}.{suffix}") for suffix in ("lock", "unfinished"))
+    lock = path.with_name(".betons.lock")
     with storage_errors(path, "MLPLIB_CACHE"), locked(lock, progress, f"writes {path.name}"):
         if _is_whole(path, len(split)):  # another process wrote it while this one waited
             return path
-        try:
-            temporary.unlink(missing_ok=True)  # what a killed writer left takes room that is counted below
+        clear_leftovers(path.parent)  # they take room that is counted below
+        with replacing(path, "MLPLIB_CACHE") as temporary:
             with progress(len(split), f"writing {path.name}") as bar:
                 _write(split, temporary, bar)
             if not _is_whole(temporary, len(split)):  # FFCV does not look whether a page was written whole
                 raise OSError("the disk is full")
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):  # mostly because it is not there any more
-                temporary.unlink()
     return path
 
 
@@ -151,8 +139,6 @@ def _write(split: Split, path: Path, bar: Bar) -> None:
                 handle_sample(example, row, rows.dtype.names, rows, allocator, fields)
             bar.advance(len(labels))
     writer.finalize(allocator.allocations)
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 # --------------------------------------------------------------------------- the betons of a data set
@@ -178,9 +164,6 @@ def write(dataset: ImageDataset, progress: Progress = quiet) -> Path:
     """Write the betons of both splits, unless they are there, and give their folder.
 
     Those of another content under the same name are deleted: they take as much room as the images.
-
-    Raises:
-        MlplibError: as :func:`write_beton`.
     """
     at = folder(dataset)
     for name in ("train", "test"):

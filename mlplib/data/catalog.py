@@ -393,11 +393,7 @@ def find(name: str) -> Entry:
 
 
 def find_base(name: str) -> Entry:
-    """The entry whose images ``name`` has: its own, or for a class subset the parent's.
-
-    Raises:
-        MlplibError: as :func:`find`.
-    """
+    """The entry whose images ``name`` has: its own (:func:`find`), or for a class subset the parent's."""
     entry = find(name)
     return find_base(entry.parent) if isinstance(entry, ClassSubset) else entry
 

@@ -106,10 +106,6 @@ def unordered_hash(train: Split, test: Split) -> str:
     return hashlib.sha256(sums.encode()).hexdigest()
 
 
-_BLOCK = 1024
-"""Images looked at together: a data set may be far larger than the memory."""
-
-
 PIXELS = 2**22
 """Counted at a time: NumPy takes 8 bytes for each."""
 
@@ -137,10 +133,7 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
 def class_means(split: Split, classes: int) -> np.ndarray:
     """The mean color of every class: float64 ``(classes, 3)``, in pixel values 0 to 255, 0 for no image."""
     sums = np.zeros((classes, 3))
-    for start in range(0, len(split), _BLOCK):
-        block = split.images[start : start + _BLOCK]
-        colors = block.reshape(len(block), -1, 3).sum(axis=1, dtype=np.int64)
-        np.add.at(sums, split.labels[start : start + _BLOCK], colors)
+    np.add.at(sums, split.labels, split.images.reshape(len(split), -1, 3).sum(axis=1, dtype=np.int64))
     pixels = np.bincount(split.labels, minlength=classes) * int(np.prod(split.images.shape[1:3]))
     return sums / np.maximum(pixels, 1)[:, None]
 
@@ -201,8 +194,7 @@ def subset_indices(labels: np.ndarray, examples: int, draw: int = 0) -> np.ndarr
         labels: int64 ``(N,)``.
         examples: how many to keep. A class with ``c`` of the ``N`` examples gets ``examples * c / N``,
             rounded down or up to a whole example.
-        draw: which random order of the examples to choose by. Smaller sets are inside larger ones of the same
-            draw.
+        draw: which random order to choose by. Smaller sets are inside larger ones of the same draw.
 
     Returns:
         int64 ``(examples,)``, ascending. Depends on nothing but the arguments (no seed of a run), and

@@ -19,9 +19,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class ResidentSplit:
-    """One split on a device: ``rows`` uint8 (N, H, 3, W), the images in the order that suits crops;
-    ``labels`` int64 (N,).
-    """
+    """One split on a device: ``rows`` uint8 (N, H, 3, W), which suits crops; ``labels`` int64 (N,)."""
 
     rows: Tensor
     labels: Tensor

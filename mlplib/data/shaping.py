@@ -35,9 +35,7 @@ class Shaping:
         self.image_shape = (h, w, c) if self.side is None else (self.side, self.side, c)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """From uint8 (B, H, W, 3) to uint8 rows (B, H, 3, W), contiguous, in new memory: the order that suits
-        crops.
-        """
+        """From uint8 (B, H, W, 3) to uint8 (B, H, 3, W), which suits crops: contiguous, in new memory."""
         if self.order is not None:
             b, h, w, c = images.shape
             images = images.reshape(b, h * w, c).index_select(1, self.order).view(b, h, w, c)
@@ -46,9 +44,7 @@ class Shaping:
 
 
 def resize(rows: Tensor, side: int) -> Tensor:
-    """Images uint8 (N, H, 3, W) at another size, uint8 (N, side, 3, side):
-    bilinear, antialiased where they shrink.
-    """
+    """Resize uint8 (N, H, 3, W) to uint8 (N, side, 3, side): bilinear, antialiased where images shrink."""
     out = torch.empty((len(rows), side, 3, side), dtype=torch.uint8, device=rows.device)
     together = max(1, PIXELS // max(side * side, rows[:1, :, 0].numel()))
     for first in range(0, len(rows), together):

@@ -99,11 +99,7 @@ class BetonReader:
 
 
 def reader_of(path: Path, device: torch.device) -> BetonReader:
-    """The reader of a beton: the same one again while the file is the same, since FFCV compiles for each.
-
-    Raises:
-        MlplibError: as :class:`BetonReader`.
-    """
+    """The reader of a beton: the same one again while the file is the same, since FFCV compiles for each."""
     return _reader(path, workers_beside(device), stamp(path))
 
 
@@ -118,7 +114,6 @@ def workers_beside(device: torch.device) -> int:
     Both on the same cores wait for each other: two threads beside two of torch's made training 4 to 11 %
     slower than resident data, one thread 0 to 3 % (B-6/Wi-512, batches of 1024, 2 virtual cores).
     """
-    require()
     import numba
 
     busy = torch.get_num_threads() if device.type == "cpu" else 0
@@ -155,9 +150,6 @@ def _stop(batches) -> None:
             queue.queue.clear()
             queue.not_full.notify()
         batches.join(0.001)
-
-
-# --------------------------------------------------------------------------- a split
 
 
 @dataclass(frozen=True)

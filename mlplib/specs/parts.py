@@ -68,10 +68,9 @@ class ModelSpec(Settings):
             return cls(**{**settings, **changes})
         if name in BASELINES:
             return cls(family=name, **changes)
-        baselines = ", ".join(BASELINES)
         raise MlplibError(
             f"unknown model {name!r}: write B-<blocks>/Wi-<width> or S-<layers>/Wi-<width>, or one of "
-            f"{baselines}"
+            + ", ".join(BASELINES)
         )
 
     @property
@@ -149,8 +148,7 @@ class AugmentSpec(Settings):
 
 NO_DA = AugmentSpec()
 FULL_DA = AugmentSpec(flip=True, crop_scale=(0.08, 1.0), mixup=0.8)
-"""Random flip, random resized crop and MixUp 0.8:
-"DA" in the paper's tables (Section 4.1, official defaults)."""
+"""Random flip, random resized crop and MixUp 0.8: the paper's "DA" (Section 4.1, official defaults)."""
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,7 @@ class FineTuneSpec(RunSpec, kind="finetune"):
 class FilterSpec(RunSpec, kind="filters"):
     """A look at the first layer of another run: its filters, how local and how smooth they are (Fig 11, 12).
 
-    ``at``: ``initial`` for the random initialization of ``upstream`` (nothing is
-    trained), ``final`` for its end.
+    ``at``: ``initial`` for the random initialization of ``upstream`` (nothing is trained), or ``final``.
     """
 
     upstream: TrainSpec
@@ -237,9 +236,6 @@ class EvaluateSpec(RunSpec, kind="evaluate"):
         return self.tested_on.name
 
 
-# --------------------------------------------------------------------------- timing a network
-
-
 @dataclass(frozen=True)
 class TimingSpec(RunSpec, kind="timing"):
     """How fast a network with random weights answers on this machine, in at most about ``seconds`` (Table 9).
@@ -269,9 +265,6 @@ class TimingSpec(RunSpec, kind="timing"):
         return f"timing-{_compact(self.model.name)}-{self.image_size}px-s{self.seed}"
 
 
-# --------------------------------------------------------------------------- checks
-
-
 def _check_training(spec: TrainSpec | FineTuneSpec) -> None:
     """What holds between the settings of every run of the training loop."""
     _check_epochs(spec, "evaluate_at", spec.epochs)
@@ -289,9 +282,6 @@ def _check_training(spec: TrainSpec | FineTuneSpec) -> None:
 def _check_epochs(spec: TrainSpec | FineTuneSpec, name: str, last: int) -> None:
     if max(getattr(spec, name), default=0) > last:
         spec.refuse(name, f"epochs up to {last}")
-
-
-# --------------------------------------------------------------------------- names
 
 
 def _compact(name: str) -> str:

@@ -118,15 +118,10 @@ def _typed_fields(cls: type) -> list[tuple[dataclasses.Field, typing.Any, Callab
     return [(each, hints[each.name], _fits(hints[each.name])) for each in dataclasses.fields(cls)]
 
 
-def _options(hint) -> tuple:
-    """The types of a union, or the one type."""
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
 def _fits(hint) -> Callable[[object], bool]:
     """A function that says whether a value has this type."""
     if isinstance(hint, types.UnionType):
-        options = [_fits(option) for option in _options(hint)]
+        options = [_fits(option) for option in typing.get_args(hint)]
         return lambda value: any(fits(value) for fits in options)
     if typing.get_origin(hint) is tuple:
         *kinds, last = typing.get_args(hint)
@@ -175,5 +170,6 @@ def _plain(value, real: bool):
 
 def _from_plain(value, hint):
     """``value`` as the settings that ``hint`` asks for; what is no JSON object stays as it is."""
-    makers = [h for h in _options(hint) if isinstance(h, type) and issubclass(h, Settings)]
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    makers = [h for h in options if isinstance(h, type) and issubclass(h, Settings)]
     return makers[0].from_json(value) if makers and isinstance(value, dict) else value

@@ -156,7 +156,6 @@ class Chapter:
             display(Html(html.box("".join(f"<p>{text}</p>" for text in texts))))
             self.records = list(self.studies[0].records) if self.studies else []
             return self.records
-        from mlplib import official
         from mlplib.executor import Executor
 
         plan = planning.plan(self.specs, self.store, self.session.device)
@@ -164,7 +163,7 @@ class Chapter:
             self.store,
             device=self.session.device,
             log=replace_line,
-            official=official.files(self.session.checkpoints),
+            checkpoints=self.session.checkpoints,
         )
         for number, spec in enumerate(plan.missing, start=1):
             executor.how = replace(executor.how, progress=counted(number, len(plan.missing)))

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import statistics
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from mlplib import inference, machine, timing
 from mlplib.errors import Interrupted, MlplibError
+from mlplib.execution import Execution
 from mlplib.executor import Executor
 from mlplib.inference import FLOAT32, RESIDENT, UINT8, WAYS, PassCounter
 from mlplib.specs import ModelSpec, TimingSpec
@@ -41,6 +43,11 @@ def outcomes(timed) -> dict[int, str]:
     return {entry["batch_size"]: entry["outcome"] for entry in timed.history["batches"]}
 
 
+def measure(spec: TimingSpec, **how) -> SimpleNamespace:
+    parts = inference.measure(spec, Execution(device=CPU, **how))
+    return SimpleNamespace(**dict(zip(("metrics", "history", "compute"), parts, strict=True)))
+
+
 def bench(spec=TINY) -> inference.Bench:
     return inference.Bench(spec, CPU, spec.precision, StopRequest())
 
@@ -50,7 +57,7 @@ def bench(spec=TINY) -> inference.Bench:
 
 @pytest.mark.parametrize("name", ["B-1/Wi-16", "S-2/Wi-16", "small-cnn"])
 def test_a_timing_holds_what_its_medians_are_made_from(name):
-    done = inference.measure(changed(model=ModelSpec.parse(name)), CPU)
+    done = measure(changed(model=ModelSpec.parse(name)))
     latency, metrics = done.history["latency"], done.metrics
     assert inference.MIN_REPEATS <= len(latency) <= inference.MAX_SINGLE and min(latency) > 0
     assert metrics["latency_s"] == statistics.median(latency)
@@ -66,12 +73,10 @@ def test_a_timing_holds_what_its_medians_are_made_from(name):
     assert done.compute["matmul_fraction"] == pytest.approx(
         2 * metrics["forward_macs"] * metrics["images_per_second_resident"] / 1e9
     )
-    assert done.environment["device_type"] == "cpu" and done.environment["precision"] == "fp32"
-    assert done.environment["torchvision"]
 
 
 def test_parameters_and_macs_are_counted():
-    metrics = inference.measure(TINY, CPU).metrics
+    metrics = measure(TINY).metrics
     pixels, m, k, classes = 3 * 8 * 8, 16, 4, 5
     assert metrics["forward_macs"] == pixels * m + 2 * k * m * m + m * classes
     linear = (pixels * m + m) + (2 * k * m * m + k * m + m) + (m * classes + classes)
@@ -133,7 +138,7 @@ def slow(monkeypatch, seconds_an_image: float):
 def test_a_batch_that_would_take_too_long_is_skipped_and_said_so(monkeypatch):
     slow(monkeypatch, 0.005)
     start = time.monotonic()
-    done = inference.measure(changed(batch_sizes=(1, 2, 1000, 2000), seconds=1.2), CPU)
+    done = measure(changed(batch_sizes=(1, 2, 1000, 2000), seconds=1.2))
     assert time.monotonic() - start < 4
     late = inference.TOO_SLOW
     assert outcomes(done) == {1: inference.MEASURED, 2: inference.MEASURED, 1000: late, 2000: late}
@@ -142,7 +147,7 @@ def test_a_batch_that_would_take_too_long_is_skipped_and_said_so(monkeypatch):
 
 def test_the_first_batch_is_measured_however_slow(monkeypatch):
     slow(monkeypatch, 0.02)
-    done = inference.measure(changed(batch_sizes=(2, 4), seconds=0.001), CPU)
+    done = measure(changed(batch_sizes=(2, 4), seconds=0.001))
     assert outcomes(done) == {2: inference.MEASURED, 4: inference.TOO_SLOW}
     assert len(done.history["latency"]) == inference.MIN_REPEATS
     assert done.metrics["images_per_second_resident"] == pytest.approx(50, rel=0.2)
@@ -166,7 +171,7 @@ def test_running_out_of_memory_is_recorded(monkeypatch, error, limit):
         return real(self, images)
 
     monkeypatch.setattr(inference.Bench, "_one_pass", one_pass)
-    done = inference.measure(changed(batch_sizes=(1, 4, 16, 64)), CPU)
+    done = measure(changed(batch_sizes=(1, 4, 16, 64)))
     gone = [size for size in (1, 4, 16, 64) if size > limit]
     assert [size for size, outcome in outcomes(done).items() if outcome == inference.NO_MEMORY] == gone
     assert ("images_per_second_resident" in done.metrics) == (limit > 0)
@@ -179,14 +184,14 @@ def test_another_error_is_not_taken_for_it(monkeypatch):
 
     monkeypatch.setattr(inference.Bench, "_one_pass", one_pass)
     with pytest.raises(RuntimeError, match="shapes"):
-        inference.measure(TINY, CPU)
+        measure(TINY)
 
 
 def test_a_batch_larger_than_free_memory_is_not_tried(monkeypatch):
     one = bench()
     free = one._one_pass(inference.Batch(one, 16).resident)["peak_memory_bytes"] - one.weight_bytes
     monkeypatch.setattr(machine, "free_memory", lambda device: free)
-    done = inference.measure(changed(batch_sizes=(1, 8, 64)), CPU)
+    done = measure(changed(batch_sizes=(1, 8, 64)))
     assert outcomes(done) == {1: inference.MEASURED, 8: inference.MEASURED, 64: inference.TOO_LARGE}
 
 
@@ -194,13 +199,13 @@ def test_a_stop_is_heard_between_repeats():
     stop = StopRequest()
     stop.signaled = True
     with pytest.raises(Interrupted, match="stopped while timing B-1/Wi-16") as caught:
-        inference.measure(TINY, CPU, stop=stop)
+        measure(TINY, stop=stop)
     assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_built_is_one_line():
     with pytest.raises(MlplibError, match="patches of 8 pixels"):
-        inference.measure(changed(model=ModelSpec.parse("vit-b/8"), image_size=12), CPU)
+        measure(changed(model=ModelSpec.parse("vit-b/8"), image_size=12))
 
 
 # --------------------------------------------------------------------------- memory of a pass
@@ -252,6 +257,8 @@ def test_a_record_reads_no_data_and_is_found_again(tmp_path):
     assert planning.plan([TINY], store, CPU).seconds == planning.OVERHEAD_SECONDS + TINY.seconds
     made = Executor(store, device=CPU).record(TINY)
     assert made.data == {} and made.status == "completed"
+    assert made.environment["device_type"] == "cpu" and made.environment["precision"] == "fp32"
+    assert made.environment["torchvision"]
     assert Executor(store, device=CPU).record(TINY) == made == store.find(TINY)
     assert Record.from_json(made.to_json()) == made
     assert planning.plan([TINY], store, CPU).seconds == 0

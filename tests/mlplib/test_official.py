@@ -64,7 +64,6 @@ def test_every_different_file_is_found_once_and_described(folder):
     ]
     for each in found:
         assert each.spec.sha256 == hashlib.sha256(each.path.read_bytes()).hexdigest()
-    assert official.files(found) == {c.spec.sha256: c.path for c in found}
 
 
 def test_a_name_tells_what_the_published_ones_are_not(tmp_path, folder):
@@ -268,10 +267,10 @@ def test_a_folder_without_a_checkpoint_is_one_line(content, tmp_path):
 
 
 def test_what_is_no_folder_is_one_line(tmp_path):
-    with pytest.raises(MlplibError, match="missing is not there: name the folder"):
+    with pytest.raises(MlplibError, match=r"must be the path of a folder, not .*: there is none"):
         official.find(tmp_path / "missing")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(MlplibError, match="file is a file: name the folder"):
+    with pytest.raises(MlplibError, match=r"must be the path of a folder, not .*: it is a file"):
         official.find(tmp_path / "file")
 
 
@@ -280,7 +279,7 @@ def test_what_is_no_folder_is_one_line(tmp_path):
 
 def test_a_checkpoint_becomes_a_run_with_its_weights(folder, tmp_path):
     (found, _), store = official.find(folder), RunStore(tmp_path / "runs")
-    executor = Executor(store, device=CPU, official=official.files([found]))
+    executor = Executor(store, device=CPU, checkpoints=[found])
     record = executor.record(found.spec)
     assert record.data == {"model": "B-1/Wi-16", "image_size": 16, "classes": 7}
     assert record.metrics["parameters"] == sum(p.numel() for p in executor.network(found.spec).parameters())
@@ -294,7 +293,7 @@ def test_a_checkpoint_becomes_a_run_with_its_weights(folder, tmp_path):
 def test_a_file_that_changed_after_it_was_found_is_refused(folder, tmp_path):
     found = official.find(folder)
     save(found[0].path, seed=1)
-    executor = Executor(RunStore(tmp_path / "runs"), device=CPU, official=official.files(found))
+    executor = Executor(RunStore(tmp_path / "runs"), device=CPU, checkpoints=found)
     with pytest.raises(MlplibError, match=r"weights has changed since it was found: start again"):
         executor.record(found[0].spec)
     assert executor.store.find(found[0].spec) is None
@@ -441,4 +440,4 @@ def test_the_engine_refuses_a_setting_that_it_cannot_use(setting, words):
 def test_the_engine_refuses_a_folder_that_is_not_there_before_the_first_notebook(tmp_path):
     code, said = engine("profile=smoke", f"out={tmp_path}", f"official_checkpoints={tmp_path / 'no'}")
     assert code != 0
-    assert said.strip().splitlines()[-1].startswith("make: official_checkpoints must be a folder")
+    assert said.strip().splitlines()[-1].startswith("make: official_checkpoints must be the path of a folder")

@@ -106,11 +106,6 @@ def test_features_of_no_network_are_the_normalized_pixels():
     assert torch.equal(found.test, torch.cat([b.images.flatten(1) for b in there.test_batches()]))
 
 
-def test_a_network_without_features_is_refused_in_one_line():
-    with pytest.raises(MlplibError, match=r"no features\(\) to probe"):
-        probing.features(torch.nn.Flatten(), open_data(noise(), DataSpec("hand"), CPU))
-
-
 def test_features_of_one_network_are_computed_once(executor, monkeypatch):
     asked = []
     monkeypatch.setattr(probing, "features", lambda *a: asked.append(a) or blobs())
@@ -210,7 +205,7 @@ def by_least_squares(found: probing.Features, penalty: float) -> np.ndarray:
 def test_ridge_is_least_squares_with_a_penalty(penalty, monkeypatch):
     monkeypatch.setattr(probing, "EVALUATION_BATCH", 7)  # so that the sums are put together from parts
     found = blobs(spread=0.7)
-    (solution,) = probing._Moments.of(found, torch.arange(90)).solve((penalty,))
+    solution = probing._Moments.of(found, torch.arange(90)).solve(penalty)
     np.testing.assert_allclose(solution(found.test).numpy(), by_least_squares(found, penalty), atol=1e-9)
 
 
@@ -235,7 +230,7 @@ def test_moments_add_up_and_do_not_care_where_the_features_lie(shift, first, see
     parts = probing._Moments.of(moved, rows[:first]) + probing._Moments.of(moved, rows[first:])
     torch.testing.assert_close(parts.gram, whole.gram, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(parts.cross, whole.cross, atol=1e-3, rtol=1e-4)
-    one, other = (m.solve((1e-2,))[0] for m in (whole, parts))
+    one, other = (m.solve(1e-2) for m in (whole, parts))
     torch.testing.assert_close(one(plain.test), other(moved.test), atol=1e-3, rtol=1e-3)
 
 
@@ -392,7 +387,7 @@ def test_a_network_of_other_classes_cannot_be_evaluated(executor, tmp_path):
     network = build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 7, seed=0)
     torch.save(network.state_dict(), tmp_path / "w")
     found = official.find(tmp_path)
-    there = Executor(executor.store, device=CPU, official=official.files(found))
+    there = Executor(executor.store, device=CPU, checkpoints=found)
     with pytest.raises(MlplibError, match="tells 7 classes apart and shapes-16-downstream has 4: fine-tune"):
         there.record(EvaluateSpec(found[0].spec, data=HERE, crops=0))
 

@@ -34,6 +34,12 @@ def boxes(spec, count, size, *seed) -> Draws:
     return draw(spec, np.arange(count), size, rng(*seed))
 
 
+def pixels(images, spec, draws, dtype) -> torch.Tensor:
+    """What :func:`augment` gives before it normalizes."""
+    channels = images.shape[1]
+    return augment(images, spec, draws, dtype, (torch.zeros(channels), torch.ones(channels)))
+
+
 def without_mixing(draws: Draws) -> Draws:
     return dataclasses.replace(draws, partner=np.arange(len(draws.flip)), lam=1.0)
 
@@ -99,14 +105,14 @@ def test_the_whole_image_is_the_image(spec, dtype):
     images = pictures(8)
     draws = boxes(spec, 8, (16, 16))
     assert torch.equal(crop_and_flip(images, draws, dtype), images.to(dtype))
-    assert torch.equal(augment(images, spec, draws, dtype), images.to(dtype))
+    assert torch.equal(pixels(images, spec, draws, dtype), images.to(dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_flips_mirror_exactly_those_images_that_are_drawn(dtype):
     images = pictures(64, width=12)
     draws = boxes(AugmentSpec(flip=True), 64, (16, 12))
-    out = augment(images, AugmentSpec(flip=True), draws, dtype)
+    out = pixels(images, AugmentSpec(flip=True), draws, dtype)
     for i in range(64):
         assert torch.equal(out[i], (images[i].flip(-1) if draws.flip[i] else images[i]).to(dtype))
 
@@ -127,7 +133,7 @@ def test_the_images_themselves_are_left_alone():
     for spec in (NO_DA, FULL_DA, dataclasses.replace(FULL_DA, mixup_kind="ffcv")):
         images = pictures(8)
         before = images.clone()
-        out = augment(images, spec, boxes(spec, 8, (16, 16)), torch.float32)
+        out = pixels(images, spec, boxes(spec, 8, (16, 16)), torch.float32)
         out.zero_()
         assert torch.equal(images, before)
 
@@ -138,7 +144,7 @@ def test_values_stay_in_range_in_the_dtype_asked_for(kind, dtype):
     images = pictures(64)
     images[:8], images[8:16] = 0, 255
     spec = dataclasses.replace(FULL_DA, mixup_kind=kind)
-    out = augment(images, spec, boxes(spec, 64, (16, 16)), dtype)
+    out = pixels(images, spec, boxes(spec, 64, (16, 16)), dtype)
     assert out.dtype == dtype and out.shape == images.shape
     # bf16 weights that should sum to 1 do so up to 1/256
     assert out.min() >= 0 and out.max() <= 255 * (1 if dtype == torch.float32 else 1.01) + 1e-3
@@ -155,7 +161,7 @@ def test_no_two_images_of_a_batch_share_a_draw():
 def test_copies_of_one_image_all_come_out_differently():
     images = pictures(1, height=96, width=96).expand(64, -1, -1, -1).contiguous()
     spec = dataclasses.replace(FULL_DA, mixup=0.0)
-    out = augment(images, spec, boxes(spec, 64, (96, 96)), torch.float32)
+    out = pixels(images, spec, boxes(spec, 64, (96, 96)), torch.float32)
     for i in range(63):
         differences = (out[i + 1 :] - out[i]).abs().mean(dim=(1, 2, 3))
         assert differences.min() > 1
@@ -322,7 +328,7 @@ def test_ffcv_mixes_each_image_with_the_previous_one_by_the_last_index():
     assert again.lam == np.random.RandomState(5).beta(0.8, 0.8)
 
     images = pictures(4)
-    mixed = augment(images, spec, d, torch.float32)
+    mixed = pixels(images, spec, d, torch.float32)
     values = images.numpy().astype(np.float64)
     exact = d.lam * values + (1 - d.lam) * values[d.partner]
     assert torch.equal(mixed, mixed.round()), "whole numbers: mixed in uint8"
@@ -337,7 +343,7 @@ def test_ffcv_mixes_what_was_cropped_in_whole_numbers():
     images, d = pictures(6), boxes(spec, 6, (16, 16), 9)
     cropped = one_by_one(images, d).round()
     exact = d.lam * cropped + (1 - d.lam) * cropped.roll(1, 0)
-    found = augment(images, spec, d, torch.float32)
+    found = pixels(images, spec, d, torch.float32)
     assert torch.equal(found, found.round())
     assert ((found - exact).abs() <= 1.01).all()
 
@@ -346,7 +352,7 @@ def test_mixing_comes_after_cropping():
     images, d = pictures(16), boxes(FULL_DA, 16, (16, 16), 10)
     cropped = one_by_one(images, d)
     expected = d.lam * cropped + (1 - d.lam) * cropped[torch.from_numpy(d.partner)]
-    torch.testing.assert_close(augment(images, FULL_DA, d, torch.float32), expected, rtol=1e-5, atol=2e-3)
+    torch.testing.assert_close(pixels(images, FULL_DA, d, torch.float32), expected, rtol=1e-5, atol=2e-3)
     apart = crop_and_flip(images, without_mixing(d), torch.float32)
     torch.testing.assert_close(apart, cropped, rtol=1e-5, atol=2e-3)
 
@@ -358,7 +364,7 @@ def test_neither_parts_of_a_batch_nor_looking_matrices_up_changes_a_bit(monkeypa
 
     halved = torch.zeros(3), torch.full((3,), 2.0)
     expected = augment(images, spec, d, dtype, halved)
-    assert torch.equal(augment(images, spec, d, dtype) / 2, expected)
+    assert torch.equal(pixels(images, spec, d, dtype) / 2, expected)
     monkeypatch.setattr(augmentation, "LARGEST_TABLE", 12)  # rows computed, columns looked up
     monkeypatch.setitem(augmentation.PART_NUMBERS, "cpu", 7 * 3 * 16 * 12)
     assert len(list(augmentation.parts(images))) == 8
