@@ -56,4 +56,6 @@ class Execution(Settings):
 
     def __post_init__(self):
         object.__setattr__(self, "device", machine.pick_device(self.device))
+        if isinstance(self.tensorboard, str):
+            object.__setattr__(self, "tensorboard", Path(self.tensorboard))
         super().__post_init__()

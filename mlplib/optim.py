@@ -25,6 +25,7 @@ class Lion(torch.optim.Optimizer):
             the parameters' device will do, too: then no number of a step comes from Python, and it can be
             recorded as a CUDA graph.
         betas: (beta1, beta2), both in [0, 1).
+        weight_decay: decoupled weight decay.
         copies: for some parameters a copy of lower precision that the network computes with. It is where the
             gradient is taken from if the parameter itself has none, and is updated in the same pass.
     """

@@ -115,18 +115,18 @@ class Trained:
 def train(
     spec: TrainSpec | FineTuneSpec,
     dataset: ImageDataset,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     *,
-    how: Execution,
     start: Start | None = None,
+    how: Execution | None = None,
 ) -> Trained:
     """Train one model as ``spec`` says, resuming from the checkpoint in ``folder`` if there is one.
 
     Args:
         dataset: the data set that ``spec.data`` names.
         folder: where checkpoints and weights go; None keeps nothing.
-        how: device, loader and the like.
         start: the network to start from; None draws the weights of ``spec.model``.
+        how: device, loader and the like; the defaults if None.
 
     Raises:
         MlplibError: other data than ``spec`` names, a batch larger than the data, a checkpoint that is
@@ -135,6 +135,8 @@ def train(
     """
     if dataset.name != spec.data.name:
         raise Refused(f"these settings are for {spec.data.name}, not for {dataset.name}: give its images")
+    how = how or Execution()
+    folder = None if folder is None else Path(folder)
     machine.keep_freed_memory()
     processes = how.processes
     loop = processes.together(

@@ -28,9 +28,7 @@ def save(path: str | Path, state_dict: Mapping[str, Tensor], label: str | None =
     Raises:
         MlplibError: the line says what failed.
     """
-    # Copies have a memory of their own size: parts of a shared one would be refused.
-    layout = torch.contiguous_format
-    tensors = {n: v.detach().to("cpu", copy=True, memory_format=layout) for n, v in state_dict.items()}
+    tensors = {name: _storable(name, value) for name, value in state_dict.items()}
     with replacing(path) as temporary:
         metadata = None if label is None else {"label": label, "sha256": digest(tensors)}
         try:
@@ -49,6 +47,7 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
     Raises:
         MlplibError: the file is missing, truncated, not a safetensors file, or not the expected one.
     """
+    path = Path(path)
     try:
         with safe_open(path, "pt") as file:
             found, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
@@ -83,3 +82,12 @@ def digest(state_dict: Mapping[str, Tensor]) -> str:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _storable(name: str, value: Tensor) -> Tensor:
+    """The value as a contiguous CPU tensor with a memory of its own size."""
+    if value.layout is not torch.strided:
+        raise MlplibError(f"{name} is sparse, which safetensors files cannot hold: make it dense")
+    value = value.detach().cpu().contiguous()
+    # A part of a larger memory would be refused as shared.
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()

@@ -327,9 +327,13 @@ def test_the_estimate_of_activations_is_an_upper_bound(name):
     assert used < 1.05 * memory.activation_bytes(spec, (16, 16, 3)) < 10 * used
 
 
-def test_execution_takes_names_and_numbers_for_what_they_mean():
-    found = Execution("cpu", micro_batch=np.int64(64), checkpoint_every=np.float32(2))
-    assert found == Execution(CPU, micro_batch=64, checkpoint_every=2.0, stop=found.stop)
+def test_execution_takes_names_and_numbers_for_what_they_mean(tmp_path):
+    found = Execution(
+        "cpu", micro_batch=np.int64(64), checkpoint_every=np.float32(2), tensorboard=str(tmp_path)
+    )
+    assert found == Execution(
+        CPU, micro_batch=64, checkpoint_every=2.0, tensorboard=tmp_path, stop=found.stop
+    )
     assert type(found.micro_batch) is int
 
 

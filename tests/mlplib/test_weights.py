@@ -114,6 +114,12 @@ def test_failed_writing_keeps_the_old_file(error, tmp_path):
     assert weights.load(path)["a"].tolist() == [1, 1, 1]
 
 
+def test_sparse_weights_are_refused_by_name(tmp_path):
+    with pytest.raises(MlplibError, match=r"^head is sparse.*make it dense$"):
+        weights.save(tmp_path / "w", {"body": torch.ones(3), "head": torch.eye(3).to_sparse()})
+    assert not os.listdir(tmp_path)
+
+
 def test_interrupted_writing_keeps_the_old_file(tmp_path):
     path = tmp_path / "w"
     weights.save(path, {"a": torch.ones(3)})
