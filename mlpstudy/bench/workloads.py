@@ -158,7 +158,8 @@ class Training:
         loader = self.ffcv_loader(folder, FULL_DA)
 
         def epoch(n: int) -> None:
-            loop.epoch(iter(loader))
+            for batch in loader:
+                loop.step(batch)
 
         return [Work("reference", name, epoch, calls=loader.batches, **self.whole), *works]
 
