@@ -185,11 +185,8 @@ def _commit(root: Path, revision: str) -> str:
     if Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel")).strip()) != root.resolve():
         raise MlplibError("--against needs mlplib's own git repository: run it from a clone")
     words = ("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
-    return (
-        _git(root, *words, otherwise=f"git knows no revision {revision!r}: name a commit, branch or tag")
-        .decode()
-        .strip()
-    )
+    unknown = f"git knows no revision {revision!r}: name a commit, branch or tag"
+    return _git(root, *words, otherwise=unknown).decode().strip()
 
 
 def _git(root: Path, *words: str, otherwise: str = "") -> bytes:
