@@ -256,7 +256,6 @@ def watt_hours(value: float | None) -> str:
 
 
 def _table(rows: list[dict[str, str]], caption: str, *row_headers: str) -> Html:
-    if rows:
-        return Html(html.table(rows, caption, row_headers))
     what = count(len(EXPERIMENTS), "experiment")
-    return Html(html.box(f"<p>No records of any of the {what}: nothing is published or finished.</p>"))
+    nothing = f"No records of any of the {what}: nothing is published or finished."
+    return html.table(rows, caption, *row_headers, otherwise=nothing)

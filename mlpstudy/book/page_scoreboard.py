@@ -94,7 +94,7 @@ class Scoreboard:
         judged = {side: evidence for side, evidence in self._sides.items() if evidence}
         sides = {side: verdicts.robustness(evidence) for side, evidence in judged.items()}
         if not sides:
-            return Html(html.box("<p>No records: nothing is published, and nothing was run.</p>"))
+            return html.box("<p>No records: nothing is published, and nothing was run.</p>")
         late = {
             entry.claim.id
             for evidence in judged.values()
@@ -138,9 +138,8 @@ class Scoreboard:
                         "could they show the effect sought?": "yes" if can else "no",
                     }
                 )
-        if not rows:
-            return Html(html.box("<p>No effect here has a standard error.</p>"))
-        return Html(html.table(rows, "<b>What the seeds can show</b>", row_headers=("claim",)))
+        nothing = "No effect here has a standard error."
+        return html.table(rows, "<b>What the seeds can show</b>", "claim", otherwise=nothing)
 
     @property
     def _sides(self) -> dict[str, list[ExperimentRecords]]:
@@ -171,7 +170,7 @@ class Scoreboard:
             for side, profile, records, wanted in sides:
                 row = {"chapter": escape(module.TITLE), "side": side, "profile": profile}
                 rows.append(row | _status(records, wanted))
-        return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
+        return html.table(rows, "<b>Status</b> of every chapter", "chapter", "side")
 
 
 ORDER = {

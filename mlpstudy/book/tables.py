@@ -264,7 +264,7 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
                 "runs": "<br>".join(links),
             }
         )
-    return html.table(rows, f"<b>{side}</b>: the runs behind each number", row_headers=("number",))
+    return html.table(rows, f"<b>{side}</b>: the runs behind each number", "number")
 
 
 def runs_table(side: str, records: Sequence[Record]) -> str:
@@ -287,7 +287,7 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
                 "commit": f"<code>{commit}</code>" + (" + changes" if environment.get("dirty") else ""),
             }
         )
-    return html.table(rows, f"<b>{side}</b>: the runs", row_headers=("run",))
+    return html.table(rows, f"<b>{side}</b>: the runs", "run")
 
 
 def _settings_line(spec: RunSpec) -> str:
