@@ -155,7 +155,7 @@ def tabs(group: str, panes: Mapping[str, str], chosen: int) -> str:
     return f'<div class="mlp-tabs">{"".join(parts)}</div>'
 
 
-def csv_link(frame, filename: str) -> str:
+def csv_link(frame: pd.DataFrame, filename: str) -> str:
     """A link that downloads a DataFrame as CSV; the data is inside the page."""
     data = quote(frame.to_csv(index=False), safe=",;:/()=")  # a page compresses it better than base64
     return f'<a download="{escape(filename)}" href="data:text/csv;charset=utf-8,{data}">Data (CSV)</a>'

@@ -11,6 +11,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 from mlplib.errors import MlplibError
 from mlplib.stopping import without_traceback
 
@@ -108,8 +110,6 @@ def answer(board: verdicts.Board) -> str:
 
 def teaser(results: str | os.PathLike | None = None) -> str:
     """A figure of the paper's values against those of this study, as HTML; "" without any."""
-    import pandas as pd
-
     rows = []
     for name, (item, about) in TEASER.items():
         for study in reversed(shown(name, results)):

@@ -6,6 +6,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import pandas as pd
+
 from mlplib.specs import (
     AugmentSpec,
     DataSpec,
@@ -84,15 +86,13 @@ def measured_cell(cell: Cell | None) -> str:
     return f'<span class="mlp-number">{f"{text} {cell.unit}".rstrip()}</span>' + small("; ".join(about))
 
 
-def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mapping]):
-    """Everything that a table shows, in full precision, as a DataFrame.
+def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Everything that a table shows, in full precision.
 
     Args:
         keys: (item, row, column), one for each row.
         sides: cells by key, by the prefix of their columns' names.
     """
-    import pandas as pd
-
     rows = []
     for key in keys:
         known = paper.value(*key)
