@@ -198,10 +198,9 @@ class Chapter:
             return studies
         known = {record.id for record in self.records}
         runs = planning.with_upstream(record.spec for record in self.records)
-        upstream = [self.store.find(spec) for id, spec in runs.items() if id not in known]
-        own = ExperimentRecords(
-            self.name, self.profile, self.records, self.store.root, list(filter(None, upstream)), own=True
-        )
+        found = (self.store.find(spec) for id, spec in runs.items() if id not in known)
+        upstream = [record for record in found if record]
+        own = ExperimentRecords(self.name, self.profile, self.records, self.store.root, upstream)
         return studies | {"execution": own}
 
     def _columns(self) -> dict[str, ExperimentRecords | None]:

@@ -132,7 +132,7 @@ class Compute:
             (side, title): records
             for side, runs in self.session.finished().items()
             for title, records in [
-                *((experiment(name).TITLE, list(found.values())) for name, found in runs.items()),
+                *((experiment(name).TITLE, found) for name, found in runs.items()),
                 (ALL, different(runs)),
             ]
         }
@@ -150,7 +150,8 @@ class Compute:
         """What sharing runs between chapters saved."""
         rows, groups = [], []
         for side, runs in self.session.finished().items():
-            found = planning.sharing(runs, {r.id: seconds(r) for r in different(runs)})
+            ids = {name: [record.id for record in records] for name, records in runs.items()}
+            found = planning.sharing(ids, {r.id: seconds(r) for r in different(runs)})
             row = {"whose": escape(side), "different runs": f"{found.different:,}"}
             row["if no chapter shared"] = f"{sum(map(len, runs.values())):,}"
             row["needed by several chapters"] = f"{found.shared:,}"

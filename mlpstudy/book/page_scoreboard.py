@@ -144,14 +144,8 @@ class Scoreboard:
     @property
     def _sides(self) -> dict[str, list[ExperimentRecords]]:
         """The evidence by column of a table."""
-        session = self.session
-        published = verdicts.published_evidence(session.results_dir)
-        found = {f"this study, {name}": each for name, each in published.items()}
-        found = found or {f"this study, {NOT_PUBLISHED}": []}
-        if not session.reading:
-            own = verdicts.own_evidence(session.profile, session.seeds, session.store)
-            found[f"this execution, {session.profile.name}"] = own
-        return found
+        found = self.session.evidence()
+        return {side: [each for each in evidence if each.records] for side, evidence in found.items()}
 
     def status(self) -> Html:
         """Runs, training time, devices and versions of every experiment, with the runs they read from."""
@@ -165,7 +159,7 @@ class Scoreboard:
             if not sides:
                 sides = [("this study", NOT_PUBLISHED, [], [])]
             if not session.reading:
-                own, wanted = session.own(name), module.runs(session.profile, session.seeds)
+                own, wanted = session.own(name).everything, module.runs(session.profile, session.seeds)
                 sides.append(("this execution", session.profile.name if own else "not run", own, wanted))
             for side, profile, records, wanted in sides:
                 row = {"chapter": escape(module.TITLE), "side": side, "profile": profile}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,12 +11,14 @@ from mlplib.errors import MlplibError
 from mlplib.progress import Bar, Lines, Progress
 from mlplib.store import Record, RunStore
 
-from ..evidence.records import BEST_FIRST, every_published, finished
+from ..evidence.records import ExperimentRecords, finished
+from ..evidence.verdicts import published_evidence
 from ..experiments import EXPERIMENTS
 from ..profiles import PROFILES, Profile
 from ..words import duration
 from .html import escape
 from .parameters import PUBLISHED, Parameters, check_cells, parse
+from .tables import NOT_PUBLISHED
 
 if TYPE_CHECKING:  # what is published is shown without torch, which takes seconds to import
     import torch
@@ -42,26 +44,25 @@ class Session:
     checkpoints: tuple[Checkpoint, ...] = ()
     reading: bool = False
 
-    def finished(self) -> dict[str, dict[str, dict[str, Record]]]:
-        """The finished runs of every experiment and of what they read from: by whose they are, by experiment
-        and by id.
+    def evidence(self) -> dict[str, list[ExperimentRecords]]:
+        """The finished runs of all experiments by side: ``this study, gpu``, ``this execution, laptop``."""
+        published = published_evidence(self.results_dir) or {NOT_PUBLISHED: []}
+        found = {f"this study, {profile}": evidence for profile, evidence in published.items()}
+        if not self.reading:
+            found[f"this execution, {self.profile.name}"] = [self.own(name) for name in EXPERIMENTS]
+        return found
 
-        Sides are ``this study, <profile>`` and ``this execution, <profile>``, if they have runs.
-        """
-        found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
-        for name in EXPERIMENTS:
-            sides = {each.profile.name: each.everything for each in every_published(name, self.results_dir)}
-            sides = {f"this study, {profile}": records for profile, records in sides.items()}
-            for side, records in (sides | {f"this execution, {self.profile.name}": self.own(name)}).items():
-                if records:
-                    found.setdefault(side, {})[name] = {record.id: record for record in records}
+    def finished(self) -> dict[str, dict[str, list[Record]]]:
+        """The records of :meth:`evidence` by side and experiment; sides without any are left out."""
+        found = {
+            side: {each.name: each.everything for each in evidence if each.everything}
+            for side, evidence in self.evidence().items()
+        }
         return {side: runs for side, runs in found.items() if runs}
 
-    def own(self, name: str) -> list[Record]:
-        """The finished runs of this execution of an experiment, with those that they read from."""
-        if self.reading:
-            return []
-        return finished(name, self.profile, self.seeds, self.store).everything
+    def own(self, name: str) -> ExperimentRecords:
+        """The finished runs of this execution of an experiment."""
+        return finished(name, self.profile, self.seeds, self.store)
 
     def entries(self, name: str, covers: str, **more: str) -> dict[str, str]:
         """What the banner of notebook ``name`` says, HTML: ``covers``, how it was executed, and ``more``."""
@@ -86,9 +87,9 @@ class Session:
         }
 
 
-def different(runs: Mapping[str, Mapping[str, Record]]) -> list[Record]:
+def different(runs: Mapping[str, Iterable[Record]]) -> list[Record]:
     """All experiments' records of a side of :meth:`Session.finished`, each once."""
-    return list({id: record for found in runs.values() for id, record in found.items()}.values())
+    return list({record.id: record for records in runs.values() for record in records}.values())
 
 
 def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Session:
