@@ -102,8 +102,11 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
         MlplibError: a parameter is unknown or impossible, or a checkpoint is no official one. A notebook
         shows this and every later one as a single line.
     """
-    _errors_in_one_line()
-    check_cells(_executed_cells(), accepted)
+    from IPython import get_ipython
+
+    if (shell := get_ipython()) is not None:
+        shell.set_custom_exc((MlplibError,), _show_in_one_line)
+        check_cells(shell.user_ns.get("In", ()), accepted)
     checked = parse(parameters, accepted)
     reading, device, checkpoints = checked.profile == PUBLISHED, None, ()
     if not reading:
@@ -124,28 +127,11 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
     )
 
 
-def _executed_cells() -> list[str]:
-    """The sources of the cells executed so far; none outside IPython."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    return [] if shell is None else list(shell.user_ns.get("In", ()))
-
-
-def _errors_in_one_line() -> None:
-    """Let IPython show the library's own errors without a traceback; the cell still fails."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    if shell is None:
-        return
-
-    def show(shell, kind, error, traceback, tb_offset=None):
-        line = [f"{kind.__name__}: {error}"]
-        shell._showtraceback(kind, error, line)
-        return line
-
-    shell.set_custom_exc((MlplibError,), show)
+def _show_in_one_line(shell, kind, error, traceback, tb_offset=None) -> list[str]:
+    """Show one of the library's own errors in IPython without a traceback; the cell still fails."""
+    line = [f"{kind.__name__}: {error}"]
+    shell._showtraceback(kind, error, line)
+    return line
 
 
 # --------------------------------------------------------------------------- progress
