@@ -4,12 +4,13 @@ chapters saved, and which runs are still missing.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
+
+import pandas as pd
 
 from mlplib.specs import RunSpec
 from mlplib.store import Record
@@ -56,12 +57,8 @@ class Power(NamedTuple):
     url: str
 
 
-def _read() -> tuple[Power, ...]:
-    with files(__package__).joinpath("power.csv").open(encoding="utf-8") as file:
-        return tuple(Power(**row | {"watts": float(row["watts"])}) for row in csv.DictReader(file))
-
-
-POWER = _read()
+_ROWS = pd.read_csv(Path(__file__).with_name("power.csv")).itertuples(index=False)
+POWER = tuple(map(Power._make, _ROWS))
 """The assumptions behind each energy on the page: thermal design power, as stated by the manufacturer. The
 first match counts; there is no estimate for a device without a match."""
 
