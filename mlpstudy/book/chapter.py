@@ -51,11 +51,10 @@ def open_chapter(name: str, **parameters) -> Chapter:
 
     Args:
         name: the experiment's.
-        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+        parameters: the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
-        MlplibError: a parameter is unknown or impossible; a notebook shows this and every later one as a
-        single line.
+        MlplibError: a parameter is unknown or impossible.
     """
     session = open_session(parameters, of_notebook(name))
     studies = shown(name, session.results_dir)

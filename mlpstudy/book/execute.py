@@ -1,15 +1,6 @@
-"""Executing a notebook as a chapter. Three people come here, and this is what they type and see.
+"""Executing a notebook as a chapter: for ``mlplib notebook``, and for ``make book``, which types that.
 
-*Who reads the book* types nothing. Every chapter opens with what it teaches and a box that names the device
-and the cost; every number has its settings, its seeds and its runs one click away.
-
-*Who executes it again* types ``make book``, ``mlplib notebook filters --profile smoke``, or ``papermill
-notebooks/filters.ipynb out.ipynb -p profile smoke``, and sees a line for every run under way, then where the
-chapter is. Typing it again trains nothing. A wrong parameter ends in one line before anything starts.
-
-*Who teaches with it* opens the notebook in Jupyter, changes the cell ``parameters`` or calls the library in a
-cell of their own: a chapter's cells are a few named calls, and everything that they show comes from
-:mod:`mlpstudy.book.chapter`.
+It prints a line for every run under way; a wrong parameter ends in one line before anything starts.
 """
 
 from __future__ import annotations

@@ -102,10 +102,7 @@ def training_rate(records: Iterable[Record]) -> float | None:
 
 
 def open_compute(**parameters) -> Compute:
-    """Open the page.
-
-    Args:
-        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+    """Open the page with the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
         MlplibError: a parameter is unknown or impossible.

@@ -27,10 +27,7 @@ from .tables import NOT_PUBLISHED, criterion, judgement_cells
 
 
 def open_scoreboard(**parameters) -> Scoreboard:
-    """The first call of the scoreboard.
-
-    Args:
-        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+    """Open the page with the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
         MlplibError: a parameter is unknown or impossible.

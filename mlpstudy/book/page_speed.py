@@ -40,10 +40,7 @@ VERDICT_CLASSES = {MET: "reproduced", NOT_MEASURED: "untested"}
 
 
 def open_how_fast(**parameters) -> HowFast:
-    """Read the published measurements.
-
-    Args:
-        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+    """Open the page with the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
         MlplibError: a parameter is unknown or impossible, or a published file cannot be read.
