@@ -55,7 +55,7 @@ def _say(text: str) -> None:
 
 def execute(
     name: str,
-    parameters: Mapping[str, object] | None,
+    parameters: Mapping[str, object],
     out: str | os.PathLike,
     log: Callable[[str], None] = _say,
     overwrite: bool = False,
@@ -74,7 +74,7 @@ def execute(
         Interrupted: Ctrl-C or SIGTERM; finished and checkpointed runs are kept.
     """
     require_choice("notebook", name, names())
-    given = _given(name, parameters or {})
+    given = _given(name, parameters)
     target = _free_place(out, overwrite)
     _check_kernel()
     try:
@@ -148,9 +148,7 @@ def _was_executed_here(path: Path) -> bool:
 
 def _given(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
     """The parameters to inject: checked, without defaults, folders relative to the source tree."""
-    checked = parse(parameters, of_notebook(name))
-    usual = type(checked)()
-    given = {k: v for k, v in checked.model_dump(mode="json").items() if v != getattr(usual, k)}
+    given = parse(parameters, of_notebook(name)).model_dump(mode="json", exclude_defaults=True)
     if "official_checkpoints" in given:
         from mlplib.official import candidates
 
