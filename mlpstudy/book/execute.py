@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 from mlplib.errors import Interrupted, MlplibError, require_choice
@@ -179,19 +180,14 @@ def _check_kernel() -> None:
         )
 
 
-class _Narrator:
-    """The file that papermill copies the notebook's printed lines to."""
+def _lines_to(log: Callable[[str], None]) -> SimpleNamespace:
+    """A file to which papermill copies the notebook's printed lines, for ``log``."""
 
-    def __init__(self, log: Callable[[str], None]):
-        self.log = log
+    def write(text: str) -> None:
+        for line in filter(str.strip, text.splitlines()):
+            log(line)
 
-    def write(self, text: str) -> None:
-        for line in text.splitlines():
-            if line.strip():
-                self.log(line)
-
-    def flush(self) -> None:
-        pass
+    return SimpleNamespace(write=write, flush=lambda: None)
 
 
 FOLDERS = ("MLPLIB_RUNS", "MLPLIB_RESULTS", "MLPLIB_CACHE", "MLPLIB_DATA")
@@ -218,7 +214,7 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
             language="python",
             cwd=ROOT,
             progress_bar=False,
-            stdout_file=_Narrator(log),
+            stdout_file=_lines_to(log),
             extra_arguments=["--log-level=CRITICAL"],  # its talk of sockets and signals is not for a reader
         )
     except KeyboardInterrupt:
