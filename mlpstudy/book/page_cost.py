@@ -151,10 +151,8 @@ class Compute:
             row["needed by several chapters"] = f"{found.shared:,}"
             rows.append(row | {"time saved": duration(found.saved)})
             for names, (number, saved) in found.groups.items():
-                row = {
-                    "whose": escape(side),
-                    "chapters": ", ".join(escape(experiment(n).TITLE) for n in names),
-                }
+                titles = ", ".join(escape(experiment(name).TITLE) for name in names)
+                row = {"whose": escape(side), "chapters": titles}
                 groups.append(row | {"runs": f"{number:,}", "time saved": duration(saved)})
         who = _table(groups, "<b>Who shares</b>", "whose", "chapters") if groups else ""
         return Html(_table(rows, "<b>Shared runs</b>, counted by their ids", "whose") + who)

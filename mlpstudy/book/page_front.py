@@ -87,12 +87,10 @@ def answer(board: verdicts.Board) -> str:
     words = {verdict: f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]}
     if against := sorted(id for id, (_, entry) in best.items() if _points_both_ways(entry)):
         words[PARTLY] += f" (in {', '.join(against)} a part points the other way)"
-    if absent := sorted(
-        id for id, (_, entry) in best.items() if entry.judgement.because.startswith(NOT_THERE)
-    ):
-        words[NOT_TESTED] += (
-            f" ({', '.join(absent)} {'does' if len(absent) == 1 else 'do'} not hold in small runs)"
-        )
+    absent = sorted(id for id, (_, entry) in best.items() if entry.judgement.because.startswith(NOT_THERE))
+    if absent:
+        do = "does" if len(absent) == 1 else "do"
+        words[NOT_TESTED] += f" ({', '.join(absent)} {do} not hold in small runs)"
     tally = ", ".join(words.values())
     sentences = [f"Of {total} claims of the paper, each at the largest scale that was run: {tally}."]
     for clauses in SENTENCES:

@@ -77,14 +77,11 @@ class Scoreboard:
         for name, claim in verdicts.every_claim():
             link = f'<a href="{name}.html">{escape(experiment(name).TITLE)}</a>'
             where = small(f"{escape(claim.item)}; chapter {link}")
-            about = (
-                escape(claim.sentence) + where + html.fold("criterion", f"<p>{small(criterion(claim))}</p>")
-            )
-            row = {"claim": claim.id, "the paper says": about}
-            rows.append(
-                row | {escape(side): _verdict(found.get(claim.id)) for side, found in columns.items()}
-            )
-        return Html(html.table(rows, f"<b>Claims</b>; {escape('; '.join(tallies))}", row_headers=("claim",)))
+            more = html.fold("criterion", f"<p>{small(criterion(claim))}</p>")
+            row = {"claim": claim.id, "the paper says": escape(claim.sentence) + where + more}
+            found = {escape(side): _verdict(entries.get(claim.id)) for side, entries in columns.items()}
+            rows.append(row | found)
+        return html.table(rows, f"<b>Claims</b>; {escape('; '.join(tallies))}", "claim")
 
     def robustness(self) -> Html:
         """Every verdict again, with intervals made in other ways: a figure, and what changes in words."""

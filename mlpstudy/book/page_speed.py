@@ -146,11 +146,10 @@ class HowFast:
     def roofline(self) -> Html:
         """A figure: layers of B-MLPs under the roof of each device."""
         frame = self.layers()
+        fastest = frame.loc[frame.groupby("source", sort=False)["flops_per_second"].idxmax()]
         alt = "; ".join(
             f"{row.source}: width {row.width}, batch {row.batch} reaches {row.flops_per_second:.3g} FLOP/s"
-            for row in frame.loc[
-                frame.groupby("source", sort=False)["flops_per_second"].idxmax()
-            ].itertuples()
+            for row in fastest.itertuples()
         )
         caption = "<b>Layers under the roof</b>: one line per width, from small batches to large ones."
         return svg.figure(draw.layer_roofline(frame), alt or "nothing to draw", caption, frame, "layers.csv")
