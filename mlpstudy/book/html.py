@@ -137,11 +137,8 @@ def figure(image: str, caption: str) -> Html:
 
 
 def tabs(group: str, panes: Mapping[str, str], chosen: int) -> str:
-    """Panes of which one is shown; labels and panes are HTML. No script: a radio button chooses.
-
-    Args:
-        group: a name that no other tabs of the page have.
-        chosen: which one is shown first.
+    """Panes of which one is shown, at first ``chosen``; labels and panes are HTML. No script: a radio button
+    chooses. No other tabs of the page have the name ``group``.
     """
     if len(panes) == 1:
         return "".join(panes.values())

@@ -57,8 +57,7 @@ class Power(NamedTuple):
     url: str
 
 
-_ROWS = pd.read_csv(Path(__file__).with_name("power.csv")).itertuples(index=False)
-POWER = tuple(map(Power._make, _ROWS))
+POWER = tuple(map(Power._make, pd.read_csv(Path(__file__).with_name("power.csv")).itertuples(index=False)))
 """The assumptions behind each energy on the page: thermal design power, as stated by the manufacturer. The
 first match counts; there is no estimate for a device without a match."""
 

@@ -38,9 +38,7 @@ def open_scoreboard(**parameters) -> Scoreboard:
 def overview_banner(name: str, session: Session, covers: str | None = None) -> Html:
     """What a notebook about all experiments shows, and on which machine.
 
-    Args:
-        name: the notebook's.
-        covers: what it is about, HTML; None: all experiments, without training anything.
+    ``covers``: what it is about, HTML; None: all experiments, without training anything.
     """
     everything = count(len(EXPERIMENTS), "experiment")
     if session.reading:

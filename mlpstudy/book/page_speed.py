@@ -224,10 +224,8 @@ class HowFast:
 
     def provenance(self) -> Html:
         """How each measurement was made."""
-        found = self.sources | self.accuracies
-        return _table(
-            [_provenance(*each) for each in found.items()], "<b>How it was measured</b>", "measured"
-        )
+        rows = [_provenance(*each) for each in (self.sources | self.accuracies).items()]
+        return _table(rows, "<b>How it was measured</b>", "measured")
 
 
 def _over(ratio: Mapping | None) -> str:
