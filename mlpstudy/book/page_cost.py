@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ class Power(NamedTuple):
     url: str
 
 
-POWER = tuple(map(Power._make, pd.read_csv(Path(__file__).with_name("power.csv")).itertuples(index=False)))
+POWER = tuple(starmap(Power, pd.read_csv(Path(__file__).with_name("power.csv")).itertuples(index=False)))
 """The assumptions behind each energy on the page: thermal design power, as stated by the manufacturer. The
 first match counts; there is no estimate for a device without a match."""
 
