@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pandas as pd
 import torch
 
 from mlplib import machine
@@ -92,13 +93,8 @@ def difference(name: str, runs: Sequence[dict], *settings: tuple[bool, str]) -> 
     return {"name": name, "points": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
-def mean_curves(runs: Sequence[dict]):
-    """Mean test accuracy over seeds: a DataFrame with one row per (``da``, ``precision``), one column per
-    epoch.
-    """
-    import pandas as pd
-
+def mean_curves(runs: Sequence[dict]) -> pd.DataFrame:
+    """Mean test accuracy over seeds, one row per (``da``, ``precision``), one column per epoch."""
     curves = pd.DataFrame([run["top1"] for run in runs])
-    return curves.groupby(
-        [[run["da"] for run in runs], [run["precision"] for run in runs]], sort=False
-    ).mean()
+    settings = [[run[key] for run in runs] for key in ("da", "precision")]
+    return curves.groupby(settings, sort=False).mean()

@@ -27,7 +27,7 @@ from mlplib.timing import summary, take_turns
 
 from .cases import Case
 from .rounds import TURN_SECONDS
-from .speed import FORMAT, read, write
+from .speed import FORMAT, read, require_replaceable, write
 from .worker import PROTOCOL, request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,11 +88,9 @@ def append(path: Path, found: dict) -> None:
     Raises:
         MlplibError: the file exists and holds something else.
     """
-    content = {"format": FORMAT, "what": "against", "comparisons": []}
-    if path.exists() and (content := read(path, "against")) is None:
-        raise MlplibError(f"{path} holds no comparisons of revisions: name another file")
-    content["comparisons"].append(found)
-    write(path, content)
+    require_replaceable(path, "against")
+    earlier = read(path, "against")["comparisons"] if path.exists() else []
+    write(path, {"format": FORMAT, "what": "against", "comparisons": [*earlier, found]})
 
 
 def _compare(old: Side, new: Side, rounds: int, progress) -> list[dict]:
@@ -187,11 +185,8 @@ def _commit(root: Path, revision: str) -> str:
     if Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel")).strip()) != root.resolve():
         raise MlplibError("--against needs mlplib's own git repository: run it from a clone")
     words = ("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
-    return (
-        _git(root, *words, otherwise=f"git knows no revision {revision!r}: name a commit, branch or tag")
-        .decode()
-        .strip()
-    )
+    unknown = f"git knows no revision {revision!r}: name a commit, branch or tag"
+    return _git(root, *words, otherwise=unknown).decode().strip()
 
 
 def _git(root: Path, *words: str, otherwise: str = "") -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +94,6 @@ def default_cases(device: torch.device) -> tuple[Case, ...]:
     return GPU_CASES if device.type == "cuda" else CPU_CASES
 
 
-@functools.lru_cache(maxsize=1)
 def noise(count: int, side: int) -> ImageDataset:
     """``count`` training images of random pixels, uint8 (N, side, side, 3), and a few to test."""
     draw = np.random.default_rng(0)

@@ -64,7 +64,7 @@ class TextbookLion(torch.optim.Optimizer):
 
 
 class ReferenceLoop:
-    """The network of a run, trained the usual way, all in float32. ``metrics``: those of every step.
+    """The network of a run, trained the usual way, all in float32.
 
     Args:
         spec: model, label smoothing, seed, and Lion's settings; other fields are ignored.
@@ -78,7 +78,6 @@ class ReferenceLoop:
         self.smoothing, self.device = spec.label_smoothing, device
         self.model = build_model(spec.model, image_shape, classes, seed=spec.seed).to(device).train()
         self.optimizer = TextbookLion(self.model.parameters(), spec.optimizer)
-        self.metrics: list[dict[str, float]] = []
 
     def step(self, batch: Batch) -> dict[str, float]:
         """Train on a batch. Returns its ``loss`` (nats), ``top1`` and ``top5`` (fractions) as Python floats;
@@ -94,13 +93,7 @@ class ReferenceLoop:
             loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.metrics.append({"loss": loss.item(), "top1": top1, "top5": top5})
-        return self.metrics[-1]
-
-    def epoch(self, batches: Iterator[Batch]) -> None:
-        """Take a step on every batch."""
-        for batch in batches:
-            self.step(batch)
+        return {"loss": loss.item(), "top1": top1, "top5": top5}
 
 
 def accuracies(logits: Tensor, batch: Batch) -> tuple[float, float]:

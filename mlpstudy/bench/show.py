@@ -78,11 +78,9 @@ def spread(values: Mapping) -> str:
 
 def value(number: Mapping) -> str:
     """A derived number with its quartiles and unit, or why there is none."""
-    return (
-        f"{spread(number)} {number['unit']}".rstrip()
-        if "value" in number
-        else f"not measured: {number['why']}"
-    )
+    if "why" in number:
+        return f"not measured: {number['why']}"
+    return f"{spread(number)} {number['unit']}".rstrip()
 
 
 def digits(value: float) -> str:
@@ -145,13 +143,8 @@ def _accuracy(found: Mapping) -> Iterator[Table]:
     cells.insert(0, "training", names)
     seeds = len({run["seed"] for run in found["runs"]})
     yield f"{found['case']}: test accuracy, mean of {seeds} seeds. {about(found)}", cells
-    yield (
-        "differences paired by seed, with their intervals",
-        pd.DataFrame(
-            {"difference": each["name"], "final test accuracy": _effect(each)}
-            for each in found["differences"]
-        ),
-    )
+    effects = ({"difference": d["name"], "final test accuracy": _effect(d)} for d in found["differences"])
+    yield "differences paired by seed, with their intervals", pd.DataFrame(effects)
 
 
 def _effect(difference: Mapping) -> str:

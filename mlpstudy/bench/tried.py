@@ -235,8 +235,6 @@ def results(rows: list[dict]) -> Iterator[tuple[Trial, dict]]:
     """Each trial with its time per image over ours, per round: median and quartiles."""
     found = {row["id"]: row for row in rows if row["group"] == "tried"}
     for trial in (trial for trial in TRIALS if trial.id in found):
-        scale = found[f"{trial.id}: ours"]["images"] / found[trial.id]["images"]
-        yield (
-            trial,
-            per_round(found, lambda other, ours, s=scale: s * other / ours, trial.id, f"{trial.id}: ours"),
-        )
+        other, ours = trial.id, f"{trial.id}: ours"
+        scale = found[ours]["images"] / found[other]["images"]
+        yield trial, per_round(found, lambda theirs, own, s=scale: s * theirs / own, other, ours)

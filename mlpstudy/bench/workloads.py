@@ -158,7 +158,8 @@ class Training:
         loader = self.ffcv_loader(folder, FULL_DA)
 
         def epoch(n: int) -> None:
-            loop.epoch(iter(loader))
+            for batch in loader:
+                loop.step(batch)
 
         return [Work("reference", name, epoch, calls=loader.batches, **self.whole), *works]
 
@@ -208,15 +209,11 @@ def machine_works(device: torch.device, precision: str, brief: bool = False) -> 
     """
     side = 1024 if brief else 8192 if device.type == "cuda" else 2048
     size = 2**26 if brief else copy_size(device)
-    works = [
-        Work(
-            id,
-            f"matrix product, {each}, side {side}",
-            repeat(square_product(device, each, side)),
-            flops=2 * side**3,
-        )
-        for id, each in (("matmul", precision), ("matmul-fp32", "fp32"))[: 1 if brief else 2]
-    ]
+    precisions = {"matmul": precision} if brief else {"matmul": precision, "matmul-fp32": "fp32"}
+    works = []
+    for id, each in precisions.items():
+        product = repeat(square_product(device, each, side))
+        works.append(Work(id, f"matrix product, {each}, side {side}", product, flops=2 * side**3))
     copy = repeat(large_copy(device, device, size))
     return [*works, Work("copy", "copy within memory", copy, bytes=2 * size)]
 
@@ -239,8 +236,6 @@ def layer_works(
             product = repeat(lambda images=images, weight=weight: images @ weight.t())
             flops = 2 * batch * 4 * width * width
             moved = weight.element_size() * (images.numel() + weight.numel() + batch * 4 * width)
-            name = f"width {width}, batch {batch}"
-            works.append(
-                Work(name.replace(", ", "-").replace(" ", "-"), name, product, flops=flops, bytes=moved)
-            )
+            id, name = f"width-{width}-batch-{batch}", f"width {width}, batch {batch}"
+            works.append(Work(id, name, product, flops=flops, bytes=moved))
     return works

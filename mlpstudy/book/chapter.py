@@ -51,11 +51,10 @@ def open_chapter(name: str, **parameters) -> Chapter:
 
     Args:
         name: the experiment's.
-        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+        parameters: the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
-        MlplibError: a parameter is unknown or impossible; a notebook shows this and every later one as a
-        single line.
+        MlplibError: a parameter is unknown or impossible.
     """
     session = open_session(parameters, of_notebook(name))
     studies = shown(name, session.results_dir)
@@ -153,7 +152,7 @@ class Chapter:
 
         if self.session.reading:
             texts = [f"{_about(found)}: {_what_ran(found)}" for found in self.studies] or [NO_RECORDS]
-            display(Html(html.box("".join(f"<p>{text}</p>" for text in texts))))
+            display(html.box("".join(f"<p>{text}</p>" for text in texts)))
             self.records = list(self.studies[0].records) if self.studies else []
             return self.records
         from mlplib.executor import Executor
@@ -184,7 +183,7 @@ class Chapter:
                 f"<p>{count(len(lost), 'run')} diverged (a loss that is not finite) and is left out below: "
                 f"{', '.join(lost)}.</p>"
             )
-        display(Html(html.box(text, warning=bool(lost))))
+        display(html.box(text, warning=bool(lost)))
         return self.records
 
     # ------------------------------------------------------------------ whose records
@@ -197,10 +196,9 @@ class Chapter:
             return studies
         known = {record.id for record in self.records}
         runs = planning.with_upstream(record.spec for record in self.records)
-        upstream = [self.store.find(spec) for id, spec in runs.items() if id not in known]
-        own = ExperimentRecords(
-            self.name, self.profile, self.records, self.store.root, list(filter(None, upstream)), own=True
-        )
+        found = (self.store.find(spec) for id, spec in runs.items() if id not in known)
+        upstream = [record for record in found if record]
+        own = ExperimentRecords(self.name, self.profile, self.records, self.store.root, upstream)
         return studies | {"execution": own}
 
     def _columns(self) -> dict[str, ExperimentRecords | None]:
@@ -230,7 +228,7 @@ class Chapter:
         if not keys:
             text = f"No run of {escape(item or self.name)} ended with finite numbers."
             text = text if self._sides() else NO_RECORDS
-            return Html(html.box(f"<p>{text}</p>", warning=True))
+            return html.box(f"<p>{text}</p>", warning=True)
         measured = {(key[0], key[2]) for key in keys}
         keys += [key for key in paper.values() if (key[0], key[2]) in measured and key not in keys]
         columns = {column for _, column in measured}
@@ -246,11 +244,8 @@ class Chapter:
             rows.append(row | {heading: measured_cell(found.get(key)) for heading, found in cells.items()})
         about = [item] if item else list(self.experiment.ITEMS)
         about += columns if len(columns) == 1 else ()
-        text = html.table(
-            rows,
-            f"<b>{escape(', '.join(about))}</b>{statistics}",
-            row_headers=("", " ") if len(columns) > 1 else ("",),
-        )
+        row_headers = ("", " ") if len(columns) > 1 else ("",)
+        text = html.table(rows, f"<b>{escape(', '.join(about))}</b>{statistics}", *row_headers)
         sides = [side.replace("-", "_") for side in self._sides()]
         frame = cells_frame(keys, dict(zip(sides, (*theirs, ours)[-len(sides) :], strict=True)))
         link = html.csv_link(frame, f"{self.name}-{slug(item or 'table')}.csv")
@@ -266,7 +261,7 @@ class Chapter:
         ]
         sources = dict.fromkeys(paper.SOURCES[paper.value(*key).source] for key in keys)
         caption = f"<b>{escape(item)}</b>, the paper's values. Source: {escape('; '.join(sources))}"
-        return Html(html.table(rows, caption, row_headers=("",)) + _footnotes(notes))
+        return Html(html.table(rows, caption, "") + _footnotes(notes))
 
     # ------------------------------------------------------------------ figures
 
@@ -282,7 +277,7 @@ class Chapter:
             whose = "This study and this execution" if both else f"This {side.partition('-')[0]}"
             panes[f"{whose} ({_about(found)})"] = self._draw(name, found, side)
         if not panes:
-            return Html(html.box(f"<p>{NO_RECORDS}</p>"))
+            return html.box(f"<p>{NO_RECORDS}</p>")
         caption = escape(drawn.caption)
         if len(panes) == 1:
             caption = f"<b>{next(iter(panes))}.</b> {caption}"
@@ -324,7 +319,7 @@ class Chapter:
             rows.append({" ": heading} | cells)
         text = f"<p><b>{claim.id}. {escape(claim.sentence)}</b> ({escape(claim.item)})</p>"
         text += f"<p>{small('Criterion: ' + criterion(claim))}</p>"
-        table = html.table(rows, f"Verdict on {claim.id}", row_headers=(" ",))
+        table = html.table(rows, f"Verdict on {claim.id}", " ")
         return f'<div class="mlp-claim">{text}{table}</div>'
 
     # ------------------------------------------------------------------ settings and provenance
@@ -345,7 +340,7 @@ class Chapter:
                 }
                 rows.append({" ": name} | bold)
         caption = "<b>Settings</b>; bold where they are not those of profile <code>paper</code>"
-        return Html(html.table(rows, caption, row_headers=(" ",)))
+        return html.table(rows, caption, " ")
 
     def provenance(self) -> Html:
         """Which runs every number comes from, and how each run was made; folded."""

@@ -1,7 +1,6 @@
-"""Check that the rendered book is complete, and say why a chapter failed. For the Snakefile and the tests.
+"""Check that the rendered book is complete, and say why a chapter failed.
 
-``python -m mlpstudy.book.check FOLDER`` checks the book that was rendered from the sources in FOLDER:
-the wrong version of Jupyter Book exits with 0 and writes no page, so the rendered pages are checked.
+The wrong version of Jupyter Book exits with 0 and writes no page, so the rendered pages are checked.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ GENERATED = ("chapters", "_build")
 
 def pages_of(source: Path) -> list[str]:
     """Every file of a book's sources that is written by hand, relative to ``source``, with ``/``."""
-    files = (path.relative_to(source) for path in sorted(Path(source).rglob("*")) if path.is_file())
+    files = (path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file())
     kept = (f for f in files if f.parts[0] not in GENERATED and not any(p.startswith(".") for p in f.parts))
     return [path.as_posix() for path in kept]
 
@@ -31,7 +30,7 @@ def pages_in_toc(source: Path) -> list[str]:
     Raises:
         MlplibError: there is no table of contents.
     """
-    path = Path(source) / "_toc.yml"
+    path = source / "_toc.yml"
     if not path.is_file():
         raise MlplibError(f"{path} is missing: a book needs a table of contents")
     return re.findall(r"^ *(?:root|- file): *(\S+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -76,14 +75,14 @@ def problems(source: Path) -> list[str]:
     """
     found = []
     for page in pages_in_toc(source):
-        rendered = Path(source) / "_build" / "html" / f"{page}.html"
+        rendered = source / "_build" / "html" / f"{page}.html"
         if not rendered.is_file():
             found.append(f"page {page} was not rendered: {rendered} is missing")
             continue
         raw = rendered.read_text(encoding="utf-8")
         text = re.sub(r"<(script|style|math)\b.*?</\1>", " ", raw, flags=re.DOTALL)
         words = f" {_plain(text)} "
-        lost = [h for h in headings(Path(source) / page) if f" {h} " not in words]
+        lost = [h for h in headings(source / page) if f" {h} " not in words]
         found += [f"page {page} lacks its section {heading!r}" for heading in lost]
         if page.startswith("chapters/"):
             if 'class="output' not in raw and 'class="cell_output' not in raw:
@@ -99,7 +98,7 @@ def failures(source: Path) -> list[str]:
     The copies that execution leaves behind are under ``_build/executed``.
     """
     lines = []
-    for path in sorted((Path(source) / "_build" / "executed").glob("*.ipynb")):
+    for path in sorted((source / "_build" / "executed").glob("*.ipynb")):
         try:
             cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         except (OSError, ValueError, KeyError):
@@ -114,16 +113,12 @@ def failures(source: Path) -> list[str]:
     return lines
 
 
-def main(source: str) -> int:
+def main(source: Path) -> int:
     """Check one book; the exit status is 0 for a whole one."""
     try:
-        lines = problems(Path(source))
+        lines = problems(source)
     except MlplibError as error:
         lines = [str(error)]
     for line in lines:
         print(f"book: {line}", file=sys.stderr)
     return 1 if lines else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -1,15 +1,6 @@
-"""Executing a notebook as a chapter. Three people come here, and this is what they type and see.
+"""Executing a notebook as a chapter: for ``mlplib notebook``, and for ``make book``, which types that.
 
-*Who reads the book* types nothing. Every chapter opens with what it teaches and a box that names the device
-and the cost; every number has its settings, its seeds and its runs one click away.
-
-*Who executes it again* types ``make book``, ``mlplib notebook filters --profile smoke``, or ``papermill
-notebooks/filters.ipynb out.ipynb -p profile smoke``, and sees a line for every run under way, then where the
-chapter is. Typing it again trains nothing. A wrong parameter ends in one line before anything starts.
-
-*Who teaches with it* opens the notebook in Jupyter, changes the cell ``parameters`` or calls the library in a
-cell of their own: a chapter's cells are a few named calls, and everything that they show comes from
-:mod:`mlpstudy.book.chapter`.
+It prints a line for every run under way; a wrong parameter ends in one line before anything starts.
 """
 
 from __future__ import annotations
@@ -21,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 from mlplib.errors import Interrupted, MlplibError, require_choice
@@ -64,7 +56,7 @@ def _say(text: str) -> None:
 
 def execute(
     name: str,
-    parameters: Mapping[str, object] | None,
+    parameters: Mapping[str, object],
     out: str | os.PathLike,
     log: Callable[[str], None] = _say,
     overwrite: bool = False,
@@ -83,7 +75,7 @@ def execute(
         Interrupted: Ctrl-C or SIGTERM; finished and checkpointed runs are kept.
     """
     require_choice("notebook", name, names())
-    given = _given(name, parameters or {})
+    given = _given(name, parameters)
     target = _free_place(out, overwrite)
     _check_kernel()
     try:
@@ -157,9 +149,7 @@ def _was_executed_here(path: Path) -> bool:
 
 def _given(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
     """The parameters to inject: checked, without defaults, folders relative to the source tree."""
-    checked = parse(parameters, of_notebook(name))
-    usual = type(checked)()
-    given = {k: v for k, v in checked.model_dump(mode="json").items() if v != getattr(usual, k)}
+    given = parse(parameters, of_notebook(name)).model_dump(mode="json", exclude_defaults=True)
     if "official_checkpoints" in given:
         from mlplib.official import candidates
 
@@ -190,19 +180,14 @@ def _check_kernel() -> None:
         )
 
 
-class _Narrator:
-    """The file that papermill copies the notebook's printed lines to."""
+def _lines_to(log: Callable[[str], None]) -> SimpleNamespace:
+    """A file to which papermill copies the notebook's printed lines, for ``log``."""
 
-    def __init__(self, log: Callable[[str], None]):
-        self.log = log
+    def write(text: str) -> None:
+        for line in filter(str.strip, text.splitlines()):
+            log(line)
 
-    def write(self, text: str) -> None:
-        for line in text.splitlines():
-            if line.strip():
-                self.log(line)
-
-    def flush(self) -> None:
-        pass
+    return SimpleNamespace(write=write, flush=lambda: None)
 
 
 FOLDERS = ("MLPLIB_RUNS", "MLPLIB_RESULTS", "MLPLIB_CACHE", "MLPLIB_DATA")
@@ -229,7 +214,7 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
             language="python",
             cwd=ROOT,
             progress_bar=False,
-            stdout_file=_Narrator(log),
+            stdout_file=_lines_to(log),
             extra_arguments=["--log-level=CRITICAL"],  # its talk of sockets and signals is not for a reader
         )
     except KeyboardInterrupt:

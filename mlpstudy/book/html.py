@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
+import pandas as pd
+
 STYLE = """<style>
 .mlp-box { border: 1px solid var(--pst-color-border, #c9ccd1); border-left: 4px solid #0072B2;
   border-radius: 4px; padding: .6rem 1rem; margin: .8rem 0; }
@@ -86,15 +88,17 @@ def small(text: str) -> str:
     return f'<span class="mlp-small">{text}</span>' if text else ""
 
 
-def table(rows: Sequence[Mapping[str, str]], caption: str, row_headers: Sequence[str]) -> str:
+def table(rows: Sequence[Mapping[str, str]], caption: str, *row_headers: str, otherwise: str = "") -> Html:
     """A table of HTML cells with its caption, in a box that scrolls sideways where it does not fit.
 
     Args:
         rows: column name to cell, HTML; every row has the same columns.
         caption: HTML.
         row_headers: the columns that name a row. Equal neighbors in the first of them are merged.
+        otherwise: what to show without rows, HTML.
     """
-    import pandas as pd
+    if not rows:
+        return box(f"<p>{otherwise}</p>")
 
     frame = pd.DataFrame(list(rows)).set_index(list(row_headers))
     headings = [*row_headers, *frame.columns]
@@ -106,12 +110,13 @@ def table(rows: Sequence[Mapping[str, str]], caption: str, row_headers: Sequence
     head = f"{head[: head.index('<thead>')]}{top}<thead><tr>{cells}</tr></thead>"
     body = re.sub(r"<th( rowspan=\"\d+\")?[^>]*>", r'<th scope="row"\1>', body)
     label = escape(re.sub(r"<[^>]*>", "", caption))
-    return f'<div class="mlp-scroll" role="region" tabindex="0" aria-label="{label}">{head}{body}</div>'
+    scroll = f'<div class="mlp-scroll" role="region" tabindex="0" aria-label="{label}">'
+    return Html(f"{scroll}{head}{body}</div>")
 
 
-def box(content: str, warning: bool = False) -> str:
+def box(content: str, warning: bool = False) -> Html:
     """A framed box around ``content`` (HTML)."""
-    return f'<div class="mlp-box{" mlp-warning" if warning else ""}">{content}</div>'
+    return Html(f'<div class="mlp-box{" mlp-warning" if warning else ""}">{content}</div>')
 
 
 def banner(entries: Mapping[str, str]) -> Html:
@@ -132,11 +137,8 @@ def figure(image: str, caption: str) -> Html:
 
 
 def tabs(group: str, panes: Mapping[str, str], chosen: int) -> str:
-    """Panes of which one is shown; labels and panes are HTML. No script: a radio button chooses.
-
-    Args:
-        group: a name that no other tabs of the page have.
-        chosen: which one is shown first.
+    """Panes of which one is shown, at first ``chosen``; labels and panes are HTML. No script: a radio button
+    chooses. No other tabs of the page have the name ``group``.
     """
     if len(panes) == 1:
         return "".join(panes.values())
@@ -150,7 +152,7 @@ def tabs(group: str, panes: Mapping[str, str], chosen: int) -> str:
     return f'<div class="mlp-tabs">{"".join(parts)}</div>'
 
 
-def csv_link(frame, filename: str) -> str:
+def csv_link(frame: pd.DataFrame, filename: str) -> str:
     """A link that downloads a DataFrame as CSV; the data is inside the page."""
     data = quote(frame.to_csv(index=False), safe=",;:/()=")  # a page compresses it better than base64
     return f'<a download="{escape(filename)}" href="data:text/csv;charset=utf-8,{data}">Data (CSV)</a>'

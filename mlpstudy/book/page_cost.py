@@ -4,13 +4,14 @@ chapters saved, and which runs are still missing.
 
 from __future__ import annotations
 
-import csv
-import functools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from itertools import starmap
+from pathlib import Path
 from typing import NamedTuple
+
+import pandas as pd
 
 from mlplib.specs import RunSpec
 from mlplib.store import Record
@@ -57,12 +58,7 @@ class Power(NamedTuple):
     url: str
 
 
-def _read() -> tuple[Power, ...]:
-    with files(__package__).joinpath("power.csv").open(encoding="utf-8") as file:
-        return tuple(Power(**row | {"watts": float(row["watts"])}) for row in csv.DictReader(file))
-
-
-POWER = _read()
+POWER = tuple(starmap(Power, pd.read_csv(Path(__file__).with_name("power.csv")).itertuples(index=False)))
 """The assumptions behind each energy on the page: thermal design power, as stated by the manufacturer. The
 first match counts; there is no estimate for a device without a match."""
 
@@ -106,10 +102,7 @@ def training_rate(records: Iterable[Record]) -> float | None:
 
 
 def open_compute(**parameters) -> Compute:
-    """Open the page.
-
-    Args:
-        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+    """Open the page with the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
         MlplibError: a parameter is unknown or impossible.
@@ -119,13 +112,9 @@ def open_compute(**parameters) -> Compute:
 
 @dataclass(frozen=True)
 class Compute:
-    """What all experiments cost, by published records and this execution's finished runs, read once."""
+    """What all experiments cost, from published records and from this execution's finished runs."""
 
     session: Session
-
-    @functools.cached_property
-    def _finished(self) -> dict[str, dict[str, dict[str, Record]]]:
-        return self.session.finished()
 
     def banner(self) -> Html:
         """What is shown here, and on which machine."""
@@ -135,9 +124,9 @@ class Compute:
         """Runs, time, arithmetic, energy, devices and versions of every chapter, and of all of them."""
         groups = {
             (side, title): records
-            for side, runs in self._finished.items()
+            for side, runs in self.session.finished().items()
             for title, records in [
-                *((experiment(name).TITLE, list(found.values())) for name, found in runs.items()),
+                *((experiment(name).TITLE, found) for name, found in runs.items()),
                 (ALL, different(runs)),
             ]
         }
@@ -146,7 +135,7 @@ class Compute:
     def kinds(self) -> Html:
         """The same by kind of run, each run counted once."""
         groups: dict[tuple[str, str], list[Record]] = {}
-        for side, runs in self._finished.items():
+        for side, runs in self.session.finished().items():
             for record in different(runs):
                 groups.setdefault((side, KINDS[record.spec.kind]), []).append(record)
         return _costs("kind of run", "by kind of run, each run once", groups)
@@ -154,17 +143,16 @@ class Compute:
     def shared(self) -> Html:
         """What sharing runs between chapters saved."""
         rows, groups = [], []
-        for side, runs in self._finished.items():
-            found = planning.sharing(runs, {r.id: seconds(r) for r in different(runs)})
+        for side, runs in self.session.finished().items():
+            ids = {name: [record.id for record in records] for name, records in runs.items()}
+            found = planning.sharing(ids, {r.id: seconds(r) for r in different(runs)})
             row = {"whose": escape(side), "different runs": f"{found.different:,}"}
             row["if no chapter shared"] = f"{sum(map(len, runs.values())):,}"
             row["needed by several chapters"] = f"{found.shared:,}"
             rows.append(row | {"time saved": duration(found.saved)})
             for names, (number, saved) in found.groups.items():
-                row = {
-                    "whose": escape(side),
-                    "chapters": ", ".join(escape(experiment(n).TITLE) for n in names),
-                }
+                titles = ", ".join(escape(experiment(name).TITLE) for name in names)
+                row = {"whose": escape(side), "chapters": titles}
                 groups.append(row | {"runs": f"{number:,}", "time saved": duration(saved)})
         who = _table(groups, "<b>Who shares</b>", "whose", "chapters") if groups else ""
         return Html(_table(rows, "<b>Shared runs</b>, counted by their ids", "whose") + who)
@@ -261,7 +249,6 @@ def watt_hours(value: float | None) -> str:
 
 
 def _table(rows: list[dict[str, str]], caption: str, *row_headers: str) -> Html:
-    if rows:
-        return Html(html.table(rows, caption, row_headers))
     what = count(len(EXPERIMENTS), "experiment")
-    return Html(html.box(f"<p>No records of any of the {what}: nothing is published or finished.</p>"))
+    nothing = f"No records of any of the {what}: nothing is published or finished."
+    return html.table(rows, caption, *row_headers, otherwise=nothing)

@@ -11,6 +11,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 from mlplib.errors import MlplibError
 from mlplib.stopping import without_traceback
 
@@ -85,12 +87,10 @@ def answer(board: verdicts.Board) -> str:
     words = {verdict: f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]}
     if against := sorted(id for id, (_, entry) in best.items() if _points_both_ways(entry)):
         words[PARTLY] += f" (in {', '.join(against)} a part points the other way)"
-    if absent := sorted(
-        id for id, (_, entry) in best.items() if entry.judgement.because.startswith(NOT_THERE)
-    ):
-        words[NOT_TESTED] += (
-            f" ({', '.join(absent)} {'does' if len(absent) == 1 else 'do'} not hold in small runs)"
-        )
+    absent = sorted(id for id, (_, entry) in best.items() if entry.judgement.because.startswith(NOT_THERE))
+    if absent:
+        do = "does" if len(absent) == 1 else "do"
+        words[NOT_TESTED] += f" ({', '.join(absent)} {do} not hold in small runs)"
     tally = ", ".join(words.values())
     sentences = [f"Of {total} claims of the paper, each at the largest scale that was run: {tally}."]
     for clauses in SENTENCES:
@@ -108,8 +108,6 @@ def answer(board: verdicts.Board) -> str:
 
 def teaser(results: str | os.PathLike | None = None) -> str:
     """A figure of the paper's values against those of this study, as HTML; "" without any."""
-    import pandas as pd
-
     rows = []
     for name, (item, about) in TEASER.items():
         for study in reversed(shown(name, results)):

@@ -28,10 +28,7 @@ from .tables import NOT_PUBLISHED, criterion, judgement_cells
 
 
 def open_scoreboard(**parameters) -> Scoreboard:
-    """The first call of the scoreboard.
-
-    Args:
-        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+    """Open the page with the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
         MlplibError: a parameter is unknown or impossible.
@@ -42,9 +39,7 @@ def open_scoreboard(**parameters) -> Scoreboard:
 def overview_banner(name: str, session: Session, covers: str | None = None) -> Html:
     """What a notebook about all experiments shows, and on which machine.
 
-    Args:
-        name: the notebook's.
-        covers: what it is about, HTML; None: all experiments, without training anything.
+    ``covers``: what it is about, HTML; None: all experiments, without training anything.
     """
     everything = count(len(EXPERIMENTS), "experiment")
     if session.reading:
@@ -58,7 +53,7 @@ def overview_banner(name: str, session: Session, covers: str | None = None) -> H
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """All experiments at once, from published records and from this execution's finished runs, read once."""
+    """All experiments at once, from published records and from this execution's finished runs."""
 
     session: Session
 
@@ -79,20 +74,17 @@ class Scoreboard:
         for name, claim in verdicts.every_claim():
             link = f'<a href="{name}.html">{escape(experiment(name).TITLE)}</a>'
             where = small(f"{escape(claim.item)}; chapter {link}")
-            about = (
-                escape(claim.sentence) + where + html.fold("criterion", f"<p>{small(criterion(claim))}</p>")
-            )
-            row = {"claim": claim.id, "the paper says": about}
-            rows.append(
-                row | {escape(side): _verdict(found.get(claim.id)) for side, found in columns.items()}
-            )
-        return Html(html.table(rows, f"<b>Claims</b>; {escape('; '.join(tallies))}", row_headers=("claim",)))
+            more = html.fold("criterion", f"<p>{small(criterion(claim))}</p>")
+            row = {"claim": claim.id, "the paper says": escape(claim.sentence) + where + more}
+            found = {escape(side): _verdict(entries.get(claim.id)) for side, entries in columns.items()}
+            rows.append(row | found)
+        return html.table(rows, f"<b>Claims</b>; {escape('; '.join(tallies))}", "claim")
 
     def robustness(self) -> Html:
         """Every verdict again, with intervals made in other ways: a figure, and what changes in words."""
         sides = {side: verdicts.robustness(each) for side, each in self._sides.items() if each}
         if not sides:
-            return Html(html.box("<p>No records: nothing is published, and nothing was run.</p>"))
+            return html.box("<p>No records: nothing is published, and nothing was run.</p>")
         late = {
             entry.claim.id
             for entries in self._judged.values()
@@ -136,33 +128,26 @@ class Scoreboard:
                         "could they show the effect sought?": "yes" if can else "no",
                     }
                 )
-        if not rows:
-            return Html(html.box("<p>No effect here has a standard error.</p>"))
-        return Html(html.table(rows, "<b>What the seeds can show</b>", row_headers=("claim",)))
+        nothing = "No effect here has a standard error."
+        return html.table(rows, "<b>What the seeds can show</b>", "claim", otherwise=nothing)
 
     @functools.cached_property
     def _judged(self) -> dict[str, dict[str, verdicts.Entry]]:
         """The verdicts by column of a table and by claim."""
         return {side: verdicts.judged(evidence) for side, evidence in self._sides.items()}
 
-    @functools.cached_property
+    @property
     def _sides(self) -> dict[str, list[ExperimentRecords]]:
         """The evidence by column of a table."""
-        session = self.session
-        published = verdicts.published_evidence(session.results_dir)
-        found = {f"this study, {name}": each for name, each in published.items()}
-        found = found or {f"this study, {NOT_PUBLISHED}": []}
-        if not session.reading:
-            own = verdicts.own_evidence(session.profile, session.seeds, session.store)
-            found[f"this execution, {session.profile.name}"] = own
-        return found
+        found = self.session.evidence
+        return {side: [each for each in evidence if each.records] for side, evidence in found.items()}
 
     def status(self) -> Html:
         """Runs, training time, devices and versions of every experiment, with the runs they read from."""
         session, rows = self.session, []
         for name in EXPERIMENTS:
             module, sides = experiment(name), []
-            found = [each for evidence in self._sides.values() for each in evidence if each.name == name]
+            found = [each for side in session.evidence.values() for each in side if each.name == name]
             for each in (each for each in found if not each.own):
                 # Other chapters' runs may be this one's, too, at seeds that it was never meant for.
                 wanted = module.runs(each.profile, seeds_with(each, 0.5) or each.profile.seeds)
@@ -176,7 +161,7 @@ class Scoreboard:
             for side, profile, records, wanted in sides:
                 row = {"chapter": escape(module.TITLE), "side": side, "profile": profile}
                 rows.append(row | _status(records, wanted))
-        return Html(html.table(rows, "<b>Status</b> of every chapter", row_headers=("chapter", "side")))
+        return html.table(rows, "<b>Status</b> of every chapter", "chapter", "side")
 
 
 ORDER = {

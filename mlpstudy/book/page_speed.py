@@ -40,10 +40,7 @@ VERDICT_CLASSES = {MET: "reproduced", NOT_MEASURED: "untested"}
 
 
 def open_how_fast(**parameters) -> HowFast:
-    """Read the published measurements.
-
-    Args:
-        parameters: the notebook's, see :class:`mlpstudy.book.parameters.Parameters`.
+    """Open the page with the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
         MlplibError: a parameter is unknown or impossible, or a published file cannot be read.
@@ -101,7 +98,7 @@ class HowFast:
 
         session, name = self.session, self.session.profile.name
         if session.reading:
-            return Html(html.box("<p>Nothing is timed here: the measurements below are published ones.</p>"))
+            return html.box("<p>Nothing is timed here: the measurements below are published ones.</p>")
         self.live = speed.measure(
             [speed.live_case(session.profile, session.device)],
             session.device,
@@ -149,11 +146,10 @@ class HowFast:
     def roofline(self) -> Html:
         """A figure: layers of B-MLPs under the roof of each device."""
         frame = self.layers()
+        fastest = frame.loc[frame.groupby("source", sort=False)["flops_per_second"].idxmax()]
         alt = "; ".join(
             f"{row.source}: width {row.width}, batch {row.batch} reaches {row.flops_per_second:.3g} FLOP/s"
-            for row in frame.loc[
-                frame.groupby("source", sort=False)["flops_per_second"].idxmax()
-            ].itertuples()
+            for row in fastest.itertuples()
         )
         caption = "<b>Layers under the roof</b>: one line per width, from small batches to large ones."
         return svg.figure(draw.layer_roofline(frame), alt or "nothing to draw", caption, frame, "layers.csv")
@@ -215,11 +211,9 @@ class HowFast:
             }
             for key, found in sorted(groups.items())
         ]
-        if not rows:
-            return Html(html.box("<p>No training runs: nothing is published or finished.</p>"))
-        return _table(
-            rows, "<b>Training runs</b>, end to end: median [quartiles] over runs", "whose", "network"
-        )
+        caption = "<b>Training runs</b>, end to end: median [quartiles] over runs"
+        nothing = "No training runs: nothing is published or finished."
+        return html.table(rows, caption, "whose", "network", otherwise=nothing)
 
     def training_runs(self) -> Iterable[tuple[str, Record]]:
         """The finished runs that trained from random weights, each once, with the side they belong to."""
@@ -230,10 +224,8 @@ class HowFast:
 
     def provenance(self) -> Html:
         """How each measurement was made."""
-        found = self.sources | self.accuracies
-        return _table(
-            [_provenance(*each) for each in found.items()], "<b>How it was measured</b>", "measured"
-        )
+        rows = [_provenance(*each) for each in (self.sources | self.accuracies).items()]
+        return _table(rows, "<b>How it was measured</b>", "measured")
 
 
 def _over(ratio: Mapping | None) -> str:
@@ -271,21 +263,15 @@ def verdict(row: Mapping | None) -> str:
 
 def _tables(tables: Iterable[show.Table], command: str = COMMAND) -> Html:
     """Tables as HTML, without empty ones, or the command that makes them."""
-    texts = [
-        _table(
-            frame.rename(columns=escape).map(escape).to_dict("records"),
-            escape(title),
-            escape(frame.columns[0]),
-        )
-        for title, frame in tables
-        if len(frame)
-    ]
+    texts = []
+    for title, frame in tables:
+        if len(frame):
+            rows = frame.rename(columns=escape).map(escape).to_dict("records")
+            texts.append(html.table(rows, escape(title), escape(frame.columns[0])))
     return Html("".join(texts)) if texts else _table([], "", "", command=command)
 
 
 def _table(rows: list[dict[str, str]], caption: str, *row_headers: str, command: str = COMMAND) -> Html:
     """A table of HTML cells, or the command that measures what would be in it."""
-    if rows:
-        return Html(html.table(rows, caption, row_headers))
     hint = f"No published measurement: make one with <code>{escape(command)}</code>."
-    return Html(html.box(f"<p>{hint}</p>"))
+    return html.table(rows, caption, *row_headers, otherwise=hint)

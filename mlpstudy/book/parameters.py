@@ -112,8 +112,8 @@ def parse(values: Mapping[str, object], accepted: type[Parameters] = Parameters)
         name = str(error.errors()[0]["loc"][0])
         raise MlplibError(f"{name} must be {WANTED[name]}, not {values[name]!r}") from None
     if checked.profile == PUBLISHED:
-        for name, field in accepted.model_fields.items():
-            if name not in ("profile", "results_dir") and getattr(checked, name) != field.default:
+        for name in checked.model_dump(exclude_defaults=True):
+            if name not in ("profile", "results_dir"):
                 raise MlplibError(
                     f"{name} has no effect in profile {PUBLISHED}: leave it out, or choose a profile"
                 )

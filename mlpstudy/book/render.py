@@ -135,7 +135,7 @@ def _render(out: Path, build: Path, lock: int) -> int:
         return 1
     light.join_sheets(build / "html")
     finish(build / "html", found and found[0])
-    return check.main(str(out))
+    return check.main(out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,12 +12,14 @@ from mlplib.errors import MlplibError
 from mlplib.progress import Bar, Lines, Progress
 from mlplib.store import Record, RunStore
 
-from ..evidence.records import BEST_FIRST, every_published, finished
+from ..evidence.records import ExperimentRecords, finished
+from ..evidence.verdicts import published_evidence
 from ..experiments import EXPERIMENTS
 from ..profiles import PROFILES, Profile
 from ..words import duration
 from .html import escape
 from .parameters import PUBLISHED, Parameters, check_cells, parse
+from .tables import NOT_PUBLISHED
 
 if TYPE_CHECKING:  # what is published is shown without torch, which takes seconds to import
     import torch
@@ -42,26 +45,29 @@ class Session:
     checkpoints: tuple[Checkpoint, ...] = ()
     reading: bool = False
 
-    def finished(self) -> dict[str, dict[str, dict[str, Record]]]:
-        """The finished runs of every experiment and of what they read from: by whose they are, by experiment
-        and by id.
+    @functools.cached_property
+    def evidence(self) -> dict[str, list[ExperimentRecords]]:
+        """The finished runs of all experiments by side: ``this study, gpu``, ``this execution, laptop``.
 
-        Sides are ``this study, <profile>`` and ``this execution, <profile>``, if they have runs.
+        They are read once: of thousands of runs, that takes seconds.
         """
-        found: dict[str, dict[str, dict[str, Record]]] = {f"this study, {name}": {} for name in BEST_FIRST}
-        for name in EXPERIMENTS:
-            sides = {each.profile.name: each.everything for each in every_published(name, self.results_dir)}
-            sides = {f"this study, {profile}": records for profile, records in sides.items()}
-            for side, records in (sides | {f"this execution, {self.profile.name}": self.own(name)}).items():
-                if records:
-                    found.setdefault(side, {})[name] = {record.id: record for record in records}
+        published = published_evidence(self.results_dir) or {NOT_PUBLISHED: []}
+        found = {f"this study, {profile}": evidence for profile, evidence in published.items()}
+        if not self.reading:
+            found[f"this execution, {self.profile.name}"] = [self.own(name) for name in EXPERIMENTS]
+        return found
+
+    def finished(self) -> dict[str, dict[str, list[Record]]]:
+        """The records of :attr:`evidence` by side and experiment; sides without any are left out."""
+        found = {
+            side: {each.name: each.everything for each in evidence if each.everything}
+            for side, evidence in self.evidence.items()
+        }
         return {side: runs for side, runs in found.items() if runs}
 
-    def own(self, name: str) -> list[Record]:
-        """The finished runs of this execution of an experiment, with those that they read from."""
-        if self.reading:
-            return []
-        return finished(name, self.profile, self.seeds, self.store).everything
+    def own(self, name: str) -> ExperimentRecords:
+        """The finished runs of this execution of an experiment."""
+        return finished(name, self.profile, self.seeds, self.store)
 
     def entries(self, name: str, covers: str, **more: str) -> dict[str, str]:
         """What the banner of notebook ``name`` says, HTML: ``covers``, how it was executed, and ``more``."""
@@ -86,9 +92,9 @@ class Session:
         }
 
 
-def different(runs: Mapping[str, Mapping[str, Record]]) -> list[Record]:
+def different(runs: Mapping[str, Iterable[Record]]) -> list[Record]:
     """All experiments' records of a side of :meth:`Session.finished`, each once."""
-    return list({id: record for found in runs.values() for id, record in found.items()}.values())
+    return list({record.id: record for records in runs.values() for record in records}.values())
 
 
 def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Session:
@@ -101,8 +107,11 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
         MlplibError: a parameter is unknown or impossible, or a checkpoint is no official one. A notebook
         shows this and every later one as a single line.
     """
-    _errors_in_one_line()
-    check_cells(_executed_cells(), accepted)
+    from IPython import get_ipython
+
+    if (shell := get_ipython()) is not None:
+        shell.set_custom_exc((MlplibError,), _show_in_one_line)
+        check_cells(shell.user_ns.get("In", ()), accepted)
     checked = parse(parameters, accepted)
     reading, device, checkpoints = checked.profile == PUBLISHED, None, ()
     if not reading:
@@ -123,28 +132,11 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
     )
 
 
-def _executed_cells() -> list[str]:
-    """The sources of the cells executed so far; none outside IPython."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    return [] if shell is None else list(shell.user_ns.get("In", ()))
-
-
-def _errors_in_one_line() -> None:
-    """Let IPython show the library's own errors without a traceback; the cell still fails."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    if shell is None:
-        return
-
-    def show(shell, kind, error, traceback, tb_offset=None):
-        line = [f"{kind.__name__}: {error}"]
-        shell._showtraceback(kind, error, line)
-        return line
-
-    shell.set_custom_exc((MlplibError,), show)
+def _show_in_one_line(shell, kind, error, traceback, tb_offset=None) -> list[str]:
+    """Show one of the library's own errors in IPython without a traceback; the cell still fails."""
+    line = [f"{kind.__name__}: {error}"]
+    shell._showtraceback(kind, error, line)
+    return line
 
 
 # --------------------------------------------------------------------------- progress

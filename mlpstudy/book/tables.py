@@ -6,6 +6,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import pandas as pd
+
 from mlplib.specs import (
     AugmentSpec,
     DataSpec,
@@ -84,15 +86,13 @@ def measured_cell(cell: Cell | None) -> str:
     return f'<span class="mlp-number">{f"{text} {cell.unit}".rstrip()}</span>' + small("; ".join(about))
 
 
-def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mapping]):
-    """Everything that a table shows, in full precision, as a DataFrame.
+def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Everything that a table shows, in full precision.
 
     Args:
         keys: (item, row, column), one for each row.
         sides: cells by key, by the prefix of their columns' names.
     """
-    import pandas as pd
-
     rows = []
     for key in keys:
         known = paper.value(*key)
@@ -264,7 +264,7 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
                 "runs": "<br>".join(links),
             }
         )
-    return html.table(rows, f"<b>{side}</b>: the runs behind each number", row_headers=("number",))
+    return html.table(rows, f"<b>{side}</b>: the runs behind each number", "number")
 
 
 def runs_table(side: str, records: Sequence[Record]) -> str:
@@ -287,7 +287,7 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
                 "commit": f"<code>{commit}</code>" + (" + changes" if environment.get("dirty") else ""),
             }
         )
-    return html.table(rows, f"<b>{side}</b>: the runs", row_headers=("run",))
+    return html.table(rows, f"<b>{side}</b>: the runs", "run")
 
 
 def _settings_line(spec: RunSpec) -> str:

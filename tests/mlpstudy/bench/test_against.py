@@ -116,6 +116,8 @@ def test_another_file_is_not_overwritten(tmp_path):
     file = tmp_path / "other.json"
     for content in ("{", "[]", '{"format": 1, "what": "speed"}'):
         file.write_text(content)
-        with pytest.raises(MlplibError, match=r"other\.json holds no comparisons"):
+        with pytest.raises(
+            MlplibError, match=r"other\.json is no results file of this benchmark \(against\)"
+        ):
             against.append(file, {})
         assert file.read_text() == content

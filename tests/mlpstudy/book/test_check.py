@@ -48,14 +48,14 @@ def small(tmp_path) -> Path:
 
 def test_a_whole_book_has_no_problem(small):
     assert checks.problems(small) == []
-    assert checks.main(str(small)) == 0
+    assert checks.main(small) == 0
 
 
 def test_a_missing_page_is_a_problem(small, capsys):
     (small / "_build" / "html" / "chapters" / "filters.html").unlink()
     (problem,) = checks.problems(small)
     assert problem.startswith("page chapters/filters was not rendered")
-    assert checks.main(str(small)) == 1
+    assert checks.main(small) == 1
     assert capsys.readouterr().err == f"book: {problem}\n"
 
 
@@ -77,7 +77,7 @@ def test_a_book_without_contents_or_source_is_refused_in_one_line(small, capsys)
     with pytest.raises(MlplibError, match=r"lists index, but there is no .*index\.ipynb and no .*index\.md"):
         checks.problems(small)
     (small / "_toc.yml").unlink()
-    assert checks.main(str(small)) == 1
+    assert checks.main(small) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -15,7 +15,7 @@ def test_a_table_has_headers_with_scope_a_caption_and_merged_names():
         {"": "one", " ": "b", "value": "2"},
         {"": "two", " ": "a", "value": "3"},
     ]
-    text = html.table(rows, "<b>Table</b> of values", row_headers=("", " "))
+    text = html.table(rows, "<b>Table</b> of values", "", " ")
     assert text.count('scope="col"') == 1 and text.count("<td></td>") == 2, "an empty cell heads nothing"
     assert text.count('scope="row"') == 5 and text.count('rowspan="2"') == 1
     assert "<caption><span><b>Table</b> of values</span></caption>" in text
