@@ -173,7 +173,8 @@ class Bench:
         return sum(tensor.nbytes for tensor in tensors)
 
     def _one_pass(self, images: Tensor) -> dict[str, int]:
-        """Peak memory and memory traffic of one pass. It is the first one, so it also warms up."""
+        """Peak memory and memory traffic of one pass. The first one, which may try ways to compute, warms up."""
+        self.network(images)
         machine.reset_peak_memory(self.device)
         with PassCounter(self.network, images) as counter:
             self.network(images)
