@@ -173,7 +173,7 @@ class Bench:
         return sum(tensor.nbytes for tensor in tensors)
 
     def _one_pass(self, images: Tensor) -> dict[str, int]:
-        """Peak memory and memory traffic of one pass. The first one, which may try ways to compute, warms up."""
+        """Peak memory and memory traffic of one pass. The first one warms up: it may try ways to compute."""
         self.network(images)
         machine.reset_peak_memory(self.device)
         with PassCounter(self.network, images) as counter:

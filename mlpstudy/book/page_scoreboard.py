@@ -132,9 +132,14 @@ class Scoreboard:
         return html.table(rows, "<b>What the seeds can show</b>", "claim", otherwise=nothing)
 
     @functools.cached_property
+    def _published(self) -> dict[str, dict[str, verdicts.Entry]]:
+        return {side: verdicts.judged(evidence) for side, evidence in self.session.published.items()}
+
+    @property
     def _judged(self) -> dict[str, dict[str, verdicts.Entry]]:
-        """The verdicts by column of a table and by claim."""
-        return {side: verdicts.judged(evidence) for side, evidence in self._sides.items()}
+        """The verdicts by column of a table and by claim. Those on published runs are passed once."""
+        own = {side: each for side, each in self._sides.items() if side not in self._published}
+        return self._published | {side: verdicts.judged(evidence) for side, evidence in own.items()}
 
     @property
     def _sides(self) -> dict[str, list[ExperimentRecords]]:

@@ -46,16 +46,18 @@ class Session:
     reading: bool = False
 
     @functools.cached_property
-    def evidence(self) -> dict[str, list[ExperimentRecords]]:
-        """The finished runs of all experiments by side: ``this study, gpu``, ``this execution, laptop``.
+    def published(self) -> dict[str, list[ExperimentRecords]]:
+        """The published runs of all experiments by side, such as ``this study, gpu``: read once."""
+        found = published_evidence(self.results_dir) or {NOT_PUBLISHED: []}
+        return {f"this study, {profile}": evidence for profile, evidence in found.items()}
 
-        They are read once: of thousands of runs, that takes seconds.
-        """
-        published = published_evidence(self.results_dir) or {NOT_PUBLISHED: []}
-        found = {f"this study, {profile}": evidence for profile, evidence in published.items()}
-        if not self.reading:
-            found[f"this execution, {self.profile.name}"] = [self.own(name) for name in EXPERIMENTS]
-        return found
+    @property
+    def evidence(self) -> dict[str, list[ExperimentRecords]]:
+        """Those of :attr:`published`, and by now finished ones as ``this execution, laptop``."""
+        if self.reading:
+            return self.published
+        own = [self.own(name) for name in EXPERIMENTS]
+        return {**self.published, f"this execution, {self.profile.name}": own}
 
     def finished(self) -> dict[str, dict[str, list[Record]]]:
         """The records of :attr:`evidence` by side and experiment; sides without any are left out."""
