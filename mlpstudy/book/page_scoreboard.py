@@ -152,16 +152,14 @@ class Scoreboard:
         session, rows = self.session, []
         for name in EXPERIMENTS:
             module, sides = experiment(name), []
-            found = [each for side in session.evidence.values() for each in side if each.name == name]
-            for each in (each for each in found if not each.own):
+            for each in (each for side in session.published.values() for each in side if each.name == name):
                 # Other chapters' runs may be this one's, too, at seeds that it was never meant for.
                 wanted = module.runs(each.profile, seeds_with(each, 0.5) or each.profile.seeds)
                 sides.append(("this study", each.profile.name, each.everything, wanted))
             if not sides:
                 sides = [("this study", NOT_PUBLISHED, [], [])]
             if not session.reading:
-                own = [record for each in found if each.own for record in each.everything]
-                wanted = module.runs(session.profile, session.seeds)
+                own, wanted = session.own(name).everything, module.runs(session.profile, session.seeds)
                 sides.append(("this execution", session.profile.name if own else "not run", own, wanted))
             for side, profile, records, wanted in sides:
                 row = {"chapter": escape(module.TITLE), "side": side, "profile": profile}
