@@ -13,6 +13,7 @@ A chapter is rendered again when its notebook, the library, its published record
 trained before is not trained again: the library finds its runs.
 """
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -115,10 +116,13 @@ def shown_records(wildcards):
     """A hash of the published records that a chapter of one experiment shows. A chapter is rendered again when
     this parameter of its rule changes, and not when other experiments' records in the same file do.
     """
-    if wildcards.name in OVERVIEWS:
-        return ""
+    return "" if wildcards.name in OVERVIEWS else records_of(wildcards.name)
+
+
+@functools.cache  # Snakemake asks for a job's parameters twice
+def records_of(name):
     try:
-        return fingerprint(wildcards.name, ROOT / "results")
+        return fingerprint(name, ROOT / "results")
     except MlplibError as error:  # the chapter stops with the same line
         return str(error)
 
