@@ -16,6 +16,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
+def three_digits(value: float) -> str:
+    """A number to three digits without a power of ten: ``63.5``, ``1,070``."""
+    return f"{float(f'{value:.3g}'):,g}"
+
+
 def count(n: int, what: str) -> str:
     """``1 run``, ``2 runs``."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"

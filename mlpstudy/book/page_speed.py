@@ -19,7 +19,7 @@ from ..bench import derived, show, speed, tried
 from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
 from ..evidence.records import results_folder
 from ..plots import speed as draw
-from ..words import duration
+from ..words import duration, three_digits
 from . import html, svg
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
@@ -130,7 +130,7 @@ class HowFast:
         frame = pd.DataFrame(rows, columns=["what", "part", "milliseconds"])
         alt = "; ".join(
             f"{what}: ".replace("\n", " ")
-            + ", ".join(f"{row.part} {row.milliseconds:.3g} ms" for row in part.itertuples())
+            + ", ".join(f"{row.part} {three_digits(row.milliseconds)} ms" for row in part.itertuples())
             for what, part in frame.groupby("what", sort=False)
         )
         caption = (
