@@ -63,9 +63,14 @@ def test_every_cell_of_a_notebook_reads_published_records_only(name, nothing_but
 
 
 def test_a_reader_does_not_wait_for_torch():
-    """Its import takes seconds, in each of the processes behind a chapter."""
+    """Its import takes seconds, in each of the processes behind a chapter, and in Snakemake."""
+    snakefile = (ROOT / "Snakefile").read_text(encoding="utf-8").splitlines()
     program = (
         "import sys\n"
+        + "".join(f"{line}\n" for line in snakefile if line.startswith("from mlp"))
+        + "from mlpstudy import cost\n"
+        "from mlplib.specs import DataSpec, ModelSpec\n"
+        "cost.network_size(ModelSpec.parse('B-12/Wi-1024'), DataSpec('cifar10'))\n"
         "from mlpstudy.book import execute, page_cost, page_front, page_scoreboard\n"
         "from mlpstudy.book.chapter import open_chapter\n"
         "chapter = open_chapter('transfer', profile='published')\n"
