@@ -65,7 +65,7 @@ class Settings:
             self.refuse(field.name, f"one of {', '.join(choices)}")
         for number in value if isinstance(value, tuple) else (value,):
             largest = LARGEST.get(type(number))
-            for name, (words, holds) in BOUNDS.items() if largest else ():
+            for name, (words, holds) in BOUNDS.items():
                 bound = field.metadata.get(name, largest if name == "below" else None)
                 if bound is not None and not holds(number, bound):
                     self.refuse(field.name, f"{words} {bound}")

@@ -600,6 +600,12 @@ def test_numbers_of_numpy_are_those_of_python():
     for refused in (np.float64(2.5), np.array([3]), np.str_("3"), "3", np.bool_(True)):
         with pytest.raises(MlplibError, match=r"TrainSpec.epochs must be a whole number"):
             dataclasses.replace(TRAIN, epochs=refused)
+    for name, refused in (
+        ("lr", np.float64(-1)),
+        ("betas", (np.float64(2), 0.9)),
+    ):  # to Python, these are floats
+        with pytest.raises(MlplibError, match=f"OptimizerSpec.{name} must be"):
+            OptimizerSpec(**{name: refused})
 
 
 @pytest.mark.parametrize("augment", [AugmentSpec(flip=True), AugmentSpec(crop_scale=(0.5, 1.0)), FULL_DA])
