@@ -65,7 +65,7 @@ class Scoreboard:
         """Every claim that has a chapter: criterion, and the verdicts of the study, at each profile that it
         has records of, and of this execution.
         """
-        columns, tallies = self._judged, []
+        columns, tallies = self._judged(self._sides), []
         for side, entries in columns.items():
             counts = Counter(entry.judgement.verdict for entry in entries.values())
             tally = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) or "nothing yet"
@@ -82,12 +82,13 @@ class Scoreboard:
 
     def robustness(self) -> Html:
         """Every verdict again, with intervals made in other ways: a figure, and what changes in words."""
-        sides = {side: verdicts.robustness(each) for side, each in self._sides.items() if each}
+        evidence = self._sides
+        sides = {side: verdicts.robustness(each) for side, each in evidence.items() if each}
         if not sides:
             return html.box("<p>No records: nothing is published, and nothing was run.</p>")
         late = {
             entry.claim.id
-            for entries in self._judged.values()
+            for entries in self._judged(evidence).values()
             for entry in entries.values()
             if entry.claim.afterthought or entry.criterion_first is False
         }
@@ -112,7 +113,7 @@ class Scoreboard:
     def power(self) -> Html:
         """For each claim, the effect that its seeds can show against the one that the sentence means."""
         rows = []
-        for side, entries in self._judged.items():
+        for side, entries in self._judged(self._sides).items():
             for id, entry in sorted(entries.items()):
                 part = verdicts.hardest(entry.judgement)
                 if part is None:
@@ -135,11 +136,10 @@ class Scoreboard:
     def _published(self) -> dict[str, dict[str, verdicts.Entry]]:
         return {side: verdicts.judged(evidence) for side, evidence in self.session.published.items()}
 
-    @property
-    def _judged(self) -> dict[str, dict[str, verdicts.Entry]]:
+    def _judged(self, sides: Mapping[str, list[ExperimentRecords]]) -> dict[str, dict[str, verdicts.Entry]]:
         """The verdicts by column of a table and by claim. Those on published runs are passed once."""
-        own = {side: each for side, each in self._sides.items() if side not in self._published}
-        return self._published | {side: verdicts.judged(evidence) for side, evidence in own.items()}
+        own = {side: verdicts.judged(each) for side, each in sides.items() if side not in self._published}
+        return self._published | own
 
     @property
     def _sides(self) -> dict[str, list[ExperimentRecords]]:
