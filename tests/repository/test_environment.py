@@ -185,6 +185,22 @@ def test_an_environment_behind_a_link_is_used(tmp_path):
     assert set_up(VENV=str(tmp_path / "link"), PYTHON="no-such-python").returncode == 0
 
 
+@pytest.mark.parametrize("uv, asked, said", [
+    ("echo uv $* >> ../asked; echo Installed 9", "uv pip install --python .*", "Installed 9"),
+    ("echo error: no index; exit 1", "pip .*", "uv could not install it, so pip does: error: no index"),
+], ids=["works", "fails"])  # fmt: skip
+def test_uv_installs_where_it_is_there_and_pip_what_it_cannot(uv, asked, said, tmp_path):
+    venv, programs = tmp_path / "env", tmp_path / "programs"
+    (venv / "bin").mkdir(parents=True)
+    programs.mkdir()
+    fake_python(programs, f"cd {venv}; {uv}", name="uv")
+    fake_python(venv / "bin", f'cd {venv}; case "$3" in install) echo pip $* >> ../asked;; esac')
+    done = set_up(VENV=str(venv), PATH=f"{programs}:{os.environ['PATH']}")
+    assert done.returncode == 0 and done.stderr == "" and said in done.stdout
+    assert re.fullmatch(asked + r"-e \.\[study,test\]\n", (tmp_path / "asked").read_text(encoding="utf-8"))
+    assert (venv / ".set-up").exists()
+
+
 def test_make_without_a_home_says_what_to_set(tmp_path):
     """As in a container that was started under an id that it does not know."""
     fake_python(tmp_path, "exit 2", name="getent")
