@@ -271,10 +271,12 @@ def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
 
 
 @base.dataframe
-def coefficients_frame(records: Sequence[Record], by_family: bool = False) -> Iterator[dict]:
+def coefficients_frame(
+    records: Sequence[Record], by_family: bool = False, item: str = ITEM
+) -> Iterator[dict]:
     """The exponent of each law with its bootstrap interval; crosses are the paper's values, where they are
     known. Pale dots are coefficients that the front does not determine. All coefficients, unrounded, are in
-    the data file.
+    the data file, next to the paper's.
     """
     for title, _, law in front_laws(records, by_family):
         row = {
@@ -284,8 +286,17 @@ def coefficients_frame(records: Sequence[Record], by_family: bool = False) -> It
             "decades": law.fit.decades,
             "doubt": law.fit.why or "none",
         }
-        for name, estimate in (law.coefficients or {"none": None}).items():
-            yield row | {"coefficient": name} | number_columns(estimate)
+        for name, estimate in (law.coefficients or {"alpha": None}).items():
+            known = paper_coefficient(item, title, law.fit.form, name)
+            yield row | {"coefficient": name, "paper": known} | number_columns(estimate)
+
+
+def paper_coefficient(item: str, title: str, form: str, name: str) -> float | str:
+    """The paper's coefficient of a front's law, ``unknown`` where it is not; errors are fractions."""
+    prefix, colon, column = title.rpartition(": ")
+    row = LAW_ROWS.get((form, name), name)
+    known = paper.value(item, f"{prefix}{colon}{row}", column)
+    return known.value / (100 if known.unit == "%" else 1) if known else "unknown"
 
 
 def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
@@ -295,19 +306,12 @@ def number_columns(estimate: Estimate | None) -> dict[str, float | str]:
     return dict(zip(("value", "low", "high"), values, strict=True))
 
 
-def draw_exponents(frame, folder=None, item: str = ITEM):
-    """The exponents in a :func:`coefficients_frame` with the paper's values of ``item``."""
+def draw_exponents(frame, folder=None):
+    """The exponents in a :func:`coefficients_frame` with the paper's values."""
     from ..plots import scaling as draw
 
-    def paper_value(title: str, law: str) -> float:
-        prefix, colon, column = title.rpartition(": ")
-        known = paper.value(item, f"{prefix}{colon}{LAW_ROWS[law, 'alpha']}", column)
-        return known.value if known else math.nan
-
     if not frame.empty:
-        frame = frame[frame["coefficient"].isin(("alpha", "none"))].rename(columns={"data": "name"})
-        known = [paper_value(*of) for of in zip(frame["name"], frame["law"], strict=True)]
-        frame = frame.assign(paper=known)
+        frame = frame[frame["coefficient"] == "alpha"].rename(columns={"data": "name"})
     return draw.exponents(frame, "exponent alpha of compute")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 
 from mlplib.specs import FineTuneSpec, ProbeSpec, RunSpec, TrainSpec
@@ -119,7 +118,7 @@ def coefficients_frame(records: Sequence[Record]):
     """The exponent of each family's law with its bootstrap interval; crosses are the paper's values, where
     they are known. Pale dots are coefficients that the front does not determine.
     """
-    return scaling_laws.coefficients_frame(records, True)
+    return scaling_laws.coefficients_frame(records, True, "Fig 10")
 
 
 FIGURES = {
@@ -135,7 +134,7 @@ FIGURES = {
     ),
     "exponents": base.Figure(
         data=coefficients_frame,
-        draw=functools.partial(scaling_laws.draw_exponents, item="Fig 10"),
+        draw=scaling_laws.draw_exponents,
         alt="Dot plot of fitted exponents with intervals for S-MLPs and B-MLPs.",
     ),
 }

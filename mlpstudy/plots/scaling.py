@@ -148,15 +148,17 @@ def exponents(frame, label: str) -> Figure:
     """Fitted exponents with their intervals, one row each, and the paper's values as crosses.
 
     Args:
-        frame: columns ``name, law, doubt, paper`` (not a number: unknown) and ``value, low, high``, each
-            ``unknown`` where there is none.
+        frame: columns ``name, law, doubt`` and ``paper, value, low, high``, each ``unknown`` where there is
+            none.
         label: what the exponents are.
     """
     figure, ((axes,),) = look.new_figure(1, 1, height=1.3 + 0.55 * len(frame))
     rows = frame.to_dict("records")
     for place, row in enumerate(rows):
-        axes.plot(row["paper"], place, "x", color=look.ORANGE, markersize=8, markeredgewidth=2, zorder=3)
-        value, low, high = (None if row[k] == "unknown" else row[k] for k in ("value", "low", "high"))
+        columns = ("paper", "value", "low", "high")
+        known, value, low, high = (None if row[name] == "unknown" else row[name] for name in columns)
+        if known is not None:
+            axes.plot(known, place, "x", color=look.ORANGE, markersize=8, markeredgewidth=2, zorder=3)
         if value is not None:
             pale = 1.0 if row["doubt"] == "none" else 0.35
             look.interval_dot(axes, place, value, low, high, look.BLUE, size=6, alpha=pale)
@@ -164,7 +166,7 @@ def exponents(frame, label: str) -> Figure:
     axes.set_xlabel(label)
     look.name_rows(axes, [_row_label(row) for row in rows])
     handles = [look.key("measured", look.BLUE, marker="o")]
-    if frame["paper"].notna().any():
+    if (frame["paper"] != "unknown").any():
         handles.append(look.key("the paper", look.ORANGE, marker="x", mew=2, ms=8, linestyle=""))
     look.legend_below(figure, handles, 2)
     return figure

@@ -1,6 +1,5 @@
 """The standard MLP: which runs it shares, Table 10 and Fig 10 from records, C19 in each of its outcomes."""
 
-import pandas as pd
 import pytest
 from scaling_records import power_law, probes
 from small_runs import record
@@ -9,7 +8,7 @@ from mlplib.specs import FineTuneSpec, ProbeSpec, TrainSpec
 from mlplib.store import run_id
 from mlpstudy import paper
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
-from mlpstudy.experiments import scaling_laws, standard_mlp
+from mlpstudy.experiments import base, scaling_laws, standard_mlp
 from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
 
@@ -124,14 +123,16 @@ def test_figures_keep_the_families_apart():
     assert transfer.groupby("network", sort=False)["accuracy"].mean().tolist() == pytest.approx([50, 60, 70])
 
 
-def test_the_papers_exponents_are_shown_where_they_belong():
-    row = dict(coefficient="alpha", doubt="none", value=0.2, low=0.1, high=0.3)
-    rows = [row | {"data": f"{family}-MLP: CIFAR-100"} for family in "SB"]
-    for law, papers in (("power law with a floor", [0.22, 0.25]), ("power law", [])):
-        frame = pd.DataFrame(rows).assign(law=law)
-        lines = scaling_laws.draw_exponents(frame, item="Fig 10").axes[0].lines
-        crosses = [line.get_xdata()[0] for line in lines if line.get_marker() == "x"]
-        assert [value for value in crosses if value == value] == papers
+def test_the_papers_exponents_are_drawn_and_in_the_file(monkeypatch):
+    monkeypatch.setitem(base.DATASET_TITLES, "cifar10-downstream", "CIFAR-100")
+    frame = standard_mlp.coefficients_frame(records())
+    papers = frame.pivot_table("paper", ["law", "data"], "coefficient", aggfunc="first")
+    with_floor = papers.loc["power law with a floor"]
+    assert with_floor["alpha"].to_dict() == {"B-MLP: CIFAR-100": 0.25, "S-MLP: CIFAR-100": 0.22}
+    assert set(papers.loc["power law"].to_numpy().ravel()) == set(with_floor["a"]) == {"unknown"}
+    assert with_floor["E_inf"].to_dict() == {"B-MLP: CIFAR-100": 0.16, "S-MLP: CIFAR-100": 0.18}
+    lines = scaling_laws.draw_exponents(frame).axes[0].lines
+    assert {line.get_xdata()[0] for line in lines if line.get_marker() == "x"} == {0.22, 0.25}
 
 
 # --------------------------------------------------------------------------- C19
