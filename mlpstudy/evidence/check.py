@@ -12,11 +12,24 @@ from pathlib import Path
 from mlplib.data.catalog import content_hash
 from mlplib.errors import MlplibError, require_choice
 from mlplib.machine import source_digest
+from mlplib.specs import RunSpec
 from mlplib.store import RUN_ID, Record
 
+from ..experiments import EXPERIMENTS, experiment
+from ..planning import upstream_first
 from ..profiles import PROFILES
 from . import rerun
-from .records import ARTIFACTS, HASHES, RESTORE, RUNS, ProfileFolder, old_files, read_folder, results_folder
+from .records import (
+    ARTIFACTS,
+    HASHES,
+    RESTORE,
+    RUNS,
+    ProfileFolder,
+    all_seeds,
+    old_files,
+    read_folder,
+    results_folder,
+)
 
 _PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|work|mnt|Users|workspace|scratch)\b|[A-Z]:\\)")
 """A folder of one machine, which means nothing to a reader."""
@@ -28,9 +41,9 @@ def check(results: Path | None = None) -> tuple[int, int, int]:
 
     Raises:
         MlplibError: the first fault: no records; a record that is not valid (:meth:`Record.from_json`), not
-            under its own id, changed, missing, not where and as mlplib writes it, or that names a folder of a
-            machine; a damaged line of repeated runs; an artifact that is changed, missing or belongs to no
-            record; a file of the old layout.
+            under its own id, changed, missing, no run of its profile, not where and as mlplib writes it, or
+            that names a folder of a machine; a damaged line of repeated runs; an artifact that is changed,
+            missing or belongs to no record; a file of the old layout.
     """
     root = results_folder(results)
     parts = (path for pattern in ("*.jsonl", HASHES, "artifacts") for path in root.glob(f"*/{pattern}"))
@@ -52,6 +65,11 @@ def _check_profile(root: Path) -> ProfileFolder:
     found = read_folder(root)
     check_ids(found.records.values())
     check_complete(root, found)
+    known = specs_of(root.name, found.records.values())
+    for record in found.records.values():
+        if record.spec not in known:
+            where = f"{root.name}/{RUNS} has {record.id}"
+            raise MlplibError(f"{where}, which is no run of profile {root.name}: {RESTORE}")
     for key in found.artifacts:
         if key.partition("/")[0] not in found.records:
             raise MlplibError(f"{root.name}/artifacts/{key} belongs to no published run: delete it")
@@ -68,6 +86,15 @@ def _check_profile(root: Path) -> ProfileFolder:
                     f"{where}, names a folder of a machine ({path.group()}...): publish it again"
                 )
     return found
+
+
+def specs_of(name: str, records: Iterable[Record]) -> set[RunSpec]:
+    """All runs of all experiments at a profile, for its seeds and those of some records, and the runs that
+    they are made from.
+    """
+    seeds = all_seeds(PROFILES[name], (record.spec for record in records))
+    own = (spec for each in EXPERIMENTS for spec in experiment(each).runs(PROFILES[name], seeds))
+    return set(upstream_first(own))
 
 
 def check_ids(records: Iterable[Record]) -> None:

@@ -19,10 +19,10 @@ from mlplib.progress import quiet
 from mlplib.specs import FilterSpec, RunSpec
 from mlplib.store import MOSAIC, Record, RunStore, by_id
 
-from ..experiments import EXPERIMENTS, experiment
+from ..experiments import experiment
 from ..planning import upstream_first, with_upstream
 from ..profiles import PROFILES, profile
-from .check import check_complete, check_ids
+from .check import check_complete, check_ids, specs_of
 from .records import ARTIFACTS, HASHES, RUNS, ProfileFolder, all_seeds, old_files, read_folder, results_folder
 
 
@@ -148,8 +148,9 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
         if new.records or new.hashes:
             check_complete(Path(folder) / name, new)
             published = read_folder(results_folder(results, new=True) / name).records.values()
-            check_ids([*published, *new.records.values()])
-            wanted = {record.spec for record in published} | _specs(name, [*published, *new.records.values()])
+            everything = [*published, *new.records.values()]
+            check_ids(everything)
+            wanted = {record.spec for record in published} | specs_of(name, everything)
             records = {id: record for id, record in new.records.items() if record.spec in wanted}
             found[name] = replace(new, records=records)
             other.append(tuple(id for id in new.records if id not in records))
@@ -159,14 +160,6 @@ def merge(folder: Path, results: Path | None = None, prefer: str | None = None) 
         )
     merged = _add(found, results_folder(results, new=True), prefer)
     return [replace(each, other=ids) for each, ids in zip(merged, other, strict=True)]
-
-
-def _specs(name: str, records: Iterable[Record]) -> set[RunSpec]:
-    """All runs of all experiments at a profile, and the runs that they are made from."""
-    seeds = all_seeds(profile(name), (record.spec for record in records))
-    return set(
-        upstream_first(spec for each in EXPERIMENTS for spec in experiment(each).runs(profile(name), seeds))
-    )
 
 
 # --------------------------------------------------------------------------- adding

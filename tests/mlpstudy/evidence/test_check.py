@@ -175,6 +175,14 @@ def test_a_profile_that_there_is_not_is_named(results):
         check(results)
 
 
+def test_a_record_in_another_profiles_folder_is_named(results):
+    (results / "gpu").rename(results / "laptop")
+    with pytest.raises(
+        MlplibError, match=r"laptop/runs.jsonl has [a-z0-9-]+, which is no run of profile lap"
+    ):
+        check(results)
+
+
 def test_a_file_or_a_folder_without_records_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     for place in ("file", "nowhere", ""):
