@@ -55,7 +55,7 @@ release: setup ## tag the version in pyproject.toml and zip its pages: dist/
 
 test: setup ## run every test
 	@bin/set-up ffcv
-	@status=0; $(python) -m pytest -n 2 --dist loadfile -m "not alone" || status=1; \
+	@status=0; $(python) -m pytest -n 3 --dist loadfile -m "not alone" || status=1; \
 	 $(python) -m pytest -m alone || status=1; exit $$status
 
 clean: ## remove what was rendered; keep .venv, the data and the runs

@@ -5,7 +5,8 @@ A test skips, by name, where something is not installed that the study works wit
 expected anywhere: without one test_cuda.py is not collected at all. test_users.py
 acts as other users, so it is collected for root only.
 
-``make test`` runs two processes (pytest-xdist), a file in one of them, and then the tests marked ``alone``.
+``make test`` runs three processes (pytest-xdist), a file in one of them, and then the tests marked ``alone``.
+Three keep two cores busy, since many tests wait for processes that they have started.
 """
 
 import os
@@ -15,7 +16,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the cores; torch reads this when it is imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores; torch reads this when it is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis

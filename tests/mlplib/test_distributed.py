@@ -101,7 +101,7 @@ def test_bf16_copies_get_averaged_gradients(tmp_path):
 @pytest.mark.alone
 @pytest.mark.slow
 def test_sharing_a_step_costs_little(tmp_path):
-    """``-s`` shows the time of a step by 1, 2 and 4 processes of one thread each, in interleaved rounds."""
+    """``-s`` shows the time of a step by 1 and 2 processes of one thread each, in interleaved rounds."""
     spec = small(model=ModelSpec.parse("B-6/Wi-256"), data=DataSpec("shapes-16"), epochs=4, batch_size=256)
 
     def seconds_by(count: int) -> float:
@@ -110,11 +110,11 @@ def test_sharing_a_step_costs_little(tmp_path):
         compute = RunStore(folder).find(spec).compute
         return compute["seconds"] * spec.batch_size / compute["images"]
 
-    found = timing.take_turns({count: lambda n=count: seconds_by(n) for count in (1, 2, 4)}, rounds=3)
+    found = timing.take_turns({count: lambda n=count: seconds_by(n) for count in (1, 2)}, rounds=3)
     for count, seconds in found.items():
         middle, low, high = (1e3 * each for each in timing.summary(seconds).values())
         print(f"\n{count} processes: {middle:.0f} ms a step [{low:.0f}, {high:.0f}]")
-    one, two, _ = (timing.summary(seconds)["value"] for seconds in found.values())
+    one, two = (timing.summary(seconds)["value"] for seconds in found.values())
     assert two < 2 * one
 
 
