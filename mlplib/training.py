@@ -468,7 +468,7 @@ def _finish(loop: Loop, state: TrainState, folder: Path | None) -> Trained:
 
 
 def _compute(loop: Loop, state: TrainState) -> dict:
-    """What the run cost; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.2)."""
+    """What the run cost; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.4)."""
     parameters, macs, flops = _size(loop.start.model, loop.data.image_shape, len(loop.data.classes))
     rate = state.images / state.seconds if state.seconds else 0.0
     processes = loop.how.processes.count

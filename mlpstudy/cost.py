@@ -1,7 +1,7 @@
 """What a training costs: the size of its network, the images it sees and its multiply-adds.
 
-Compute is the paper's ``C = FLOP(f) x 3 x N x T`` (Section 4.3), whose code counts a multiply-add as one
-operation.
+Compute is the paper's ``C = FLOP(f) x 3 x N x T`` (Section 4.4, equation 4), whose code counts a multiply-add
+as one operation.
 """
 
 from __future__ import annotations

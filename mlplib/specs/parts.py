@@ -148,7 +148,9 @@ class AugmentSpec(Settings):
 
 NO_DA = AugmentSpec()
 FULL_DA = AugmentSpec(flip=True, crop_scale=(0.08, 1.0), mixup=0.8)
-"""Random flip, random resized crop and MixUp 0.8: the paper's "DA" (Section 4.1, official defaults)."""
+"""Random flip, random resized crop and MixUp 0.8: the paper's "DA" (Section 4.1, Appendix A.4, official
+defaults).
+"""
 
 
 @dataclass(frozen=True)
@@ -174,10 +176,10 @@ class OptimizerSpec(Settings):
 
 
 LION = OptimizerSpec()
-"""The paper's for training: Lion at 5e-5 without decay (Section 4.1, official defaults)."""
+"""The paper's for training: Lion at 5e-5 without decay (Section 4.2, official defaults)."""
 
 PROBE_LION = OptimizerSpec(lr=1e-5)
-"""The paper's for linear probes (Section 4.2)."""
+"""The paper's for linear probes (Appendix A.3)."""
 
 FINE_TUNE_SGD = OptimizerSpec("sgd", lr=0.01)
-"""The paper's for the head when fine-tuning (Section 4.2)."""
+"""The paper's for the head when fine-tuning (Section 4.3)."""

@@ -87,7 +87,7 @@ class CheckpointSpec(RunSpec, kind="checkpoint"):
 
 @dataclass(frozen=True)
 class FineTuneSpec(RunSpec, kind="finetune"):
-    """Further training of an upstream run's network on other data, with a new head (paper Section 4.2).
+    """Further training of an upstream run's network on other data, with a new head (paper Section 4.3).
 
     The head starts from ``seed`` and learns at ``optimizer.lr``, everything else at ``body_lr``; a schedule
     scales both. The other fields are as in :class:`TrainSpec`.
@@ -187,7 +187,7 @@ class ProbeSpec(RunSpec, kind="probe"):
 
 @dataclass(frozen=True)
 class EvaluateSpec(RunSpec, kind="evaluate"):
-    """Test accuracy of a finished network as it is, and with test-time augmentation (TTA, paper Section 4.2).
+    """Test accuracy of a finished network as it is, and with test-time augmentation (TTA, paper Section 4.3).
 
     ``crops``: random crops of each test image whose predictions are averaged, as logits (the paper's text)
     and as probabilities (its code); 0 for no TTA. ``crop_scale, crop_ratio, flip`` as in

@@ -43,7 +43,7 @@ def lengths(profile: Profile, da: bool) -> dict[int, int]:
 def training_run(
     profile: Profile, model: str, dataset: str, seed: int, da: bool, examples: int | None = None
 ) -> TrainSpec:
-    """One training run with the paper's settings: Lion at 5e-5, label smoothing 0.3 (Section 4.1)."""
+    """One training run with the paper's settings: Lion at 5e-5, label smoothing 0.3 (Section 4.2)."""
     epochs = profile.epochs_da[-1] if da else profile.epochs_no_da
     return TrainSpec(
         model=ModelSpec.parse(model),

@@ -155,7 +155,7 @@ def fine_tune(
 ) -> FineTuneSpec:
     """Fine-tuning on ``where``.
 
-    SGD with momentum and separate rates for head and body as in the paper's text (Section 4.2), but Lion in
+    SGD with momentum and separate rates for head and body as in the paper's text (Section 4.3), but Lion in
     profile ``laptop``; augmentation, label smoothing and SGD's weight decay as in the official recipe.
     """
     return FineTuneSpec(

@@ -1,6 +1,6 @@
 """Fits of power laws, with a reason wherever the points do not determine the coefficients.
 
-The paper (Section 4.3) fits ``E(C) = a (b + C)^-alpha + E_inf`` to errors E against compute C.
+The paper (Section 4.4, equation 5) fits ``E(C) = a (b + C)^-alpha + E_inf`` to errors E against compute C.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compute-optimal fronts: their power law with its uncertainty, forecasts, and the best use of compute.
 
-The paper (Section 4.3) fits a power law to the linear-probe errors of compute-optimal models. Here a law
+The paper (Section 4.4) fits a power law to the linear-probe errors of compute-optimal models. Here a law
 comes with intervals from resampling the trainings of the grid and their seeds, and with forecasts of errors
 that the fit has not seen.
 """

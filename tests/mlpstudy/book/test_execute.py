@@ -37,6 +37,7 @@ from mlpstudy.evidence.verdicts import VARIANTS
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import PROFILES
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in (ROOT / "notebooks").glob("*.ipynb")}
 SECTIONS = [
     "What we found",

@@ -20,6 +20,8 @@ from mlpstudy.book.page_scoreboard import open_scoreboard
 from mlpstudy.book.parameters import CheckpointParameters, parse
 from mlpstudy.experiments import EXPERIMENTS
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 
 @pytest.fixture
 def nothing_but_records(monkeypatch, tmp_path):

@@ -22,6 +22,7 @@ from mlpstudy.experiments import EXPERIMENTS, architectures, base, experiment, f
 from mlpstudy.planning import with_upstream
 from mlpstudy.profiles import PROFILES, profile
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 SEEDS = (0, 1)
 GRID = [(name, budget) for name in EXPERIMENTS for budget in PROFILES]
 
