@@ -15,6 +15,7 @@ from mlplib.errors import MlplibError
 from mlplib.store import Record
 from mlplib.timing import summary
 
+from .. import paper
 from ..bench import derived, show, speed, tried
 from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
 from ..evidence.records import results_folder
@@ -31,6 +32,9 @@ FOLDER = "bench"
 COMMAND = f"mlplib bench --json results/{FOLDER}/<name>.json"
 ACCURACY = f"mlplib bench accuracy --json results/{FOLDER}/accuracy-<name>.json"
 HERE = "this execution"
+
+PAPER_STEP = ([64, 64, 3], 16384)
+"""The images and the batch of the paper's pre-training (Section 4.5)."""
 
 KINDS = ("speed", "accuracy", "against")
 """The kinds of files, in the order of :class:`HowFast`'s fields."""
@@ -215,6 +219,28 @@ class HowFast:
         nothing = "No training runs: nothing is published or finished."
         return html.table(rows, caption, "whose", "network", otherwise=nothing)
 
+    def epochs(self) -> Html:
+        """How long an epoch of ImageNet-21k takes at the rates measured, and took the paper."""
+        rows = [
+            _epoch("the paper", row, "NVIDIA RTX A5000", f"about {cell.value:g} {cell.unit}", cell.value)
+            for (item, row, _), cell in paper.values().items()
+            if item == "Section 4.5"
+        ]
+        for name, found in self.sources.items():
+            cases = {
+                case["name"]: case["model"]
+                for case in found["cases"]
+                if (case["image_shape"], case["batch_size"]) == PAPER_STEP
+            }
+            rows += [
+                _epoch(
+                    name, cases[each["group"]], found["machine"]["device"], show.value(each), each["value"]
+                )
+                for each in found["derived"]
+                if each["id"] == "imagenet21k-epoch" and each["group"] in cases and "value" in each
+            ]
+        return html.table(rows, "<b>An epoch of ImageNet-21k</b> in batches of 16,384", "whose", "network")
+
     def training_runs(self) -> Iterable[tuple[str, Record]]:
         """The finished runs that trained from random weights, each once, with the side they belong to."""
         for side, runs in self.session.finished().items():
@@ -226,6 +252,13 @@ class HowFast:
         """How each measurement was made."""
         rows = [_provenance(*each) for each in (self.sources | self.accuracies).items()]
         return _table(rows, "<b>How it was measured</b>", "measured")
+
+
+def _epoch(whose: str, network: str, device: str, time: str, seconds: float) -> dict[str, str]:
+    cells = {"whose": whose, "network": network, "device": device, "an epoch": time}
+    return {name: escape(text) for name, text in cells.items()} | {
+        "images/s": f"{derived.IMAGENET21K_IMAGES / seconds:,.0f}"
+    }
 
 
 def _over(ratio: Mapping | None) -> str:

@@ -44,7 +44,7 @@ def opened(results, tmp_path, **changes):
 
 
 def everything(page) -> dict[str, str]:
-    calls = "banner steps parts loaders roofline targets tried precision runs provenance".split()
+    calls = "banner steps parts loaders roofline targets tried precision runs epochs provenance".split()
     return {call: str(getattr(page, call)()) for call in calls}
 
 
@@ -69,6 +69,20 @@ def test_a_page_shows_every_row_and_target_of_a_published_file(results, tmp_path
     judged = [row for row in measured["targets"] if row["verdict"] != "not measured"]
     assert parts["targets"].count("mlp-verdict") == len(TARGETS)
     assert f"of {len(judged)} measured" in parts["targets"]
+
+
+def test_the_papers_epoch_stands_beside_those_of_its_images_and_batch():
+    """The other cases, of smaller images or batches, would say nothing about it."""
+    page = open_how_fast(profile="published")
+    rows = re.findall(r"<tr>(.*?)</tr>", str(page.epochs()), flags=re.DOTALL)[1:]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+    assert [row[-4:-1] for row in cells[:2]] == [
+        ["B-12/Wi-1024", "NVIDIA RTX A5000", "about 450 s"],
+        ["B-6/Wi-1024", "NVIDIA RTX A5000", "about 250 s"],
+    ]
+    assert cells[0][-1] == f"{11_801_680 / 450:,.0f}"
+    large = [name for name, found in page.files.items() if found["cases"][0]["batch_size"] == 16384]
+    assert [row[0] for row in cells[2:]] == large == ["gpu-h200"]
 
 
 @pytest.mark.parametrize(
