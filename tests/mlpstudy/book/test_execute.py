@@ -140,7 +140,7 @@ def test_no_result_is_typed_into_prose(name):
     text = re.sub(r"^(~~~|\$\$).*?^\1", " ", prose(NOTEBOOKS[name]), flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"\{cite\}`[^`]*`|`[^`]*`|\$[^$]*\$|^:label:.*$|```\{.*$", " ", text, flags=re.MULTILINE)
     names = (
-        r"(Table|Fig|Section|Appendix) \d+",
+        r"(Table|Fig|Section|Appendix) ([A-D]\.)?\d+(\.\d+)?",
         r"[BS]-\w+/Wi-\w+",
         r"CIFAR-100?",
         r"ImageNet-\d+k",
