@@ -119,9 +119,11 @@ def _render(out: Path, build: Path, lock: int) -> int:
     config = build / "_config.yml"
     config.write_text(settings((out / "_config.yml").read_text(encoding="utf-8"), found), encoding="utf-8")
     # Sphinx refers otherwise to files that are there already, and leaves pages that the book no longer has.
-    shutil.rmtree(build / "html", ignore_errors=True)
+    unfinished = build / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
     # --all: a page that was rendered earlier would keep its warnings to itself.
-    command = [JUPYTER_BOOK, "build", "--all", "-W", "-n", "--keep-going", "--config", config, out]
+    command = [JUPYTER_BOOK, "build", "--all", "-W", "-n", "--keep-going", "--config", config]
+    command += ["--path-output", unfinished, out]
     log = build / "book.log"
     with log.open("w", encoding="utf-8") as lines:
         env = {**os.environ, "NO_COLOR": "1"}
@@ -133,8 +135,13 @@ def _render(out: Path, build: Path, lock: int) -> int:
             *[s for s in text if re.search("WARNING|ERROR|Error", s)] or text[-20:], sep="\n", file=sys.stderr
         )
         return 1
-    light.join_sheets(build / "html")
-    finish(build / "html", found and found[0])
+    pages = unfinished / "_build" / "html"
+    light.join_sheets(pages)
+    finish(pages, found and found[0])
+    # The front page appears with all the others: whoever finds it, as Snakemake does, has a whole book.
+    shutil.rmtree(build / "html", ignore_errors=True)
+    os.replace(pages, build / "html")
+    shutil.rmtree(unfinished)
     return check.main(out)
 
 

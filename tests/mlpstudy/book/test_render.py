@@ -101,12 +101,33 @@ def renderer(tmp_path, monkeypatch):
     return program
 
 
-def test_a_page_that_the_book_no_longer_has_is_not_left(renderer):
-    stale = renderer.parent / "_build" / "html" / "gone.html"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
-    render.main(str(renderer.parent))
-    assert not stale.exists()
+WRITER = """#!/bin/sh
+while [ "$1" != --path-output ]; do shift; done
+mkdir -p "$2/_build/html/_static"
+touch "$2/_build/html/index.html"
+ls "$3/_build/html" > "$0.seen"
+"""
+
+
+def test_the_new_pages_replace_the_old_ones_all_at_once(renderer, monkeypatch):
+    """A front page without its style sheet, left by a process that was killed, would count as a book."""
+    renderer.write_text(WRITER, encoding="utf-8")
+    monkeypatch.setattr(render.check, "main", lambda out: 0)
+    build = renderer.parent / "_build"
+    (build / "html").mkdir(parents=True)
+    (build / "html" / "gone.html").touch()
+    assert render.main(str(renderer.parent)) == 0
+    assert renderer.with_suffix(".seen").read_text().split() == ["gone.html"], "while it was rendered"
+    assert sorted(path.name for path in (build / "html").iterdir()) == ["_static", "index.html"]
+    assert (build / "html" / "_static" / "book.css").is_file()
+    assert not (build / "unfinished").exists()
+
+
+def test_what_cannot_be_rendered_leaves_the_old_pages(renderer):
+    old = renderer.parent / "_build" / "html" / "index.html"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    assert render.main(str(renderer.parent)) == 1 and old.exists()
 
 
 def test_one_renders_at_a_time_also_when_the_first_was_killed_without_its_jupyter_book(renderer, capfd):
