@@ -24,6 +24,11 @@ def rows_of(found: Mapping, group: str) -> dict[str, dict]:
     return {row["id"]: row for row in found["rows"] if row["group"] == group}
 
 
+def numbers_of(found: Mapping, group: str) -> dict[str, dict]:
+    """The derived numbers of a group of a results file, by id."""
+    return {number["id"]: number for number in found["derived"] if number["group"] == group}
+
+
 def per_round(rows: Rows, compute: Callable[..., float], *ids: str) -> dict:
     """Apply ``compute`` to the seconds of some rows in every round: median and quartiles, or ``why`` not."""
     for id in ids:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
+from .derived import numbers_of
+
 MET, NOT_MET, NOT_MEASURED = "met", "not met", "not measured"
 
 CLASS_OF_H200 = ("H100", "H200", "GH200", "B200", "GB200")
@@ -51,8 +53,8 @@ def judge(target: Target, found: Mapping) -> dict:
         found: ``machine`` and ``derived`` of a file of :mod:`mlpstudy.bench.speed`.
     """
     row = {"id": target.id, "target": bounds(target)}
-    numbers = {(number["group"], number["id"]): number for number in found["derived"]}
-    number = numbers.get((target.group, target.number), {"why": f"{target.group} was not asked for"})
+    not_asked = {"why": f"{target.group} was not asked for"}
+    number = numbers_of(found, target.group).get(target.number, not_asked)
     why = _unfit(target, found["machine"]) or number.get("why")
     if why is not None:
         return row | {"verdict": NOT_MEASURED, "why": why}

@@ -227,18 +227,11 @@ class HowFast:
             if item == "Section 4.5"
         ]
         for name, found in self.sources.items():
-            cases = {
-                case["name"]: case["model"]
-                for case in found["cases"]
-                if (case["image_shape"], case["batch_size"]) == PAPER_STEP
-            }
-            rows += [
-                _epoch(
-                    name, cases[each["group"]], found["machine"]["device"], show.value(each), each["value"]
-                )
-                for each in found["derived"]
-                if each["id"] == "imagenet21k-epoch" and each["group"] in cases and "value" in each
-            ]
+            for case in found["cases"]:
+                number = derived.numbers_of(found, case["name"]).get("imagenet21k-epoch", {})
+                if (case["image_shape"], case["batch_size"]) == PAPER_STEP and "value" in number:
+                    device, time = found["machine"]["device"], show.value(number)
+                    rows.append(_epoch(name, case["model"], device, time, number["value"]))
         return html.table(rows, "<b>An epoch of ImageNet-21k</b> in batches of 16,384", "whose", "network")
 
     def training_runs(self) -> Iterable[tuple[str, Record]]:
@@ -255,10 +248,9 @@ class HowFast:
 
 
 def _epoch(whose: str, network: str, device: str, time: str, seconds: float) -> dict[str, str]:
-    cells = {"whose": whose, "network": network, "device": device, "an epoch": time}
-    return {name: escape(text) for name, text in cells.items()} | {
-        "images/s": f"{derived.IMAGENET21K_IMAGES / seconds:,.0f}"
-    }
+    rate = f"{derived.IMAGENET21K_IMAGES / seconds:,.0f}"
+    cells = {"whose": whose, "network": network, "device": device, "an epoch": time, "images/s": rate}
+    return {name: escape(text) for name, text in cells.items()}
 
 
 def _over(ratio: Mapping | None) -> str:
