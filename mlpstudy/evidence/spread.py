@@ -1,4 +1,4 @@
-"""What many seeds of one setting tell about intervals from three: whether pairing pays, how often such
+"""What many seeds of a comparison tell about intervals from three: whether pairing pays, how often such
 intervals are right, and which effects they show.
 """
 
@@ -7,46 +7,78 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from mlplib.store import Record
 
 from .. import stats
-from ..experiments import base, label_smoothing
+from ..experiments import ablations, base, label_smoothing, normalization
+from ..experiments.choices import probes
 from ..words import interval, markdown_table
 
 FEW = 3
 """The seeds of profile ``laptop``."""
 
 MANY = 20
-"""So many seeds of a setting are needed at least."""
+"""So many seeds of a comparison are needed at least."""
+
+Sides = tuple[Mapping[int, float], Mapping[int, float]]
+"""The accuracies of a comparison in points, by seed: those of the first setting and of the second."""
 
 
-def groups(records: Iterable[Record]) -> dict[float, dict[int, float]]:
-    """By amount of label smoothing, the accuracy of that chapter's probes in points by seed."""
-    found = base.group_by(label_smoothing.probes(list(records)), label_smoothing.amount)
-    return {amount: base.by_seed(group, base.accuracy) for amount, group in sorted(found.items())}
+def comparisons(records: Mapping[str, Sequence[Record]]) -> list[dict[str, Sides]]:
+    """The comparisons of claims C13 to C16 by title, those together whose intervals share a spread.
+
+    Args:
+        records: by experiment, those of label smoothing, normalization and ablations; others are not read.
+    """
+    smoothed = base.group_by(probes(records.get("label-smoothing", ())), label_smoothing.amount)
+    normed = normalization.by_network_and_norm(records.get("normalization", ()))
+    changed = ablations.groups(records.get("ablations", ()))
+    found = [
+        {
+            f"smoothing {amount:g} – none": (smoothed.get(amount, ()), smoothed.get(0.0, ()))
+            for amount in label_smoothing.AMOUNTS[1:]
+        },
+        {
+            f"LayerNorm – BatchNorm, {title}": (normed[family, "layer"], normed[family, "batch"])
+            for family, title in base.MLP_TITLES.items()
+        },
+        {
+            f"{title} – {name}": (changed[ablations.BASE], changed[name])
+            for name, title in ablations.PARTS_OF_BLOCK.items()
+        },
+        {
+            f"{name} – none": (changed[name], changed[ablations.reference(name, changed)])
+            for name in ablations.REGULARIZERS
+        },
+        {"Lion – AdamW": (changed["Lion"], changed[ablations.ADAMW])},
+    ]
+    return [
+        {title: tuple(base.by_seed(side, base.accuracy) for side in sides) for title, sides in each.items()}
+        for each in found
+    ]
 
 
-def markdown(records: Iterable[Record]) -> str:
-    """One row for each amount of smoothing against none, as a Markdown table; empty with too few seeds."""
-    without, *others = groups(records).items() or [(0.0, {})]
-    contrasts = {amount: stats.paired(values, without[1]) for amount, values in others}
-    if not contrasts or min(map(len, contrasts.values())) < MANY:
-        return ""
-    right, shown = few_seeds(contrasts)
+def markdown(records: Mapping[str, Sequence[Record]]) -> str:
+    """One row for each comparison of at least :data:`MANY` seeds, as a Markdown table; empty without any."""
     rows = []
-    for amount, values in others:
-        seeds = sorted(values.keys() & without[1].keys())
-        sides = [[side[seed] for seed in seeds] for side in (without[1], values)]
-        spreads = [statistics.stdev(side) for side in (*sides, contrasts[amount])]
-        cells = [f"{spread:.2f}" for spread in (*spreads, math.hypot(*spreads[:2]))]
-        pair = interval(correlation(*sides), "+.2f")
-        worth = f"{right[amount]:.0%}", f"{shown[amount]:.1f}"
-        rows.append((f"{amount:g}", len(seeds), *cells[:2], pair, *cells[2:], *worth))
-    pairs = "SD without", "SD with", "correlation", "SD of differences", "unpaired"
-    heads = "smoothing", "seeds", *pairs, f"right with {FEW} seeds", f"shown by {FEW} seeds"
-    return markdown_table(heads, rows)
+    for together in comparisons(records):
+        differences = {title: stats.paired(*sides) for title, sides in together.items()}
+        if min(map(len, differences.values())) < MANY:
+            continue
+        right, shown = few_seeds(differences)
+        for title, (first, second) in together.items():
+            seeds = sorted(first.keys() & second.keys())
+            sides = [[side[seed] for seed in seeds] for side in (first, second)]
+            spreads = [statistics.stdev(each) for each in (*sides, differences[title])]
+            numbers = [f"{spread:.2f}" for spread in (*spreads, math.hypot(*spreads[:2]))]
+            pair = interval(correlation(*sides), "+.2f")
+            worth = f"{right[title]:.0%}", f"{shown[title]:.1f}"
+            rows.append((title, len(seeds), *numbers[:2], pair, *numbers[2:], *worth))
+    sides = "SD of first", "SD of second", "correlation", "SD of differences", "unpaired"
+    heads = "comparison", "seeds", *sides, f"right with {FEW} seeds", f"shown by {FEW} seeds"
+    return markdown_table(heads, rows) if rows else ""
 
 
 def correlation(first: list[float], second: list[float]) -> stats.Estimate:
@@ -57,22 +89,25 @@ def correlation(first: list[float], second: list[float]) -> stats.Estimate:
     return stats.Estimate(found, low, high, n)
 
 
-def few_seeds(contrasts: Mapping[float, list[float]]) -> tuple[dict[float, float], dict[float, float]]:
-    """What intervals from every choice of :data:`FEW` seeds are worth, made as the chapter's are.
+def few_seeds(differences: Mapping[str, list[float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """What intervals from every choice of :data:`FEW` seeds are worth, made as the chapters' are.
+
+    Args:
+        differences: by comparison, one per seed; the spread is shared as :func:`mlpstudy.stats.jointly` says.
 
     Returns:
-        by contrast, the share of intervals that hold the mean of the other seeds, widened by the error of
+        by comparison, the share of intervals that hold the mean of the other seeds, widened by the error of
         that mean; and the effect in points that four of five of them would tell from zero.
     """
-    n = min(map(len, contrasts.values()))
+    n = min(map(len, differences.values()))
     widened = math.sqrt(1 + FEW / (n - FEW))
-    right, needed = ({amount: [] for amount in contrasts} for _ in range(2))
+    means = {title: statistics.fmean(values[:n]) for title, values in differences.items()}
+    right, needed = ({title: [] for title in differences} for _ in range(2))
     for chosen in itertools.combinations(range(n), FEW):
-        found = stats.jointly({a: [values[i] for i in chosen] for a, values in contrasts.items()})
-        for amount, estimate in found.items():
-            every = contrasts[amount][:n]
-            rest = (math.fsum(every) - FEW * estimate.mean) / (n - FEW)
-            right[amount].append(abs(estimate.mean - rest) <= widened * estimate.half_width)
-            needed[amount].append(estimate.half_width - (estimate.mean - statistics.fmean(every)))
-    shares = {amount: statistics.fmean(each) for amount, each in right.items()}
-    return shares, {a: statistics.quantiles(each, n=5)[3] for a, each in needed.items()}
+        found = stats.jointly({t: [values[i] for i in chosen] for t, values in differences.items()})
+        for title, estimate in found.items():
+            rest = (n * means[title] - FEW * estimate.mean) / (n - FEW)
+            right[title].append(abs(estimate.mean - rest) <= widened * estimate.half_width)
+            needed[title].append(estimate.half_width - (estimate.mean - means[title]))
+    shares = {title: statistics.fmean(each) for title, each in right.items()}
+    return shares, {title: statistics.quantiles(each, n=5)[3] for title, each in needed.items()}
