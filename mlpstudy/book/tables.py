@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -26,7 +27,7 @@ from mlplib.store import Record, run_id
 from .. import paper
 from ..claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED, Claim, Judgement
 from ..evidence.criteria import criterion_dates
-from ..experiments.base import DATASET_TITLES, Cell
+from ..experiments.base import DATASET_TITLES, Cell, group_by
 from ..words import duration
 from . import html
 from .html import escape, small
@@ -179,6 +180,7 @@ def _rates(spec: OptimizerSpec) -> str:
     return f"{spec.lr:g}{extra}"
 
 
+SEEDS = "seeds"
 FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
     TrainSpec: {
         "model": lambda s: _model(s.model),
@@ -194,7 +196,7 @@ FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
         "weight decay": lambda s: f"{s.optimizer.weight_decay:g}",
         "gradient clipping": lambda s: s.optimizer.clip or "none",
         "label smoothing": lambda s: f"{s.label_smoothing:g}",
-        "seeds": lambda s: s.seed,
+        SEEDS: lambda s: s.seed,
     },
     FineTuneSpec: {
         "fine-tuning: data": lambda s: _title(s.data),
@@ -224,7 +226,7 @@ FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
         "timing: classes": lambda s: f"{s.classes:,}",
         "timing: batch sizes": lambda s: ", ".join(f"{size:,}" for size in s.batch_sizes),
         "timing: time box": lambda s: f"{s.seconds:g} s",
-        "timing: seeds": lambda s: s.seed,
+        f"timing: {SEEDS}": lambda s: s.seed,
     },
 }
 """The settings that a chapter shows, by kind of run, by the name it shows them under."""
@@ -239,8 +241,19 @@ def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
     for kind, kind_facts in FACTS.items():
         of_kind = list(dict.fromkeys(run for run in runs if isinstance(run, kind)))
         for name, fact in kind_facts.items():
-            found[name] = "; ".join(dict.fromkeys(str(fact(run)) for run in of_kind)) or NO_FACT
+            found[name] = _values(name, (fact(run) for run in of_kind)) or NO_FACT
     return found
+
+
+def _values(name: str, values: Iterable[object]) -> str:
+    """The different values of a setting; of many seeds the first and the last."""
+    if not name.endswith(SEEDS):
+        return "; ".join(dict.fromkeys(map(str, values)))
+    ranges = []
+    for _, found in itertools.groupby(enumerate(sorted(set(values))), key=lambda pair: pair[1] - pair[0]):
+        (_, first), *_, (_, last) = [*found] * 2
+        ranges.append(f"{first}–{last}" if last > first + 1 else "; ".join(map(str, range(first, last + 1))))
+    return "; ".join(ranges)
 
 
 # --------------------------------------------------------------------------- provenance
@@ -267,38 +280,76 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     return html.table(rows, f"<b>{side}</b>: the runs behind each number", "number")
 
 
-def runs_table(side: str, records: Sequence[Record]) -> str:
-    """How each run was made and how fast it was, as HTML."""
+def runs_table(side: str, records: Iterable[Record]) -> str:
+    """How runs were made and how fast they were, as HTML; those that differ in their seed share a row."""
     rows = []
-    for record in records:
-        compute, environment = record.compute, record.environment
-        commit = (environment.get("commit") or "unknown")[:10]
-        rate, share = compute.get("images_per_second"), compute.get("matmul_fraction")
-        rows.append(
-            {
-                "run": f'<code id="{run_anchor(side, record.id)}">{escape(record.id)}</code>',
-                "settings": f'<span class="mlp-wide">{escape(_settings_line(record.spec))}</span>',
-                "ended": escape(record.status),
-                "time": duration(compute["seconds"]) if "seconds" in compute else "–",
-                "images/s": f"{rate:,.0f}" if rate else "–",
-                "of matmul rate": f"{100 * share:.2g} %" if share else "–",
-                "device": escape(f"{environment['device']}, {environment.get('precision', 'unknown')}"),
-                "torch": escape(str(environment.get("torch", "unknown"))),
-                "commit": f"<code>{commit}</code>" + (" + changes" if environment.get("dirty") else ""),
-            }
-        )
+    groups = group_by(records, lambda record: (_but_for_seed(record.spec), _made(record)))
+    for (_, made), group in groups.items():
+        ids = (f'<code id="{run_anchor(side, record.id)}">{escape(record.id)}</code>' for record in group)
+        settings = escape(_settings_line([record.spec for record in group]))
+        compute = [record.compute for record in group]
+        row = {
+            "run": "<br>".join(ids),
+            "settings": f'<span class="mlp-wide">{settings}</span>',
+            "time": _span(compute, "seconds", duration),
+            "images/s": _span(compute, "images_per_second", "{:,.0f}".format),
+            "of matmul rate": _span(compute, "matmul_fraction", lambda share: f"{100 * share:.2g} %"),
+        }
+        rows.append(row | dict(made))
     return html.table(rows, f"<b>{side}</b>: the runs", "run")
 
 
-def _settings_line(spec: RunSpec) -> str:
-    """What a run did, in one line; what it read from has a line of its own."""
-    if isinstance(spec, FilterSpec):
-        return f"first layer, {spec.at}, of {run_id(spec.upstream)}"
-    hidden = {"weight decay": "0", "gradient clipping": "none", "tested on": "test images"}
-    known = {name: str(fact(spec)) for name, fact in FACTS.get(type(spec), {}).items()}
-    line = "; ".join(f"{name}: {value}" for name, value in known.items() if hidden.get(name) != value)
-    if isinstance(spec, ProbeSpec) and spec.upstream is None:
-        return f"{line}; of the pixels"
-    moment = f" after epoch {spec.epoch}" if getattr(spec, "epoch", None) is not None else ""
+def _but_for_seed(spec: RunSpec) -> tuple[RunSpec, tuple]:
+    """What runs have in common that differ in their seed alone, and in the images that they draw and the runs
+    that they read, which follow from it.
+    """
+    draws = [(each.data.draw, each.seed) for each in parts(spec) if getattr(each, "data", None)]
+    return _seedless(spec), tuple(draw - seed if draw else None for draw, seed in draws)
+
+
+def _seedless(spec: RunSpec) -> RunSpec:
+    """A run and those that it reads with seed 0 and the first draw of images."""
+    changes = {}
+    for name in (field.name for field in dataclasses.fields(spec)):
+        value = getattr(spec, name)
+        if name == "seed":
+            changes[name] = 0
+        elif isinstance(value, RunSpec):
+            changes[name] = _seedless(value)
+        elif isinstance(value, DataSpec):
+            changes[name] = dataclasses.replace(value, draw=0)
+    return dataclasses.replace(spec, **changes)
+
+
+def _made(record: Record) -> tuple[tuple[str, str], ...]:
+    """Where a record is from, by column, HTML."""
+    found = record.environment
+    commit = f"<code>{(found.get('commit') or 'unknown')[:10]}</code>"
+    return (
+        ("ended", escape(record.status)),
+        ("device", escape(f"{found['device']}, {found.get('precision', 'unknown')}")),
+        ("torch", escape(str(found.get("torch", "unknown")))),
+        ("commit", commit + (" + changes" if found.get("dirty") else "")),
+    )
+
+
+def _span(found: Iterable[Mapping[str, float]], name: str, form: Callable[[float], str]) -> str:
+    """The smallest and the largest value of that name; a dash without any."""
+    values = sorted(each[name] for each in found if each.get(name))
+    return " to ".join(dict.fromkeys(map(form, (values[0], values[-1])))) if values else NO_FACT
+
+
+def _settings_line(specs: Sequence[RunSpec]) -> str:
+    """What runs did that differ in their seed alone, in one line; what they read has a line of its own."""
+    spec = specs[0]
     read = getattr(spec, "upstream", None) or getattr(spec, "trained", None)
-    return line + (f"; of {run_id(read)}{moment}" if read is not None else "")
+    of = (
+        f"of {run_id(read)}{' and of the other seeds' if len(specs) > 1 else ''}" if read else "of the pixels"
+    )
+    if isinstance(spec, FilterSpec):
+        return f"first layer, {spec.at}, {of}"
+    hidden = {"weight decay": "0", "gradient clipping": "none", "tested on": "test images"}
+    known = {name: _values(name, map(fact, specs)) for name, fact in FACTS.get(type(spec), {}).items()}
+    line = "; ".join(f"{name}: {value}" for name, value in known.items() if hidden.get(name) != value)
+    moment = f" after epoch {spec.epoch}" if getattr(spec, "epoch", None) is not None else ""
+    return f"{line}; {of}{moment}" if read or isinstance(spec, ProbeSpec) else line

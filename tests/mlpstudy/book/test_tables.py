@@ -75,3 +75,40 @@ def test_every_run_of_a_table_says_what_it_read():
         assert shown.count(f"{run_id(spec)}</code>") == 1
     assert f"of {run_id(UPSTREAM)} after epoch 2" in shown and f"of {run_id(TUNED)}" in shown
     assert "of the pixels" in shown and "closed form" in shown
+
+
+def made_of(specs, **changes):
+    made = {"device": "a test", "precision": "fp32", "torch": "2"} | changes
+    compute = [{"seconds": 10.0 + 5 * spec.seed, "images_per_second": 100.0} for spec in specs]
+    return [
+        dataclasses.replace(record(spec), environment=made, compute=found)
+        for spec, found in zip(specs, compute, strict=True)
+    ]
+
+
+def seeds_of(spec, seeds):
+    """The run with each seed, on images that are drawn by it."""
+    data = DataSpec("shapes-16-upstream", examples=100)
+    return [dataclasses.replace(spec, seed=s, data=dataclasses.replace(data, draw=s + 1)) for s in seeds]
+
+
+def test_runs_of_several_seeds_share_a_row():
+    trained = seeds_of(UPSTREAM, (0, 1, 2, 7))
+    probes = [ProbeSpec(ON, upstream, seed=upstream.seed) for upstream in trained]
+    shown = runs_table("This execution", made_of(trained + probes))
+    assert shown.count("<tr>") == 1 + 2 and shown.count("<code id=") == 8
+    assert "seeds: 0–2; 7" in shown and "10 s to 45 s" in shown
+    assert "<td>100</td>" in shown, "a rate that all of them have is shown once"
+    assert f"of {run_id(trained[0])} and of the other seeds" in shown
+
+
+def test_runs_that_differ_in_more_than_the_seed_or_their_machine_have_rows_of_their_own():
+    several = seeds_of(UPSTREAM, (0, 1))
+    other = [dataclasses.replace(spec, epochs=5) for spec in several]
+    same_images = [dataclasses.replace(spec, data=several[0].data) for spec in several]
+    assert runs_table("x", made_of(several + other)).count("<tr>") == 1 + 2
+    assert runs_table("x", made_of(same_images)).count("<tr>") == 1 + 2
+    probes = [ProbeSpec(ON, upstream, seed=0) for upstream in (*several, *other)]
+    assert runs_table("x", made_of(probes)).count("<tr>") == 1 + 2, "what they read counts"
+    records = made_of(several[:1]) + made_of(several[1:], precision="bf16")
+    assert runs_table("x", records).count("<tr>") == 1 + 2
