@@ -231,8 +231,8 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
 
 
 def _finish(name: str, temporary: Path, target: Path) -> None:
-    """Take out what only concerns the machine that executed it, folders and clock times; fold the parameters,
-    so that a page begins with what was found; move it in place.
+    """Take out what only concerns the machine that executed it, folders and clock times; leave the parameters
+    off the page, so that it begins with what was found; move it in place.
     """
     import nbformat
 
@@ -242,7 +242,7 @@ def _finish(name: str, temporary: Path, target: Path) -> None:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", ())):
-            cell.metadata.tags.append("hide-input")
+            cell.metadata.tags.append("remove-cell")
     notebook.metadata[MARK] = {"notebook": name}
     nbformat.write(notebook, temporary)
     os.replace(temporary, target)

@@ -307,8 +307,8 @@ def test_an_executed_notebook_is_whole_and_clean(name, workplace):
     assert all(
         cell.outputs for cell in cells if cell.cell_type == "code" and "parameters" not in str(cell.metadata)
     )
-    folded = [cell.metadata.tags for cell in cells if "parameters" in str(cell.metadata)]
-    assert len(folded) == 2 and all("hide-input" in tags for tags in folded)
+    given = [cell.metadata.tags for cell in cells if "parameters" in str(cell.metadata)]
+    assert len(given) == 2 and all("remove-cell" in tags for tags in given)
     printed = "".join(output.text for output in outputs(path, "stream"))
     assert not re.search(r"\d+ of \d+:", printed)  # progress leaves no trace
     text = path.read_text()
