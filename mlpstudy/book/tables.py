@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -167,6 +167,10 @@ def _title(spec: DataSpec) -> str:
     return DATASET_TITLES.get(spec.name, spec.name) + size
 
 
+def _tested_on(spec: DataSpec) -> str:
+    return f"{spec.held_out:,} held out" if spec.held_out else "test images"
+
+
 def _model(model: ModelSpec) -> str:
     """A network's name and what it has other than the paper's of that name."""
     usual = ModelSpec.parse(model.name)
@@ -186,7 +190,7 @@ FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
         "model": lambda s: _model(s.model),
         "data": lambda s: _title(s.data),
         "training images": lambda s: f"{s.data.examples:,}" if s.data.examples else "all",
-        "tested on": lambda s: f"{s.data.held_out:,} held out" if s.data.held_out else "test images",
+        "tested on": lambda s: _tested_on(s.data),
         "pixels": lambda s: "as they are" if s.data.pixel_permutation is None else "permuted",
         "augmentation": lambda s: augmentation(s.augment),
         "epochs": lambda s: s.epochs,
@@ -210,6 +214,7 @@ FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
     },
     ProbeSpec: {
         "probe: data": lambda s: _title(s.data),
+        "probe: tested on": lambda s: _tested_on(s.data),
         "probe: kind": lambda s: s.method,
         "probe: epochs": lambda s: s.epochs if s.method == "linear" else "closed form",
         "probe: batch size": lambda s: f"{s.batch_size:,}" if s.method == "linear" else "closed form",
@@ -264,20 +269,38 @@ def run_anchor(side: str, run_id: str) -> str:
     return f"{slug(side)}-{run_id.rpartition('-')[2]}"
 
 
+SEED_IN_ID = r"-(s\d+)(?=-|$)"
+
+
 def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     """Every number with links to its runs in :func:`runs_table`, as HTML."""
     rows = []
     for cell in cells:
         value = number(cell.estimate.mean, cell.unit)
-        links = [f'<a href="#{run_anchor(side, id)}">{id.rpartition("-")[0]}</a>' for id in cell.run_ids]
         rows.append(
             {
                 "number": escape(f"{cell.row}, {cell.column}"),
                 "value": f'<span class="mlp-number">{value} {cell.unit}</span>',
-                "runs": "<br>".join(links),
+                "runs": "<br>".join(_links(side, cell.run_ids)),
             }
         )
     return html.table(rows, f"<b>{side}</b>: the runs behind each number", "number")
+
+
+def _links(side: str, run_ids: Iterable[str]) -> Iterator[str]:
+    """Links to runs, one line for those whose names differ in the seed alone: a name, then other seeds."""
+    for _, alike in itertools.groupby(run_ids, key=lambda id: re.sub(SEED_IN_ID, "", id.rpartition("-")[0])):
+        first, *others = alike
+        texts = {first: first.rpartition("-")[0]} | {
+            id: _seed_in(id) or id.rpartition("-")[2] for id in others
+        }
+        yield ", ".join(f'<a href="#{run_anchor(side, id)}">{text}</a>' for id, text in texts.items())
+
+
+def _seed_in(run_id: str) -> str:
+    """The seed in the name of a run, ``s3``; empty where nothing is drawn."""
+    found = re.search(SEED_IN_ID, run_id)
+    return found[1] if found else ""
 
 
 def runs_table(side: str, records: Iterable[Record]) -> str:
@@ -285,18 +308,27 @@ def runs_table(side: str, records: Iterable[Record]) -> str:
     rows = []
     groups = group_by(records, lambda record: (_but_for_seed(record.spec), _made(record)))
     for (_, made), group in groups.items():
-        ids = (f'<code id="{run_anchor(side, record.id)}">{escape(record.id)}</code>' for record in group)
         settings = escape(_settings_line([record.spec for record in group]))
         compute = [record.compute for record in group]
         row = {
-            "run": "<br>".join(ids),
+            "run": "<br>".join(_names(side, [record.id for record in group])),
             "settings": f'<span class="mlp-wide">{settings}</span>',
             "time": _span(compute, "seconds", duration),
             "images/s": _span(compute, "images_per_second", "{:,.0f}".format),
             "of matmul rate": _span(compute, "matmul_fraction", lambda share: f"{100 * share:.2g} %"),
         }
         rows.append(row | dict(made))
-    return html.table(rows, f"<b>{side}</b>: the runs", "run")
+    shared = "Those that differ in their seed alone share a row, under the hashes that end their ids"
+    return html.table(rows, f"<b>{side}</b>: the runs. {shared}", "run")
+
+
+def _names(side: str, run_ids: Sequence[str]) -> Iterator[str]:
+    """Ids of runs that differ in their seed alone, for links to lead to; of all but one, seed and hash."""
+    first, *others = run_ids
+    yield f'<code id="{run_anchor(side, first)}">{escape(first)}</code>'
+    for id in others:
+        text = f"{_seed_in(id)} {id.rpartition('-')[2]}".strip()
+        yield f'<code class="mlp-number" id="{run_anchor(side, id)}" title="{escape(id)}">{text}</code>'
 
 
 def _but_for_seed(spec: RunSpec) -> tuple[RunSpec, tuple]:
@@ -348,7 +380,8 @@ def _settings_line(specs: Sequence[RunSpec]) -> str:
     )
     if isinstance(spec, FilterSpec):
         return f"first layer, {spec.at}, {of}"
-    hidden = {"weight decay": "0", "gradient clipping": "none", "tested on": "test images"}
+    hidden = {"weight decay": "0", "gradient clipping": "none"}
+    hidden |= dict.fromkeys(("tested on", "probe: tested on"), "test images")
     known = {name: _values(name, map(fact, specs)) for name, fact in FACTS.get(type(spec), {}).items()}
     line = "; ".join(f"{name}: {value}" for name, value in known.items() if hidden.get(name) != value)
     moment = f" after epoch {spec.epoch}" if getattr(spec, "epoch", None) is not None else ""

@@ -1,6 +1,7 @@
 """Settings in words: every kind of run says what was done, and differences are visible."""
 
 import dataclasses
+import re
 
 import pytest
 from small_runs import record, small
@@ -16,7 +17,9 @@ from mlplib.specs import (
     ProbeSpec,
 )
 from mlplib.store import run_id
-from mlpstudy.book.tables import FACTS, NO_FACT, facts, parts, runs_table
+from mlpstudy.book.tables import FACTS, NO_FACT, facts, numbers_table, parts, run_anchor, runs_table
+from mlpstudy.experiments.base import Cell
+from mlpstudy.stats import over_seeds
 
 UPSTREAM = small(data=DataSpec("shapes-16-upstream"), keep_at=(2,))
 ON = DataSpec("shapes-16-downstream")
@@ -96,10 +99,21 @@ def test_runs_of_several_seeds_share_a_row():
     trained = seeds_of(UPSTREAM, (0, 1, 2, 7))
     probes = [ProbeSpec(ON, upstream, seed=upstream.seed) for upstream in trained]
     shown = runs_table("This execution", made_of(trained + probes))
-    assert shown.count("<tr>") == 1 + 2 and shown.count("<code id=") == 8
+    assert shown.count("<tr>") == 1 + 2 and len(re.findall("<code [^>]*id=", shown)) == 8
     assert "seeds: 0–2; 7" in shown and "10 s to 45 s" in shown
     assert "<td>100</td>" in shown, "a rate that all of them have is shown once"
     assert f"of {run_id(trained[0])} and of the other seeds" in shown
+
+
+def test_a_number_links_to_all_its_runs_and_names_one_of_those_that_differ_in_their_seed():
+    trained = seeds_of(UPSTREAM, (0, 1, 12))
+    other = dataclasses.replace(UPSTREAM, model=ModelSpec.parse("S-1/Wi-16"))
+    ids = tuple(map(run_id, (*trained, other)))
+    cell = Cell("Table 1", "a row", "a column", over_seeds([1.0, 2.0]), "%", run_ids=ids)
+    shown = numbers_table("This execution", [cell])
+    links = re.findall('<a href="#(.*?)">(.*?)</a>', shown)
+    assert [anchor for anchor, _ in links] == [run_anchor("This execution", id) for id in ids]
+    assert [text for _, text in links] == [ids[0].rpartition("-")[0], "s1", "s12", ids[3].rpartition("-")[0]]
 
 
 def test_runs_that_differ_in_more_than_the_seed_or_their_machine_have_rows_of_their_own():
