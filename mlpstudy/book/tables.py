@@ -185,6 +185,8 @@ def _rates(spec: OptimizerSpec) -> str:
 
 
 SEEDS = "seeds"
+"""The setting, of whatever kind of run, that is shown as a range."""
+
 FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
     TrainSpec: {
         "model": lambda s: _model(s.model),
@@ -256,8 +258,8 @@ def _values(name: str, values: Iterable[object]) -> str:
         return "; ".join(dict.fromkeys(map(str, values)))
     ranges = []
     for _, found in itertools.groupby(enumerate(sorted(set(values))), key=lambda pair: pair[1] - pair[0]):
-        (_, first), *_, (_, last) = [*found] * 2
-        ranges.append(f"{first}–{last}" if last > first + 1 else "; ".join(map(str, range(first, last + 1))))
+        seeds = [seed for _, seed in found]
+        ranges.append(f"{seeds[0]}–{seeds[-1]}" if len(seeds) > 2 else "; ".join(map(str, seeds)))
     return "; ".join(ranges)
 
 
@@ -270,6 +272,7 @@ def run_anchor(side: str, run_id: str) -> str:
 
 
 SEED_IN_ID = r"-(s\d+)(?=-|$)"
+"""Where the name of a run says its seed; the name of what it reads says it again."""
 
 
 def numbers_table(side: str, cells: Sequence[Cell]) -> str:

@@ -13,7 +13,6 @@ from mlplib.store import Record
 
 from .. import stats
 from ..experiments import ablations, base, label_smoothing, normalization
-from ..experiments.choices import probes
 from ..words import interval, markdown_table
 
 FEW = 3
@@ -32,16 +31,16 @@ def comparisons(records: Mapping[str, Sequence[Record]]) -> list[dict[str, Sides
     Args:
         records: by experiment, those of label smoothing, normalization and ablations; others are not read.
     """
-    smoothed = base.group_by(probes(records.get("label-smoothing", ())), label_smoothing.amount)
-    normed = normalization.by_network_and_norm(records.get("normalization", ()))
+    smoothed, plain = label_smoothing.compared(records.get("label-smoothing", ()))
+    layer, batch = normalization.compared(records.get("normalization", ()))
     changed = ablations.groups(records.get("ablations", ()))
     found = [
         {
-            f"smoothing {amount:g} – none": (smoothed.get(amount, ()), smoothed.get(0.0, ()))
+            f"smoothing {amount:g} – none": (smoothed[amount], plain[amount])
             for amount in label_smoothing.AMOUNTS[1:]
         },
         {
-            f"LayerNorm – BatchNorm, {title}": (normed[family, "layer"], normed[family, "batch"])
+            f"LayerNorm – BatchNorm, {title}": (layer[family], batch[family])
             for family, title in base.MLP_TITLES.items()
         },
         {

@@ -78,15 +78,21 @@ FIGURES = {
 }
 
 
+def compared(records: Sequence[Record]) -> tuple[dict[float, list[Record]], dict[float, list[Record]]]:
+    """The probes of networks pre-trained with label smoothing, by its amount, and of those without."""
+    groups = base.group_by(probes(records), amount)
+    none, *smoothed = (groups.get(a, []) for a in AMOUNTS)
+    return dict(zip(AMOUNTS[1:], smoothed, strict=True)), dict.fromkeys(AMOUNTS[1:], none)
+
+
 @base.claim("C14", "Table 7", "Label smoothing helps, modestly.", "long pre-training", AFTERTHOUGHT)
 def c14(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, networks pre-trained with label smoothing 0.1
     and 0.3 each minus those without, paired by seed, is above 0 for both. The effect tells how modest it is:
     no size is required, and 0.2 points are enough.
     """
-    groups = base.group_by(probes(records), amount)
-    none, *smoothed = (groups.get(a, []) for a in AMOUNTS)
-    gains = base.effects(dict(zip(AMOUNTS[1:], smoothed, strict=True)), dict.fromkeys(AMOUNTS[1:], none))
+    smoothed, none = compared(records)
+    gains = base.effects(smoothed, none)
     if len(gains) < len(smoothed):
         return not_tested("needs probes of networks pre-trained with and without label smoothing")
     unit = "points over no smoothing"

@@ -41,6 +41,15 @@ def by_network_and_norm(records: Sequence[Record]) -> dict[tuple[str, str], list
     return {(family, norm): groups.get((family, norm), []) for family in base.MLP_TITLES for norm in NORMS}
 
 
+def compared(records: Sequence[Record]) -> tuple[dict[str, list[Record]], dict[str, list[Record]]]:
+    """The probes of networks with LayerNorm and of those with BatchNorm, by family of the network."""
+    groups = by_network_and_norm(records)
+    layer, batch = (
+        {family: groups[family, norm] for family in base.MLP_TITLES} for norm in ("layer", "batch")
+    )
+    return layer, batch
+
+
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 6: accuracy of linear probes in percent, mean over seeds."""
     groups = {
@@ -94,12 +103,7 @@ def c13(records: Sequence[Record]) -> Judgement:
     """Test accuracy of a linear probe on the downstream data, LayerNorm minus BatchNorm, paired by seed, in
     the B-MLP and in the S-MLP: above minus 1 point, so that BatchNorm is not better by as much as matters.
     """
-    groups = by_network_and_norm(records)
-    layer, batch = (
-        {family: groups[family, norm] for family in base.MLP_TITLES if groups[family, norm]}
-        for norm in ("layer", "batch")
-    )
-    found = base.effects(layer, batch)
+    found = base.effects(*compared(records))
     if len(found) < len(base.MLP_TITLES):
         return not_tested("needs the B-MLP and the S-MLP with LayerNorm and with BatchNorm")
     unit = "points, LayerNorm over BatchNorm"

@@ -328,7 +328,7 @@ def test_a_chapter_goes_on_without_diverged_runs(name, lost, tmp_path, capsys):
     chapter.run()
     assert f"{len(gone)} run{'s' * (len(gone) > 1)} diverged" in capsys.readouterr().out
     parts = shown(chapter)
-    assert all(run_anchor("This execution", run.id) in parts["provenance"] for run in broken)
+    assert all(f"{run.id}</code>" in parts["provenance"] for run in broken)
     if lost == "all":
         assert "reproduced<" not in parts["verdicts"]
 
