@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 
@@ -44,6 +45,12 @@ class Lion(torch.optim.Optimizer):
         """Whether tensors on a CPU are moved in C where that gives the same bits, :func:`lion_in_c`."""
         self.fused: Callable[..., None] = lion_step
         """What moves many tensors at once: :func:`lion_step`, or the same compiled."""
+
+    # Torch keeps its compiler away from these, for which it imports it: 2 s in every process that trains.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     @torch.no_grad()
     def step(self) -> None:

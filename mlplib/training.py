@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from . import curves, machine, memory, timing, weights
 from .data import ImageDataset
@@ -28,7 +27,7 @@ from .data.batches import Batch, RunData, open_data
 from .errors import Interrupted, MlplibError, Refused
 from .execution import Execution
 from .files import replacing
-from .models import build_model, count_macs, count_parameters, meta_model
+from .models import build_model, count_macs, count_parameters, executed_flops, meta_model
 from .optim import learning_rate
 from .specs import FineTuneSpec, ModelSpec, TrainSpec
 from .step import Engine, worth_compiling
@@ -491,24 +490,11 @@ def _compute(loop: Loop, state: TrainState) -> dict:
     }
 
 
-@functools.lru_cache  # counting takes longer than a tiny run trains
+@functools.lru_cache
 def _size(model: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> tuple[int, int, float]:
     """A network's parameters, its multiply-adds per image forward, and :func:`executed_flops`."""
     network = meta_model(model, image_shape, classes)
     return count_parameters(network), count_macs(network, image_shape), executed_flops(network, image_shape)
-
-
-def executed_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """FLOPs per image of one training step of ``network`` (on the meta device), forward and backward.
-
-    Slightly below the usual ``3 x forward``, since the first layer needs no gradient for its input.
-    Normalization and activations are not counted.
-    """
-    h, w, c = image_shape
-    batch = 2  # BatchNorm cannot train on one image
-    with FlopCounterMode(display=False) as counter:
-        network(torch.empty(batch, c, h, w, device="meta")).sum().backward()
-    return counter.get_total_flops() / batch
 
 
 def _step_seed(seed: int, epoch: int, batch: int) -> int:

@@ -14,10 +14,10 @@ from mlplib import machine
 from mlplib.data import ImageDataset, Split, beton
 from mlplib.data.batches import Batch, RunData, open_data
 from mlplib.execution import Execution
-from mlplib.models import meta_model
+from mlplib.models import executed_flops, meta_model
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec
 from mlplib.timing import copy_size, large_copy, repeat, square_product
-from mlplib.training import Loop, executed_flops
+from mlplib.training import Loop
 
 from .cases import NOISE, Case
 from .reference import FfcvLoader, ReferenceLoop

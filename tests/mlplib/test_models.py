@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mlp_formulas import CLASSES, SHAPE, pixels, reference
+from torch.utils.flop_counter import FlopCounterMode
 
 from mlplib import models
 from mlplib.errors import MlplibError
@@ -15,6 +16,7 @@ from mlplib.models import (
     build_model,
     count_macs,
     count_parameters,
+    executed_flops,
     meta_model,
 )
 from mlplib.specs import ACTIVATIONS, BASELINES, FAMILIES, NORM_POSITIONS, NORMS, ModelSpec
@@ -270,6 +272,19 @@ def test_counts_follow_the_formulas():
     model = meta_model(S, SHAPE, classes)
     assert count_macs(model, SHAPE) == ends + depth * m * m
     assert count_parameters(model) == ends + m + classes + depth * (m * m + m + 2 * m)
+
+
+def test_torchs_counter_finds_the_same():
+    """A step has no gradient for the input of the first layer."""
+    for spec in every_spec():
+        if spec.family == "small-cnn":
+            continue
+        model, images = meta_model(spec, SHAPE, CLASSES), pixels(2).to("meta")
+        with FlopCounterMode(display=False) as counter:
+            loss = model(images).sum()
+            assert count_macs(model, SHAPE) == counter.get_total_flops() / 4
+            loss.backward()
+        assert executed_flops(model, SHAPE) == counter.get_total_flops() / 2
 
 
 def test_the_cnns_macs_follow_the_formula():

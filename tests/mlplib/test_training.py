@@ -1,12 +1,15 @@
 """The training loop: its numbers, that they repeat, what changes them and what does not, and how a run ends.
 
-``python tests/test_training.py`` writes the golden curves anew, for a change that is meant to alter numbers
+``python tests/mlplib/test_training.py`` writes the golden curves anew, for a change that is meant to alter numbers
 (and then raises ``NUMERICS_VERSION``).
 """
 
 import dataclasses
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -509,11 +512,22 @@ def test_costs_are_counted():
     assert 0 < found["matmul_fraction"] < 2 and found["peak_memory_bytes"] > 10**7
 
 
-def test_the_first_layer_has_no_gradient_for_its_input():
-    for name in ("B-2/Wi-16", "S-3/Wi-24"):
-        network = meta_model(ModelSpec.parse(name), (16, 16, 3), 10)
-        forward, first = 2 * count_macs(network, (16, 16, 3)), 2 * 768 * network.linear_in.out_features
-        assert training.executed_flops(network, (16, 16, 3)) == 3 * forward - first
+@pytest.mark.slow
+def test_an_mlp_is_trained_and_probed_without_importing_torchs_compiler(tmp_path):
+    """It takes 2 s in every process that trains."""
+    code = """
+import sys
+from mlplib.executor import Executor
+from mlplib.specs import DataSpec, ProbeSpec
+from mlplib.store import RunStore
+from small_runs import small
+
+probe = ProbeSpec(DataSpec("shapes-16"), small(), epochs=1)
+assert Executor(RunStore(sys.argv[1]), device="cpu").record(probe).status == "completed"
+assert "torch._dynamo" not in sys.modules
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, check=True, timeout=120)
 
 
 def test_what_was_trained_on_is_told():
