@@ -6,6 +6,7 @@ while it is not finished its checkpoint. A record that is there is never written
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -183,8 +184,7 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
         for key, item in value.items():
             _validate_value(key, item)
         return
-    hashed = name.endswith("sha256") or name == "content_hash"
-    high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
+    hashed, high = _meaning(name)
     for item in value if isinstance(value, list) and not metric else (value,):
         if isinstance(item, dict | list) and not metric:
             _validate_value(name, item)
@@ -196,6 +196,13 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
                 raise MlplibError(f"{name} is {item!r:.80}, outside of its range")
         elif metric or high is not None or type(item) in (int, float):
             raise MlplibError(f"{name} is {item!r:.80}, not a finite number")
+
+
+@functools.lru_cache(maxsize=1024)
+def _meaning(name: str) -> tuple[bool, float | None]:
+    """Whether a field holds hashes, and the largest value that it may have."""
+    high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
+    return name.endswith("sha256") or name == "content_hash", high
 
 
 ATTEMPT = ".attempt.json"
@@ -366,4 +373,5 @@ def run_id(spec: RunSpec) -> str:
 
 def by_id(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
     """The different runs among ``specs``, in order of first mention, by id."""
-    return {run_id(spec): spec for spec in specs}
+    known = functools.cache(content_hash)  # plans of thousands of runs ask for the same few data sets
+    return {spec.id_on({name: known(name) for name in spec.data_names()}): spec for spec in specs}

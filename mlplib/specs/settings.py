@@ -8,7 +8,7 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..errors import MlplibError
 
@@ -47,28 +47,15 @@ class Settings:
     """
 
     def __post_init__(self):
-        for field, hint, fits in _typed_fields(type(self)):
+        for field in _fields(type(self)):
             value = getattr(self, field.name)
-            if not fits(value):
+            if not field.fits(value):
                 value = plain(value)
                 object.__setattr__(self, field.name, value)
-            if not fits(value):
-                self.refuse(
-                    field.name, WORDS.get(hint) or (hint.__name__ if type(hint) is type else str(hint))
-                )
-            if value is not None and field.metadata:
-                self._check_declared(field, value)
-
-    def _check_declared(self, field: dataclasses.Field, value) -> None:
-        choices = field.metadata.get("choices")
-        if choices is not None and value not in choices:
-            self.refuse(field.name, f"one of {', '.join(choices)}")
-        for number in value if isinstance(value, tuple) else (value,):
-            largest = LARGEST.get(type(number))
-            for name, (words, holds) in BOUNDS.items():
-                bound = field.metadata.get(name, largest if name == "below" else None)
-                if bound is not None and not holds(number, bound):
-                    self.refuse(field.name, f"{words} {bound}")
+                if not field.fits(value):
+                    self.refuse(field.name, field.kind)
+            if value is not None and field.objection and (wanted := field.objection(value)):
+                self.refuse(field.name, wanted)
 
     def refuse(self, name: str, wanted: str) -> typing.NoReturn:
         """Say in one line what a setting must be."""
@@ -85,10 +72,10 @@ class Settings:
     def to_json(self) -> dict:
         """The settings as plain JSON values; :meth:`from_json` reads them back."""
         found = {}
-        for field in dataclasses.fields(self):
+        for field in _fields(type(self)):
             value = getattr(self, field.name)
-            if not (field.metadata.get("later") and value == field.default):
-                found[field.name] = _plain(value, real="float" in str(field.type))
+            if not (field.later and value == field.default):
+                found[field.name] = _plain(value, field.real)
         return found
 
     @classmethod
@@ -98,24 +85,73 @@ class Settings:
         Raises:
             MlplibError: a setting is missing, unknown or refused.
         """
-        hints = {field.name: hint for field, hint, _ in _typed_fields(cls)}
-        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
-        if missing := sorted(needed - values.keys()):
+        fields = {field.name: field for field in _fields(cls)}
+        needed = (field.name for field in fields.values() if field.default is dataclasses.MISSING)
+        if missing := sorted(name for name in needed if name not in values):
             raise MlplibError(f"{cls.__name__} lacks {', '.join(missing)}")
-        if unknown := sorted(values.keys() - hints.keys()):
+        if unknown := sorted(values.keys() - fields.keys()):
             raise MlplibError(
-                f"{cls.__name__} has no setting {unknown[0]!r}: choose from {', '.join(sorted(hints))}"
+                f"{cls.__name__} has no setting {unknown[0]!r}: choose from {', '.join(sorted(fields))}"
             )
-        return cls(**{name: _from_plain(value, hints[name]) for name, value in values.items()})
+        return cls(**{name: fields[name].from_plain(value) for name, value in values.items()})
 
 
-@functools.cache
-def _typed_fields(cls: type) -> list[tuple[dataclasses.Field, typing.Any, Callable[[object], bool]]]:
-    """The fields with their types and what checks these, cached: a plan makes thousands of specs of a few
-    classes.
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """What a class declares about a setting.
+
+    ``kind``: its type in words; ``fits``: whether a value has that type; ``objection``: what a value of that
+    type must be, if it is not; ``later``, ``default``: see :func:`setting`; ``real``: it holds floats;
+    ``settings``: the class of its value, if that is one with settings of its own.
     """
-    hints = typing.get_type_hints(cls)
-    return [(each, hints[each.name], _fits(hints[each.name])) for each in dataclasses.fields(cls)]
+
+    name: str
+    kind: str
+    fits: Callable[[object], bool]
+    objection: Callable[[object], str | None] | None
+    later: bool
+    default: object
+    real: bool
+    settings: type[Settings] | None
+
+    def from_plain(self, value):
+        """A value as in JSON, with a JSON object made settings if it stands for some."""
+        return self.settings.from_json(value) if self.settings and isinstance(value, dict) else value
+
+
+@functools.cache  # a plan makes thousands of specs of a few classes
+def _fields(cls: type) -> tuple[_Field, ...]:
+    hints, found = typing.get_type_hints(cls), []
+    for each in dataclasses.fields(cls):
+        hint = hints[each.name]
+        kind = WORDS.get(hint) or (hint.__name__ if type(hint) is type else str(hint))
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        inner = next((h for h in options if isinstance(h, type) and issubclass(h, Settings)), None)
+        objection = _objection(each.metadata) if each.metadata else None
+        later, real = each.metadata.get("later", False), "float" in str(each.type)
+        found.append(_Field(each.name, kind, _fits(hint), objection, later, each.default, real, inner))
+    return tuple(found)
+
+
+def _objection(declared: Mapping[str, object]) -> Callable[[object], str | None]:
+    """A function that says what a value must be, if it is not that."""
+    choices = declared.get("choices")
+    bounds = [(words, holds, declared[name]) for name, (words, holds) in BOUNDS.items() if name in declared]
+    limited = "below" in declared
+
+    def objection(value) -> str | None:
+        if choices is not None:
+            return None if value in choices else f"one of {', '.join(choices)}"
+        for number in value if isinstance(value, tuple) else (value,):
+            for words, holds, bound in bounds:
+                if not holds(number, bound):
+                    return f"{words} {bound}"
+            largest = None if limited else LARGEST.get(type(number))
+            if largest is not None and number >= largest:
+                return f"{BOUNDS['below'][0]} {largest}"
+        return None
+
+    return objection
 
 
 def _fits(hint) -> Callable[[object], bool]:
@@ -166,10 +202,3 @@ def _plain(value, real: bool):
         return [_plain(each, real) for each in value]
     # 1 and 1.0, 0.0 and -0.0 are the same setting where a float is meant, so they must hash alike.
     return float(value) + 0.0 if real and isinstance(value, (int, float)) else value
-
-
-def _from_plain(value, hint):
-    """``value`` as the settings that ``hint`` asks for; what is no JSON object stays as it is."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    makers = [h for h in options if isinstance(h, type) and issubclass(h, Settings)]
-    return makers[0].from_json(value) if makers and isinstance(value, dict) else value

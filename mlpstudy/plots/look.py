@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -64,7 +65,8 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         with matplotlib.rc_context(STYLE):
             empty = args and hasattr(args[0], "__len__") and len(args[0]) == 0
             figure = nothing_to_draw() if empty else draw(*args, **kwargs)
-            figure.draw_without_rendering()  # ticks take their style when first drawn
+            for axis in figure.findobj(Axis):  # ticks take their style when they are first asked for
+                axis.get_ticklabels(which="both")
             return figure
 
     return inside

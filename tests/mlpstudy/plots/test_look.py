@@ -1,5 +1,6 @@
 """Figures look alike, fit a phone, say where there is nothing, and leave the reader's matplotlib alone."""
 
+import functools
 import itertools
 
 import matplotlib.axis
@@ -23,6 +24,7 @@ FIGURES = {
 }
 
 
+@functools.cache
 def published(name):
     """The published records of an experiment at the profile that has most, and their seeds."""
     found = max(every_published(name, ROOT / "results"), key=lambda each: len(each.records))

@@ -40,6 +40,7 @@ def test_every_training_is_a_line_and_the_front_has_rings_and_a_law(records):
     assert law.get_ydata() == pytest.approx(scaling.fit_front(measured).fit.law(law.get_xdata()))
     expected = {"B-6/Wi-64", "3,000 images", "front", "fitted law", "floating-point operations"}
     assert expected <= set(texts(figure))
+    figure.draw_without_rendering()  # as when it is saved
     low, high = axes.get_xlim()
     assert above.get_xlim() == pytest.approx((2 * low, 2 * high)), "two operations per multiply-add"
 
