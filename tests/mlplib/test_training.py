@@ -1,7 +1,7 @@
 """The training loop: its numbers, that they repeat, what changes them and what does not, and how a run ends.
 
-``python tests/mlplib/test_training.py`` writes the golden curves anew, for a change that is meant to alter numbers
-(and then raises ``NUMERICS_VERSION``).
+``python tests/mlplib/test_training.py`` writes the golden curves anew, for a change that is meant to alter
+numbers (and then raises ``NUMERICS_VERSION``).
 """
 
 import dataclasses
