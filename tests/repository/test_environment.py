@@ -185,17 +185,31 @@ def test_an_environment_behind_a_link_is_used(tmp_path):
     assert set_up(VENV=str(tmp_path / "link"), PYTHON="no-such-python").returncode == 0
 
 
-@pytest.mark.parametrize("uv, asked, said", [
-    ("echo uv $* >> ../asked; echo Installed 9", "uv pip install --python .*", "Installed 9"),
-    ("echo error: no index; exit 1", "pip .*", "uv could not install it, so pip does: error: no index"),
-], ids=["works", "fails"])  # fmt: skip
-def test_uv_installs_where_it_is_there_and_pip_what_it_cannot(uv, asked, said, tmp_path):
+UV = "echo uv $UV_DEFAULT_INDEX $UV_INDEX $* >> ../asked; echo Installed 9"
+
+
+@pytest.mark.parametrize("uv, own, asked, said", [
+    (UV, True, "uv https://a/simple file:///b file:///c pip install --python .*", "Installed 9"),
+    (UV, False, "pip .* uv\nuv https://a/simple file:///b file:///c pip install --python .*", "Installed 9"),
+    ("echo error: no index; exit 1", True, "pip .*", "uv could not install it, so pip does: error: no index"),
+    (None, False, "pip .* uv\npip .*", "set-up: done"),
+], ids=["the reader's", "the environment's", "fails", "there is none for this machine"])  # fmt: skip
+def test_uv_installs_from_where_pip_would_and_pip_what_it_cannot(uv, own, asked, said, tmp_path):
     venv, programs = tmp_path / "env", tmp_path / "programs"
     (venv / "bin").mkdir(parents=True)
     programs.mkdir()
-    fake_python(programs, f"cd {venv}; {uv}", name="uv")
-    fake_python(venv / "bin", f'cd {venv}; case "$3" in install) echo pip $* >> ../asked;; esac')
-    done = set_up(VENV=str(venv), PATH=f"{programs}:{os.environ['PATH']}")
+    if uv:
+        fake_python(programs, f"cd {venv}; {uv}", name="uv" if own else "to-be-uv")
+    settings = 'printf "%s\\n" ":env:.index-url=\'https://a/simple\'" "global.index-url=\'https://z\'" '
+    settings += "\"global.extra-index-url='file:///b\\\\nfile:///c'\""
+    get_uv = f"cp {programs}/to-be-uv bin/uv 2> ../no" if uv else "exit 1"
+    fake_python(
+        venv / "bin",
+        f'cd {venv}; case "$3 $*" in config*) {settings};; install*uv) echo pip $* >> ../asked; {get_uv};;'
+        " install*) echo pip $* >> ../asked;; esac",
+    )
+    path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if not Path(p, "uv").exists())
+    done = set_up(VENV=str(venv), PATH=f"{programs}:{path}")
     assert done.returncode == 0 and done.stderr == "" and said in done.stdout
     assert re.fullmatch(asked + r"-e \.\[study,test\]\n", (tmp_path / "asked").read_text(encoding="utf-8"))
     assert (venv / ".set-up").exists()
