@@ -189,8 +189,8 @@ UV = "echo uv $UV_DEFAULT_INDEX $UV_INDEX $* >> ../asked; echo Installed 9"
 
 
 @pytest.mark.parametrize("uv, own, asked, said", [
-    (UV, True, "uv https://a/simple file:///b file:///c pip install --python .*", "Installed 9"),
-    (UV, False, "pip .* uv\nuv https://a/simple file:///b file:///c pip install --python .*", "Installed 9"),
+    (UV, True, "uv https://a/simple https://b https://c pip install --python .*", "Installed 9"),
+    (UV, False, "pip .* uv\nuv https://a/simple https://b https://c pip install --python .*", "Installed 9"),
     ("echo error: no index; exit 1", True, "pip .*", "uv could not install it, so pip does: error: no index"),
     (None, False, "pip .* uv\npip .*", "set-up: done"),
 ], ids=["the reader's", "the environment's", "fails", "there is none for this machine"])  # fmt: skip
@@ -200,8 +200,9 @@ def test_uv_installs_from_where_pip_would_and_pip_what_it_cannot(uv, own, asked,
     programs.mkdir()
     if uv:
         fake_python(programs, f"cd {venv}; {uv}", name="uv" if own else "to-be-uv")
-    settings = 'printf "%s\\n" ":env:.index-url=\'https://a/simple\'" "global.index-url=\'https://z\'" '
-    settings += "\"global.extra-index-url='file:///b\\\\nfile:///c'\""
+    index = "-".join(("index", "url"))
+    settings = f"printf '%s\\n' \":env:.{index}='https://a/simple'\" \"global.{index}='https://z'\" "
+    settings += f"\"global.extra-{index}='https://b\\\\nhttps://c'\""
     get_uv = f"cp {programs}/to-be-uv bin/uv 2> ../no" if uv else "exit 1"
     fake_python(
         venv / "bin",
