@@ -45,6 +45,7 @@ def test_copies_compute_what_autocast_computes_to_the_last_bit(name, optimizer, 
         model=ModelSpec.parse(name),
         augment=FULL_DA,
         precision="bf16",
+        batch_size=32,
         optimizer=OptimizerSpec(optimizer, lr=1e-3, weight_decay=1e-3, clip=clip),
     )
     loop = loop_of(spec)

@@ -241,6 +241,7 @@ def test_the_largest_network_and_its_memory_are_told_as_they_are():
 # --------------------------------------------------------------------------- error lines
 
 
+@functools.cache
 def messages_in_python() -> list[list[str]]:
     """Every string of the library as its fixed parts: ``f"no {x} in {y}"`` is ``["no ", " in ", ""]``."""
     found = []
@@ -259,6 +260,7 @@ def messages_in_python() -> list[list[str]]:
     return found
 
 
+@functools.cache
 def messages_in_set_up() -> list[list[str]]:
     """The same for the lines that ``bin/set-up`` says, which it starts with its name."""
     said = re.findall(r'\b(?:say|fail) "(.*)"', text_of("bin/set-up"))
