@@ -203,7 +203,9 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     says FLOPs.
     """
     if isinstance(model, ImageMLP):
-        return sum(weight.numel() for weight in _linear_weights(model))
+        # Every weight meets an image once. Torch's counter finds the same (a test), but imports torch's
+        # compiler for it, which takes 2 s in every process that trains.
+        return sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear))
     height, width, channels = image_shape
     # Two images: in training mode BatchNorm refuses a single one.
     images = torch.empty(2, channels, height, width, device="meta")
@@ -225,10 +227,3 @@ def executed_flops(model: nn.Module, image_shape: tuple[int, int, int]) -> float
     with FlopCounterMode(display=False) as counter:
         model(images).sum().backward()
     return counter.get_total_flops() / 2
-
-
-def _linear_weights(model: nn.Module) -> list[Tensor]:
-    """The weights of an MLP's linear maps, each of which meets an image once. Torch's counter finds the same
-    numbers (a test), but imports torch's compiler for it, which takes 2 s in every process that trains.
-    """
-    return [module.weight for module in model.modules() if isinstance(module, nn.Linear)]

@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -368,10 +368,14 @@ def _damaged(path: Path, why: object) -> MlplibError:
 
 def run_id(spec: RunSpec) -> str:
     """The id of a run on the data sets as they are on this machine: the name of its folder and record."""
-    return spec.id_on({name: content_hash(name) for name in spec.data_names()})
+    return _id(spec, content_hash)
+
+
+def _id(spec: RunSpec, hash_of: Callable[[str], str]) -> str:
+    return spec.id_on({name: hash_of(name) for name in spec.data_names()})
 
 
 def by_id(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
     """The different runs among ``specs``, in order of first mention, by id."""
     known = functools.cache(content_hash)  # plans of thousands of runs ask for the same few data sets
-    return {spec.id_on({name: known(name) for name in spec.data_names()}): spec for spec in specs}
+    return {_id(spec, known): spec for spec in specs}

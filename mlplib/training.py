@@ -490,7 +490,7 @@ def _compute(loop: Loop, state: TrainState) -> dict:
     }
 
 
-@functools.lru_cache
+@functools.lru_cache  # counting a convolutional network takes longer than a tiny run trains
 def _size(model: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> tuple[int, int, float]:
     """A network's parameters, its multiply-adds per image forward, and :func:`executed_flops`."""
     network = meta_model(model, image_shape, classes)

@@ -23,7 +23,8 @@ from .parameters import of_notebook, parse
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "python3"
 OVERVIEWS = ("compute", "how-fast", "scoreboard")
-"""The notebooks about all experiments; they show what the others left behind, so they are executed last."""
+"""The notebooks about all experiments. They show what the others left behind, so they are executed last,
+except in profile published, where nothing is run."""
 MARK = "mlpstudy"
 """The metadata of an executed notebook that names its source."""
 ELSEWHERE = "choose another place with --out"

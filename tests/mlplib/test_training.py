@@ -512,6 +512,13 @@ def test_costs_are_counted():
     assert 0 < found["matmul_fraction"] < 2 and found["peak_memory_bytes"] > 10**7
 
 
+def test_the_first_layer_has_no_gradient_for_its_input():
+    for name in ("B-2/Wi-16", "S-3/Wi-24"):
+        network = meta_model(ModelSpec.parse(name), (16, 16, 3), 10)
+        forward, first = 2 * count_macs(network, (16, 16, 3)), 2 * 768 * network.linear_in.out_features
+        assert training.executed_flops(network, (16, 16, 3)) == 3 * forward - first
+
+
 @pytest.mark.slow
 def test_an_mlp_is_trained_and_probed_without_importing_torchs_compiler(tmp_path):
     """It takes 2 s in every process that trains."""
