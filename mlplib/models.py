@@ -19,7 +19,19 @@ from .errors import MlplibError
 from .gelu import GELU
 from .specs import ModelSpec
 
-NORMS = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d, "none": nn.Identity}
+
+class LayerNorm(nn.LayerNorm):
+    """:class:`torch.nn.LayerNorm` in the precision of its weights, as autocast has it on GPUs.
+
+    On CPUs autocast leaves it in bf16, where PyTorch adds up the gradients of weight and bias in bf16, too:
+    8 % wrong over 4,096 images (``findings/torch-layernorm-gradients-stop-at-256.sh``).
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z.to(self.weight.dtype))
+
+
+NORMS = {"layer": LayerNorm, "batch": nn.BatchNorm1d, "none": nn.Identity}
 ACTIVATIONS = {"gelu": GELU, "relu": nn.ReLU}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from . import machine
 from .data.augment import augment, draw
-from .data.batches import AUGMENT, SHUFFLE, RunData
+from .data.batches import AUGMENT, HOLD_OUT, SHUFFLE, RunData
 from .errors import Interrupted, MlplibError, Refused
 from .optim import build_optimizer, learning_rate
 from .specs import EvaluateSpec, ProbeSpec
@@ -144,7 +144,7 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     labels, count = found.train_labels, len(found.train)
     if count < 2:
         raise Refused(f"a ridge probe needs two training images, not {count}: take more examples")
-    order = np.random.default_rng([spec.seed, SHUFFLE]).permutation(count)
+    order = np.random.default_rng([spec.seed, HOLD_OUT]).permutation(count)
     held = max(1, round(RIDGE_HELD_OUT * count))
     tuning, rest = (torch.from_numpy(part).to(labels.device) for part in (order[:held], order[held:]))
     moments = [_Moments.of(found, part) for part in (tuning, rest)]

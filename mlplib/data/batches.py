@@ -21,7 +21,7 @@ from .shaping import Shaping
 from .streaming import StreamedSplit, reader_of
 
 # Streams of random numbers that must not repeat one another: the first entry after the run's seed.
-SHUFFLE, AUGMENT = 0, 1
+SHUFFLE, AUGMENT, HOLD_OUT = 0, 1, 2
 
 WHOLE = slice(None)
 """The part of a batch that is all of it."""

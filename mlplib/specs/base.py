@@ -12,7 +12,7 @@ from ..errors import MlplibError, require_choice
 from .parts import DataSpec
 from .settings import Settings
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raise this whenever training starts to compute something else from the same settings."""
 
 KINDS: dict[str, type[RunSpec]] = {}
