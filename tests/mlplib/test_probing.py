@@ -276,6 +276,19 @@ def test_directions_count_what_varies_whichever_way_it_is_turned(width, used, se
     assert found["directions"] == [pytest.approx(variances.sum() ** 2 / (variances**2).sum(), rel=1e-6)]
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_held_out_images_have_a_stream_of_random_numbers_of_their_own(seed, monkeypatch):
+    seeds, draw, found = [], np.random.default_rng, blobs(spread=0.8)
+    there = open_data(noise(), DataSpec("hand"), CPU)
+    monkeypatch.setattr(np.random, "default_rng", lambda given: seeds.append(given) or draw(given))
+    probing.ridge_probe(probe(method="ridge", seed=seed), found)
+    probing.linear_probe(linear(seed=seed, epochs=2), found)
+    next(there.training_batches(8, FULL_DA, seed, 0, torch.float32))
+    streams = [draw(given).integers(2**62) for given in seeds]
+    # An epoch's order is that of a probe's and of a training's epoch, and nothing else may repeat it.
+    assert len(streams) == 5 and len(set(streams)) == 4
+
+
 def test_a_single_image_is_too_few_for_ridge():
     with pytest.raises(MlplibError, match="needs two training images, not 1"):
         probing.ridge_probe(probe(method="ridge"), blobs(count=1))
