@@ -270,8 +270,8 @@ FIGURES = {
     "one-change-at-a-time": base.Figure(
         data=differences,
         draw=base.plot("choices.differences"),
-        alt="Dot plot, sorted, of the difference in linear-probe accuracy that each change makes to the "
-        "base, with intervals and a line at zero.",
+        alt="Dot plot, sorted, of the difference in linear-probe accuracy between each change and what it is "
+        "compared with, with intervals and a line at zero.",
     )
 }
 

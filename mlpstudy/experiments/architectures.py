@@ -22,8 +22,8 @@ PERMUTATION_SEED = 0
 TITLES = {name: (base.MLP_TITLES | base.CONVNET_TITLES)[name] for name in ("b-mlp", "small-cnn")}
 CNN_RATE, CNN_BATCH = 3e-4, 128
 """Chosen by test accuracy in a dozen short trials on CIFAR-10, mostly without the permutation: a CNN shares
-its few weights among all places and needs more and larger steps than the MLP. Its accuracy is therefore
-slightly optimistic; what a permutation costs it is judged between two arms with the same settings."""
+its few weights among all places and needs more and larger steps than the MLP. Its accuracy on images as they
+are is therefore slightly optimistic, and with it what a permutation costs."""
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[TrainSpec]:
