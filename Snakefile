@@ -30,7 +30,7 @@ from mlpstudy.book.execute import OVERVIEWS, names, unlisted
 from mlpstudy.book.jobs import forward_signals
 from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
 from mlpstudy.book.render import repository
-from mlpstudy.evidence.records import fingerprint
+from mlpstudy.evidence.records import fingerprint, results_folder
 
 NAMES = CheckpointParameters.model_fields
 OTHERS = ("out", "workers", "minutes", "threads", "quiet")
@@ -65,11 +65,13 @@ try:
     OUT = require_folder(Path(str(config.get("out") or "book")), "out")
     NOTEBOOKS = sorted(names())
     checked = parse(PARAMETERS, CheckpointParameters)
+    for name in ("runs_dir", "results_dir", "official_checkpoints"):
+        if getattr(checked, name) is not None:  # runs and chapters are done in the folder of the sources
+            PARAMETERS[name] = os.path.abspath(os.path.expanduser(getattr(checked, name)))
+    RESULTS = results_folder(PARAMETERS.get("results_dir"))
     if checked.official_checkpoints is not None:
         from mlplib.official import candidates  # here, since torch takes seconds to import
 
-        # Chapters are executed in the folder of the sources.
-        PARAMETERS["official_checkpoints"] = os.path.abspath(os.path.expanduser(checked.official_checkpoints))
         CHECKPOINTS = [str(path) for path in candidates(PARAMETERS["official_checkpoints"])]
 except MlplibError as error:
     sys.exit(f"make: {error}")  # one line, before the first notebook starts
@@ -101,8 +103,9 @@ LIBRARY = sources(
 )
 
 
-RECORDS = sources((ROOT / "results").glob("*/*.jsonl"))
-MEASUREMENTS = sources((ROOT / "results/bench").glob("*.json"))
+RECORDS, MEASUREMENTS = (
+    sorted(os.path.relpath(path) for path in RESULTS.glob(pattern)) for pattern in ("*/*.jsonl", "bench/*.json")
+)
 
 
 def records(wildcards):
@@ -122,7 +125,7 @@ def shown_records(wildcards):
 @functools.cache  # Snakemake asks for a job's parameters twice
 def records_of(name):
     try:
-        return fingerprint(name, ROOT / "results")
+        return fingerprint(name, RESULTS)
     except MlplibError as error:  # the chapter stops with the same line
         return str(error)
 
@@ -167,14 +170,18 @@ rule worker:
     params:
         profile=PARAMETERS["profile"],
         root=str(SOURCE),
-        seeds=f"--seeds={PARAMETERS['seeds']}" if "seeds" in PARAMETERS else "",
+        options=[
+            f"--{option}={PARAMETERS[name]}"
+            for name, option in (("seeds", "seeds"), ("runs_dir", "runs"), ("device", "device"))
+            if name in PARAMETERS
+        ],
     threads: THREADS
     resources:
         runtime=MINUTES + 5,
     shell:
         # What failed is left to the chapters, which say so; what a signal stopped is not.
         "echo 'runs: doing what is missing in profile {params.profile}';"
-        " cd {params.root:q} && {sys.executable:q} -m mlplib run --profile {params.profile:q} {params.seeds:q}"
+        " cd {params.root:q} && {sys.executable:q} -m mlplib run --profile {params.profile:q} {params.options:q}"
         " --minutes {MINUTES} || [ $? -lt 128 ]"
 
 
@@ -233,8 +240,9 @@ rule front:
     params:
         out=os.path.relpath(OUT, ROOT),
         root=str(SOURCE),
+        results=[os.path.relpath(RESULTS, ROOT)] if "results_dir" in PARAMETERS else [],
     shell:
-        "cd {params.root:q} && {sys.executable:q} -m mlpstudy.book.page_front {params.out:q}"
+        "cd {params.root:q} && {sys.executable:q} -m mlpstudy.book.page_front {params.out:q} {params.results:q}"
 
 
 rule book:

@@ -55,7 +55,8 @@ def features(model: nn.Module | None, data: RunData) -> Features:
     ):
         found = []
         for batch in batches:
-            found.append(read(batch.images).float())
+            with machine.matmul_precision("fp32"):
+                found.append(read(batch.images).float())
             if len(found) == 1 and data.loader != "resident":
                 _check_room(found[0], len(split))
         parts.append(torch.cat(found))

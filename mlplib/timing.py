@@ -131,7 +131,6 @@ def large_copy(here: torch.device, there: torch.device, size: int) -> Callable[[
     return lambda: target.copy_(pinned, non_blocking=True)
 
 
-@functools.lru_cache
 def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: int = 7) -> float:
     """The device's matrix-product rate in FLOP/s: a square product, the fastest of ``repeats``.
 
@@ -144,6 +143,12 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
             the precision is emulated, which can take a thousand times as long.
     """
     size = size or (8192 if device.type == "cuda" else 2048)
+    return _matmul_rate(device, precision, size, repeats, machine.device_name(device))
+
+
+@functools.lru_cache
+def _matmul_rate(device: torch.device, precision: str, size: int, repeats: int, name: str) -> float:
+    """``name``: the device's, which on a CPU tells the number of threads: more threads have another rate."""
 
     def measure() -> float:
         with machine.matmul_precision(precision):
@@ -155,7 +160,7 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
     def seconds_for(side: int, repeats: int) -> float:
         return _least_seconds(square_product(device, precision, side), device, repeats)
 
-    about = (platform.node(), machine.device_name(device), torch.__version__, precision, size, repeats)
+    about = (platform.node(), name, torch.__version__, precision, size, repeats)
     return _once_a_day(" ".join(map(str, about)), measure)
 
 

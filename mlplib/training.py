@@ -420,6 +420,8 @@ def load_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
                 raise ValueError(f"it has an unknown entry {name!r}")
             setattr(state, name, value)
     except Exception as error:
+        if memory.is_out_of_memory(error):
+            raise  # the file may be whole
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MlplibError(f"{path} is damaged ({reason}): delete it and the run starts over") from None
 

@@ -191,14 +191,13 @@ def not_worse(effect: Estimate | None, unit: str, name: str = "", *, margin: flo
 class Judgement:
     """The verdict on a claim, with the parts that it follows from.
 
-    ``note``: what limits the verdict; ``run_ids``: the runs that it is based on; ``scale``: that of the
-    records, where the claim is about a larger one; ``because``: the reason, where it is not in the parts.
+    ``note``: what limits the verdict; ``scale``: that of the records, where the claim is about a larger one;
+    ``because``: the reason, where it is not in the parts.
     """
 
     verdict: str
     parts: tuple[Part, ...] = ()
     note: str = ""
-    run_ids: tuple[str, ...] = ()
     scale: str = ""
     because: str = ""
 
@@ -271,9 +270,9 @@ def not_tested(note: str) -> Judgement:
     return Judgement(NOT_TESTED, note=note)
 
 
-def judge(parts: Sequence[Part], run_ids: tuple[str, ...], note: str = "") -> Judgement:
+def judge(parts: Sequence[Part], note: str = "") -> Judgement:
     """The verdict on a claim that says all of ``parts``."""
-    return Judgement(all_of([part.verdict for part in parts]), tuple(parts), note, run_ids)
+    return Judgement(all_of([part.verdict for part in parts]), tuple(parts), note)
 
 
 def all_of(verdicts: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from mlplib.specs import DataSpec, EvaluateSpec, FineTuneSpec, ProbeSpec, RunSpe
 from mlplib.store import Record, RunStore, by_id, run_id
 
 from . import cost
+from .words import without_threads
 
 if TYPE_CHECKING:  # whoever only reads records does without torch, which takes seconds to import
     import torch
@@ -121,11 +122,6 @@ class Planner:
         return Plan(tuple(runs), missing, sum(map(training_flops, missing)), seconds)
 
 
-def plan(specs: Iterable[RunSpec], store: RunStore, device: torch.device) -> Plan:
-    """The plan for some runs: see :class:`Planner`."""
-    return Planner(store, device).plan(list(specs))
-
-
 # --------------------------------------------------------------------------- how long they take
 
 
@@ -178,9 +174,10 @@ class Estimator:
         from mlplib import machine
 
         found: dict[tuple, list[float]] = {}
-        device = machine.device_name(self.device)
+        device = without_threads(machine.device_name(self.device))
         for record in self._records:
-            if isinstance(record.spec, TrainSpec) and record.environment["device"] == device:
+            here = without_threads(record.environment["device"]) == device
+            if isinstance(record.spec, TrainSpec) and here:
                 if record.compute.get("matmul_fraction"):
                     found.setdefault(_kind(record.spec), []).append(record.compute["matmul_fraction"])
         return found

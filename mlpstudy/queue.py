@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 import torch
 
 from mlplib import data, machine
+from mlplib.data.get.prepare import cores
 from mlplib.errors import MlplibError
 from mlplib.files import require_writable
 from mlplib.progress import Bar, Progress, quiet
@@ -59,7 +60,7 @@ def runs_at_once(device: torch.device) -> int:
     """
     if device.type != "cpu":
         return 1
-    return max(1, min(torch.get_num_threads(), machine.free_memory(device) // RUN_BYTES))
+    return max(1, min(torch.get_num_threads(), cores(), machine.free_memory(device) // RUN_BYTES))
 
 
 # --------------------------------------------------------------------------- which runs first

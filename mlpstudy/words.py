@@ -16,9 +16,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def three_digits(value: float) -> str:
-    """A number to three digits without a power of ten: ``63.5``, ``1,070``."""
-    return f"{float(f'{value:.3g}'):,g}"
+def digits(value: float) -> str:
+    """A number with as many digits as a timing deserves."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def count(n: int, what: str) -> str:
@@ -42,4 +44,9 @@ def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> 
 
 def devices(records: Iterable[Record]) -> str:
     """The devices that runs were made on, without the number of CPU threads."""
-    return ", ".join(sorted({record.environment["device"].split(" (")[0] for record in records}))
+    return ", ".join(sorted({without_threads(record.environment["device"]) for record in records}))
+
+
+def without_threads(device: str) -> str:
+    """A device's name without the number of CPU threads."""
+    return device.split(" (")[0]

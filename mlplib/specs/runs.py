@@ -214,7 +214,7 @@ class EvaluateSpec(RunSpec, kind="evaluate"):
         if self.crops:
             self.augment  # noqa: B018  (refuses impossible crops)
         else:
-            self.refuse_ignored("no crops", "crop_scale", "crop_ratio", "flip")
+            self.refuse_ignored("no crops", "crop_scale", "crop_ratio", "flip", "seed")
         if self.real and self.data_name() != "imagenet":
             raise MlplibError(f"ReaL labels are for imagenet, not for {self.data_name()}: leave real out")
 

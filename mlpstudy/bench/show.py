@@ -8,6 +8,7 @@ import pandas as pd
 
 from mlplib.timing import summary
 
+from ..words import digits
 from . import tried
 from .accuracy import mean_curves
 from .derived import rate, rows_of
@@ -81,13 +82,6 @@ def value(number: Mapping) -> str:
     if "why" in number:
         return f"not measured: {number['why']}"
     return f"{spread(number)} {number['unit']}".rstrip()
-
-
-def digits(value: float) -> str:
-    """A number with as many digits as a timing deserves."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def faster(ratio: Mapping) -> str:

@@ -124,7 +124,7 @@ class Chapter:
         covers = escape(", ".join(self.experiment.ITEMS))
         if self.session.reading:
             return html.banner(self.session.entries(self.name, covers))
-        plan = planning.plan(self.specs, self.store, self.session.device)
+        plan = planning.Planner(self.store, self.session.device).plan(self.specs)
         total, missing = len(plan.runs), len(plan.missing)
         left = f"{total - missing} of them done already; the rest will take about {duration(plan.seconds)}"
         runs = f"{total}, {left if missing else 'all of them done already'}"
@@ -157,7 +157,7 @@ class Chapter:
             return self.records
         from mlplib.executor import Executor
 
-        plan = planning.plan(self.specs, self.store, self.session.device)
+        plan = planning.Planner(self.store, self.session.device).plan(self.specs)
         executor = Executor(
             self.store,
             device=self.session.device,

@@ -1,7 +1,7 @@
 """What the front page shows of the published records: the answer, a figure, and every verdict.
 
-``write`` makes a Markdown file that ``book/index.md`` includes. ``python -m mlpstudy.book.page_front FOLDER``
-does it for the book in a folder.
+``write`` makes a Markdown file that ``book/index.md`` includes. ``python -m mlpstudy.book.page_front FOLDER
+[RESULTS]`` does it for the book in a folder.
 """
 
 from __future__ import annotations
@@ -158,6 +158,6 @@ def scoreboard(board: verdicts.Board) -> str:
 if __name__ == "__main__":
     without_traceback()
     try:
-        write(Path(sys.argv[1]))
+        write(*map(Path, sys.argv[1:]))
     except MlplibError as error:
         sys.exit(f"book: {error}")

@@ -201,7 +201,7 @@ def _status(records: Sequence[Record], wanted: Iterable[RunSpec]) -> dict[str, s
     """Of ``wanted``, the experiment's runs, those on data sets that not everybody has count once recorded."""
     if not records:
         return dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
-    total = len(planning.with_upstream(wanted).keys() | {record.id for record in records})
+    total = len({*planning.upstream_first(wanted), *(record.spec for record in records)})
     diverged = sum(record.status != "completed" for record in records)
 
     def different(key: str, length: int | None = None) -> str:

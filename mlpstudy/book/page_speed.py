@@ -20,7 +20,7 @@ from ..bench import derived, show, speed, tried
 from ..bench.targets import MET, NOT_MEASURED, TARGETS, bounds
 from ..evidence.records import results_folder
 from ..plots import speed as draw
-from ..words import duration, three_digits
+from ..words import digits, duration
 from . import html, svg
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
@@ -106,7 +106,7 @@ class HowFast:
         self.live = speed.measure(
             [speed.live_case(session.profile, session.device)],
             session.device,
-            effort=speed.LIVE.get(name, speed.Effort()),
+            effort=speed.LIVE.get(session.profile.key, speed.Effort()),
             parts=("steps", "layers", "tried"),
             seeds=session.seeds,
             command=f"mlplib notebook how-fast --profile {name}",
@@ -134,7 +134,7 @@ class HowFast:
         frame = pd.DataFrame(rows, columns=["what", "part", "milliseconds"])
         alt = "; ".join(
             f"{what}: ".replace("\n", " ")
-            + ", ".join(f"{row.part} {three_digits(row.milliseconds)} ms" for row in part.itertuples())
+            + ", ".join(f"{row.part} {digits(row.milliseconds)} ms" for row in part.itertuples())
             for what, part in frame.groupby("what", sort=False)
         )
         caption = (
@@ -281,8 +281,8 @@ def verdict(row: Mapping | None) -> str:
     text = f'<span class="mlp-verdict {look}">{escape(row["verdict"])}</span>'
     if "why" in row:
         return text + small(escape(row["why"]))
-    value = f"{show.digits(row['value'])} {row['unit']}".rstrip()
-    between = f"half of the rounds {show.digits(row['q25'])} to {show.digits(row['q75'])}"
+    value = f"{digits(row['value'])} {row['unit']}".rstrip()
+    between = f"half of the rounds {digits(row['q25'])} to {digits(row['q75'])}"
     return text + f'<span class="mlp-number">{escape(value)}</span>' + small(escape(between))
 
 

@@ -306,12 +306,12 @@ def _seed_in(run_id: str) -> str:
     return found[1] if found else ""
 
 
-def runs_table(side: str, records: Iterable[Record]) -> str:
+def runs_table(side: str, records: Sequence[Record]) -> str:
     """How runs were made and how fast they were, as HTML; those that differ in their seed share a row."""
-    rows = []
+    rows, ids = [], {record.spec: record.id for record in records}
     groups = group_by(records, lambda record: (_but_for_seed(record.spec), _made(record)))
     for (_, made), group in groups.items():
-        settings = escape(_settings_line([record.spec for record in group]))
+        settings = escape(_settings_line([record.spec for record in group], ids))
         compute = [record.compute for record in group]
         row = {
             "run": "<br>".join(_names(side, [record.id for record in group])),
@@ -374,13 +374,15 @@ def _span(found: Iterable[Mapping[str, float]], name: str, form: Callable[[float
     return " to ".join(dict.fromkeys(map(form, (values[0], values[-1])))) if values else NO_FACT
 
 
-def _settings_line(specs: Sequence[RunSpec]) -> str:
-    """What runs did that differ in their seed alone, in one line; what they read has a line of its own."""
+def _settings_line(specs: Sequence[RunSpec], ids: Mapping[RunSpec, str]) -> str:
+    """What runs did that differ in their seed alone, in one line; what they read has a line of its own.
+
+    ``ids``: of published runs, on the data and by the version that made them.
+    """
     spec = specs[0]
     read = getattr(spec, "upstream", None) or getattr(spec, "trained", None)
-    of = (
-        f"of {run_id(read)}{' and of the other seeds' if len(specs) > 1 else ''}" if read else "of the pixels"
-    )
+    others = " and of the other seeds" if len(specs) > 1 else ""
+    of = f"of {ids.get(read) or run_id(read)}{others}" if read else "of the pixels"
     if isinstance(spec, FilterSpec):
         return f"first layer, {spec.at}, {of}"
     hidden = {"weight decay": "0", "gradient clipping": "none"}

@@ -34,7 +34,9 @@ def bench(
             show_default="all",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed (speed).")] = 9,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="How often everything is timed (speed).", show_default="9")
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -42,8 +44,13 @@ def bench(
             help="Compare with this git revision of the repository, both timed in turns (speed).",
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds to train with (accuracy), such as 0,1,2.")] = "0,1,2",
-    epochs: Annotated[int, typer.Option(min=1, help="How long to train (accuracy).")] = 20,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Seeds to train with (accuracy), such as 0,1,2.", show_default="0,1,2"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How long to train (accuracy).", show_default="20")
+    ] = None,
     device: DeviceOption = "auto",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write everything here; with --against: add it here.")
@@ -61,9 +68,13 @@ def bench(
         raise MlplibError("--data, --batch-size and --resolution need --model: name the MLP to train")
     if against is not None and (what != "speed" or parts is not None):
         raise MlplibError("--against compares the steps of training: leave accuracy and --parts out")
-    if what == "accuracy" and parts is not None:
-        raise MlplibError("--parts is for the benchmark speed: leave it out")
-    where, chosen_seeds = pick_device(device), parse_seeds(seeds)
+    others = {"accuracy": {"parts": parts, "rounds": rounds}, "speed": {"seeds": seeds, "epochs": epochs}}
+    for name, given in others[what].items():
+        if given is not None:
+            other = "speed" if what == "accuracy" else "accuracy"
+            raise MlplibError(f"--{name} is for the benchmark {other}: leave it out")
+    where, rounds = pick_device(device), rounds or 9
+    chosen_seeds, epochs = parse_seeds("0,1,2" if seeds is None else seeds), epochs or 20
     common = {"device": where, "progress": bars(), "command": _command()}
     case = None if model is None else Case(model, data, batch_size, resolution)
     if json_file is not None:

@@ -83,6 +83,8 @@ def prepare(
 
     for name in names:
         if name == real.NAME:
+            if resolution is not None or skip_unreadable:
+                raise MlplibError(f"{name} are labels: leave --resolution and --skip-unreadable out")
             real.keep()
         else:
             name = by_name_or_folder(name, resolution, bars(), skip_unreadable).name

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlplib.errors import MlplibError
-from mlplib.files import replacing
+from mlplib.files import locked, replacing
+from mlplib.progress import quiet
 from mlplib.specs import TrainSpec
 from mlplib.store import Record
 
@@ -56,7 +57,6 @@ def rerun(
         repeat: does a record's run again, in an empty store.
     """
     path, rows = results_folder(folder) / FILE, []
-    known = {_key(row): row for row in read(folder)}
     for record in records:
         other = repeat(record)
         row = {
@@ -68,8 +68,9 @@ def rerun(
             "second": machine(other),
         }
         rows.append(row)
-        known[_key(row)] = row
-        with replacing(path) as temporary:  # after each, so that nothing is lost to a stop
+        # After each, so that nothing is lost to a stop; read again, since other processes may repeat, too.
+        with locked(path.with_name(".lock"), quiet, "publishes records"), replacing(path) as temporary:
+            known = {_key(each): each for each in (*read(folder), row)}
             lines = (json.dumps(known[key], sort_keys=True) + "\n" for key in sorted(known))
             temporary.write_text("".join(lines), encoding="utf-8")
     return rows

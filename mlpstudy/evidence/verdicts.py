@@ -65,12 +65,6 @@ def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, lis
     return {profile: evidence for profile, evidence in found.items() if evidence}
 
 
-def own_evidence(profile: Profile, seeds: Sequence[int], store: RunStore) -> list[ExperimentRecords]:
-    """The finished runs of a profile in a run store, for every experiment that has any. Trains nothing."""
-    found = (finished(name, profile, seeds, store) for name in EXPERIMENTS)
-    return [each for each in found if each.records]
-
-
 def judgements(evidence: Iterable[ExperimentRecords]) -> Iterator[tuple[ExperimentRecords, Claim, Judgement]]:
     """Every claim that there is evidence on, with the evidence and what it says."""
     for each in evidence:
@@ -95,7 +89,9 @@ def from_published(folder: str | os.PathLike | None = None) -> Board:
 
 def from_store(profile: Profile, seeds: Sequence[int], runs: str | os.PathLike | None = None) -> Board:
     """The verdicts by the finished runs of a profile in a run store. Trains nothing."""
-    return {f"own runs, {profile.name}": judged(own_evidence(profile, seeds, RunStore(runs)))}
+    store = RunStore(runs)
+    found = (finished(name, profile, seeds, store) for name in EXPERIMENTS)
+    return {f"own runs, {profile.name}": judged(each for each in found if each.records)}
 
 
 def markdown(board: Board) -> str:

@@ -296,7 +296,7 @@ def c15(records: Sequence[Record]) -> Judgement:
     if len(gains) < len(PARTS_OF_BLOCK):
         return not_tested("needs the base and all four changes of the block")
     parts = [positive(gain, "points", PARTS_OF_BLOCK[name]) for name, gain in gains.items()]
-    return judge(parts, base.run_ids(records))
+    return judge(parts)
 
 
 def _rates_note(records: Sequence[Record]) -> str:
@@ -338,7 +338,7 @@ def c16(records: Sequence[Record]) -> Judgement:
     judged += [("Lion over AdamW", lion, POINTS), ("base over no DA", below[BASE], POINTS)]
     judged += [(f"{next_worst} over no DA", below[next_worst], POINTS)] if next_worst != BASE else []
     parts = [positive(effect, "points", name, least=least) for name, effect, least in judged]
-    return judge(parts, base.run_ids(records), _rates_note(records))
+    return judge(parts, _rates_note(records))
 
 
 CLAIMS = (c15, c16)

@@ -136,7 +136,7 @@ def c22(records: Sequence[Record]) -> Judgement:
         "if the first layer's columns are permuted along, an MLP's logits stay the same up to rounding: by "
         f"{exact_difference():.0e} of the largest"
     )
-    return judge([mlp, positive(costs["small-cnn"], unit, "CNN")], base.run_ids(records), note)
+    return judge([mlp, positive(costs["small-cnn"], unit, "CNN")], note)
 
 
 CLAIMS = (c22,)

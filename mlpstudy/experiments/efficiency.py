@@ -333,7 +333,7 @@ def c18(records: Sequence[Record]) -> Judgement:
     parts += [_ratio_part(f"latency of {name}", ratio, 1.0, Range(SLOWER)) for name, ratio in latency.items()]
     parts += _transfer_parts(mlps, records)
     note = f"as multiples of {largest}'s; transfer: throughput without it as a multiple of that with it"
-    return judge(parts, base.run_ids(records), note)
+    return judge(parts, note)
 
 
 def _ratio_part(name: str, ratio: Estimate | None, above: float, meant: Range, **more) -> Part:

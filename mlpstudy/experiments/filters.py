@@ -202,7 +202,7 @@ def c20(records: Sequence[Record]) -> Judgement:
     ]
     lengths = {group[0].spec.upstream.epochs for row, group in groups.items() if row != INITIAL}
     note = "equal epochs, so fewer images also mean fewer updates"
-    return judge(parts, run_ids(records), note if len(lengths) == 1 else "about equal updates")
+    return judge(parts, note if len(lengths) == 1 else "about equal updates")
 
 
 @claim(
@@ -228,7 +228,7 @@ def c21(records: Sequence[Record]) -> Judgement:
         unstructured = Range(0.0).holds(kept) if kept.low is not None else False
         name = f"{measure}, with over without DA"
         parts.append(positive(gain, "", name, least=LEAST, form="+.3f", other=unstructured))
-    return judge(parts, run_ids(records))
+    return judge(parts)
 
 
 CLAIMS = (c20, c21)

@@ -104,10 +104,6 @@ def _convnets(records: Sequence[Record]) -> dict[str, list[Record]]:
     return base.by_dataset(r for r in records if r.spec.model.family in base.CONVNET_TITLES)
 
 
-def _mlp_ids(records: Sequence[Record]) -> tuple[str, ...]:
-    return base.run_ids(r for r in records if r.spec.model.family in FAMILIES)
-
-
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 1: test accuracy in percent, mean over seeds."""
     cells = []
@@ -237,7 +233,7 @@ def c01(records: Sequence[Record]) -> Judgement:
 
     parts = {key: part(*key) for key in gains}
     unchecked = "".join(_unchecked(found, *key) for key, found in parts.items())
-    return judge(list(parts.values()), _mlp_ids(records), _note(name for _, name in gains) + unchecked)
+    return judge(list(parts.values()), _note(name for _, name in gains) + unchecked)
 
 
 @base.claim("C02", "Table 1", "The B-MLP beats the S-MLP on every data set.")
@@ -251,7 +247,7 @@ def c02(records: Sequence[Record]) -> Judgement:
         return not_tested("needs both MLPs with augmentation")
     unit = "points, B-MLP over S-MLP"
     parts = [positive(gain, unit, base.DATASET_TITLES[dataset]) for dataset, gain in gains.items()]
-    return judge(parts, _mlp_ids(records), _note(gains))
+    return judge(parts, _note(gains))
 
 
 @base.claim("C03", "Table 1", "With data augmentation, training on to 5000 epochs still helps.")
@@ -270,7 +266,7 @@ def c03(records: Sequence[Record]) -> Judgement:
         return not_tested(f"needs 5000 epochs with augmentation; the longest run here has {longest}")
     unit = "points from epoch 1000 to 5000"
     parts = [positive(gain, unit, _case(*key)) for key, gain in gains.items()]
-    return judge(parts, _mlp_ids(records), _note(name for _, name in gains))
+    return judge(parts, _note(name for _, name in gains))
 
 
 def _best_mlp(records: Sequence[Record], dataset: str) -> list[Record]:
@@ -319,7 +315,7 @@ def c04(records: Sequence[Record]) -> Judgement:
 
     note = _note(gaps)
     note += "; a small CNN without DA stands in for ResNet18, so it is partly at best" if stand_in else ""
-    return judge([part(dataset) for dataset in gaps], base.run_ids(records), note)
+    return judge([part(dataset) for dataset in gaps], note)
 
 
 CLAIMS = (c01, c02, c03, c04)

@@ -97,7 +97,7 @@ def c14(records: Sequence[Record]) -> Judgement:
         return not_tested("needs probes of networks pre-trained with and without label smoothing")
     unit = "points over no smoothing"
     parts = [positive(gain, unit, f"smoothing {a:g}", least=LITTLE) for a, gain in gains.items()]
-    return judge(parts, base.run_ids(records))
+    return judge(parts)
 
 
 CLAIMS = (c14,)

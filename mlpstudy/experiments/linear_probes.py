@@ -229,7 +229,7 @@ def c17(records: Sequence[Record]) -> Judgement:
         for other, effect in _over(tasks[title], method, REFERENCES).items()
     ]
     notes.append(f"in a single run the two probes differ by {_disagreement(own):.1f} points at most")
-    return judge(parts, base.run_ids(own), "; ".join(notes))
+    return judge(parts, "; ".join(notes))
 
 
 CLAIMS = (c17,)

@@ -217,14 +217,14 @@ LEAST_GAP = 0.05
 
 
 def judge_exponents(
-    difference: Estimate, own: dict[str, Estimate], rows: dict[str, str], unit: str, note: str, records
+    difference: Estimate, own: dict[str, Estimate], rows: dict[str, str], unit: str, note: str
 ) -> Judgement:
     """The difference of two exponents is the paper's, and each one's interval holds the paper's value."""
     papers = {name: paper_value(rows[name]) for name in SYMBOLS}
     alike = all(contains(own[name], papers[name]) for name in SYMBOLS)
     size = about(abs(papers["parameters"] - papers["examples"]))
     part = positive(difference, unit, least=LEAST_GAP, size=size, other=alike, form="+.2f")
-    return judge([part], run_ids(records), note)
+    return judge([part], note)
 
 
 @claim(
@@ -250,7 +250,7 @@ def c11(records: Sequence[Record]) -> Judgement:
         f"alpha_{SYMBOLS[name]} {interval(alpha, '.2f')} ({found[name].fit.form})"
         for name, alpha in own.items()
     )
-    return judge_exponents(difference, own, BOTTLENECK, "alpha_P minus alpha_N", note, records)
+    return judge_exponents(difference, own, BOTTLENECK, "alpha_P minus alpha_N", note)
 
 
 @claim(
@@ -273,7 +273,7 @@ def c12(records: Sequence[Record]) -> Judgement:
         points = len(one_length(main_grid(records)).front())
         return not_tested(f"the front of one length has {points} points; it takes {LEAST_SIZES}")
     note = "; ".join(f"{SYMBOLS[name]}* {interval(own[name], '.2f')}" for name in SYMBOLS)
-    return judge_exponents(own["difference"], own, SHARE, "exponent of N* minus that of P*", note, records)
+    return judge_exponents(own["difference"], own, SHARE, "exponent of N* minus that of P*", note)
 
 
 CLAIMS = (c11, c12)

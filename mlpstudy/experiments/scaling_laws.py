@@ -412,7 +412,7 @@ def c10(records: Sequence[Record]) -> Judgement:
     if not parts:
         return not_tested("needs probes of a grid of pre-trainings")
     decisive = [part for part in parts if part.effect is not None]
-    return judge(decisive or parts, base.run_ids(records), "; ".join(notes))
+    return judge(decisive or parts, "; ".join(notes))
 
 
 CLAIMS = (c10,)

@@ -210,7 +210,7 @@ def c19(records: Sequence[Record]) -> Judgement:
     slope = positive(
         gap, "in exponent", "S-MLPs' slope worse", least=LEAST_SLOPE, form="+.3f", why_not=why_no_gap
     )
-    return judge([*parts, law, slope], base.run_ids(records), note)
+    return judge([*parts, law, slope], note)
 
 
 CLAIMS = (c19,)

@@ -284,11 +284,6 @@ def _metric_gains(records: Sequence[Record], metric: str) -> dict[Task, Estimate
     return base.effects(looks, looks, lambda r: r.metrics.get(metric), lambda r: r.metrics.get("test_top1"))
 
 
-def _used(records: Sequence[Record]) -> tuple[str, ...]:
-    """The runs that verdicts rest on: this study's own, not those of official checkpoints."""
-    return base.run_ids(r for r in records if arm(r.spec) is not None)
-
-
 def paper_gaps() -> dict[str, float]:
     """By data set, how far the paper's best fine-tuned network is above its best from scratch, in points."""
     gaps = {
@@ -327,7 +322,7 @@ def c05(records: Sequence[Record]) -> Judgement:
 
     upstream = tuned[next(iter(lifts))][0].spec.upstream
     note = f"pre-trained on {base.DATASET_TITLES[upstream.data.name]} for {upstream.epochs} epochs"
-    return judge([part(where) for where in lifts], _used(records), note)
+    return judge([part(where) for where in lifts], note)
 
 
 C06_POINTS = 30.0
@@ -356,7 +351,7 @@ def c06(records: Sequence[Record]) -> Judgement:
         size = at_least(C06_POINTS) if where == sized else Range()
         return positive(gains[where], "points from DA in pre-training", task_title(where), size=size)
 
-    return judge([part(where) for where in gains], _used(records))
+    return judge([part(where) for where in gains])
 
 
 @base.claim(
@@ -385,7 +380,7 @@ def c07(records: Sequence[Record]) -> Judgement:
     parts = [part(where) for where in gains]
     if "imagenet" not in {name for name, _ in gains}:
         parts.append(positive(None, "points from TTA", "ImageNet", why_not="its images were not there"))
-    return judge(parts, _used(records))
+    return judge(parts)
 
 
 def paper_real_gains() -> list[float]:
@@ -407,7 +402,7 @@ def c08(records: Sequence[Record]) -> Judgement:
     known = paper_real_gains()
     size = Range(about(min(known)).low, about(max(known)).high)
     (gain,) = gains.values()
-    return judge([positive(gain, "points from ReaL labels", size=size)], _used(records), "without TTA")
+    return judge([positive(gain, "points from ReaL labels", size=size)], "without TTA")
 
 
 CLAIMS = (c05, c06, c07, c08)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..words import three_digits
+from ..words import digits
 from . import look
 
 MLPS, OTHERS = (look.BLUE, look.SKY, look.INK), (look.ORANGE, look.GREEN, look.PINK, look.GOLD)
@@ -154,7 +154,7 @@ def step_parts(frame) -> Figure:
         axes.barh(range(len(names)), shares[part], left=left, color=PARTS[part], height=0.6)
         left += shares[part].to_numpy()
     for place, name in enumerate(names):
-        label = f"{three_digits(whole[name])} ms"
+        label = f"{digits(whole[name])} ms"
         axes.annotate(label, (101, place), va="center", color=look.MUTED, fontsize=10)
     axes.set_xlim(0, 118)
     axes.set_xticks(range(0, 101, 25))

@@ -255,14 +255,14 @@ def test_bf16_moves_half_as_much():
 
 def test_a_record_reads_no_data_and_is_found_again(tmp_path):
     store = RunStore(tmp_path)
-    assert planning.plan([TINY], store, CPU).seconds == planning.OVERHEAD_SECONDS + TINY.seconds
+    assert planning.Planner(store, CPU).plan([TINY]).seconds == planning.OVERHEAD_SECONDS + TINY.seconds
     made = Executor(store, device=CPU).record(TINY)
     assert made.data == {} and made.status == "completed"
     assert made.environment["device_type"] == "cpu" and made.environment["precision"] == "fp32"
     assert made.environment["torchvision"]
     assert Executor(store, device=CPU).record(TINY) == made == store.find(TINY)
     assert Record.from_json(made.to_json()) == made
-    assert planning.plan([TINY], store, CPU).seconds == 0
+    assert planning.Planner(store, CPU).plan([TINY]).seconds == 0
     assert TINY.data_name() is None and TINY.needs() == () and TINY.slug() == "timing-b1wi16-8px-s0"
 
 

@@ -159,6 +159,19 @@ def test_a_damaged_checkpoint_is_named_and_can_be_deleted(damage, tmp_path):
     assert outcome(train(spec, tmp_path)) == outcome(train(spec))
 
 
+def test_a_checkpoint_that_memory_has_no_room_for_is_not_called_damaged(tmp_path, monkeypatch):
+    path = stopped_once(tmp_path)
+
+    def no_memory(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(torch, "load", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):  # Executor.record makes one line of it
+        train(small(), tmp_path)
+    monkeypatch.undo()
+    assert path.exists() and outcome(train(small(), tmp_path)) == outcome(train(small()))
+
+
 def test_no_flipped_bit_changes_what_a_resumed_run_ends_with(tmp_path):
     """Either the checkpoint is refused, or the bit did not matter (padding, for example)."""
     spec, path, random_bits = small(), stopped_once(tmp_path), random.Random(0)

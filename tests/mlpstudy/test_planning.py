@@ -21,7 +21,7 @@ from mlplib.specs import (
 )
 from mlplib.store import RunStore
 from mlpstudy.experiments import experiment
-from mlpstudy.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, plan, training_flops, with_upstream
+from mlpstudy.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, Planner, training_flops, with_upstream
 from mlpstudy.profiles import profile
 
 CPU = torch.device("cpu")
@@ -80,24 +80,24 @@ def test_flops_of_what_reads_a_network_are_those_of_its_passes():
 
 def test_what_is_there_is_not_planned_again(store):
     specs = experiment("filters").runs(profile("smoke"), (0,))
-    fresh = plan(specs, store, CPU)
+    fresh = planned(store, specs)
     assert fresh.cached == 0 and fresh.missing == fresh.runs and len(fresh.runs) == len(with_upstream(specs))
     assert fresh.flops == sum(training_flops(spec) for spec in fresh.runs)
     for spec in fresh.runs[:3]:
         write(store, spec)
-    later = plan(specs, store, CPU)
+    later = planned(store, specs)
     assert later.cached == 3 and later.missing == fresh.runs[3:]
     assert (
         later.flops == sum(training_flops(spec) for spec in fresh.runs[3:]) and later.seconds < fresh.seconds
     )
     for spec in fresh.runs[3:]:
         write(store, spec)
-    done = plan(specs, store, CPU)
+    done = planned(store, specs)
     assert (done.missing, done.flops, done.seconds, done.cached) == ((), 0.0, 0.0, len(done.runs))
 
 
 def test_planning_trains_and_writes_nothing(store):
-    plan(experiment("from-scratch").runs(profile("laptop"), (0,)), store, CPU)
+    planned(store, experiment("from-scratch").runs(profile("laptop"), (0,)))
     assert not store.root.exists()
 
 
@@ -105,7 +105,11 @@ def test_a_diverged_run_is_done(store):
     spec = small()
     with store.claim(spec):
         store.write(record(spec, "diverged"))
-    assert plan([spec], store, CPU).missing == ()
+    assert planned(store, [spec]).missing == ()
+
+
+def planned(store, specs):
+    return Planner(store, CPU).plan(specs)
 
 
 def expected_seconds(spec, fraction):
@@ -115,33 +119,35 @@ def expected_seconds(spec, fraction):
 def test_times_follow_from_earlier_runs_on_this_device(store):
     here = machine.device_name(CPU)
     spec, other = small(), small(model=ModelSpec.parse("B-2/Wi-64"))
-    assert plan([spec], store, CPU).seconds == pytest.approx(expected_seconds(spec, ASSUMED_FRACTION))
+    assert planned(store, [spec]).seconds == pytest.approx(expected_seconds(spec, ASSUMED_FRACTION))
     # Runs on another device, and runs that say nothing of their rate, tell nothing of this one.
     write(store, small(seed=1), device="another", fraction=0.9)
     write(store, small(seed=2), device=here, fraction=None)
-    assert plan([spec], store, CPU).seconds == pytest.approx(expected_seconds(spec, ASSUMED_FRACTION))
+    assert planned(store, [spec]).seconds == pytest.approx(expected_seconds(spec, ASSUMED_FRACTION))
     for seed, fraction in ((3, 0.10), (4, 0.20), (5, 0.60)):
         write(store, small(seed=seed), device=here, fraction=fraction)
-    assert plan([spec], store, CPU).seconds == pytest.approx(expected_seconds(spec, 0.20)), "of its own kind"
-    assert plan([other], store, CPU).seconds == pytest.approx(expected_seconds(other, ASSUMED_FRACTION))
-    write(store, dataclasses.replace(other, seed=9), device=here, fraction=0.01)
-    assert plan([other], store, CPU).seconds == pytest.approx(expected_seconds(other, 0.01))
+    assert planned(store, [spec]).seconds == pytest.approx(expected_seconds(spec, 0.20)), "of its own kind"
+    assert planned(store, [other]).seconds == pytest.approx(expected_seconds(other, ASSUMED_FRACTION))
+    # Of a queue that does one run per core.
+    one_thread = here.partition(" (")[0] + " (1 thread)"
+    write(store, dataclasses.replace(other, seed=9), device=one_thread, fraction=0.01)
+    assert planned(store, [other]).seconds == pytest.approx(expected_seconds(other, 0.01))
 
 
 def test_looks_at_filters_take_moments(store):
     spec = small()
     write(store, spec)
-    found = plan([FilterSpec(spec), FilterSpec(spec, at="initial")], store, CPU)
+    found = planned(store, [FilterSpec(spec), FilterSpec(spec, at="initial")])
     assert found.flops == 0.0 and found.seconds <= 2 * OVERHEAD_SECONDS and found.cached == 1
 
 
 def test_runs_that_cannot_be_are_refused_while_planning(store):
     with pytest.raises(MlplibError, match="unknown data set 'mnist'"):
-        plan([small(data=DataSpec("mnist"))], store, CPU)
+        planned(store, [small(data=DataSpec("mnist"))])
 
 
 def test_what_a_finished_run_once_needed_is_not_planned(store):
     upstream, *_ = experiment("from-scratch").runs(profile("smoke"), (0,))
     write(store, FilterSpec(upstream))
-    found = plan([FilterSpec(upstream)], store, CPU)
+    found = planned(store, [FilterSpec(upstream)])
     assert (found.missing, found.seconds) == ((), 0.0)

@@ -219,11 +219,18 @@ def test_two_commands_on_one_folder_share_the_work(tmp_path, alone):
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "memory", "expected"),
-    [("cpu", 8, 64, 8), ("cpu", 8, 7, 2), ("cpu", 2, 1, 1), ("cuda", 8, 64, 1)],
+    ("device", "threads", "cores", "memory", "expected"),
+    [
+        ("cpu", 8, 8, 64, 8),
+        ("cpu", 8, 2, 64, 2),
+        ("cpu", 8, 8, 7, 2),
+        ("cpu", 2, 2, 1, 1),
+        ("cuda", 8, 8, 64, 1),
+    ],
 )
-def test_a_cpu_does_a_run_per_core_as_memory_allows(monkeypatch, device, cores, memory, expected):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+def test_a_cpu_does_a_run_per_core_as_memory_allows(monkeypatch, device, threads, cores, memory, expected):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(queue, "cores", lambda: cores)
     monkeypatch.setattr(machine, "free_memory", lambda device: memory * 2**30)
     assert queue.runs_at_once(torch.device(device)) == expected
 

@@ -187,10 +187,11 @@ def writing() -> Iterator[None]:
 def _staging(name: str) -> Iterator[Path]:
     """A folder next to the final one that is removed afterwards, whatever happens. Needs the lock."""
     parent = folder(name).parent
-    for left_over in parent.glob(f".{name}-*"):  # of a process that was killed: nobody else holds the lock
+    # Of a process that was killed: nobody else holds the lock. A name may begin as another one ends.
+    for left_over in parent.glob(f".{name}.staging-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     with writing():
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
+        staging = Path(tempfile.mkdtemp(prefix=f".{name}.staging-", dir=parent))
     try:
         yield staging
     finally:

@@ -55,7 +55,7 @@ def _decode(part: Part, entry: Stored, classes: int) -> Decoded:
     arrays = {
         "images": np.zeros((count, size, size, 3), np.uint8),
         "labels": np.zeros(count, np.int64),
-        "digests": np.zeros(count, np.uint64),
+        "digests": np.zeros(count, np.uint64),  # only of pinned files, which are known by them
         "index": np.full(count, -1, np.int64),
     }
     bad: list[list] = []
@@ -74,8 +74,8 @@ def _decode(part: Part, entry: Stored, classes: int) -> Decoded:
         try:
             data = example.load()
             arrays["images"][row] = fit(data, size, resized=entry.resized, upright=entry.upright)
-            digest = hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest()
-            arrays["digests"][row] = int.from_bytes(digest[:8], "little")
+            if entry.pins:
+                arrays["digests"][row] = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
         except Exception as error:  # whatever a library makes of a damaged file
             bad.append([part.start + row, example.name, reason(error)])
     if row + 1 != count:
@@ -186,12 +186,9 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
     splits = {name: Split(s.images[: kept[name]], s.labels[: kept[name]]) for name, s in whole.items()}
     classes = copy.classes or tuple(str(i) for i in range(edition.classes))
     _require_images(splits, classes)
-    sums = {}
     for name, split in splits.items():
         if not bad[name]:
             check_balance(entry, name, split.labels, len(classes))
-        digests = np.load(folder / f"{name}_digests.npy", mmap_mode="r")
-        sums[name] = class_sums(split.labels, digests[: kept[name]], len(classes))
     ordered, unordered = ordered_hash(*splits.values()), unordered_hash(*splits.values())
     content = edition.title
     if isinstance(entry, PinnedPixels):
@@ -200,6 +197,8 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
         if ordered != entry.content_hash:
             _log.warning("%s: the images of %s in another order; runs get other ids", copy.label, entry.title)
     elif entry.pins:
+        digests = {name: np.load(folder / f"{name}_digests.npy")[: kept[name]] for name in splits}
+        sums = {n: class_sums(s.labels, digests[n], len(classes)) for n, s in splits.items()}
         content = check_pins(entry, splits, sums, unordered)
     elif copy.exported and copy.exported != ordered:
         _log.warning(
@@ -215,7 +214,6 @@ def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[
         "signature": copy.signature,
         "content": content,
         "test_from": copy.test_from,
-        "files_hash": hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest(),
         "skipped": sum(map(len, bad.values())),
         "skipped_first": [name for _, name, _ in (bad["train"] + bad["test"])[:100]],
     }

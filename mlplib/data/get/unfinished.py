@@ -26,8 +26,8 @@ JOURNAL = "journal.jsonl"
 
 Decoded = tuple[dict[str, np.ndarray], list[list]]
 """A part of n rows: the arrays ``images`` uint8 (n, H, W, 3), ``labels`` int64 (n,), ``digests`` uint64 (n,),
-the first 8 bytes of each file's sha-256, ``index`` int64 (n,), official numbers from 0, or -1; and
-[row in the split, name, reason] of each image that could not be read."""
+of pinned data sets the first 8 bytes of each file's sha-256, ``index`` int64 (n,), official numbers from 0,
+or -1; and [row in the split, name, reason] of each image that could not be read."""
 
 
 class Rows:
@@ -95,7 +95,7 @@ class Work:
         self.folder, self.sizes = folder, copy.sizes
         side, self.arrays = entry.image_size, {}
         for split, count in copy.sizes.items():
-            kinds = {"images": np.uint8, "labels": np.int64, "digests": np.uint64}
+            kinds = {"images": np.uint8, "labels": np.int64} | ({"digests": np.uint64} if entry.pins else {})
             if split == "test" and entry.test_number:
                 kinds["index"] = np.int64
             for kind, dtype in kinds.items():

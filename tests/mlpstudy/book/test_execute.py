@@ -698,5 +698,5 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_kernel_and_says_how_to_go_on(tmp_path
 
 def test_the_plan_of_a_chapter_names_runs_once(tmp_path):
     chapter = opened("filters", tmp_path, profile="smoke")
-    plan = planning.plan(chapter.specs, chapter.store, chapter.session.device)
+    plan = planning.Planner(chapter.store, chapter.session.device).plan(chapter.specs)
     assert f"{len(plan.runs)}, 0 of them done already; the rest will take about" in str(chapter.banner())

@@ -34,8 +34,8 @@ def test_the_answer_names_claims_that_small_runs_did_not_show():
 
 
 def test_the_answer_counts_the_largest_scale_that_tests_a_claim_and_says_its_effect():
-    won = judge([positive(Estimate(12.0, 11.0, 13.0, 3), "points")], ())
-    lost = judge([positive(Estimate(-12.0, -13.0, -11.0, 3), "points")], ())
+    won = judge([positive(Estimate(12.0, 11.0, 13.0, 3), "points")])
+    lost = judge([positive(Estimate(-12.0, -13.0, -11.0, 3), "points")])
     board = {
         "gpu": {"C01": entry("C01", not_tested("")), "C04": entry("C04", lost)},
         "laptop": {"C01": entry("C01", won), "C04": entry("C04", won)},

@@ -221,7 +221,7 @@ def test_the_bars_are_shares_with_the_whole_beside_them():
     (axes,) = draw.step_parts(STEPS).axes
     ends = sorted(bar.get_x() + bar.get_width() for bar in axes.patches)
     assert ends[-2:] == pytest.approx([100, 100]) and len(axes.patches) == 8
-    assert [text.get_text() for text in axes.texts] == ["1,070 ms", "10 ms"]
+    assert [text.get_text() for text in axes.texts] == ["1,070 ms", "10.0 ms"]
 
 
 def test_layers_lie_where_they_were_measured_under_the_roof_of_their_device():

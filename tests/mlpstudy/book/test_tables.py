@@ -80,6 +80,16 @@ def test_every_run_of_a_table_says_what_it_read():
     assert "of the pixels" in shown and "closed form" in shown
 
 
+def test_published_runs_keep_their_ids_where_the_data_are_stored_in_another_order(monkeypatch):
+    made = {"device": "a test", "precision": "fp32", "torch": "2"}
+    records = [
+        dataclasses.replace(record(spec), environment=made) for spec in (UPSTREAM, FilterSpec(UPSTREAM))
+    ]
+    published = runs_table("This study", records)
+    monkeypatch.setattr("mlplib.store.content_hash", lambda name: "0" * 64)
+    assert run_id(UPSTREAM) not in published and runs_table("This study", records) == published
+
+
 def made_of(specs, **changes):
     made = {"device": "a test", "precision": "fp32", "torch": "2"} | changes
     compute = [{"seconds": 10.0 + 5 * spec.seed, "images_per_second": 100.0} for spec in specs]

@@ -218,6 +218,10 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
         (["results", "publish", "filters", "--to", ""], "an empty text follows --to"),
         (["results", "merge", ""], "an empty text follows merge"),
         (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
+        (["bench", "--epochs", "2"], "--epochs is for the benchmark accuracy: leave it out"),
+        (["bench", "--against", "HEAD", "--seeds", "0"], "--seeds is for the benchmark accuracy"),
+        (["bench", "accuracy", "--rounds", "2"], "--rounds is for the benchmark speed: leave it out"),
+        (["data", "prepare", "imagenet-real", "--skip-unreadable"], "imagenet-real are labels: leave"),
         *(
             (words, "there is no such home folder")
             for words in (

@@ -71,6 +71,18 @@ def test_every_repetition_is_written_down_once_and_told_in_points(tmp_path):
     assert json.loads((tmp_path / rerun.FILE).read_text().splitlines()[0]).keys() >= {"published", "again"}
 
 
+def test_two_commands_at_once_lose_no_repetition(tmp_path):
+    drawn = rerun.sample("laptop", 4, seed=0, folder=ROOT / "results")
+    others = iter([drawn[2:]])
+
+    def repeat(record):  # during the first one, another process does two
+        rerun.rerun(next(others, []), lambda record: record, tmp_path)
+        return record
+
+    rerun.rerun(drawn[:2], repeat, tmp_path)
+    assert {row["id"] for row in rerun.read(tmp_path)} == {record.id for record in drawn}
+
+
 def test_without_repetitions_the_table_is_empty(tmp_path):
     assert rerun.read(tmp_path) == [] and len(rerun.markdown([]).splitlines()) == 2
 

@@ -149,8 +149,6 @@ def test_the_other_claims_rest_on_the_mlps_alone():
     records = made("gpu", 0.1)
     mlps = {r.id for r in records if r.spec.model.family not in base.CONVNET_TITLES}
     for claim in from_scratch.CLAIMS:
-        ids = set(claim.judge(records).run_ids)
-        assert ids == ({r.id for r in records} if claim.id == "C04" else mlps), claim.id
         alone = claim.judge([r for r in records if r.id in mlps])
         assert claim.id == "C04" or alone == claim.judge(records)
 

@@ -178,11 +178,22 @@ def test_two_processes_build_it_once(tiny_at_hand):
 
 
 def test_what_a_killed_process_left_is_cleared_away(tiny_at_hand):
-    left_over = cache.folder("tiny").parent / ".tiny-killed"
+    left_over = cache.folder("tiny").parent / ".tiny.staging-killed"
     left_over.mkdir(parents=True)
     (left_over / "part").write_text("half an archive")
     data.load("tiny")
     assert not left_over.exists()
+
+
+def test_a_name_that_begins_as_another_ends_leaves_the_others_work_alone():
+    """The folder flowers-64 at 32 pixels, while another process prepares flowers at 64."""
+    cache.folder("any").parent.mkdir(parents=True, exist_ok=True)
+    unfinished = cache.unfinished("own-flowers-64-32", "abc")
+    unfinished.mkdir()
+    with cache._staging("own-flowers-64-32") as there:
+        with cache._staging("own-flowers-64"):
+            pass
+        assert there.exists() and unfinished.exists()
 
 
 # --------------------------------------------------------------------------- nowhere to write
