@@ -94,7 +94,7 @@ class Processes:
 
         Raises:
             MlplibError: ``do`` failed in any process. The first one raises the error, the others
-                :class:`ReportedElsewhere`.
+                :class:`ReportedElsewhere`, and all have left.
         """
         if self.alone:
             return do()
@@ -104,10 +104,12 @@ class Processes:
         except MlplibError as error:
             failure = error
         for rank, error in enumerate(self.gather(failure)):
-            if error is not None and not self.first:
+            if error is None:
+                continue
+            leave()  # else the first to exit would make others abort
+            if not self.first:
                 raise ReportedElsewhere(str(error))
-            if error is not None:
-                raise error if rank == 0 else MlplibError(f"process {rank}: {error}")
+            raise error if rank == 0 else MlplibError(f"process {rank}: {error}")
         return result
 
     def from_first(self, do: Callable[[], T]) -> T:

@@ -171,9 +171,12 @@ def require_folder(path: str | Path, what: str, exists: bool = False) -> Path:
     raise MlplibError(f"{what} must be the path of a folder, not {str(path)!r}: {why}")
 
 
-def require_writable(folder: Path) -> None:
-    """Make a folder, or raise an MlplibError before work begins whose result could not be written there."""
-    with storage_errors(folder):
+def require_writable(folder: Path, variable: str | None = None) -> None:
+    """Make a folder, or raise an MlplibError before work begins whose result could not be written there.
+
+    ``variable``: the environment variable or option that sets another one.
+    """
+    with storage_errors(folder, variable):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 

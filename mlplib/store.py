@@ -295,7 +295,7 @@ class RunStore:
             yield
 
         with ExitStack() as stack:
-            with storage_errors(self.root, "MLPLIB_RUNS"):
+            with storage_errors(self.root, "--runs or MLPLIB_RUNS"):
                 stack.enter_context(locked(folder / ".lock", waiting, "does this run"))
             attempt = {"where": _this_process(), "since": time.time()}
             clear_leftovers(folder)

@@ -221,7 +221,7 @@ class RunQueue:
             seconds = self.planner.estimator.seconds
             self._unfinished = longest_first(self._unfinished, self.planner.id, seconds)
         if self._unfinished:
-            require_writable(self.store.root)
+            require_writable(self.store.root, "--runs or MLPLIB_RUNS")
             with self.stop.listening():
                 self._work()
         self.report.stopped = self.stop.signaled

@@ -116,11 +116,12 @@ def by_name_or_folder(text: str, side: int | None, progress, skip_unreadable: bo
         MlplibError: as :func:`mlplib.data.load` and :func:`mlplib.data.get.own.load_folder`; ``side`` for a
             data set that has its own, or none for a folder.
     """
-    from mlplib.data import CATALOG, load
+    from mlplib.data import CATALOG, catalog, load
     from mlplib.data.get import own
 
     if text in CATALOG or not os.path.isdir(text):  # unlike Path.is_dir, false for names that are too long
-        if len(Path(text).parts) > 1:
+        known = text in CATALOG or catalog.OwnFolder.side_of(text)
+        if os.sep in text or (side is not None and not known):
             raise MlplibError(f"there is no folder {text}")
         if side is not None:
             raise MlplibError(f"--resolution is for folders, and {text} is none: leave it out")

@@ -45,7 +45,7 @@ def publish(
     """Copy the records of finished experiments, and of the runs they were made from, to results/<profile>/.
 
     Experiments with unfinished runs are named, and the exit status is 2. With --to, single finished runs are
-    copied, too, of all seeds.
+    copied, too, of all seeds. A record here replaces a published one.
     """
     from mlplib.store import RunStore
 
@@ -118,6 +118,7 @@ def rerun(
         with cpu_threads(record.environment.get("cpu_threads", 1)):  # they decide the bits, too
             return executor.record(record.spec)
 
+    get_profile(profile)
     chosen = repeated.sample(profile, sample, seed, results)
     with TemporaryDirectory() as folder:
         executor = Executor(RunStore(folder), device=pick_device(device), progress=bars())
@@ -137,6 +138,8 @@ def check(results: ResultsOption = None):
 
 def _print(merged, prefix: str = "") -> None:
     text = f"{prefix}{merged.new} new and {merged.known} known runs in {merged.path}"
+    if merged.replaced:
+        text += f"; {merged.replaced} of them had other results before"
     if merged.old_files:
         text += f"; it replaces {merged.old_files} files of the old layout"
     out.print(text, soft_wrap=True, highlight=False)

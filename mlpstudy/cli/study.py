@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from mlplib.errors import Interrupted, MlplibError, require_choice
 from mlplib.progress import bars
@@ -59,7 +60,7 @@ def plan(
     from ..words import duration
 
     table = Table(title=f"Profile {profile} on {device_name(where)}", title_justify="left")
-    for heading in ("experiment", "runs", "shared", "done", "to train (PFLOP)", "estimated time"):
+    for heading in ("experiment", "runs", "shared", "done", "to train\n(PFLOP)", "estimated\ntime"):
         table.add_column(heading, justify="left" if heading == "experiment" else "right")
     for name, found in [*plans.items(), ("all, shared runs counted once", everything)]:
         if found is everything:
@@ -192,7 +193,8 @@ def run(
         records = [store.find(spec) for spec in specs]
         if None not in records:
             _show(_summary_table(name, records, chosen))
-    _show_report(report, profile, complete=minutes is None)
+    where = "" if runs is None else f" --runs {shlex.quote(str(runs))}"
+    _show_report(report, profile, where, complete=minutes is None)
 
 
 def _show(what: Table | str, **style) -> None:
@@ -205,7 +207,7 @@ def _log(line: str) -> None:
     _show(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def _show_report(report, profile: str, complete: bool) -> None:
+def _show_report(report, profile: str, where: str, complete: bool) -> None:
     """Print what was done and what is left. Failures, and if everything was to be ``complete`` also data sets
     that are not available, are errors.
     """
@@ -221,8 +223,8 @@ def _show_report(report, profile: str, complete: bool) -> None:
         for name, (number, seconds) in {**report.left, "all": every}.items():
             _log(f"  {name:<24} {number:>6,} {duration(seconds):>10}")
     _log(
-        f"{count(len(report.done), 'run')} done, {left or 'none'} left. To add them to the study: "
-        f"mlplib results publish --profile {profile} --to DIR here, mlplib results merge DIR where it is"
+        f"{count(len(report.done), 'run')} done, {left or 'none'} left. To add them to the study: mlplib "
+        f"results publish --profile {profile}{where} --to DIR here, mlplib results merge DIR where it is"
     )
     if report.trouble:
         raise MlplibError(f"{report.trouble}. Finished runs are kept")
@@ -240,7 +242,8 @@ def _summary_table(name: str, records, profile) -> Table:
     from ..experiments import experiment
 
     headings = "item", "row", "column", "paper", "here", "n", "setting"
-    table = Table(*headings, title=f"{name}, profile {profile.name}", title_justify="left")
+    columns = [Column(heading, overflow="fold") for heading in headings]
+    table = Table(*columns, title=f"{name}, profile {profile.name}", title_justify="left")
     for cell in experiment(name).summary(records, profile):
         known, estimate = paper.value(cell.item, cell.row, cell.column), cell.estimate
         half = "" if estimate.half_width is None else f" ± {estimate.half_width:.3g}"

@@ -8,6 +8,7 @@ so an interrupted command leaves valid files, and the same command completes the
 from __future__ import annotations
 
 import io
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,14 +31,15 @@ from .records import ARTIFACTS, HASHES, RUNS, ProfileFolder, all_seeds, old_file
 class Merged:
     """What was added to a profile's file of records, ``path``.
 
-    ``new``, ``known``: how many runs were not there, and how many were; ``old_files``: how many files of the
-    old layout were replaced; ``other``: ids of runs that were left out because no experiment of the profile
-    has them.
+    ``new``, ``known``: how many runs were not there, and how many were; ``replaced``: how many of these had
+    other results; ``old_files``: how many files of the old layout were replaced; ``other``: ids of runs that
+    were left out because no experiment of the profile has them.
     """
 
     path: Path
     new: int
     known: int
+    replaced: int
     old_files: int
     other: tuple[str, ...] = ()
 
@@ -59,10 +61,11 @@ def publish(
     before = read_folder(results_folder(folder, new=True) / profile_name).records
     missing = [id for id, spec in specs.items() if store.find(spec) is None and id not in before]
     if missing:
+        there = "" if store.root == RunStore().root else f" --runs {shlex.quote(str(store.root))}"
         raise MlplibError(
             f"{len(missing)} of {len(specs)} runs of {name} are not finished, {missing[0]} for one: "
             f"do them first with mlplib run {name} --profile {profile_name} "
-            f"--seeds {','.join(map(str, seeds))}"
+            f"--seeds {','.join(map(str, seeds))}{there}"
         )
     return _publish(specs.values(), profile_name, store, folder)
 
@@ -170,9 +173,12 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
     for name, new in found.items():  # refuse before anything is written, the lock file included
         _combine(read_folder(results / name), new, prefer)
     if not any(new.records or old_files(results / name) for name, new in found.items()):
-        return [Merged(results / name / RUNS, 0, 0, 0) for name in found]
+        return [Merged(results / name / RUNS, 0, 0, 0, 0) for name in found]
     merged = []
-    with storage_errors(results, "MLPLIB_RESULTS"), locked(results / ".lock", quiet, "publishes records"):
+    with (
+        storage_errors(results, "--to, --results or MLPLIB_RESULTS"),
+        locked(results / ".lock", quiet, "publishes records"),
+    ):
         for name, new in found.items():
             root, before = results / name, read_folder(results / name)
             combined = _combine(before, new, prefer)
@@ -183,7 +189,9 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
             for id in before.records.keys() - combined.records.keys():
                 shutil.rmtree(root / "artifacts" / id, ignore_errors=True)
             added = len(combined.records) - len(before.records)
-            merged.append(Merged(root / RUNS, added, len(new.records) - added, len(old)))
+            now = {record.spec: record for record in combined.records.values()}
+            replaced = sum(bool(each.difference(now[each.spec])) for each in before.records.values())
+            merged.append(Merged(root / RUNS, added, len(new.records) - added, replaced, len(old)))
     return merged
 
 

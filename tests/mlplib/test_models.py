@@ -35,7 +35,7 @@ def every_spec():
         yield dataclasses.replace(S, official_order=official, **changes)
         if not official:
             yield dataclasses.replace(B, **changes)
-    yield ModelSpec("small-cnn")  # the other baselines have tests/test_baselines.py
+    yield ModelSpec("small-cnn")  # the other baselines have test_baselines.py
 
 
 def randomize(model, seed=0):

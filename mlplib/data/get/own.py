@@ -56,7 +56,7 @@ def load_folder(
     except (Unusable, OSError) as error:
         raise MlplibError(
             f"cannot read {folder}: {error}; it must hold class folders (train/<class>/*, and val/<class>/* "
-            "or test/<class>/*)"
+            f"or test/<class>/*); parquet files go into data/{name}: mlplib data prepare {name}"
         ) from None
 
     def fault() -> str | None:

@@ -217,6 +217,12 @@ def test_bad_input_is_refused_in_one_line(words, empty_folder, capsys):
         (["notebook", "filters", "-p", "runs_dir=None"], "runs_dir must be the path of a folder, not None"),
         (["results", "publish", "filters", "--to", ""], "an empty text follows --to"),
         (["results", "merge", ""], "an empty text follows merge"),
+        (
+            ["results", "publish", "filters", "--profile=smoke", "--seeds=7", "--runs=a b"],
+            "mlplib run filters --profile smoke --seeds 7 --runs 'a b'",
+        ),
+        (["results", "rerun", "--profile", "gpuu"], "unknown profile 'gpuu'"),
+        (["run", "filters", "--profile=smoke", "--runs=/proc/x"], "another folder (--runs or MLPLIB_RUNS)"),
         (["bench", "--against", "HEAD", "--parts", "steps"], "leave accuracy and --parts out"),
         (["bench", "--epochs", "2"], "--epochs is for the benchmark accuracy: leave it out"),
         (["bench", "--against", "HEAD", "--seeds", "0"], "--seeds is for the benchmark accuracy"),

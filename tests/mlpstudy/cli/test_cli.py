@@ -64,16 +64,20 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
 
     records = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
     # A terminal that lacks some characters ends no work.
-    again = mlplib("run", "architectures", "--profile", "smoke", "--seeds", "0", PYTHONIOENCODING="ascii")
+    words = "run architectures --profile smoke --seeds 0 --runs runs".split()
+    again = mlplib(*words, PYTHONIOENCODING="ascii")
     assert again.returncode == 0 and "0 runs done, none left" in again.stdout
+    assert "publish --profile smoke --runs runs --to DIR" in again.stdout
     assert "small CNN" in again.stdout and again.stdout.isascii()
     assert records == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/record.json")}
 
-    plan = mlplib("plan", "architectures", "from-scratch", "--profile", "smoke", "--seeds", "0").stdout
+    words = "plan architectures from-scratch parameters-or-examples --profile smoke --seeds 0".split()
+    plan = mlplib(*words, COLUMNS="80").stdout
     rows = {line.split("│")[1].strip(): line for line in plan.splitlines() if "│" in line}
     _, _, runs, shared, done, *_ = rows["architectures"].split("│")
     assert int(done) == int(runs) > int(shared) > 0, plan
     assert rows["from-scratch"].split("│")[4].strip() == shared.strip(), "what is shared is done"
+    assert "parameters-or-examples" in rows, "no name is cut off"
 
     claims = mlplib("claims", "--profile", "smoke", "--seeds", "0").stdout
     assert "C22" in claims and "not tested at this scale" in claims
@@ -85,6 +89,7 @@ def test_run_then_plan_then_claims_then_publish(mlplib, folder):
     assert published.returncode == 0, published.stderr
     lines = (folder / "out" / "smoke" / "runs.jsonl").read_text().splitlines()
     assert len(lines) == len(records) and all(json.loads(line)["status"] == "completed" for line in lines)
+    assert "of them had other results" not in published.stdout
 
 
 TINY_BENCH = ["--model", "B-2/Wi-32", "--data", "shapes-16", "--batch-size", "256"]

@@ -114,7 +114,8 @@ def test_contradictions_are_refused_and_a_person_decides(tmp_path):
     assert "--prefer published or --prefer new; nothing was merged" in str(refused.value)
     assert contents(results) == before
     assert merge(out, results, prefer="published")[0].known == 1 and contents(results) == before
-    merge(out, results, prefer="new")
+    assert merge(out, results, prefer="published")[0].replaced == 0
+    assert merge(out, results, prefer="new")[0].replaced == 1
     assert read_folder(results / "gpu").records[first.id].metrics["test_top1"] == 0.75
     check(results)
     with pytest.raises(MlplibError, match="unknown preference 'newest'"):

@@ -92,11 +92,15 @@ def test_what_is_no_such_folder_is_refused(folder, tmp_path):
     assert "side of at least 1 pixel, not 0" in refusal(str(folder), 0)
     assert f"there is no folder {tmp_path}/nothing" in refusal(f"{tmp_path}/nothing", 8)
     assert "--resolution is for folders, and shapes-16 is none" in refusal("shapes-16", 8)
+    for mistyped in ("flowerz", "./flowerz"):
+        assert f"there is no folder {mistyped}" in refusal(mistyped, 8)
     missing = (
         r"own-nothing-8 is not in the cache .*: run mlplib data prepare FOLDER --resolution 8, or put its "
     )
     assert re.search(missing, refusal("own-nothing-8", None))
-    assert "no folder train; it must hold class folders" in refusal(str(folder / "train"), 8)
+    said = refusal(str(folder / "train"), 8)
+    assert "no folder train; it must hold class folders" in said
+    assert "parquet files go into data/own-train-8: mlplib data prepare own-train-8" in said
     for path in (folder / "val").rglob("*.png"):
         path.unlink()
     assert "val has no class folders with images" in refusal(str(folder), 8)
