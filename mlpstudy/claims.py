@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlplib.store import Record
 
-from .stats import COUNTING, Estimate
+from .stats import COUNTING, GRID, Estimate
 from .words import count, interval
 
 REPRODUCED = "reproduced"
@@ -112,6 +112,16 @@ class Part:
         return abs(self.meant.low - max(self.direction.low, 0.0))
 
     @property
+    def sides(self) -> int:
+        """On how many sides the interval must stay away from a margin for the part to be reproduced."""
+        return 2 if math.isfinite(self.direction.low) and math.isfinite(self.direction.high) else 1
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest effect that the runs can show; None where the standard error is unknown."""
+        return self.effect and self.effect.needed(self.sides)
+
+    @property
     def sought(self) -> float:
         """The effect that runs should be able to show: the paper's size, else the smallest that is meant."""
         low, high = self.size.low, self.size.high
@@ -149,7 +159,9 @@ def _why_inconclusive(part: Part) -> str:
     if effect.low is None:
         return f"{seeds}: no interval"
     width = f"{effect.high - effect.low:{part.form.lstrip('+')}}"
-    needed = effect.seeds_for(part.smallest)
+    if effect.source.startswith(GRID):
+        return f"{seeds}: interval {width} wide; more trainings would narrow it rather than more seeds"
+    needed = effect.seeds_for(part.smallest, sides=part.sides)
     more = f"; {needed} would do" if needed and needed > effect.n else ""
     return f"{seeds}: interval {width} wide{more}"
 
@@ -210,6 +222,11 @@ class Judgement:
     def measured(self) -> list[Part]:
         """The parts that have an effect."""
         return [part for part in self.parts if part.effect is not None]
+
+    @property
+    def tested(self) -> bool:
+        """Whether records speak of the claim, be it that small ones would contradict one about large ones."""
+        return self.verdict != NOT_TESTED or self.because.startswith(NOT_THERE)
 
     def effect_text(self) -> str:
         """Every measured effect with its interval, the unit and n; an en dash if there is none."""

@@ -72,6 +72,10 @@ COUNTING = "counting"
 """The source of an estimate that is exact, such as a number of operations: its interval is a point."""
 
 
+GRID = "grid"
+"""How the source of an estimate begins whose interval is from trainings drawn anew, with or without seeds."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean with its interval [low, high] over ``n`` seeds, at the confidence that held when it was made.
@@ -101,21 +105,24 @@ class Estimate:
         """The smallest true effect that these seeds tell from zero in four of five studies
         (:data:`POWER`); None where the standard error is unknown.
         """
-        if self.error is None:
-            return None
-        return (_quantile(0.5 + confidence() / 2, self.freedom) + _quantile(POWER, self.freedom)) * self.error
+        return self.needed(1)
 
-    def seeds_for(self, effect: float, most: int = 1000) -> int | None:
+    def needed(self, sides: int) -> float | None:
+        """:attr:`detectable`, or with two ``sides`` the smallest margin around zero within which these seeds
+        show that an effect of zero lies, as often.
+        """
+        return None if self.error is None else _reach(self.freedom, sides) * self.error
+
+    def seeds_for(self, effect: float, most: int = 1000, sides: int = 1) -> int | None:
         """How many seeds would tell a true effect of this size from zero (:data:`POWER`); None if unknown or
-        more than ``most``.
+        more than ``most``. ``sides``: as for :meth:`needed`.
         """
         if self.error is None or self.source != "seeds" or not effect > 0:
             return None
         spread = self.error * math.sqrt(self.n)
         for n in range(self.n, most + 1):
             freedom = self.freedom * (n - 1) / (self.n - 1) if self.n > 1 else self.freedom
-            reach = _quantile(0.5 + confidence() / 2, freedom) + _quantile(POWER, freedom)
-            if reach * spread / math.sqrt(n) <= effect:
+            if _reach(freedom, sides) * spread / math.sqrt(n) <= effect:
                 return n
         return None
 
@@ -187,7 +194,8 @@ def alike(groups: Iterable[Sequence[float]]) -> bool:
     distance = total * math.log(math.fsum(squares) / total)
     distance -= math.fsum(f * math.log(s / f) for f, s in zip(freedom, squares, strict=True))
     correction = 1 + (math.fsum(1 / f for f in freedom) - 1 / total) / (3 * others)
-    return bool(chdtrc(others, distance / correction) >= UNLIKE)
+    # Between equal spreads rounding may leave less than no distance, of which there is no probability.
+    return bool(chdtrc(others, max(0.0, distance / correction)) >= UNLIKE)
 
 
 def shared_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
@@ -202,9 +210,8 @@ def shared_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
     return found and dataclasses.replace(found, at_least=not alike(groups))
 
 
-def _spread_of(values: Sequence[Sequence[float]], shared: Spread | None) -> Spread | None:
-    """The spread that the interval of these groups rests on, given the one that they share with others."""
-    own = spread(*values)
+def _which(own: Spread | None, shared: Spread | None) -> Spread | None:
+    """The spread that an interval rests on: the groups' own, or the one that they share with others."""
     if shared is None or own is None:
         return own or shared
     own_counts = shared.at_least and (own.freedom > LITTLE or own.deviation > shared.deviation)
@@ -220,7 +227,7 @@ def over_seeds(values: Sequence[float], shared: Spread | None = None) -> Estimat
     n = len(values)
     if n == 0:
         raise ValueError("no values")
-    found = _spread_of([values], shared)
+    found = _which(spread(values), shared)
     mean = math.fsum(values) / n
     return _student(mean, n, found and found.deviation / math.sqrt(n), found and found.freedom)
 
@@ -239,12 +246,24 @@ def difference(first: Sequence[float], second: Sequence[float], shared: Spread |
     """Mean of ``first`` minus that of ``second``, which share nothing by their seeds.
 
     Args:
-        shared: the spread between seeds (:func:`shared_spread`); None estimates one for both.
+        shared: the spread between seeds (:func:`shared_spread`); None takes each group's own, as Welch does,
+            and one for both where a group has one value.
     """
-    found = _spread_of([first, second], shared)
-    mean = math.fsum(first) / len(first) - math.fsum(second) / len(second)
-    error = found and found.deviation * math.sqrt(1 / len(first) + 1 / len(second))
-    return _student(mean, min(len(first), len(second)), error, found and found.freedom)
+    groups = (first, second)
+    mean, n = math.fsum(first) / len(first) - math.fsum(second) / len(second), min(map(len, groups))
+    scale = math.sqrt(1 / len(first) + 1 / len(second))
+    own = spread(*groups)
+    if own is not None:
+        own = Spread(own.deviation * scale, own.freedom)
+    if n > 1:
+        # Of groups of unequal size the smaller one counts more, so that its own spread must, too.
+        parts = [(_squares(group) / (len(group) - 1) / len(group), len(group) - 1) for group in groups]
+        total = math.fsum(part for part, _ in parts)
+        if total:
+            own = Spread(math.sqrt(total), total**2 / math.fsum(part**2 / each for part, each in parts))
+    joint = shared and dataclasses.replace(shared, deviation=shared.deviation * scale)
+    found = _which(own, joint)
+    return _student(mean, n, found and found.deviation, found and found.freedom)
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
@@ -283,6 +302,13 @@ def _student(
         return Estimate(mean, None, None, n)
     half = _quantile(0.5 + confidence() / 2, freedom) * error
     return Estimate(mean, mean - half, mean + half, n, source, error, freedom)
+
+
+def _reach(freedom: float, sides: int) -> float:
+    """By how many standard errors an effect is found with probability :data:`POWER`. An interval that has to
+    stay away from a margin on two sides can fail on both, so each may take half of what is left.
+    """
+    return _quantile(0.5 + confidence() / 2, freedom) + _quantile(1 - (1 - POWER) / sides, freedom)
 
 
 def _quantile(p: float, freedom: float) -> float:

@@ -19,7 +19,7 @@ from ..evidence import verdicts
 from ..evidence.records import ExperimentRecords, seeds_with
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
-from ..stats import CONFIDENCE
+from ..stats import CONFIDENCE, COUNTING
 from ..words import count, duration
 from . import html, svg
 from .html import Html, escape, small
@@ -86,9 +86,10 @@ class Scoreboard:
         sides = {side: verdicts.robustness(each) for side, each in evidence.items() if each}
         if not sides:
             return html.box("<p>No records: nothing is published, and nothing was run.</p>")
+        judged = self._judged(evidence)
         late = {
             entry.claim.id
-            for entries in self._judged(evidence).values()
+            for entries in judged.values()
             for entry in entries.values()
             if entry.claim.afterthought or entry.criterion_first is False
         }
@@ -107,7 +108,8 @@ class Scoreboard:
         )
         alt = "Grid of verdicts: claims down, ways to make intervals across, one panel per profile."
         drawn = svg.figure(draw.robustness(frame), alt, caption, frame, "robustness.csv")
-        text = "".join(f"<p>{escape(_what_it_comes_to(*side))}</p>" for side in sides.items())
+        texts = (_what_it_comes_to(side, found, judged[side]) for side, found in sides.items())
+        text = "".join(f"<p>{escape(each)}</p>" for each in texts)
         return Html(drawn + text)
 
     def power(self) -> Html:
@@ -118,13 +120,13 @@ class Scoreboard:
                 part = verdicts.hardest(entry.judgement)
                 if part is None:
                     continue
-                can = part.effect.detectable <= part.sought
+                can = part.detectable <= part.sought
                 rows.append(
                     {
                         "claim": id,
                         "records": escape(side),
                         "effect": escape(f"{part.name}, {part.unit}".strip(", ")),
-                        "detectable": f"{part.effect.detectable:.2g}",
+                        "detectable": f"{part.detectable:.2g}",
                         "sought": f"{part.sought:.2g}",
                         "could they show the effect sought?": "yes" if can else "no",
                     }
@@ -182,10 +184,12 @@ def _verdict(entry: verdicts.Entry | None) -> str:
     return f"{cells['verdict']}{cells['effect']}{small(escape(entry.origin + order))}"
 
 
-def _what_it_comes_to(side: str, variants: Mapping[str, Mapping[str, str]]) -> str:
-    """In words, how many verdicts move, and how many would be wrong by chance."""
+def _what_it_comes_to(
+    side: str, variants: Mapping[str, Mapping[str, str]], entries: Mapping[str, verdicts.Entry]
+) -> str:
+    """In words, how many verdicts move, and how many parts would look true by chance."""
     usual = variants[verdicts.AS_JUDGED]
-    tested = [id for id, verdict in usual.items() if verdict != NOT_TESTED]
+    tested = {id: entry.judgement.measured for id, entry in entries.items() if entry.judgement.tested}
     text = f"{side[0].upper()}{side[1:]}: of {count(len(tested), 'claim')} tested, "
     moved = {
         name: [id for id in sorted(tested) if found[id] != usual[id]] for name, found in variants.items()
@@ -193,8 +197,13 @@ def _what_it_comes_to(side: str, variants: Mapping[str, Mapping[str, str]]) -> s
     always = len(set(tested).difference(*moved.values()))
     text += f"{always} keep their verdict in every column. Others: "
     text += "; ".join(f"{name}: {', '.join(ids)}" for name, ids in moved.items() if ids) or "none"
-    wrong = (1 - CONFIDENCE) / 2 * len(tested)
-    return f"{text}. If none of them were true, {wrong:.1f} would be expected to look true by chance."
+    effects = [part.effect for parts in tested.values() for part in parts]
+    unsure = sum(effect.low is not None and effect.source != COUNTING for effect in effects)
+    wrong = f"{(1 - CONFIDENCE) / 2 * unsure:.1f}"
+    text += f". The claims have {count(unsure, 'part')} with an interval. If none of these were true, {wrong}"
+    return (
+        f"{text} would be expected to look true by chance, and one such part makes a claim partly reproduced."
+    )
 
 
 def _status(records: Sequence[Record], wanted: Iterable[RunSpec]) -> dict[str, str]:

@@ -157,5 +157,5 @@ def hardest(judgement: Judgement) -> Part | None:
     """The part that the runs are least able to show: of all, its detectable effect is the largest multiple of
     the effect sought.
     """
-    parts = [part for part in judgement.measured if part.effect.detectable and part.sought > 0]
-    return max(parts, key=lambda part: part.effect.detectable / part.sought, default=None)
+    parts = [part for part in judgement.measured if part.detectable and part.sought > 0]
+    return max(parts, key=lambda part: part.detectable / part.sought, default=None)

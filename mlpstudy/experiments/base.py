@@ -127,6 +127,7 @@ def mean_cells(
     setting: Callable[[Sequence[Record]], str],
     value: Callable[[Record], float | None] = accuracy,
     unit: str = "%",
+    shared: stats.Spread | None = None,
 ) -> list[Cell]:
     """One cell per group: the mean of ``value`` over seeds. Groups in which no record has it are left out.
 
@@ -135,13 +136,29 @@ def mean_cells(
     Args:
         groups: (row, column) to records that differ in their seed only.
         setting: what a group was measured on, in a few words.
+        shared: the spread of the whole table, where these groups are a part of it (:func:`table_spread`).
     """
     values = {key: list(by_seed(group, value).values()) for key, group in groups.items()}
-    estimates = stats.jointly({key: found for key, found in values.items() if found})
+    values = {key: found for key, found in values.items() if found}
+    if shared is None:
+        estimates = stats.jointly(values)
+    else:
+        estimates = {key: stats.over_seeds(found, shared) for key, found in values.items()}
     return [
         Cell(item, *key, estimate, unit, setting(groups[key]), run_ids(groups[key]))
         for key, estimate in estimates.items()
     ]
+
+
+def table_spread(records: Iterable[Record], key: Callable[[Record], Hashable]) -> stats.Spread | None:
+    """The spread between seeds, in percent, that the cells of a table share which is made cell by cell: that
+    of final accuracies, each network once, whatever else is measured of it.
+
+    Args:
+        key: equal for records that differ in their seed only; None for what is no network of its own.
+    """
+    groups = group_by(completed(records), key).values()
+    return stats.shared_spread([list(by_seed(group, accuracy).values()) for group in groups])
 
 
 # --------------------------------------------------------------------------- effects

@@ -13,7 +13,7 @@ from mlplib.store import MOSAIC, Record
 from .. import stats
 from ..claims import Judgement, Range, judge, not_tested, positive
 from ..profiles import Profile
-from ..stats import Estimate, over_seeds
+from ..stats import Estimate
 from .base import DATASET_TITLES, Cell, Figure, claim, completed, dataframe, group_by, plot, run_ids
 from .from_scratch import training_run
 
@@ -77,15 +77,18 @@ def _by_seed(records: Sequence[Record], measure: str) -> dict[int, float]:
 
 def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     """Locality and smoothness, means over units and then over seeds."""
-    cells = []
-    for row, group in _by_condition(records).items():
+    cells, groups = [], _by_condition(records)
+    means = {
+        name: stats.jointly({row: list(_by_seed(group, name).values()) for row, group in groups.items()})
+        for name in ("locality", "smoothness")
+    }
+    for row, group in groups.items():
         spec = group[0].spec.upstream
         setting = f"{spec.model}, {DATASET_TITLES[spec.data.name]}"
         if row != INITIAL:
             setting += f", {spec.epochs} epochs"
-        for name in ("locality", "smoothness"):
-            mean = over_seeds(list(_by_seed(group, name).values()))
-            cells.append(Cell("Fig 11, 12", row, name, mean, "", setting, run_ids(group)))
+        for name, of in means.items():
+            cells.append(Cell("Fig 11, 12", row, name, of[row], "", setting, run_ids(group)))
     return cells
 
 

@@ -107,6 +107,7 @@ def _convnets(records: Sequence[Record]) -> dict[str, list[Record]]:
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     """Table 1: test accuracy in percent, mean over seeds."""
     cells = []
+    shared = base.table_spread(records, lambda r: (r.spec.data.name, r.spec.model, r.spec.augment.any))
     for dataset, here in base.by_dataset(records).items():
         column = base.DATASET_TITLES[dataset]
         for family in FAMILIES:
@@ -114,21 +115,25 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
                 group = _mlps(here, family, da).get(dataset, [])
                 for paper_epochs, epochs in lengths(profile, da).items():
                     row = f"{base.MLP_TITLES[family]}{' + DA' if da else ''} @{paper_epochs}"
-                    cells += _mlp_cells({(row, column): group}, epochs)
-        cells += base.mean_cells(
-            "Table 1", {(CONVNET_ROW, column): _convnets(here).get(dataset, [])}, _setting
-        )
+                    cells += _mlp_cells({(row, column): group}, epochs, shared)
+        convnet = {(CONVNET_ROW, column): _convnets(here).get(dataset, [])}
+        cells += base.mean_cells("Table 1", convnet, _setting, shared=shared)
     return cells
 
 
-def _mlp_cells(groups: dict[tuple[str, str], list[Record]], epochs: int) -> list[base.Cell]:
+def _mlp_cells(
+    groups: dict[tuple[str, str], list[Record]], epochs: int, shared: stats.Spread | None
+) -> list[base.Cell]:
     """Accuracy in percent after ``epochs`` epochs, where it was measured."""
 
     def value(record: Record) -> float | None:
         found = base.top1_at(record, epochs)
         return None if found is None else 100 * found
 
-    return base.mean_cells("Table 1", groups, lambda group: f"{group[0].spec.model}, {epochs} epochs", value)
+    def setting(group: Sequence[Record]) -> str:
+        return f"{group[0].spec.model}, {epochs} epochs"
+
+    return base.mean_cells("Table 1", groups, setting, value, shared=shared)
 
 
 def _setting(group: Sequence[Record]) -> str:

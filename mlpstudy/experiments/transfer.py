@@ -10,7 +10,7 @@ from mlplib.data import catalog
 from mlplib.specs import CheckpointSpec, DataSpec, EvaluateSpec, FineTuneSpec, RunSpec, TrainSpec
 from mlplib.store import Record
 
-from .. import paper
+from .. import paper, stats
 from ..claims import LITTLE, Judgement, Part, Range, about, at_least, judge, not_tested, positive
 from ..profiles import Profile
 from ..stats import Estimate
@@ -137,11 +137,13 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
     cells: list[base.Cell] = []
     own, labels = profile.pretrain_model, checkpoint_labels(records)
     rows = {SCRATCH: f"{own}, from scratch", WITHOUT_DA: f"{own}, no DA in pre-training", WITH_DA: own}
+    trained = [r for r in records if not _is_evaluation(r)]
+    shared = base.table_spread(trained, lambda r: (task(r.spec), arm(r.spec) or checkpoint_of(r.spec)))
     for where, here in base.group_by(records, lambda r: task(r.spec)).items():
         column = task_title(where)
         for name, row in rows.items():
             looks = _of_arm(here, name, evaluated=True)
-            cells += _network_cells(row, column, _of_arm(here, name), looks)
+            cells += _network_cells(row, column, _of_arm(here, name), looks, shared)
         for checkpoint, label in labels.items():
             alone = label == f"official {checkpoint.name}" and checkpoint.name != own
             row = checkpoint.name if alone else label
@@ -150,21 +152,25 @@ def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
             looks = [r for r in of_it if _is_evaluation(r)]
             as_it_is = [r for r in looks if r.spec.trained == checkpoint]
             of_tuned = [r for r in looks if r.spec.trained != checkpoint]
-            cells += _network_cells(row, column, tuned, of_tuned)
-            cells += _network_cells(f"{row}, not fine-tuned", column, as_it_is, as_it_is)
+            cells += _network_cells(row, column, tuned, of_tuned, shared)
+            cells += _network_cells(f"{row}, not fine-tuned", column, as_it_is, as_it_is, shared)
     return cells
 
 
 def _network_cells(
-    row: str, column: str, trained: Sequence[Record], evaluated: Sequence[Record]
+    row: str,
+    column: str,
+    trained: Sequence[Record],
+    evaluated: Sequence[Record],
+    shared: stats.Spread | None,
 ) -> list[base.Cell]:
     """A network's accuracy, and what its evaluations add: TTA by both averages, and ReaL labels."""
-    cells = base.mean_cells("Table 2", {(row, column): trained}, _setting)
+    cells = base.mean_cells("Table 2", {(row, column): trained}, _setting, shared=shared)
     for kind, average in AVERAGES.items():
         name = f"{row} + TTA" if kind == "logits" else f"{row} + TTA ({average})"
-        cells += _metric_cells(name, column, evaluated, f"tta_{kind}_top1", average)
-        cells += _metric_cells(name, REAL, evaluated, f"real_tta_{kind}_top1", average)
-    return cells + _metric_cells(row, REAL, evaluated, "real_test_top1", "")
+        cells += _metric_cells(name, column, evaluated, f"tta_{kind}_top1", average, shared)
+        cells += _metric_cells(name, REAL, evaluated, f"real_tta_{kind}_top1", average, shared)
+    return cells + _metric_cells(row, REAL, evaluated, "real_test_top1", "", shared)
 
 
 def _setting(group: Sequence[Record]) -> str:
@@ -181,13 +187,14 @@ def _setting(group: Sequence[Record]) -> str:
 
 
 def _metric_cells(
-    row: str, column: str, group: Sequence[Record], metric: str, average: str
+    row: str, column: str, group: Sequence[Record], metric: str, average: str, shared: stats.Spread | None
 ) -> list[base.Cell]:
     def setting(group: Sequence[Record]) -> str:
         return f"{average} of {group[0].spec.crops} views" if average else "one view"
 
     having = [r for r in base.completed(group) if metric in r.metrics]
-    return base.mean_cells("Table 2", {(row, column): having}, setting, lambda r: 100 * r.metrics[metric])
+    groups = {(row, column): having}
+    return base.mean_cells("Table 2", groups, setting, lambda r: 100 * r.metrics[metric], shared=shared)
 
 
 @base.dataframe

@@ -14,7 +14,7 @@ from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 
-from ..stats import Estimate, confidence
+from ..stats import CONFIDENCE, GRID, Estimate, confidence
 from .powerlaw import (
     FEWEST_POINTS,
     POWER_LAW,
@@ -178,7 +178,7 @@ def _estimate(mean: float, sample: np.ndarray, seeds: int) -> Estimate:
     low = high = None
     if len(sample) >= ENOUGH_DRAWS * DRAWS:
         low, high = map(float, np.quantile(sample, [(1 - confidence()) / 2, (1 + confidence()) / 2]))
-    return Estimate(float(mean), low, high, seeds, "grid and seeds" if seeds > 1 else "grid")
+    return Estimate(float(mean), low, high, seeds, f"{GRID} and seeds" if seeds > 1 else GRID)
 
 
 def estimates(measured: Grid, statistic: Statistic) -> list[Estimate]:
@@ -302,7 +302,8 @@ def forecast(measured: Grid, form: str | None = None) -> Forecast | None:
 
     None where the front is too short: it takes four points to fit and two to hold out. The interval of a
     prediction adds the scatter around the law to the uncertainty of the law itself. It is wide enough for all
-    points held out to lie in their intervals at once, with the confidence that holds.
+    points held out to lie in their intervals at once, in 95 % of cases. It does not follow the level of
+    other intervals (:func:`mlpstudy.stats.using`): the wider this one is, the easier a forecast holds.
     """
     optimal = measured.front()
     x, error = optimal.compute, optimal.error
@@ -332,7 +333,7 @@ def forecast(measured: Grid, form: str | None = None) -> Forecast | None:
         away = np.log([law(x) for law in laws]) + noise - np.log(predicted)
         spread = np.sqrt(np.square(away).mean(axis=0)) + np.finfo(float).tiny
         farthest = np.abs(away / spread)[:, unseen].max(axis=1)
-        reach = np.exp(np.quantile(farthest, confidence()) * spread)
+        reach = np.exp(np.quantile(farthest, CONFIDENCE) * spread)
         low, high = predicted / reach, predicted * reach
     held_out = np.arange(len(x)) >= len(x) - held
     return Forecast(fit, x, error, held_out, predicted, low, high, misses)

@@ -28,14 +28,15 @@ from mlpstudy import planning
 from mlpstudy.book import check as checks
 from mlpstudy.book import execute
 from mlpstudy.book.chapter import open_chapter
-from mlpstudy.book.page_scoreboard import open_scoreboard
+from mlpstudy.book.page_scoreboard import _what_it_comes_to, open_scoreboard
 from mlpstudy.book.parameters import Parameters, of_notebook
 from mlpstudy.book.tables import run_anchor
-from mlpstudy.claims import VERDICTS
+from mlpstudy.claims import INCONCLUSIVE, NOT_TESTED, NOT_THERE, VERDICTS, judge, not_tested, positive
 from mlpstudy.evidence.merge import publish
-from mlpstudy.evidence.verdicts import VARIANTS
+from mlpstudy.evidence.verdicts import AS_JUDGED, VARIANTS, Entry
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import PROFILES
+from mlpstudy.stats import COUNTING, Estimate
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in (ROOT / "notebooks").glob("*.ipynb")}
@@ -418,6 +419,27 @@ def test_robustness_and_power_show_every_judged_claim(tmp_path):
     (tmp_path / "none").mkdir()
     nothing = scoreboard(tmp_path / "none")
     assert "No records" in str(nothing.robustness()) and "No effect" in str(nothing.power())
+
+
+def test_every_claim_that_was_tested_counts_and_so_does_each_of_its_parts():
+    """One that small runs would contradict was tested, too: it may look otherwise in another column."""
+    sure, wide = Estimate(-1.0, -1.2, -0.8, 3), Estimate(0.0, -1.0, 1.0, 3)
+    counted = Estimate(9.0, 9.0, 9.0, 3, source=COUNTING)
+    found = {
+        "C14": dataclasses.replace(
+            judge([positive(sure, "points")] * 2), verdict=NOT_TESTED, because=NOT_THERE
+        ),
+        "C17": judge([positive(wide, "points")] * 6),
+        "C18": judge([positive(counted, "times"), positive(None, "times", why_not="no GPU")]),
+        "C03": not_tested("too short"),
+    }
+    entries = {id: Entry(None, judgement, "") for id, judgement in found.items()}
+    usual = {id: judgement.verdict for id, judgement in found.items()}
+    text = _what_it_comes_to("laptop", {AS_JUDGED: usual, "99 %": usual | {"C14": INCONCLUSIVE}}, entries)
+    assert text.startswith(
+        "Laptop: of 3 claims tested, 2 keep their verdict in every column. Others: 99 %: C14."
+    )
+    assert "8 parts with an interval" in text and "true, 0.2 would be expected" in text
 
 
 def test_the_scoreboard_names_what_was_not_run_and_trains_nothing(tmp_path):

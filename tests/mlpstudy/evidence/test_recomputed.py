@@ -289,6 +289,8 @@ def ends(slopes):
 
 def c19(runs):
     """What the table lacks: the S-MLPs' law, and the B-MLPs' exponent on the same grid minus theirs."""
+    of_s = rows(runs, {"kind": "probe"} | below("upstream", S, {"optimizer.weight_decay": 1e-3}))
+    runs = runs[runs["seed"].isin(of_s["seed"])]  # the B-MLPs' further seeds are other chapters'
     b, s = (grid(runs, family, few=(3000,), lengths=(2, 8)) for family in (B, S))
     gap = [x - y for x, y in zip(slopes(b), slopes(s, seed=1), strict=False)]  # some draws allow no slope
     return {"S-MLPs' power law": ends(slopes(s)), "S-MLPs' slope worse": ends(gap)}

@@ -250,6 +250,22 @@ def test_trained_networks_count_for_a_chapter_before_its_own_runs_are_there(tmp_
     assert len(found.upstream) == trained > 0 and not complete(found)
 
 
+@pytest.mark.parametrize("name", ["linear-probes", "standard-mlp"])
+def test_more_seeds_of_another_chapter_do_not_mix_with_a_chapters_own(name, tmp_path):
+    """Transfer and scaling laws share trainings with both; their further seeds shift some means only."""
+    store, results = RunStore(tmp_path / "runs"), tmp_path / "results"
+    fill(store, name, "laptop", (0, 1))
+    publish(name, "laptop", (0, 1), store, results)
+    before = published(name, results)
+    for other in ("transfer", "scaling-laws"):
+        fill(store, other, "laptop", (0, 1, 2))
+        publish(other, "laptop", (0, 1, 2), store, results)
+    assert published("transfer", results).seeds == [0, 1, 2]
+    assert published(name, results).records == before.records
+    keep(results, "laptop", name, lambda spec: seeds_of(spec) == {2})
+    assert published(name, results).seeds == [2], "while none is complete, all are shown"
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_studys_records_at_profile_laptop_are_complete(name):
     (found,) = (each for each in every_published(name, ROOT / "results") if each.profile.name == "laptop")

@@ -161,10 +161,22 @@ WIDE = over_seeds([-1.0, 3.0])
     (positive(NO_INTERVAL, "points"), "1 seed: no interval"),
     (positive(between(-1, 3), "points"), "3 seeds: interval 4.0 wide"),
     (positive(WIDE, "points", size=about(4)), "2 seeds: interval 50.8 wide; 254 would do"),
+    (
+        positive(between(-1, 3, source="grid and seeds"), ""),
+        "3 seeds: interval 4.0 wide; more trainings would narrow it rather than more seeds",
+    ),
     (positive(None, "points", why_not="it needs a GPU"), "it needs a GPU"),
 ])  # fmt: skip
 def test_a_part_says_why(part, reason):
     assert part.reason() == reason
+
+
+def test_an_effect_that_does_not_matter_takes_more_seeds():
+    same, no_worse = (make(WIDE, "points", margin=2.0) for make in (equal, not_worse))
+    assert (same.sides, no_worse.sides, positive(WIDE, "points").sides) == (2, 1, 1)
+    assert f"; {WIDE.seeds_for(2.0, sides=2)} would do" in same.reason()
+    assert f"; {WIDE.seeds_for(2.0)} would do" in no_worse.reason()
+    assert same.detectable > no_worse.detectable == WIDE.detectable
 
 
 def test_the_seeds_that_would_do_are_those_for_the_smallest_effect_meant():

@@ -1,10 +1,12 @@
 """Table 1's last row: the convolutional network beside the MLPs, its stand-in, and claim C04."""
 
+import numpy as np
 import pytest
 from small_runs import record, scored
 
 from mlplib.specs import FULL_DA
 from mlplib.store import run_id
+from mlpstudy import stats
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import architectures, base, from_scratch
 from mlpstudy.profiles import PROFILES, profile
@@ -38,6 +40,20 @@ def made(budget, gap, seeds=SEEDS, best="b-mlp", only=None):
 
 
 # --------------------------------------------------------------------------- runs and table
+
+
+def test_the_cells_of_the_table_share_the_spread_between_seeds():
+    """Of two seeds alone an interval reaches 12.7 standard errors to each side."""
+    random, found = np.random.default_rng(0), {}
+    for spec in from_scratch.runs(profile("laptop"), (0, 1)):
+        found.setdefault((spec.model, spec.augment), []).append(0.5 + 0.003 * random.normal())
+    values = [[100 * value for value in pair] for pair in found.values()]
+    numbers = iter([value for pair in found.values() for value in pair])
+    records = [record(spec, test_top1=next(numbers)) for spec in from_scratch.runs(profile("laptop"), (0, 1))]
+    cells = from_scratch.summary(records, profile("laptop"))
+    half = stats.over_seeds(values[0], stats.shared_spread(values)).half_width
+    last = [cell.estimate for cell in cells if "@1000" not in cell.row]
+    assert stats.alike(values) and [e.half_width for e in last] == pytest.approx([half] * 5)
 
 
 @pytest.mark.parametrize("budget", ["smoke", "laptop"])

@@ -149,6 +149,14 @@ def test_rows_of_profile_paper_meet_the_papers():
     assert "ImageNet-21k for 800 epochs, then 50 epochs" == cells["B-12/Wi-1024", "STL-10"].setting
 
 
+def test_every_cell_of_the_table_rests_on_the_spread_of_all_networks():
+    records = made("laptop", seeds=(0, 1, 2))
+    cells = transfer.summary(records, profile("laptop"))
+    # Seeds differ by 0.1 points in every arm, so all spreads are alike: 15 networks with 3 seeds each.
+    freedoms = [cell.estimate.freedom for cell in cells]
+    assert len(cells) == 23 and freedoms == pytest.approx([30] * 23)
+
+
 def test_at_laptop_rows_say_what_ran():
     cells = transfer.summary(made("laptop"), profile("laptop"))
     assert {c.row.split(",")[0].split(" +")[0] for c in cells} == {"B-6/Wi-256"}

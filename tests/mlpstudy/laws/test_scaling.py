@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlpstudy.laws import scaling
 from mlpstudy.laws.powerlaw import POWER_LAW, SATURATING, Law
 from mlpstudy.laws.scaling import CONSTANT, LAW, STRAIGHT, Point, front, grid
-from mlpstudy.stats import using
+from mlpstudy.stats import GRID, using
 
 MODELS, SIZES, LENGTHS = (4e5, 1.2e6, 4e6), (3e3, 1e4, 3e4), (2, 4, 8)
 LINE = Law(500, 0.25)
@@ -133,6 +133,22 @@ def test_another_unit_of_compute_leaves_alpha_and_its_interval():
     measured = simulated(LINE, 0.03, seeds=2)
     first, second = map(alpha_of, (measured, replace(measured, compute=2 * measured.compute)))
     assert (second.mean, second.low, second.high) == pytest.approx((first.mean, first.low, first.high))
+
+
+def test_seeds_alone_do_not_decide_what_hangs_on_a_few_trainings():
+    """Without any noise the nine trainings still disagree on how compute is best spent."""
+    measured = simulated(noise=0.02, seeds=3, lengths=(8,), penalty=0.05)
+    mean = measured.error[:, None]
+    sure = replace(measured, errors=np.repeat(mean, 30, 1), ids=np.repeat(measured.ids[:, :1], 30, 1))
+    few, many = (scaling.estimates(each, scaling.allocation)[2] for each in (measured, sure))
+    assert many.half_width > few.half_width / 2 and many.source.startswith(GRID)
+
+
+def test_a_forecast_holds_in_its_95_percent_band_whatever_the_confidence():
+    measured = simulated(LINE, 0.02)
+    usual = scaling.forecast(measured)
+    with using(confidence=0.99):
+        assert scaling.forecast(measured).high == pytest.approx(usual.high)
 
 
 def test_more_noise_makes_intervals_longer_and_less_confidence_shorter():
