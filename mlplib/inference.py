@@ -7,6 +7,7 @@ in evaluation mode, on random images, with all weights in the precision of the r
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -46,6 +47,9 @@ REPEAT_SECONDS = 0.02
 
 FREE_SHARE = 0.8
 """Largest share of the free memory that a batch may need, as predicted from smaller batches."""
+
+HELD_BYTES = 5
+"""What a batch takes beside a pass, per number: where its uint8 and float32 copies arrive."""
 
 WARM_UPS = 1
 """Untimed passes of each way. An earlier pass has already chosen kernels and filled caches."""
@@ -153,6 +157,7 @@ class Bench:
         if (WARM_UPS + MIN_REPEATS) * turn > deadline - time.monotonic():
             return TOO_SLOW
         needed = growth * (last["peak_memory_bytes"] - self.weight_bytes)
+        needed += HELD_BYTES * size * math.prod(self.shape)
         return TOO_LARGE if needed > FREE_SHARE * machine.free_memory(self.device) else MEASURED
 
     def _batch(self, size: int, deadline: float) -> dict:
@@ -176,10 +181,12 @@ class Bench:
         """Peak memory and memory traffic of one pass. The first one warms up: it may try ways to compute."""
         self.network(images)
         machine.reset_peak_memory(self.device)
+        before = machine.peak_memory(self.device)
         with PassCounter(self.network, images) as counter:
             self.network(images)
-        on_gpu = self.device.type == "cuda"
-        peak = machine.peak_memory(self.device) if on_gpu else counter.peak_bytes
+        peak = counter.peak_bytes
+        if self.device.type == "cuda":  # of this process, which holds more than weights and images
+            peak = machine.peak_memory(self.device) - before + self.weight_bytes + images.nbytes
         return {"peak_memory_bytes": peak, "traffic_bytes": counter.traffic_bytes}
 
 

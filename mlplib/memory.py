@@ -101,5 +101,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     words = str(error).lower()
-    said = ("allocate memory", "out of memory", "storage size calculation overflowed")
+    said = ("allocate memory", "out of memory", "status_alloc_failed", "storage size calculation overflowed")
     return isinstance(error, RuntimeError) and any(each in words for each in said)

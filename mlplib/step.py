@@ -151,13 +151,15 @@ class Engine:
             try:
                 return self._in_parts(batch)
             except Exception as error:
-                self.clear_gradients()
-                if memory.is_out_of_memory(error):
-                    self._split()
-                elif self._loss != self.loss:
+                if not memory.is_out_of_memory(error):
+                    self.clear_gradients()
+                    if self._loss == self.loss:
+                        raise
                     self._fall_back_to_plain(error)
-                else:
-                    raise
+                    continue
+            # Not above: while the error is there, its traceback holds the activations of the pass.
+            self.clear_gradients()
+            self._split()
 
     def _in_parts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         count = len(batch.labels)
@@ -226,6 +228,12 @@ class Engine:
         """Free the memory of all gradients."""
         for tensor in (*self.model.parameters(), *self.copies.by_name.values()):
             tensor.grad = None
+
+    def release(self) -> None:
+        """Let go of the methods that are kept here, which refer back to this engine: a circle, which only
+        Python's garbage collector would free, at a time that has nothing to do with a device's memory.
+        """
+        self._graph = self._loss = self._pass = None
 
     # ------------------------------------------------------------------ when something fails
 
@@ -320,15 +328,17 @@ def record_graph(engine: Engine, batch: Batch, rates: Sequence[float]) -> StepGr
     if len(batch.labels) > engine.micro_batch:
         return None
     engine.optimizer.prepare()
-    before = [tensor.detach().clone() for tensor in _moved(engine)]
+    before: list[Tensor] = []
 
     def undo() -> None:
         engine.clear_gradients()
-        with torch.no_grad():
-            torch._foreach_copy_(_moved(engine), before)
+        if before:
+            with torch.no_grad():
+                torch._foreach_copy_(_moved(engine), before)
         engine.copies.refresh()
 
     try:
+        before += [tensor.detach().clone() for tensor in _moved(engine)]
         graph = StepGraph(engine, batch)
         undo()
         variants = {
@@ -357,7 +367,7 @@ def _moved(engine: Engine) -> list[Tensor]:
 
 
 def _plain(engine: Engine, batch: Batch, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
-    found = engine.gradients(batch)
+    found = engine._in_parts(batch)  # memory that the graph takes is no reason to split batches
     engine.update(rates)
     return found
 
@@ -406,7 +416,9 @@ class StepGraph:
                 self._step(engine)
         torch.cuda.current_stream(engine.device).wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # Without a stream of its device, torch would record the current device, mostly cuda:0. The outer
+        # context restores the stream where recording fails, which torch 2.11 does not.
+        with torch.cuda.stream(side), torch.cuda.graph(self.graph, stream=side):
             self.loss, self.correct = self._step(engine)
 
     def _step(self, engine: Engine) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ import hashlib
 import math
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -97,6 +97,10 @@ class TrainState:
     def model(self) -> nn.Module:
         return self.engine.model
 
+    def close(self) -> None:
+        """Let the memory of everything but the model go with the last reference to this."""
+        self.engine.release()
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -144,12 +148,14 @@ def train(
     state = loop.fresh_state()
     if folder is not None:
         processes.together(lambda: load_checkpoint(folder / CHECKPOINT, state, loop))
+        places = processes.gather((state.epoch, state.batch, state.seconds))
+        processes.together(lambda: _require_one_place(places, folder))
     if not processes.first:
         state.sums.zero_()  # the checkpoint's count once
         folder = None  # only the first process writes
     machine.reset_peak_memory(how.device)
     shown = how.tensorboard / folder.name if how.tensorboard and folder else None
-    with _threads(state, how), curves.following(shown) as show:
+    with closing(state), _threads(state, how), curves.following(shown) as show:
         show(state.history)
         with (
             how.stop.listening(),
@@ -161,6 +167,15 @@ def train(
         done = _finish(loop, state, folder)
         show(done.history)
     return done
+
+
+def _require_one_place(places: Sequence[tuple], folder: Path) -> None:
+    for rank, place in enumerate(places):
+        if place != places[0]:
+            raise MlplibError(
+                f"process {rank} does not resume from the checkpoint of process 0: {folder} must be the same "
+                "folder on all machines"
+            )
 
 
 @contextmanager

@@ -372,7 +372,7 @@ class RunQueue:
                 if spec is not None:
                     asked = worker.asked_to_stop and kind == "died"
                     self._ended(spec, "stopped" if asked else kind, value)
-                if kind in ("stopped", "died"):  # it takes no further runs
+                if kind in ("stopped", "broke", "died"):  # it takes no further runs
                     self._dismiss(worker)
                     return
 
@@ -392,7 +392,7 @@ class RunQueue:
             self.log(f"{id}: done in {value:.0f} s{self._outlook()}")
         elif outcome == "claimed":
             self._claimed[id] = time.monotonic() + LOOK_SECONDS
-        elif outcome == "failed":
+        elif outcome in ("failed", "broke"):
             self._fail(id, value)
         elif outcome == "died":
             self._deaths[id] = self._deaths.get(id, 0) + 1

@@ -40,14 +40,15 @@ class Message(NamedTuple):
     Meanwhile: ``line``, text for the user; ``began``, a piece of work of ``value`` steps (None if unknown);
     ``advanced``, ``value`` more steps of it are done. At the end: ``done`` after ``value`` seconds;
     ``stopped`` on request; ``claimed`` by another process; ``failed`` for the reason ``value``, one line;
-    ``died``: the process ended, ``value`` completes "its process ...".
+    ``broke``: the same for an unexpected reason, and the process ends, since a CUDA device does not recover
+    from some errors; ``died``: the process ended, ``value`` completes "its process ...".
     """
 
     kind: str
     value: object = None
 
 
-OUTCOMES = ("done", "stopped", "claimed", "failed", "died")
+OUTCOMES = ("done", "stopped", "claimed", "failed", "broke", "died")
 """The kinds of messages that end a run."""
 
 # --------------------------------------------------------------------------- in the worker's process
@@ -87,7 +88,10 @@ def work(connection: Connection, settings: Settings) -> None:
         while (spec := connection.recv()) is not None:
             # What is timed has the machine to itself.
             torch.set_num_threads(whole if isinstance(spec, TimingSpec) else settings.threads or whole)
-            connection.send(_outcome(executor, spec))
+            outcome = _outcome(executor, spec)
+            connection.send(outcome)
+            if outcome.kind == "broke":
+                return
 
 
 def _outcome(executor: Executor, spec: RunSpec) -> Message:
@@ -104,7 +108,7 @@ def _outcome(executor: Executor, spec: RunSpec) -> Message:
         return Message("failed", str(error))
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        return Message("failed", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        return Message("broke", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     if record.id not in executor.store.written:  # another process was quicker
         return Message("claimed")
     return Message("done", time.monotonic() - begin)

@@ -183,9 +183,15 @@ class StreamedSplit:
                 yield self.shaping(images).permute(0, 2, 1, 3), labels
 
 
+@functools.lru_cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all epochs: torch keeps what was freed on a stream for that stream."""
+    return torch.cuda.Stream(device)
+
+
 def _copied(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
     """Batches on a GPU: each is copied, on a stream of its own, while the one before it is worked with."""
-    stream = torch.cuda.Stream(device)
+    stream = _copy_stream(device)
     ready: tuple[Tensor, torch.cuda.Event] | None = None
     try:
         for images in batches:

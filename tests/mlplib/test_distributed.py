@@ -246,3 +246,17 @@ def test_a_path_is_not_empty(words, capsys):
     with pytest.raises(SystemExit):
         run.main(words)
     assert "invalid path value: ''" in capsys.readouterr().err
+
+
+def test_processes_that_resume_from_different_places_are_refused(tmp_path):
+    spec = small(model=ModelSpec.parse("B-2/Wi-16"))
+    checkpoint = RunStore(tmp_path).folder(spec) / CHECKPOINT
+    processes = start(tmp_path, spec, 2, "--checkpoint-every", "0")
+    while not checkpoint.exists():
+        time.sleep(0.001)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert finish(processes) == [130, 130]
+    codes = share(tmp_path, spec, 2, checkpoint=1)
+    assert codes == [2, 2]
+    assert "process 1 does not resume from the checkpoint of process 0" in said(tmp_path)[0]
+    assert share(tmp_path, spec, 2) == [0, 0]

@@ -289,3 +289,17 @@ def test_batch_sizes_have_to_grow(sizes, why):
 def test_a_time_box_has_a_size(seconds):
     with pytest.raises(MlplibError, match=r"TimingSpec\.seconds must be above 0"):
         changed(seconds=seconds)
+
+
+def test_the_memory_of_a_pass_on_a_gpu_is_that_of_the_pass(monkeypatch):
+    spec = TimingSpec(
+        ModelSpec.parse("B-1/Wi-16"), (4,), seconds=1.0, image_size=8, classes=5, precision="fp32"
+    )
+    one = inference.Bench(spec, CPU, "fp32", StopRequest())
+    images = inference.Batch(one, 4).resident
+    one.device, held = torch.device("cuda"), 10**9
+    seen = iter((held, held + 4096))
+    monkeypatch.setattr(machine, "reset_peak_memory", lambda device: None)
+    monkeypatch.setattr(machine, "peak_memory", lambda device: next(seen))
+    found = one._one_pass(images)["peak_memory_bytes"]
+    assert found == one.weight_bytes + images.nbytes + 4096

@@ -45,14 +45,14 @@ def test_precision_follows_the_device_unless_it_is_given():
 
 
 @pytest.mark.parametrize(
-    "bf16, capability, expected",
-    [(True, (8, 0), "bf16"), (False, (7, 5), "fp16"), (False, (7, 0), "fp16"), (False, (6, 1), "fp32")],
+    "capability, expected",
+    [((8, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp32")],
     ids=["A100", "T4", "V100", "P40"],
 )
-def test_gpus_with_matrix_units_but_without_bf16_compute_in_fp16(bf16, capability, expected, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert machine.pick_precision("auto", torch.device("cuda")) == expected
+def test_gpus_with_matrix_units_but_without_bf16_compute_in_fp16(capability, expected, monkeypatch):
+    second = torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {second: capability}.get)  # not the first one's
+    assert machine.pick_precision("auto", second) == expected
 
 
 def test_bf16_needs_the_instructions_for_it():

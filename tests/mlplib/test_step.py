@@ -1,8 +1,11 @@
 """A step: bf16 copies against autocast, too little memory, compiled code, and what fails softly."""
 
+import contextlib
+import gc
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import pytest
 import torch
@@ -303,3 +306,114 @@ def test_a_graph_is_kept_if_it_is_right_and_faster(plain, replayed, factor, kept
     graph = step.record_graph(state.engine, next(loop.batches(state)), [1e-3])
     assert (graph is not None) == kept and "".join(said).startswith(line) and bool(said) == bool(line)
     assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)), "undone"
+
+
+def test_a_graph_is_recorded_on_the_device_of_the_network(monkeypatch):
+    entered = []
+
+    class Stream:
+        def __init__(self, device=None):
+            self.device = device
+
+        def wait_stream(self, other):
+            pass
+
+    class Entered(contextlib.nullcontext):
+        def __init__(self, what, *given):
+            super().__init__()
+            entered.append((what, *given))
+
+    fakes = {
+        "Stream": Stream,
+        "current_stream": Stream,
+        "stream": lambda stream: Entered("stream", stream),
+        "CUDAGraph": object,
+        "graph": lambda graph, stream=None: Entered("graph", stream),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    loop = loop_of(SPEC)
+    state = loop.fresh_state()
+    state.engine.optimizer.prepare()
+    state.engine.optimizer.in_c = False  # as on a GPU
+    step.StepGraph(state.engine, next(loop.batches(state)))
+    *_, (outer, around), (what, stream) = entered
+    assert (outer, what) == ("stream", "graph") and stream is around and stream.device == state.engine.device
+
+
+def test_memory_of_a_refused_pass_is_free_before_the_next(monkeypatch):
+    loop = loop_of(SPEC, log=lambda line: None)
+    engine = loop.fresh_state().engine
+    split, forward, alive, seen = engine._split, engine.loss, [], []
+
+    def loss(images, *more):
+        found = forward(images, *more)
+        if len(images) > 16:
+            activation = torch.zeros(8)
+            alive.append(weakref.ref(activation))
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        return found
+
+    monkeypatch.setattr(engine, "_loss", loss)
+    monkeypatch.setattr(engine, "loss", loss)
+    monkeypatch.setattr(engine, "_split", lambda: (seen.append([each() for each in alive]), split()))
+    engine.step(next(loop.batches(loop.fresh_state())), [1e-3])
+    assert engine.micro_batch == 16 and seen == [[None], [None, None]]
+
+
+class GraphWithoutRoom:
+    """A graph, beside which there is no memory for a plain step."""
+
+    def __init__(self, engine, batch):
+        self.engine = engine
+        engine.model.register_forward_pre_hook(self.refuse)
+
+    def refuse(self, module, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def replay(self, batch, rates):
+        return torch.ones(()), torch.ones(())
+
+
+def test_memory_that_only_trying_a_graph_lacks_splits_no_batch(monkeypatch):
+    monkeypatch.setattr(step, "StepGraph", GraphWithoutRoom)
+    said = []
+    loop = loop_of(SPEC, log=said.append)
+    state = loop.fresh_state()
+    assert step.record_graph(state.engine, next(loop.batches(state)), [1e-3]) is None
+    assert (
+        state.engine.micro_batch == 64 and len(said) == 1 and said[0].startswith("no CUDA graph (OutOfMemory")
+    )
+
+
+def test_no_memory_for_copies_of_the_weights_means_no_graph(monkeypatch):
+    said = []
+    loop = loop_of(SPEC, log=said.append)
+    state = loop.fresh_state()
+    batch = next(loop.batches(state))
+
+    def refuse(engine):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, "_moved", refuse)
+        assert step.record_graph(state.engine, batch, [1e-3]) is None
+    assert said[0].startswith("no CUDA graph (OutOfMemoryError")
+    state.engine.step(batch, [1e-3])
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "adamw"])
+def test_a_finished_run_leaves_no_memory_for_the_garbage_collector(optimizer, monkeypatch):
+    left, init = [], step.Engine.__init__
+
+    def remembered(self, *given, **more):
+        init(self, *given, **more)
+        left.extend(map(weakref.ref, (self, self.optimizer, self.model)))
+
+    monkeypatch.setattr(step.Engine, "__init__", remembered)
+    gc.disable()
+    try:
+        training.train(small(optimizer=OptimizerSpec(optimizer, lr=1e-3)), SHAPES, how=Execution(device=CPU))
+        assert [each() for each in left] == [None] * 3
+    finally:
+        gc.enable()

@@ -274,6 +274,24 @@ def test_a_worker_keeps_to_its_share_of_the_cores_and_times_with_all(tmp_path):
     assert threads == {small(): 1, small(seed=1): 1, timed: 2}
 
 
+def test_a_process_whose_device_may_be_broken_does_no_further_runs(tmp_path, monkeypatch):
+    errors = iter(
+        [MlplibError("too large"), RuntimeError("CUDA error: an illegal memory access was encountered")]
+    )
+
+    def record(self, spec):
+        raise next(errors)
+
+    monkeypatch.setattr(workers.Executor, "record", record)
+    pipe, before = Pipe(small(), small(seed=1), small(seed=2)), signal.getsignal(signal.SIGTERM)
+    try:
+        workers.work(pipe, workers.Settings(tmp_path, "cpu", threads=torch.get_num_threads()))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [message.kind for message in pipe.sent] == ["failed", "broke"]
+    assert pipe.recv() == small(seed=2)
+
+
 def test_a_run_that_another_process_holds_is_looked_at_again(use, tmp_path):
     use(looks=experiment(lambda seed: [small(), FilterSpec(small()), small(seed=1)]))
     work, held = run_queue(tmp_path, ["looks"]), threading.Event()

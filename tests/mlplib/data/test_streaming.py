@@ -355,3 +355,14 @@ def test_without_ffcv_data_that_fit_are_resident_and_others_say_what_to_do(witho
     monkeypatch.setattr(batches, "RESIDENT_SHARE", 0.0)
     with pytest.raises(MlplibError, match=r"install the headers .* then write them for streaming"):
         open_data(SHAPES, spec, CPU)
+
+
+def test_batches_are_copied_on_one_stream_per_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    streaming._copy_stream.cache_clear()
+    try:
+        assert streaming._copy_stream(torch.device("cuda:0")) is streaming._copy_stream(
+            torch.device("cuda:0")
+        )
+    finally:
+        streaming._copy_stream.cache_clear()
