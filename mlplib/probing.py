@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from . import machine
 from .data.augment import augment, draw
-from .data.batches import AUGMENT, HOLD_OUT, SHUFFLE, RunData
+from .data.batches import AUGMENT, EVALUATION_BATCH, HOLD_OUT, SHUFFLE, RunData
 from .errors import Interrupted, MlplibError, Refused
 from .optim import build_optimizer, learning_rate
 from .specs import EvaluateSpec, ProbeSpec
@@ -22,8 +22,6 @@ RIDGE_PENALTIES = tuple(10.0**power for power in range(-6, 3))
 
 RIDGE_HELD_OUT = 0.1
 """Share of the training images on which the penalty is chosen."""
-
-EVALUATION_BATCH = 2000
 
 
 # --------------------------------------------------------------------------- features

@@ -265,8 +265,12 @@ class Engine:
         self._loss, self._tensor_rates = self.loss, False
         if isinstance(self.optimizer, Lion):
             self.optimizer.fused = lion_step
+        self.log_without("compiling failed", error)
+
+    def log_without(self, what: str, error: Exception) -> None:
+        """Say in one line that something optional failed."""
         reason = (str(error).strip().splitlines() or [""])[0]
-        self.log(f"compiling failed ({type(error).__name__}: {reason:.200}): continuing without, more slowly")
+        self.log(f"{what} ({type(error).__name__}: {reason:.200}): continuing without, more slowly")
 
     # ------------------------------------------------------------------ how steps are done
 
@@ -348,8 +352,7 @@ def record_graph(engine: Engine, batch: Batch, rates: Sequence[float]) -> StepGr
         seconds, losses = _compare(variants, undo, engine.device)
     except Exception as error:
         undo()
-        reason = (str(error).strip().splitlines() or [""])[0]
-        engine.log(f"no CUDA graph ({type(error).__name__}: {reason:.200}): continuing without, more slowly")
+        engine.log_without("no CUDA graph", error)
         return None
     finally:
         torch.cuda.empty_cache()  # the graph cannot use the memory that plain steps left

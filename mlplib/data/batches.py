@@ -23,6 +23,9 @@ from .streaming import StreamedSplit, reader_of
 # Streams of random numbers that must not repeat one another: the first entry after the run's seed.
 SHUFFLE, AUGMENT, HOLD_OUT = 0, 1, 2
 
+EVALUATION_BATCH = 2000
+"""Images at a time where nothing is trained."""
+
 WHOLE = slice(None)
 """The part of a batch that is all of it."""
 
@@ -118,10 +121,8 @@ class RunData:
         """The first ``count`` training images (all, if there are fewer), float32, unaugmented."""
         return self._plain_batches(self.train, min(count, len(self.train)))
 
-    def _plain_batches(
-        self, split: ResidentSplit | StreamedSplit, count: int, batch_size: int = 2000
-    ) -> Iterator[Batch]:
-        with closing(split.read(np.arange(count), batch_size)) as found:
+    def _plain_batches(self, split: ResidentSplit | StreamedSplit, count: int) -> Iterator[Batch]:
+        with closing(split.read(np.arange(count), EVALUATION_BATCH)) as found:
             for images, labels in found:
                 images = normalize(images.to(torch.float32), self.mean, self.std)
                 yield Batch(images, labels, labels, 1.0)
