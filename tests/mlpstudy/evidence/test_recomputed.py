@@ -72,7 +72,7 @@ def spread(every, own):
     where that one is larger, or has more than two degrees of freedom.
     """
     together = root_mean_square(every)
-    if len(every) < 2 or stats.bartlett(*every).pvalue >= 0.05:
+    if len(every) < 2 or not stats.bartlett(*every).pvalue < 0.05:  # between equal spreads it may be nan
         return together
     alone = root_mean_square(own)
     return alone if alone[1] > 2 + 1e-9 else max(together, alone)
