@@ -41,6 +41,7 @@ from .tables import (
     numbers_table,
     paper_cell,
     run_anchor,
+    run_hash,
     runs_table,
     slug,
 )
@@ -298,6 +299,8 @@ class Chapter:
         anchor = partial(run_anchor, _title(side))
         image = svg.drawing(figure, f"{_title(side)}: {drawn.alt}", frame, anchor)
         file = "-".join([self.name, name, *([] if side == "execution" else [side])])
+        if "run" in frame:
+            frame = frame.assign(run=frame["run"].map(run_hash))
         return f"{image}<p>{small(html.csv_link(frame, f'{file}.csv'))}</p>"
 
     def show(self, figure, caption: str, alt: str) -> Html:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from . import html
 from .html import Html
+from .tables import short_name
 
 NAMESPACE, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 SVG, HREF = f"{{{NAMESPACE}}}", f"{{{XLINK}}}href"
@@ -25,7 +26,7 @@ def drawing(figure, alt: str, frame=None, anchor: Callable[[str], str] | None = 
     Args:
         alt: what the figure shows, for those who cannot see it.
         frame: the DataFrame that was drawn. If it has a column ``run``, a dot that belongs to one run has its
-            id as a tooltip.
+            seed and hash as a tooltip.
         anchor: the element of the page that such a dot links to, by the run's id.
     """
     import matplotlib
@@ -43,6 +44,7 @@ def drawing(figure, alt: str, frame=None, anchor: Callable[[str], str] | None = 
     root = ElementTree.fromstring(buffer.getvalue())
     _separate(root, hashlib.sha256(buffer.getvalue()).hexdigest()[:8])
     for group in list(root.iter(f"{SVG}g")):
+        _share_style(group)
         _title_dots(group, runs.get(group.attrib.pop("id", ""), []), anchor)
     root.attrib |= {"width": str(width), "height": str(height), "aria-label": alt}
     root.attrib |= {"role": "group" if runs and anchor else "img", "style": "stroke-linejoin: round"}
@@ -70,6 +72,22 @@ def _separate(root: ElementTree.Element, name: str) -> None:
             element.text = None
         if element.tag == f"{SVG}image":
             element.set(HREF, _smaller(element.get(HREF)))
+
+
+def _share_style(group: ElementTree.Element) -> None:
+    """Say once for all dots of a group what they look like."""
+    styles = {(dot.tag, dot.get("style")) for dot in group}
+    tag, style = styles.pop() if len(styles) == 1 and len(group) > 1 else (None, None)
+    # Children inherit colors, and how opaque a fill or stroke is, but not how opaque the whole is.
+    if (
+        tag == f"{SVG}use"
+        and style
+        and "style" not in group.attrib
+        and not re.search(r"(^|\s)opacity", style)
+    ):
+        group.set("style", style)
+        for dot in group:
+            del dot.attrib["style"]
 
 
 def _smaller(source: str) -> str:
@@ -120,7 +138,7 @@ def _title_dots(
     for (parent, dot), run in zip(dots, runs, strict=True):
         if run is None:
             continue
-        ElementTree.SubElement(dot, f"{SVG}title").text = run
+        ElementTree.SubElement(dot, f"{SVG}title").text = short_name(run)
         if anchor is not None:
             # Links by the dozen are for a mouse; the table that they lead to is reached with the keyboard.
             link = ElementTree.Element(f"{SVG}a", {"href": f"#{anchor(run)}", "tabindex": "-1"})

@@ -88,7 +88,7 @@ def measured_cell(cell: Cell | None) -> str:
 
 
 def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mapping]) -> pd.DataFrame:
-    """Everything that a table shows, in full precision.
+    """Everything that a table shows, in full precision, with the hashes of the runs.
 
     Args:
         keys: (item, row, column), one for each row.
@@ -105,7 +105,10 @@ def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mappin
                 row |= {
                     f"{side}_{name}": getattr(cell.estimate, name) for name in ("mean", "low", "high", "n")
                 }
-                row |= {f"{side}_setting": cell.setting, f"{side}_runs": " ".join(cell.run_ids)}
+                row |= {
+                    f"{side}_setting": cell.setting,
+                    f"{side}_runs": " ".join(map(run_hash, cell.run_ids)),
+                }
                 row["unit"] = cell.unit
         rows.append(row)
     return pd.DataFrame(rows)
@@ -266,9 +269,14 @@ def _values(name: str, values: Iterable[object]) -> str:
 # --------------------------------------------------------------------------- provenance
 
 
+def run_hash(run_id: str) -> str:
+    """The hash that ends a run's id, which alone tells it from every other run."""
+    return run_id.rpartition("-")[2]
+
+
 def run_anchor(side: str, run_id: str) -> str:
     """The element of a page where :func:`runs_table` tells how a run was made: the side and the id's hash."""
-    return f"{slug(side)}-{run_id.rpartition('-')[2]}"
+    return f"{slug(side)}-{run_hash(run_id)}"
 
 
 SEED_IN_ID = r"-(s\d+)(?=-|$)"
@@ -294,9 +302,7 @@ def _links(side: str, run_ids: Iterable[str]) -> Iterator[str]:
     """Links to runs, one line for those whose names differ in the seed alone: a name, then other seeds."""
     for _, alike in itertools.groupby(run_ids, key=lambda id: re.sub(SEED_IN_ID, "", id.rpartition("-")[0])):
         first, *others = alike
-        texts = {first: first.rpartition("-")[0]} | {
-            id: _seed_in(id) or id.rpartition("-")[2] for id in others
-        }
+        texts = {first: first.rpartition("-")[0]} | {id: _seed_in(id) or run_hash(id) for id in others}
         yield ", ".join(f'<a href="#{run_anchor(side, id)}">{text}</a>' for id, text in texts.items())
 
 
@@ -304,6 +310,11 @@ def _seed_in(run_id: str) -> str:
     """The seed in the name of a run, ``s3``; empty where nothing is drawn."""
     found = re.search(SEED_IN_ID, run_id)
     return found[1] if found else ""
+
+
+def short_name(run_id: str) -> str:
+    """A run's seed and hash."""
+    return f"{_seed_in(run_id)} {run_hash(run_id)}".strip()
 
 
 def runs_table(side: str, records: Sequence[Record]) -> str:
@@ -330,8 +341,7 @@ def _names(side: str, run_ids: Sequence[str]) -> Iterator[str]:
     first, *others = run_ids
     yield f'<code id="{run_anchor(side, first)}">{escape(first)}</code>'
     for id in others:
-        text = f"{_seed_in(id)} {id.rpartition('-')[2]}".strip()
-        yield f'<code class="mlp-number" id="{run_anchor(side, id)}" title="{escape(id)}">{text}</code>'
+        yield f'<code class="mlp-number" id="{run_anchor(side, id)}">{short_name(id)}</code>'
 
 
 def _but_for_seed(spec: RunSpec) -> tuple[RunSpec, tuple]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -231,22 +232,23 @@ def gains_by_views(records: Sequence[Record]) -> Iterator[dict]:
     views of each test image whose predictions are averaged, as logits (solid) or as probabilities (dashed).
     Zero is the accuracy on the image as it is, seen once. Lines are means over seeds, bands span the seeds.
     """
-    labels = checkpoint_labels(records)
+    labels, found = checkpoint_labels(records), {}
     for record in base.completed(records):
         if not _is_evaluation(record) or not record.history:
             continue
         for kind, average in AVERAGES.items():
             accuracies = record.history[f"tta_{kind}_top1"]
             for views, top1 in zip(record.history["views"], accuracies, strict=True):
-                yield {
-                    "data": task_title(task(record.spec)),
-                    "network": _network(record.spec, labels),
-                    "average": average,
-                    "seed": record.spec.seed,
-                    "views": views,
-                    "gain": 100 * (top1 - record.metrics["test_top1"]),
-                    "run": record.id,
-                }
+                where = task_title(task(record.spec)), _network(record.spec, labels), average, views
+                found.setdefault(where, []).append(100 * (top1 - record.metrics["test_top1"]))
+    for where, gains in found.items():
+        row = dict(zip(("data", "network", "average", "views"), where, strict=True))
+        yield row | {
+            "gain": statistics.fmean(gains),
+            "low": min(gains),
+            "high": max(gains),
+            "seeds": len(gains),
+        }
 
 
 FIGURES = {

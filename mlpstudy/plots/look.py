@@ -151,7 +151,8 @@ def ticks_at(axis, places: Iterable[float], text: Callable[[float], str]) -> Non
 
 
 def offsets(count: int, step: float = 0.1) -> np.ndarray:
-    """Small distances that keep ``count`` marks of one row apart."""
+    """Small distances that keep ``count`` marks of one row apart, and of other rows, which are 1 away."""
+    step = min(step, 0.6 / max(count - 1, 1))
     return step * (np.arange(count) - (count - 1) / 2)
 
 

@@ -78,26 +78,26 @@ def gains(frame) -> Figure:
     """One panel per data set: gain against the number of views; color is the network, line style the average.
 
     Args:
-        frame: columns ``data, network, average, seed, views, gain`` (points).
+        frame: columns ``data, network, average, views, gain, low, high`` (points; the ends of a band).
     """
     colors = look.colors_of([*ARMS, *frame["network"]], ARM_COLORS)
-    dashes = dict(zip(look.unique(frame["average"]), ("", (4, 1.6)), strict=False))
+    styles = dict(zip(look.unique(frame["average"]), ("-", "--"), strict=False))
     views = sorted(set(frame["views"]))
     figure, panels = look.dataset_panels(frame, height=2.4)
     for dataset, axes in panels.items():
         axes.axhline(0, color=look.INK, linewidth=0.8)
-        lines = dict(hue="network", palette=colors, style="average", dashes=dashes)
-        dots = dict(marker="o", markersize=4, mew=0)
-        band = dict(errorbar=("pi", 100), err_kws=dict(alpha=0.12, linewidth=0))
-        part = frame[frame["data"] == dataset]
-        seaborn.lineplot(part, x="views", y="gain", **lines, **dots, **band, ax=axes, legend=False)
+        for (name, average), part in frame[frame["data"] == dataset].groupby(["network", "average"]):
+            line = dict(color=colors[name], linestyle=styles[average], marker="o", markersize=4, mew=0)
+            axes.plot(part["views"], part["gain"], **line)
+            band = dict(color=colors[name], alpha=0.12, linewidth=0)
+            axes.fill_between(part["views"], part["low"], part["high"], **band)
         axes.set_xscale("log", base=2)
         axes.set_xticks(views, [str(n) for n in views])
         axes.minorticks_off()
         axes.set_ylabel("gain (points)")
     axes.set_xlabel("views of each test image")
     lines = [look.key(name, colors[name], marker="o", markersize=4) for name in look.unique(frame["network"])]
-    lines += [look.key(name, linestyle="--" if dashes[name] else "-") for name in dashes]
+    lines += [look.key(name, linestyle=style) for name, style in styles.items()]
     look.legend_below(figure, lines, 2, columnspacing=1.2)
     return figure
 

@@ -30,7 +30,7 @@ from mlpstudy.book import execute
 from mlpstudy.book.chapter import open_chapter
 from mlpstudy.book.page_scoreboard import _what_it_comes_to, open_scoreboard
 from mlpstudy.book.parameters import Parameters, of_notebook
-from mlpstudy.book.tables import run_anchor
+from mlpstudy.book.tables import run_anchor, run_hash
 from mlpstudy.claims import INCONCLUSIVE, NOT_TESTED, NOT_THERE, VERDICTS, judge, not_tested, positive
 from mlpstudy.evidence.merge import publish
 from mlpstudy.evidence.verdicts import AS_JUDGED, VARIANTS, Entry
@@ -307,7 +307,7 @@ def test_table_1_shows_the_papers_values_their_footnotes_and_rows_that_nobody_ra
     assert "B-6/Wi-256, 40 epochs" in found["B-MLP + DA @5000"][1]
     csv = unquote(re.search(r"text/csv;charset=utf-8,([^\"]+)", text)[1])
     assert len(csv.splitlines()) == 1 + len(rows)
-    assert all(run.id in csv for run in chapter.records)
+    assert all(run_hash(run.id) in csv for run in chapter.records)
     chapter.records = [run for run in chapter.records if run.spec.model.family != "small-cnn"]
     row = re.search(
         r'<th scope="row">ResNet18 \+ DA</th>(.*?)</tr>', str(chapter.table("Table 1")), re.DOTALL

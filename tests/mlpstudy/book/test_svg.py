@@ -51,6 +51,14 @@ def test_a_dot_of_one_run_names_it_and_a_mean_does_not():
     assert all(href == f"#this-study-{title}" for href, title in links)
 
 
+def test_dots_that_look_alike_say_so_once():
+    figure = matplotlib.figure.Figure()
+    figure.subplots().plot([1, 2, 3], [1, 2, 3], "o", color="#123456", alpha=0.5)
+    root = ElementTree.fromstring(svg.drawing(figure, "dots"))
+    (group,) = [g for g in root.iter(f"{svg.SVG}g") if "#123456" in g.get("style", "")]
+    assert [dot.attrib.keys() & {"x", "style"} for dot in group] == [{"x"}] * 3
+
+
 def test_lengths_have_two_decimals():
     text = svg.drawing(curves.accuracy_curves(curve_frame((0,))), "x")
     lengths = re.findall(r'\b(?:d|x|y)="([^"]+)"', text)

@@ -172,7 +172,7 @@ def test_gains_are_over_one_look_at_the_same_network():
     assert set(frame["data"]) == {f"4 other CIFAR-10 classes, {n} images" for n in ("200", "1,000")}
     assert frame["gain"].to_list() == pytest.approx([5.0] * len(frame))
     assert set(frame["views"]) == {1, 32} and set(frame["average"]) == set(transfer.AVERAGES.values())
-    assert set(frame["network"]) == {transfer.WITHOUT_DA, transfer.WITH_DA}
+    assert set(frame["network"]) == {transfer.WITHOUT_DA, transfer.WITH_DA} and set(frame["seeds"]) == {1}
     assert set(transfer.accuracies(made("laptop"))["network"]) == set(transfer.ARMS)
 
 

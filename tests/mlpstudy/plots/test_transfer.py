@@ -21,8 +21,9 @@ def dot_frame(seeds=(0, 1), datasets=("A", "B"), networks=ARMS):
 
 def view_frame(seeds=(0, 1), networks=ARMS[1:]):
     averages = ("averaged logits", "averaged softmax")
-    frame = product(data=("A",), network=networks, average=averages, seed=seeds, views=(1, 2, 4))
-    return frame.assign(gain=frame["views"] / 10 + frame["seed"])
+    frame = product(data=("A",), network=networks, average=averages, views=(1, 2, 4))
+    gains = [frame["views"] / 10 + seed for seed in seeds]
+    return frame.assign(gain=sum(gains) / len(gains), low=gains[0], high=gains[-1])
 
 
 def probe_frame():
@@ -92,6 +93,8 @@ def test_gains_are_means_over_seeds_against_the_number_of_view_frame():
     for line in drawn:
         assert list(line.get_xdata()) == [1, 2, 4]
         assert list(line.get_ydata()) == pytest.approx([0.6, 0.7, 0.9])
+    bands = [band.get_datalim(axes.transData) for band in axes.collections]
+    assert [end for band in bands for end in (band.y0, band.y1)] == pytest.approx([0.1, 1.4] * 4)
     assert axes.get_xscale() == "log" and [t.get_text() for t in axes.get_xticklabels()] == ["1", "2", "4"]
     assert labels(figure) == [*ARMS[1:], "averaged logits", "averaged softmax"]
 
