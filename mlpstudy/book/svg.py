@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from . import html
 from .html import Html
-from .tables import short_name
+from .tables import run_hash, seed_in
 
 NAMESPACE, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 SVG, HREF = f"{{{NAMESPACE}}}", f"{{{XLINK}}}href"
@@ -26,7 +26,7 @@ def drawing(figure, alt: str, frame=None, anchor: Callable[[str], str] | None = 
     Args:
         alt: what the figure shows, for those who cannot see it.
         frame: the DataFrame that was drawn. If it has a column ``run``, a dot that belongs to one run has its
-            seed and hash as a tooltip.
+            seed as a tooltip.
         anchor: the element of the page that such a dot links to, by the run's id.
     """
     import matplotlib
@@ -138,7 +138,7 @@ def _title_dots(
     for (parent, dot), run in zip(dots, runs, strict=True):
         if run is None:
             continue
-        ElementTree.SubElement(dot, f"{SVG}title").text = short_name(run)
+        ElementTree.SubElement(dot, f"{SVG}title").text = seed_in(run) or run_hash(run)
         if anchor is not None:
             # Links by the dozen are for a mouse; the table that they lead to is reached with the keyboard.
             link = ElementTree.Element(f"{SVG}a", {"href": f"#{anchor(run)}", "tabindex": "-1"})

@@ -302,19 +302,14 @@ def _links(side: str, run_ids: Iterable[str]) -> Iterator[str]:
     """Links to runs, one line for those whose names differ in the seed alone: a name, then other seeds."""
     for _, alike in itertools.groupby(run_ids, key=lambda id: re.sub(SEED_IN_ID, "", id.rpartition("-")[0])):
         first, *others = alike
-        texts = {first: first.rpartition("-")[0]} | {id: _seed_in(id) or run_hash(id) for id in others}
+        texts = {first: first.rpartition("-")[0]} | {id: seed_in(id) or run_hash(id) for id in others}
         yield ", ".join(f'<a href="#{run_anchor(side, id)}">{text}</a>' for id, text in texts.items())
 
 
-def _seed_in(run_id: str) -> str:
+def seed_in(run_id: str) -> str:
     """The seed in the name of a run, ``s3``; empty where nothing is drawn."""
     found = re.search(SEED_IN_ID, run_id)
     return found[1] if found else ""
-
-
-def short_name(run_id: str) -> str:
-    """A run's seed and hash."""
-    return f"{_seed_in(run_id)} {run_hash(run_id)}".strip()
 
 
 def runs_table(side: str, records: Sequence[Record]) -> str:
@@ -325,7 +320,7 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
         settings = escape(_settings_line([record.spec for record in group], ids))
         compute = [record.compute for record in group]
         row = {
-            "run": "<br>".join(_names(side, [record.id for record in group])),
+            "run": _names(side, [record.id for record in group]),
             "settings": f'<span class="mlp-wide">{settings}</span>',
             "time": _span(compute, "seconds", duration),
             "images/s": _span(compute, "images_per_second", "{:,.0f}".format),
@@ -336,12 +331,13 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
     return html.table(rows, f"<b>{side}</b>: the runs. {shared}", "run")
 
 
-def _names(side: str, run_ids: Sequence[str]) -> Iterator[str]:
+def _names(side: str, run_ids: Sequence[str]) -> str:
     """Ids of runs that differ in their seed alone, for links to lead to; of all but one, seed and hash."""
     first, *others = run_ids
-    yield f'<code id="{run_anchor(side, first)}">{escape(first)}</code>'
-    for id in others:
-        yield f'<code class="mlp-number" id="{run_anchor(side, id)}">{short_name(id)}</code>'
+    text = f'<code id="{run_anchor(side, first)}">{escape(first)}</code>'
+    names = {id: f"{seed_in(id)} {run_hash(id)}".strip() for id in others}
+    codes = "".join(f'<br><code id="{run_anchor(side, id)}">{name}</code>' for id, name in names.items())
+    return text + (f'<span class="mlp-number">{codes}</span>' if codes else "")
 
 
 def _but_for_seed(spec: RunSpec) -> tuple[RunSpec, tuple]:
