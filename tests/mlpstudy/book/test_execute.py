@@ -250,7 +250,7 @@ def test_a_chapter_sets_the_study_beside_this_execution(name, tmp_path):
         assert parts[figure].count("<svg ") == parts[figure].count(" aria-label=") == 2
         assert parts[figure].count("<figcaption>") == 1
     for run in (*chapter.records, *chapter.studies[0].records, *chapter.studies[0].upstream):
-        assert run.id in parts["provenance"]
+        assert f"{run_hash(run.id)}</code>" in parts["provenance"]
 
 
 @pytest.mark.parametrize("name", ["from-scratch", "filters", "scaling-laws"])
