@@ -229,7 +229,7 @@ class Engine:
         for tensor in (*self.model.parameters(), *self.copies.by_name.values()):
             tensor.grad = None
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let go of the methods that are kept here, which refer back to this engine: a circle, which only
         Python's garbage collector would free, at a time that has nothing to do with a device's memory.
         """

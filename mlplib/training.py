@@ -97,10 +97,6 @@ class TrainState:
     def model(self) -> nn.Module:
         return self.engine.model
 
-    def close(self) -> None:
-        """Let the memory of everything but the model go with the last reference to this."""
-        self.engine.release()
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -155,7 +151,7 @@ def train(
         folder = None  # only the first process writes
     machine.reset_peak_memory(how.device)
     shown = how.tensorboard / folder.name if how.tensorboard and folder else None
-    with closing(state), _threads(state, how), curves.following(shown) as show:
+    with closing(state.engine), _threads(state, how), curves.following(shown) as show:
         show(state.history)
         with (
             how.stop.listening(),

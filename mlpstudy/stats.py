@@ -21,7 +21,7 @@ LITTLE = 2
 """Up to so many degrees of freedom, those of three values, a spread can be small by chance."""
 
 POWER = 0.8
-"""The probability with which an effect of the size of :attr:`Estimate.detectable` is told from zero."""
+"""The probability with which an effect of the size of :meth:`Estimate.needed` is told from zero."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -100,16 +100,10 @@ class Estimate:
         """Half the length of the interval, None without one."""
         return None if self.low is None else (self.high - self.low) / 2
 
-    @property
-    def detectable(self) -> float | None:
-        """The smallest true effect that these seeds tell from zero in four of five studies
-        (:data:`POWER`); None where the standard error is unknown.
-        """
-        return self.needed(1)
-
-    def needed(self, sides: int) -> float | None:
-        """:attr:`detectable`, or with two ``sides`` the smallest margin around zero within which these seeds
-        show that an effect of zero lies, as often.
+    def needed(self, sides: int = 1) -> float | None:
+        """The smallest true effect that these seeds tell from zero in four of five studies (:data:`POWER`),
+        or with two ``sides`` the smallest margin around zero within which they show that an effect of zero
+        lies, as often; None where the standard error is unknown.
         """
         return None if self.error is None else _reach(self.freedom, sides) * self.error
 

@@ -19,9 +19,8 @@ import json
 import os
 import re
 import stat
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlplib.errors import MlplibError
@@ -109,26 +108,23 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
         if not by_spec:  # the settings of thousands of runs take a second to make
             continue
         specs = dict.fromkeys(experiment(name).runs(chosen, all_seeds(chosen, by_spec)))
-        own = _meant([spec for spec in specs if spec in by_spec], specs)
+        own = [spec for spec in specs if spec in by_spec]
         needed = (spec for spec in upstream_first(specs) if spec in by_spec and spec not in specs)
         upstream = [by_spec[spec] for spec in needed]
         if own:
             records = [by_spec[spec] for spec in own]
-            yield ExperimentRecords(name, chosen, records, root / "artifacts", upstream)
+            yield _meant(ExperimentRecords(name, chosen, records, root / "artifacts", upstream))
 
 
-def _meant(own: Sequence[RunSpec], specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """Those published runs whose seed an experiment was meant for: where a seed is complete, none of a seed
-    at which less than half is there. Such runs are other chapters', which have more seeds. Their means would
-    stand beside means over fewer seeds, with other images and other pre-trained networks.
-
-    Args:
-        specs: all runs of the experiment, for every published seed.
+def _meant(found: ExperimentRecords) -> ExperimentRecords:
+    """Without runs of other chapters, which have more seeds: where a seed is complete, none of a seed of
+    which less than half is there. Their means would stand beside means over fewer seeds, with other images
+    and other pre-trained networks.
     """
-    there, wanted = Counter(map(seed_of, own)), Counter(map(seed_of, specs))
-    if not any(there[seed] == wanted[seed] for seed in there):
-        return list(own)
-    return [spec for spec in own if 2 * there[seed_of(spec)] >= wanted[seed_of(spec)]]
+    if not complete(found):
+        return found
+    meant = {*seeds_with(found, 0.5), None}
+    return replace(found, records=[record for record in found.records if seed_of(record.spec) in meant])
 
 
 def finished(name: str, chosen: Profile, seeds: Sequence[int], store: RunStore) -> ExperimentRecords:

@@ -50,7 +50,7 @@ def test_the_interval_is_students(sample):
 def test_one_seed_has_no_interval_and_none_is_an_error():
     found = over_seeds([0.5])
     assert found == Estimate(0.5, None, None, 1) and found.half_width is None
-    assert found.detectable is None and found.seeds_for(1.0) is None
+    assert found.needed() is None and found.seeds_for(1.0) is None
     with pytest.raises(ValueError, match="no values"):
         over_seeds([])
 
@@ -204,7 +204,7 @@ def test_another_error_never_makes_an_interval_narrower(values, images):
 @pytest.mark.parametrize("n", [3, 5, 20])
 def test_the_detectable_effect_is_found_as_often_as_it_says(n):
     random = np.random.default_rng(0)
-    shift = Estimate(0, 0, 0, n, error=1 / math.sqrt(n), freedom=n - 1).detectable
+    shift = Estimate(0, 0, 0, n, error=1 / math.sqrt(n), freedom=n - 1).needed()
     samples = random.normal(shift, 1, (20_000, n))
     errors = samples.std(1, ddof=1) / math.sqrt(n)
     found = (samples.mean(1) > reference.t.ppf(0.975, n - 1) * errors).mean()
@@ -225,8 +225,7 @@ def test_enough_seeds_make_an_effect_detectable():
     for effect in (0.5, 1.0, 2.0):
         needed = found.seeds_for(effect)
         reach = [
-            Estimate(0, 0, 0, n, error=1 / math.sqrt(n), freedom=n - 1).detectable
-            for n in (needed - 1, needed)
+            Estimate(0, 0, 0, n, error=1 / math.sqrt(n), freedom=n - 1).needed() for n in (needed - 1, needed)
         ]
         assert reach[1] <= effect < reach[0]
     assert found.seeds_for(1e3) == 3, "those that there are"

@@ -176,7 +176,7 @@ def test_an_effect_that_does_not_matter_takes_more_seeds():
     assert (same.sides, no_worse.sides, positive(WIDE, "points").sides) == (2, 1, 1)
     assert f"; {WIDE.seeds_for(2.0, sides=2)} would do" in same.reason()
     assert f"; {WIDE.seeds_for(2.0)} would do" in no_worse.reason()
-    assert same.detectable > no_worse.detectable == WIDE.detectable
+    assert same.detectable > no_worse.detectable == WIDE.needed()
 
 
 def test_the_seeds_that_would_do_are_those_for_the_smallest_effect_meant():
