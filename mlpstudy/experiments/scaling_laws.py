@@ -45,13 +45,13 @@ class Budget:
 
 
 PAPER_MODELS = tuple(f"B-{blocks}/Wi-{width}" for width in (256, 512, 1024) for blocks in (6, 12))
-LAPTOP_MODELS = ("B-6/Wi-64", "B-6/Wi-128", "B-6/Wi-256")
+LAPTOP_MODELS = ("B-6/Wi-32", "B-6/Wi-64", "B-6/Wi-128", "B-6/Wi-256")
 GPU_EXAMPLES = (3125, 6250, 12500, 25000, 50000, None)
 PAPER_EXAMPLES = (370_000, 740_000, 1_480_000, 2_950_000, 5_900_000, None)
 
 BUDGETS = {
     "smoke": Budget(("B-2/Wi-16", "B-2/Wi-32"), (300, None), (2, 4), batch_size=64, lr=2e-3),
-    "laptop": Budget(LAPTOP_MODELS, (3000, 10000, None), (2, 4, 8), batch_size=256, lr=5e-5),
+    "laptop": Budget(LAPTOP_MODELS, (1000, 3000, 10000, None), (2, 4, 8), batch_size=256, lr=5e-5),
     "gpu": Budget(PAPER_MODELS, GPU_EXAMPLES, (25, 50, 100), batch_size=1024, lr=1e-5),
     "paper": Budget(PAPER_MODELS, PAPER_EXAMPLES, (50, 100, 200, 400, 800), batch_size=16384, lr=1e-5),
 }

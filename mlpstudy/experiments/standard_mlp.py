@@ -34,12 +34,6 @@ FAMILIES = ("s-mlp", "b-mlp")
 B_MODELS = {"smoke": "B-2/Wi-32", "laptop": "B-6/Wi-256", "gpu": "B-6/Wi-1024", "paper": "B-6/Wi-1024"}
 """The B-MLP of Table 10, by profile."""
 
-GRIDS = {name: (budget.examples, budget.lengths) for name, budget in scaling_laws.BUDGETS.items()}
-GRIDS["laptop"] = ((3000, None), (2, 8))
-"""Numbers of examples and lengths of the scaling laws, by profile: those of the chapter on scaling laws or
-some of them, so that the runs of B-MLPs are shared. The S-MLPs have the depths and widths of the B-MLPs
-there."""
-
 
 def transfer_runs(profile: Profile, model: str, seed: int) -> list[FineTuneSpec]:
     """One pre-training of ``model``, fine-tuned on each of the tasks that claims are judged by."""
@@ -48,16 +42,19 @@ def transfer_runs(profile: Profile, model: str, seed: int) -> list[FineTuneSpec]
 
 
 def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
-    """Both MLPs fine-tuned on the tasks that claims are judged by, the S-MLP from scratch, and both laws."""
-    b_models = scaling_laws.BUDGETS[profile.key].models
-    s_models = [name.replace("B-", "S-") for name in b_models]
-    grid = *GRIDS[profile.key], scaling_laws.tasks(profile)[:1]
+    """Both MLPs fine-tuned on the tasks that claims are judged by, the S-MLP from scratch, and both laws: the
+    grid of the chapter on scaling laws, whose runs are shared, and S-MLPs of the same depths and widths.
+    """
+    budget = scaling_laws.BUDGETS[profile.key]
+    s_models = [name.replace("B-", "S-") for name in budget.models]
+    models = [*s_models, *budget.models]
+    grid = models, budget.examples, budget.lengths, scaling_laws.tasks(profile)[:1]
     found = []
     for seed in seeds:
         tuned = transfer_runs(profile, profile.s_pretrain_model, seed)
         found += [*tuned, *(from_scratch(profile, spec) for spec in tuned)]
         found += transfer_runs(profile, B_MODELS[profile.key], seed)
-        found += scaling_laws.grid_runs(profile, seed, [*s_models, *b_models], *grid)
+        found += scaling_laws.grid_runs(profile, seed, *grid)
     return found
 
 
