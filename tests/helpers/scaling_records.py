@@ -15,7 +15,7 @@ from mlpstudy.laws.scaling import Point
 from mlpstudy.profiles import Profile
 
 
-def power_law(alpha: float, level: float = 0.5, unit: float = 1e11) -> Callable[[Point], float]:
+def power_law(alpha: float, level: float = 0.5, unit: float = 1e10) -> Callable[[Point], float]:
     """Errors that depend on compute alone."""
     return lambda at: level * (at.compute / unit) ** -alpha
 
