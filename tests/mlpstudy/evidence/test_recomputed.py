@@ -11,7 +11,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from small_runs import ROOT
 
 from mlpstudy.evidence.verdicts import from_published
@@ -240,10 +240,11 @@ def filters(runs, few, names):
 
 
 # --------------------------------------------------------------------------- laws
-# Whether a front determines a floor is not computed again: these laws have none, as the published ones.
+# Which form a law has is not computed again: those of fronts have a floor here and no offset, as the
+# published ones, and those of four sizes have neither.
 
 
-def grid(runs, family, few=(3000, 10_000), lengths=(2, 4, 8)):
+def grid(runs, family, few=(1000, 3000, 10_000), lengths=(2, 4, 8)):
     """Error, compute, parameters and examples: (4, trainings, lengths, seeds)."""
     probes = rows(runs, {"kind": "probe"} | below("upstream", family, {"optimizer.weight_decay": 1e-3}))
     training = rows(runs, {"kind": "train"}).set_index("this").loc[probes["before"]].set_index(probes.index)
@@ -260,40 +261,81 @@ def grid(runs, family, few=(3000, 10_000), lengths=(2, 4, 8)):
     return np.reshape(found, (4, len(wide), len(lengths), -1))
 
 
-def slope(cells, trainings, seeds, of, fewest):
-    """Of a sum of logarithms in log compute, over the points than which nothing as cheap is better."""
+def alpha(compute, error, *_):
+    """The exponent of the law with a floor. Searched with it: the law at 1e10, and the floor's share of the
+    smallest error.
+    """
+
+    def law(x, of_alpha, level, share):
+        return np.log(np.exp(level - np.exp(of_alpha) * x) + share * error.min())
+
+    bounds = (np.log(1e-3), -np.inf, 0), (np.log(10), np.inf, 0.999)
+    close = {"ftol": 1e-13, "xtol": 1e-13, "gtol": 1e-13}
+    found, _ = optimize.curve_fit(
+        law, np.log(compute / 1e10), np.log(error), (-2, 0, 0.5), bounds=bounds, **close
+    )
+    return np.exp(found[0])
+
+
+def share(of):
+    """The slope of a sum of logarithms in log compute."""
+
+    def slope(compute, error, *sizes):
+        x, y = np.log(compute), np.array(of) @ np.log(sizes)
+        return stats.linregress(x, y).slope if len(set(x)) > 1 else np.nan
+
+    return slope
+
+
+def of_front(cells, trainings, seeds, statistic):
+    """A statistic of the points than which nothing as cheap is better."""
     drawn = np.take_along_axis(cells[:, trainings], seeds[None, :, None], axis=3).mean(axis=3)
     error, compute, *_ = drawn = drawn.reshape(len(cells), -1)
     x, y = compute[:, None], error[:, None]
     better = (compute <= x) & (error < y) | (compute < x) & (error <= y)
-    front = np.log(drawn[:, ~better.any(axis=1)])
-    return stats.linregress(front[1], of @ front).slope if len(set(front[1])) >= fewest else np.nan
+    error, compute, *sizes = drawn[:, ~better.any(axis=1)]
+    return statistic(compute, error, *sizes)
 
 
-def slopes(cells, of=(-1, 0, 0, 0), fewest=3, seed=0):
+def draws(cells, statistic=alpha, seed=0):
     """That of the grid, then those of 400 grids of trainings and seeds that are drawn from it. Order and
     generator are the library's, so that the draws are, too: with others, an end moves by a tenth.
     """
     random, (trainings, _, seeds) = np.random.default_rng(seed), cells.shape[1:]
-    draws = [(np.arange(trainings), np.tile(np.arange(seeds), (trainings, 1)))]
+    every = [(np.arange(trainings), np.tile(np.arange(seeds), (trainings, 1)))]
     for _ in range(400):
         drawn = random.integers(trainings, size=trainings)
-        draws.append((drawn, random.integers(seeds, size=(trainings, seeds))))
-    found = np.array([slope(cells, *drawn, np.array(of), fewest) for drawn in draws])
+        every.append((drawn, random.integers(seeds, size=(trainings, seeds))))
+    found = np.array([of_front(cells, *drawn, statistic) for drawn in every])
     return found[np.isfinite(found)]
 
 
-def ends(slopes):
-    return slopes[0], *np.quantile(slopes[1:], (0.025, 0.975))
+def ends(draws):
+    return draws[0], *np.quantile(draws[1:], (0.025, 0.975))
+
+
+def c11(runs):
+    """The exponents of the largest networks and of the most examples, from the scatter around a straight
+    line. Their half widths add in squares, being of different trainings but one.
+    """
+    error, _, parameters, examples = grid(runs, B, lengths=(8,)).mean(axis=(2, 3))
+    fits = []
+    for size, other in ((parameters, examples), (examples, parameters)):
+        ample = other == other.max()
+        line = stats.linregress(np.log(size[ample]), np.log(error[ample]))
+        fits.append((-line.slope, stats.t.ppf(0.975, ample.sum() - 2) * line.stderr))
+    (of_p, half_p), (of_n, half_n) = fits
+    half = np.hypot(half_p, half_n)
+    return {"": (of_p - of_n, of_p - of_n - half, of_p - of_n + half)}
 
 
 def c19(runs):
     """What the table lacks: the S-MLPs' law, and the B-MLPs' exponent on the same grid minus theirs."""
     of_s = rows(runs, {"kind": "probe"} | below("upstream", S, {"optimizer.weight_decay": 1e-3}))
     runs = runs[runs["seed"].isin(of_s["seed"])]  # the B-MLPs' further seeds are other chapters'
-    b, s = (grid(runs, family, few=(3000,), lengths=(2, 8)) for family in (B, S))
-    gap = [x - y for x, y in zip(slopes(b), slopes(s, seed=1), strict=False)]  # some draws allow no slope
-    return {"S-MLPs' power law": ends(slopes(s)), "S-MLPs' slope worse": ends(gap)}
+    b, s = grid(runs, B), grid(runs, S)
+    gap = draws(b) - draws(s, seed=1)
+    return {"S-MLPs' power law": ends(draws(s)), "S-MLPs' slope worse": ends(gap)}
 
 
 # --------------------------------------------------------------------------- the comparison
@@ -302,8 +344,9 @@ GAINS = {"start": "all images over initialization", "few": "all images over fewe
 OTHERS = {
     "C02": lambda runs: {title: unpaired(*groups) for title, _, groups in table_1(runs)},
     "C04": c04,
-    "C10": lambda runs: {OTHER: ends(slopes(grid(runs, B)))},
-    "C12": lambda runs: {"": ends(slopes(grid(runs, B, lengths=(8,)), of=(0, 0, -1, 1), fewest=2))},
+    "C10": lambda runs: {OTHER: ends(draws(grid(runs, B)))},
+    "C11": c11,
+    "C12": lambda runs: {"": ends(draws(grid(runs, B, lengths=(8,)), share((-1, 1))))},
     "C16": c16,
     "C18": c18,
     "C19": c19,
