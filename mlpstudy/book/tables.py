@@ -300,8 +300,8 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
 
 def _links(side: str, run_ids: Iterable[str]) -> Iterator[str]:
     """Links to runs, one line for those whose names differ in the seed alone: a name, then other seeds."""
-    for _, alike in itertools.groupby(run_ids, key=lambda id: re.sub(SEED_IN_ID, "", id.rpartition("-")[0])):
-        first, *others = alike
+    groups = group_by(run_ids, lambda id: re.sub(SEED_IN_ID, "", id.rpartition("-")[0]))
+    for first, *others in groups.values():
         texts = {first: first.rpartition("-")[0]} | {id: seed_in(id) or run_hash(id) for id in others}
         yield ", ".join(f'<a href="#{run_anchor(side, id)}">{text}</a>' for id, text in texts.items())
 

@@ -35,7 +35,7 @@ MLP_TITLES = {"b-mlp": "B-MLP", "s-mlp": "S-MLP"}
 CONVNET_TITLES = {"resnet18": "ResNet18", "small-cnn": "small CNN"}
 """Titles of data sets by catalog name, and of networks by the family of their model."""
 
-Key = TypeVar("Key", bound=Hashable)
+Item, Key = TypeVar("Item"), TypeVar("Key", bound=Hashable)
 
 
 # --------------------------------------------------------------------------- picking records
@@ -51,12 +51,12 @@ def run_ids(records: Iterable[Record]) -> tuple[str, ...]:
     return tuple(record.id for record in completed(records))
 
 
-def group_by(records: Iterable[Record], key: Callable[[Record], Key | None]) -> dict[Key, list[Record]]:
-    """Records by ``key``, in order of first appearance; records whose key is None are left out."""
-    groups: dict[Key, list[Record]] = {}
-    for record in records:
-        if (found := key(record)) is not None:
-            groups.setdefault(found, []).append(record)
+def group_by(items: Iterable[Item], key: Callable[[Item], Key | None]) -> dict[Key, list[Item]]:
+    """Items by ``key``, in order of first appearance; those whose key is None are left out."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        if (found := key(item)) is not None:
+            groups.setdefault(found, []).append(item)
     return groups
 
 
