@@ -284,17 +284,21 @@ SEED_IN_ID = r"-(s\d+)(?=-|$)"
 
 
 def numbers_table(side: str, cells: Sequence[Cell]) -> str:
-    """Every number with links to its runs in :func:`runs_table`, as HTML."""
-    rows = []
+    """Every number with links to its runs in :func:`runs_table`, as HTML; of numbers that rest on the same
+    runs, the first has the links.
+    """
+    rows, first = [], {}
     for cell in cells:
-        value = number(cell.estimate.mean, cell.unit)
+        name, value = escape(f"{cell.row}, {cell.column}"), number(cell.estimate.mean, cell.unit)
+        as_before = f"those of {first[cell.run_ids]}" if cell.run_ids in first else ""
         rows.append(
             {
-                "number": escape(f"{cell.row}, {cell.column}"),
+                "number": name,
                 "value": f'<span class="mlp-number">{value} {cell.unit}</span>',
-                "runs": "<br>".join(_links(side, cell.run_ids)),
+                "runs": as_before or "<br>".join(_links(side, cell.run_ids)),
             }
         )
+        first.setdefault(cell.run_ids, name)
     return html.table(rows, f"<b>{side}</b>: the runs behind each number", "number")
 
 

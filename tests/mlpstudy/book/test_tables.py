@@ -129,6 +129,9 @@ def test_a_number_links_to_all_its_runs_and_names_one_of_those_that_differ_in_th
         ids[2]: ids[2].rpartition("-")[0],
     }
     assert links == [(run_anchor("This execution", id), text) for id, text in named.items()]
+    again = dataclasses.replace(cell, row="another")
+    both = numbers_table("This execution", [cell, again])
+    assert both.count("<a href") == len(links) and both.count("those of a row, a column") == 1
 
 
 def test_runs_that_differ_in_more_than_the_seed_or_their_machine_have_rows_of_their_own():
