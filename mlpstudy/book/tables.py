@@ -317,11 +317,17 @@ def seed_in(run_id: str) -> str:
 
 
 def runs_table(side: str, records: Sequence[Record]) -> str:
-    """How runs were made and how fast they were, as HTML; those that differ in their seed share a row."""
+    """How runs were made and how fast they were, as HTML; those that differ in their seed share a row. What
+    all rows, or all of one kind of run, have in common is said once, in the caption.
+    """
     rows, ids = [], {record.spec: record.id for record in records}
     groups = group_by(records, lambda record: (_but_for_seed(record.spec), _made(record)))
+    specs = [[record.spec for record in group] for group in groups.values()]
+    kinds = group_by(specs, lambda alike: type(alike[0])).values()
+    once = {name: value for kind in kinds for name, value in _in_common(list(map(_settings, kind))).items()}
+    of_all = _in_common([dict(made) for _, made in groups])
     for (_, made), group in groups.items():
-        settings = escape(_settings_line([record.spec for record in group], ids))
+        settings = escape(_settings_line([record.spec for record in group], ids, once))
         compute = [record.compute for record in group]
         row = {
             "run": _names(side, [record.id for record in group]),
@@ -330,9 +336,18 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
             "images/s": _span(compute, "images_per_second", "{:,.0f}".format),
             "of matmul rate": _span(compute, "matmul_fraction", lambda share: f"{100 * share:.2g} %"),
         }
-        rows.append(row | dict(made))
+        rows.append(row | {name: value for name, value in made if name not in of_all})
     shared = "Those that differ in their seed alone share a row, under the hashes that end their ids"
-    return html.table(rows, f"<b>{side}</b>: the runs. {shared}", "run")
+    common = {name: escape(value) for name, value in once.items()} | of_all
+    in_common = ". In common: " * bool(common) + "; ".join(f"{n}: {value}" for n, value in common.items())
+    return html.table(rows, f"<b>{side}</b>: the runs. {shared}{in_common}", "run")
+
+
+def _in_common(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What several rows all have; nothing of a single row."""
+    if len(rows) < 2:
+        return {}
+    return {n: value for n, value in rows[0].items() if all(row.get(n) == value for row in rows)}
 
 
 def _names(side: str, run_ids: Sequence[str]) -> str:
@@ -384,10 +399,18 @@ def _span(found: Iterable[Mapping[str, float]], name: str, form: Callable[[float
     return " to ".join(dict.fromkeys(map(form, (values[0], values[-1])))) if values else NO_FACT
 
 
-def _settings_line(specs: Sequence[RunSpec], ids: Mapping[RunSpec, str]) -> str:
+def _settings(specs: Sequence[RunSpec]) -> dict[str, str]:
+    """The settings of runs that differ in their seed alone, without those that go without saying."""
+    hidden = {"weight decay": "0", "gradient clipping": "none"}
+    hidden |= dict.fromkeys(("tested on", "probe: tested on"), "test images")
+    known = {name: _values(name, map(fact, specs)) for name, fact in FACTS.get(type(specs[0]), {}).items()}
+    return {name: value for name, value in known.items() if hidden.get(name) != value}
+
+
+def _settings_line(specs: Sequence[RunSpec], ids: Mapping[RunSpec, str], once: Mapping[str, str]) -> str:
     """What runs did that differ in their seed alone, in one line; what they read has a line of its own.
 
-    ``ids``: of published runs, on the data and by the version that made them.
+    ``ids``: of published runs, on the data and by the version that made them. ``once``: said elsewhere.
     """
     spec = specs[0]
     read = getattr(spec, "upstream", None) or getattr(spec, "trained", None)
@@ -395,9 +418,7 @@ def _settings_line(specs: Sequence[RunSpec], ids: Mapping[RunSpec, str]) -> str:
     of = f"of {ids.get(read) or run_id(read)}{others}" if read else "of the pixels"
     if isinstance(spec, FilterSpec):
         return f"first layer, {spec.at}, {of}"
-    hidden = {"weight decay": "0", "gradient clipping": "none"}
-    hidden |= dict.fromkeys(("tested on", "probe: tested on"), "test images")
-    known = {name: _values(name, map(fact, specs)) for name, fact in FACTS.get(type(spec), {}).items()}
-    line = "; ".join(f"{name}: {value}" for name, value in known.items() if hidden.get(name) != value)
+    line = [f"{name}: {value}" for name, value in _settings(specs).items() if name not in once]
     moment = f" after epoch {spec.epoch}" if getattr(spec, "epoch", None) is not None else ""
-    return f"{line}; {of}{moment}" if read or isinstance(spec, ProbeSpec) else line
+    reads = [f"{of}{moment}"] if read or isinstance(spec, ProbeSpec) else []
+    return "; ".join(line + reads)

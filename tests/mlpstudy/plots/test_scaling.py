@@ -32,7 +32,7 @@ def test_every_training_is_a_line_and_the_front_has_rings_and_a_law(records):
     (axes,), (above,) = figure.axes, figure.axes[0].child_axes
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert axes.get_title(loc="left") == "4 other CIFAR-10 classes"
-    assert sum(len(line.get_xdata()) == 3 for line in axes.lines) == 9
+    assert sum(len(line.get_xdata()) == 3 for line in axes.lines) == 16
     measured = scaling_laws.measured(records)
     rings = np.asarray(axes.collections[-1].get_offsets())
     assert np.sort(rings[:, 0]) == pytest.approx(np.sort(measured.front().compute))
