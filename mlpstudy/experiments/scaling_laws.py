@@ -240,7 +240,6 @@ def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
                 "epochs": at.epochs,
                 "seed": at.seed,
                 "compute_macs": at.compute,
-                "compute_flops": 2 * at.compute,
                 "error": at.error,
                 "on_front": record.id in optimal,
                 "run": record.id,

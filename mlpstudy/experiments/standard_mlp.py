@@ -83,8 +83,8 @@ def _by_way(records: Sequence[Record]) -> dict[tuple[str, str], dict[Task, list[
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
-    """Table 10, the laws of Fig 10, and under an item of its own every error of the S-MLPs' grid; those of the
-    B-MLPs' are in the chapter on scaling laws.
+    """Table 10, the laws of Fig 10, and under an item of its own every error of the S-MLPs; those of the
+    B-MLPs are in the chapter on scaling laws.
     """
     cells = []
     for way, groups in _by_way(records).items():

