@@ -64,6 +64,9 @@ def _separate(root: ElementTree.Element, name: str) -> None:
         for key, value in element.attrib.items():
             if key in ("d", "x", "y"):
                 element.set(key, DIGITS.sub(r"\1", value))
+            if key == "transform":  # a scale keeps its digits
+                short = re.sub(r"translate\([^)]*\)", lambda moved: DIGITS.sub(r"\1", moved[0]), value)
+                element.set(key, short)
             if key == HREF:
                 element.set(key, re.sub("^#", f"#{name}-", value))
             elif "url(#" in value:

@@ -61,8 +61,8 @@ def test_dots_that_look_alike_say_so_once():
 
 def test_lengths_have_two_decimals():
     text = svg.drawing(curves.accuracy_curves(curve_frame((0,))), "x")
-    lengths = re.findall(r'\b(?:d|x|y)="([^"]+)"', text)
-    assert lengths and not re.search(r"\.\d{3}", " ".join(lengths))
+    lengths, moves = re.findall(r'\b(?:d|x|y)="([^"]+)"', text), re.findall(r"translate\([^)]+", text)
+    assert lengths and moves and not re.search(r"\.\d{3}", " ".join(lengths + moves))
 
 
 def test_gray_pictures_take_fewer_bytes_and_colored_ones_stay():
