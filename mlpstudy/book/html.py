@@ -16,12 +16,12 @@ STYLE = """<style>
 .mlp-box dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; }
 .mlp-box dt { font-weight: 600; } .mlp-box dd { margin: 0; overflow-wrap: anywhere; }
 .mlp-box p { margin: .3rem 0; }
-.mlp-scroll { overflow-x: auto; margin: .8rem 0; }
+.mlp-scroll { overflow-x: auto; margin: .8rem 0; container-type: inline-size; }
 .mlp-scroll table { border-collapse: collapse; margin: 0; }
 .mlp-scroll caption { caption-side: top; text-align: left; padding: 0 0 .4rem; font-size: .9em;
   color: var(--pst-color-text-base, inherit); }
 .mlp-scroll caption > span { position: sticky; left: 0; display: inline-block;
-  max-width: calc(100vw - 3rem); } /* it stays in view and wraps where the table is wider than a phone */
+  max-width: 100cqw; } /* it stays in view and wraps where the table is wider than its box */
 .mlp-scroll th, .mlp-scroll td { text-align: left; vertical-align: top; padding: .35rem .6rem;
   border-bottom: 1px solid var(--pst-color-border, #c9ccd1); }
 .mlp-scroll thead th { border-bottom-width: 2px; vertical-align: bottom; }

@@ -318,7 +318,7 @@ def seed_in(run_id: str) -> str:
 
 def runs_table(side: str, records: Sequence[Record]) -> str:
     """How runs were made and how fast they were, as HTML; those that differ in their seed share a row. What
-    all rows, or all of one kind of run, have in common is said once, in the caption.
+    all rows, or all of one kind of run, have in common is said once, before the table.
     """
     rows, ids = [], {record.spec: record.id for record in records}
     groups = group_by(records, lambda record: (_but_for_seed(record.spec), _made(record)))
@@ -339,8 +339,9 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
         rows.append(row | {name: value for name, value in made if name not in of_all})
     shared = "Those that differ in their seed alone share a row, under the hashes that end their ids"
     common = {name: escape(value) for name, value in once.items()} | of_all
-    in_common = ". In common: " * bool(common) + "; ".join(f"{n}: {value}" for n, value in common.items())
-    return html.table(rows, f"<b>{side}</b>: the runs. {shared}{in_common}", "run")
+    alike = "; ".join(f"{name}: {value}" for name, value in common.items())
+    first = f"<p><b>{side}</b>, what the runs have in common: {alike}.</p>" if common else ""
+    return first + html.table(rows, f"<b>{side}</b>: the runs. {shared}", "run")
 
 
 def _in_common(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -119,17 +119,17 @@ def test_what_all_rows_of_a_kind_have_in_common_is_said_once():
     short, long = UPSTREAM, dataclasses.replace(UPSTREAM, epochs=5)
     probes = [ProbeSpec(ON, upstream) for upstream in (short, long)]
     shown = runs_table("x", made_of([short, long, *probes]))
-    caption, body = shown.split("</caption>")
+    before, body = shown.split("</p>")
     known, of_probe = facts([short]), facts(probes)
     for name in ("model", "data", "probe: data"):
         said = f"{name}: {(of_probe if name.startswith('probe') else known)[name]}"
-        assert said in caption and said not in body
-    assert f"epochs: {short.epochs}" in body and "epochs: 5" in body and "; epochs: 5" not in caption
-    assert "torch: 2" in caption and ">torch</th>" not in body
+        assert said in before and said not in body
+    assert f"epochs: {short.epochs}" in body and "epochs: 5" in body and "; epochs: 5" not in before
+    assert "torch: 2" in before and ">torch</th>" not in body
     other = runs_table("x", made_of([short], torch="1") + made_of([long]))
     assert ">torch</th>" in other and "torch: " not in other
     alone = runs_table("x", made_of([short, probes[0]]))
-    assert f"model: {known['model']}" in alone.split("</caption>")[1], "a single run says all of its own"
+    assert f"model: {known['model']}" in alone.split("</p>")[1], "a single run says all of its own"
 
 
 def test_a_number_links_to_all_its_runs_and_names_one_of_those_that_differ_in_their_seed():
