@@ -82,10 +82,11 @@ def markdown(records: Mapping[str, Sequence[Record]]) -> str:
 
 def correlation(first: list[float], second: list[float]) -> stats.Estimate:
     """Pearson's correlation with Fisher's interval (the inverse hyperbolic tangent is about normal)."""
-    found, n = statistics.correlation(first, second), len(first)
-    reach = statistics.NormalDist().inv_cdf(0.5 + stats.confidence() / 2) / math.sqrt(n - 3)
-    low, high = (math.tanh(math.atanh(found) + side * reach) for side in (-1, 1))
-    return stats.Estimate(found, low, high, n)
+    from scipy.stats import pearsonr
+
+    found = pearsonr(first, second)
+    low, high = map(float, found.confidence_interval(stats.confidence()))
+    return stats.Estimate(float(found.statistic), low, high, len(first))
 
 
 def few_seeds(differences: Mapping[str, list[float]]) -> tuple[dict[str, float], dict[str, float]]:
