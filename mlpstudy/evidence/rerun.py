@@ -16,6 +16,7 @@ from mlplib.progress import quiet
 from mlplib.specs import TrainSpec
 from mlplib.store import Record
 
+from ..experiments.base import group_by
 from ..planning import training_flops
 from ..stats import over_seeds
 from ..words import markdown_table
@@ -70,14 +71,10 @@ def rerun(
         rows.append(row)
         # After each, so that nothing is lost to a stop; read again, since other processes may repeat, too.
         with locked(path.with_name(".lock"), quiet, "publishes records"), replacing(path) as temporary:
-            known = {_key(each): each for each in (*read(folder), row)}
+            known = {(each["id"], each["first"], each["second"]): each for each in (*read(folder), row)}
             lines = (json.dumps(known[key], sort_keys=True) + "\n" for key in sorted(known))
             temporary.write_text("".join(lines), encoding="utf-8")
     return rows
-
-
-def _key(row: dict) -> tuple[str, str, str]:
-    return row["id"], row["first"], row["second"]
 
 
 def machine(record: Record) -> str:
@@ -110,9 +107,7 @@ def markdown(rows: Iterable[dict]) -> str:
     """The repeated runs by pair of machines, as a Markdown table; differences in points of test accuracy, the
     mean with its 95 % interval.
     """
-    pairs: dict[tuple[str, str], list[dict]] = {}
-    for row in rows:
-        pairs.setdefault((row["first"], row["second"]), []).append(row)
+    pairs = group_by(rows, lambda row: (row["first"], row["second"]))
     heads = ("first done on", "repeated on", "runs", "same weights", "mean difference", "SD", "largest")
     lines = []
     for (first, second), found in sorted(pairs.items()):
