@@ -107,14 +107,14 @@ class Estimate:
         """
         return None if self.error is None else _reach(self.freedom, sides) * self.error
 
-    def seeds_for(self, effect: float, most: int = 1000, sides: int = 1) -> int | None:
+    def seeds_for(self, effect: float, sides: int = 1) -> int | None:
         """How many seeds would tell a true effect of this size from zero (:data:`POWER`); None if unknown or
-        more than ``most``. ``sides``: as for :meth:`needed`.
+        more than 1,000. ``sides``: as for :meth:`needed`.
         """
         if self.error is None or self.source != "seeds" or not effect > 0:
             return None
         spread = self.error * math.sqrt(self.n)
-        for n in range(self.n, most + 1):
+        for n in range(self.n, 1001):
             freedom = self.freedom * (n - 1) / (self.n - 1) if self.n > 1 else self.freedom
             if _reach(freedom, sides) * spread / math.sqrt(n) <= effect:
                 return n
