@@ -27,13 +27,13 @@ def against_paper(frame) -> Figure:
         names = look.unique(part["name"])
         for row in part.itertuples():
             place = names.index(row.name)
-            axes.plot(row.paper, place, "x", color=look.ORANGE, markersize=8, markeredgewidth=2, zorder=3)
+            axes.plot(row.paper, place, **look.CROSS, zorder=3)
             color = COLORS.get(row.profile, look.BLUE)
             look.interval_dot(axes, place + offsets[row.profile], row.value, row.low, row.high, color, size=6)
         look.name_rows(axes, [name.replace(": ", ":\n") for name in names])
         axes.set_title(item)
         axes.set_xlabel(part["unit"].iloc[0])
-    handles = [look.key("the paper", look.ORANGE, marker="x", mew=2, ms=8, linestyle="")]
+    handles = [look.key("the paper", **look.CROSS)]
     handles += [
         look.key(f"this study, {name}", COLORS.get(name, look.BLUE), marker="o", linestyle="")
         for name in profiles

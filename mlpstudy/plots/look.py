@@ -24,6 +24,9 @@ PALETTE = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
 MARKERS = "os^Dv"
 """Markers of lines, so that they can be told apart without their colors."""
 
+CROSS = {"color": ORANGE, "marker": "x", "markersize": 8, "markeredgewidth": 2, "linestyle": ""}
+"""How the paper's values are drawn."""
+
 INK, MUTED, GRID = "#1a1a1a", "#595959", "#dddddd"
 WIDTH = 5.4
 """Inches: on a phone that shows the figure 360 pixels wide, 11-point letters are still 10 pixels tall."""

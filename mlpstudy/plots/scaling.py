@@ -158,7 +158,7 @@ def exponents(frame, label: str) -> Figure:
         columns = ("paper", "value", "low", "high")
         known, value, low, high = (None if row[name] == "unknown" else row[name] for name in columns)
         if known is not None:
-            axes.plot(known, place, "x", color=look.ORANGE, markersize=8, markeredgewidth=2, zorder=3)
+            axes.plot(known, place, **look.CROSS, zorder=3)
         if value is not None:
             pale = 1.0 if row["doubt"] == "none" else 0.35
             look.interval_dot(axes, place, value, low, high, look.BLUE, size=6, alpha=pale)
@@ -167,7 +167,7 @@ def exponents(frame, label: str) -> Figure:
     look.name_rows(axes, [_row_label(row) for row in rows])
     handles = [look.key("measured", look.BLUE, marker="o")]
     if (frame["paper"] != "unknown").any():
-        handles.append(look.key("the paper", look.ORANGE, marker="x", mew=2, ms=8, linestyle=""))
+        handles.append(look.key("the paper", **look.CROSS))
     look.legend_below(figure, handles, 2)
     return figure
 
