@@ -26,10 +26,10 @@ LITTLE = 0.2
 """The same for a sentence that says "a little" or "modestly"."""
 
 MARGIN = 0.25
-"""How far a measured size may be from the paper's to count as that size, as a share of the paper's."""
+"""Tolerance within which a measured size counts as the paper's, as a share of the paper's."""
 
 NOT_THERE = "it does not hold"
-"""How the reason begins where small runs would contradict a claim about large ones."""
+"""Start of the reason given where small runs would contradict a claim about large ones."""
 
 SMALL_PROFILES = ("smoke", "laptop", "colab")
 """Profiles outside the regime of the paper's claims about scale."""
@@ -63,7 +63,7 @@ def at_least(size: float) -> Range:
 
 @dataclass(frozen=True)
 class Part:
-    """One effect that a claim speaks of, with what the sentence says about it.
+    """One effect that a claim is about, with what the sentence says about it.
 
     The verdict on a part follows from where its whole interval lies:
 
@@ -73,9 +73,9 @@ class Part:
     - *inconclusive*: none of these, or there is no interval;
     - *not tested at this scale*: nothing was measured.
 
-    ``name``: what was compared, for a note; "" where it is all that the claim speaks of. ``why_not``: what
-    the runs lack, where ``effect`` is None. ``other``: a condition that is no effect, False where it fails;
-    the part is partly reproduced at best then.
+    ``name``: what was compared, for a note; "" if it is the claim's only part. ``why_not``: what the runs
+    lack, if ``effect`` is None. ``other``: whether a further condition, which is not an effect, holds; if
+    not, the part is partly reproduced at best.
     """
 
     name: str
@@ -104,8 +104,8 @@ class Part:
 
     @property
     def smallest(self) -> float:
-        """The smallest effect that the sentence means, or the margin; it counts from where the direction is
-        decided, which is zero for differences and one for ratios.
+        """The smallest effect that the sentence means, or the margin, measured from where the direction
+        changes: zero for differences, one for ratios.
         """
         if math.isfinite(self.direction.high):
             return self.direction.high
@@ -113,7 +113,7 @@ class Part:
 
     @property
     def sides(self) -> int:
-        """On how many sides the interval must stay away from a margin for the part to be reproduced."""
+        """On how many sides the interval must stay clear of a margin for the part to be reproduced."""
         return 2 if math.isfinite(self.direction.low) and math.isfinite(self.direction.high) else 1
 
     @property
@@ -203,8 +203,8 @@ def not_worse(effect: Estimate | None, unit: str, name: str = "", *, margin: flo
 class Judgement:
     """The verdict on a claim, with the parts that it follows from.
 
-    ``note``: what limits the verdict; ``scale``: that of the records, where the claim is about a larger one;
-    ``because``: the reason, where it is not in the parts.
+    ``note``: what limits the verdict; ``scale``: the scale of the records, if the claim is about a larger
+    one; ``because``: the reason, if the parts do not give it.
     """
 
     verdict: str
@@ -215,7 +215,7 @@ class Judgement:
 
     @property
     def words(self) -> str:
-        """The verdict with the scale that it holds at."""
+        """The verdict with the scale at which it holds."""
         return f"{self.verdict}, at {self.scale} scale" if self.scale else self.verdict
 
     @property
@@ -225,7 +225,7 @@ class Judgement:
 
     @property
     def tested(self) -> bool:
-        """Whether records speak of the claim, be it that small ones would contradict one about large ones."""
+        """Whether records test the claim, including small runs that would contradict one about large ones."""
         return self.verdict != NOT_TESTED or self.because.startswith(NOT_THERE)
 
     def effect_text(self) -> str:
@@ -249,7 +249,7 @@ class Judgement:
         return f"{shown} ({text})"
 
     def reason(self) -> str:
-        """Why the verdict is what it is: the reasons of its parts, like ones together."""
+        """Why the verdict is what it is: the reasons of its parts, with equal ones merged."""
         if self.because:
             return self.because
         reasons: dict[tuple[str, str], list[str]] = {}
@@ -269,8 +269,8 @@ class Claim:
     """A sentence of the paper with a criterion that code can decide.
 
     ``criterion`` says in words what ``judge`` computes from the records of the experiment at one profile.
-    ``regime``: what the sentence is about, where it is about a scale that small profiles do not reach.
-    ``afterthought``: what about the criterion was decided after a look at records.
+    ``regime``: the scale that the sentence is about, if small profiles do not reach it. ``afterthought``:
+    what in the criterion was decided after looking at records.
     """
 
     id: str
@@ -293,7 +293,7 @@ def judge(parts: Sequence[Part], note: str = "") -> Judgement:
 
 
 def all_of(verdicts: Sequence[str]) -> str:
-    """The verdict on a sentence that says several things: theirs if they have the same, partly reproduced if
+    """The verdict on a sentence with several parts: their common verdict if they agree, partly reproduced if
     at least one is reproduced, wholly or partly, else inconclusive.
     """
     if len(set(verdicts)) == 1:
@@ -306,8 +306,8 @@ def all_of(verdicts: Sequence[str]) -> str:
 def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgement:
     """The verdict on a claim from the records of one profile.
 
-    ``smoke`` tests the code, not the paper. A claim about scale is judged at the scale of the records, and
-    says so; small profiles cannot contradict it.
+    ``smoke`` tests the code, not the paper. A claim about scale is judged at the scale of the records, which
+    the judgement names; small profiles cannot contradict it.
     """
     judgement = claim.judge(records)
     if profile_name == "smoke":

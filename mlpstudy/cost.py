@@ -49,7 +49,7 @@ def _size(model: ModelSpec, side: int, classes: int) -> ModelSize:
 
 def _mlp_size(model: ModelSpec, inputs: int, classes: int) -> ModelSize:
     """The size of one of the two MLPs (paper Section 3). Pages that only read records need no other network,
-    so they do without PyTorch, which takes seconds to import.
+    so they avoid importing PyTorch, which takes seconds.
     """
     width, hidden = model.width, model.expansion * model.width
     block = [(width, hidden), (hidden, width)] if model.family == "b-mlp" else [(width, width)]

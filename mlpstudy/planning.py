@@ -20,7 +20,7 @@ from mlplib.store import Record, RunStore, by_id, run_id
 from . import cost
 from .words import without_threads
 
-if TYPE_CHECKING:  # whoever only reads records does without torch, which takes seconds to import
+if TYPE_CHECKING:  # torch takes seconds to import, and reading records does not need it
     import torch
 
 ASSUMED_FRACTION = 0.4
@@ -98,8 +98,8 @@ class Planner:
         id = self.id(spec)
         if id in self._finished:
             return True
-        # Most runs of a fresh store have no folder: a look for it is quicker than for the record. If that is
-        # not permitted, `find` says so.
+        # Most runs of a fresh store have no folder, and checking that is quicker than looking for the record.
+        # If access is denied, `find` raises the error.
         with suppress(PermissionError):
             if not self.store.folder(id).exists():
                 return False

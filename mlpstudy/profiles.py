@@ -122,10 +122,10 @@ LAPTOP = Profile(
     small_model="B-6/Wi-128",
     pretrain_epochs=24,
     pretrain_batch_size=512,
-    # Few labeled images are when anybody pre-trains. From 150 to 400 updates of 100 images.
+    # Pre-training is for when labeled images are few. From 150 to 400 updates of 100 images.
     fine_tune_lengths=((100, 150), (200, 100), (500, 60), (1000, 40), (None, 2)),
     fine_tune_batch_size=100,
-    # The optimizer of training from scratch, so that the two differ in their first weights only: a body
+    # The optimizer of training from scratch, so that the two differ in their initial weights only: a body
     # pre-trained on little data has more to learn than the paper's.
     fine_tune_optimizer=OptimizerSpec(lr=5e-5),
     fine_tune_body_lr=5e-5,

@@ -41,22 +41,22 @@ PATIENCE_SECONDS = 60.0
 """After Ctrl-C or a common failure, runs have this long to write their checkpoints."""
 
 LOOK_SECONDS = 1.0
-"""Time between two looks at runs that could not start: another process holds them or what they read from."""
+"""Time between two checks of runs that could not start: another process has them or what they read from."""
 
 TRIES = 2
 """A run that has killed this many workers is left out."""
 
 FAILURES = 3
-"""This many failures in a row are taken to have a common reason, and end the work."""
+"""After this many failures in a row a common reason is assumed, and the work ends."""
 
 RUN_BYTES = 3 * 2**30
-"""Memory that a run on a CPU may need, where the number of runs at once is not given: twice what those of
-profile ``laptop`` took."""
+"""Memory assumed per run on a CPU, if the number of runs at once is not given: twice what those of profile
+``laptop`` took."""
 
 
 def runs_at_once(device: torch.device) -> int:
-    """On a CPU one per core, as memory allows: two cores finish small trainings sooner by doing two of them
-    with one thread each than one after the other with two threads. On a GPU one.
+    """The default number of concurrent runs. On a GPU one; on a CPU one per core, as memory allows, since two
+    cores finish two small trainings sooner at once, with one thread each, than one after the other.
     """
     if device.type != "cpu":
         return 1
@@ -129,8 +129,8 @@ def in_order(
 def longest_first(
     runs: Mapping[str, RunSpec], id_of: Callable[[RunSpec], str], seconds: Callable[[RunSpec], float]
 ) -> dict[str, RunSpec]:
-    """Runs by id, in the order that leaves no worker without one at the end: a run whose time, with that of
-    the longest chain of runs that read from it, is longest comes first.
+    """Runs by id, ordered so that no worker idles at the end: the run comes first whose time, plus that of
+    the longest chain of runs that read from it, is longest.
 
     Args:
         runs: every run after those it reads from.
@@ -153,8 +153,8 @@ class Report:
     ``done``: ids of the finished runs; ``failed``: run id to reason; ``left_out``: data set to the reason why
     it is not available and the number of runs that need it; ``left``: experiment to the number of its runs
     that are left, without those counted for an earlier one, and the estimated seconds; ``trouble``: why the
-    work ended early, None if that was the deadline, the user or the end of the queue; ``stopped``: whether it
-    was the user.
+    work ended early, None if by the deadline, the user or the end of the queue; ``stopped``: whether the user
+    ended it.
     """
 
     done: list[str] = field(default_factory=list)
@@ -265,8 +265,8 @@ class RunQueue:
         return self.planner.estimator.seconds(spec) * pace
 
     def _beside(self, runs: int) -> int:
-        """By how much doing ``runs`` runs side by side divides the sum of their seconds. An estimate is for a
-        run that has the device to itself, until finished runs have shown what one takes beside others.
+        """By how much running ``runs`` runs concurrently divides the sum of their seconds; 1 until a run has
+        finished, since estimates are for a run that has the device to itself before that.
         """
         return max(1, min(self.jobs, runs)) if self._estimated else 1
 
@@ -320,7 +320,7 @@ class RunQueue:
         remaining = math.inf if self.stop.deadline is None else self.stop.deadline - now
         busy = [worker.spec for worker in self._busy()]
         for id, spec in list(self._unfinished.items()):
-            # What is timed has the device to itself.
+            # A timing needs the device to itself.
             alone = busy and any(isinstance(each, TimingSpec) for each in (spec, *busy))
             if alone or spec in busy or now < self._claimed.get(id, 0.0):
                 continue

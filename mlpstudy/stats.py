@@ -18,10 +18,10 @@ UNLIKE = 0.05
 """Below this p-value of Bartlett's test, the spreads of groups count as different and are not pooled."""
 
 LITTLE = 2
-"""Up to so many degrees of freedom, those of three values, a spread can be small by chance."""
+"""Up to this many degrees of freedom, those of three values, a spread can be small by chance."""
 
 POWER = 0.8
-"""The probability with which an effect of the size of :meth:`Estimate.needed` is told from zero."""
+"""The statistical power: the probability of detecting an effect of the size :meth:`Estimate.needed`."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -31,8 +31,8 @@ class Intervals:
     """How intervals are made.
 
     ``confidence``: a fraction. ``pooled``: estimate the spread between seeds jointly over groups that are
-    alike (:func:`jointly`). ``sampling``: add the sampling error of the test images, as for a statement about
-    all images of their kind and not about these.
+    alike (:func:`jointly`). ``sampling``: add the sampling error of the test images, for statements about all
+    images of their kind rather than these.
     """
 
     confidence: float = CONFIDENCE
@@ -48,15 +48,15 @@ _intervals: ContextVar[Intervals] = ContextVar("intervals", default=Intervals())
 
 
 def confidence() -> float:
-    """The confidence of the intervals made here and now, a fraction: 0.95 outside :func:`using`. Intervals of
-    other kinds, such as bootstraps, must use it, too: the robustness table moves it.
+    """The confidence of intervals in this context, a fraction: 0.95 outside :func:`using`. Intervals of other
+    kinds, such as bootstraps, must use it, too: the robustness table varies it.
     """
     return _intervals.get().confidence
 
 
 @contextmanager
 def using(**changes) -> Iterator[None]:
-    """Make every interval in another way meanwhile: ``changes`` are fields of :class:`Intervals`.
+    """Make every interval in this context in another way: ``changes`` are fields of :class:`Intervals`.
 
     Raises:
         ValueError: the confidence is not between 0 and 1.
@@ -73,18 +73,18 @@ COUNTING = "counting"
 
 
 GRID = "grid"
-"""How the source of an estimate begins whose interval is from trainings drawn anew, with or without seeds."""
+"""Prefix of the source of an estimate whose interval is from resampled trainings, with or without seeds."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval [low, high] over ``n`` seeds, at the confidence that held when it was made.
+    """A mean with its interval [low, high] over ``n`` seeds, at the confidence in effect when it was made.
 
-    From one seed the spread between seeds is unknown unless other groups tell it: ``low`` and ``high`` are
-    None then, or, where ``source`` says ``test images``, cover the sampling of the test set only.
+    With one seed the spread between seeds is unknown unless other groups provide it: ``low`` and ``high`` are
+    then None, or, where ``source`` is ``test images``, cover only the sampling of the test set.
 
-    ``error``: the standard error, ``freedom``: its degrees of freedom; None where the interval is not
-    Student's or normal, such as a bootstrap's.
+    ``error``: the standard error, ``freedom``: its degrees of freedom; None where the interval is neither
+    Student's nor normal, such as a bootstrap's.
     """
 
     mean: float
@@ -101,15 +101,15 @@ class Estimate:
         return None if self.low is None else (self.high - self.low) / 2
 
     def needed(self, sides: int = 1) -> float | None:
-        """The smallest true effect that these seeds tell from zero in four of five studies (:data:`POWER`),
-        or with two ``sides`` the smallest margin around zero within which they show that an effect of zero
-        lies, as often; None where the standard error is unknown.
+        """The smallest true effect that these seeds distinguish from zero in four of five studies
+        (:data:`POWER`), or with two ``sides`` the smallest margin around zero within which they locate an
+        effect of zero as often; None where the standard error is unknown.
         """
         return None if self.error is None else _reach(self.freedom, sides) * self.error
 
     def seeds_for(self, effect: float, sides: int = 1) -> int | None:
-        """How many seeds would tell a true effect of this size from zero (:data:`POWER`); None if unknown or
-        more than 1,000. ``sides``: as for :meth:`needed`.
+        """How many seeds would distinguish a true effect of this size from zero (:data:`POWER`); None if
+        unknown or more than 1,000. ``sides``: as for :meth:`needed`.
         """
         if self.error is None or self.source != "seeds" or not effect > 0:
             return None
@@ -121,13 +121,13 @@ class Estimate:
         return None
 
     def times(self, factor: float) -> Estimate:
-        """The estimate in another unit, or by -1 that of the opposite difference."""
+        """The estimate in another unit; a factor of -1 gives the opposite difference."""
         low, high = (None, None) if self.low is None else sorted((factor * self.low, factor * self.high))
         error = None if self.error is None else abs(factor) * self.error
         return dataclasses.replace(self, mean=factor * self.mean, low=low, high=high, error=error)
 
     def exp(self) -> Estimate:
-        """Of a logarithm, the estimate of the number itself: a geometric mean, in an interval above 0."""
+        """From the estimate of a logarithm, that of the number: a geometric mean, in an interval above 0."""
         low, high = (None, None) if self.low is None else (math.exp(self.low), math.exp(self.high))
         return Estimate(math.exp(self.mean), low, high, self.n, self.source)
 
@@ -136,8 +136,8 @@ class Estimate:
 class Spread:
     """The standard deviation between seeds, estimated with ``freedom`` degrees of freedom.
 
-    ``at_least``: it is that of groups which are not :func:`alike`: a group has its own, unless that is
-    smaller and too little is known of it (:data:`LITTLE`).
+    ``at_least``: the groups are not :func:`alike`, so a group keeps its own spread unless that is smaller and
+    has too few degrees of freedom (:data:`LITTLE`).
     """
 
     deviation: float
@@ -148,7 +148,7 @@ class Spread:
 def spread(*groups: Sequence[float]) -> Spread | None:
     """The standard deviation within groups, estimated jointly; None where no group has two values.
 
-    Its degrees of freedom are all groups' together where their spreads are equal, and fewer the more they
+    Its degrees of freedom are the sum of the groups' where their spreads are equal, and fewer the more they
     differ, by Welch and Satterthwaite's rule (https://doi.org/10.2307/3002019).
 
     Args:
@@ -171,8 +171,8 @@ def _squares(group: Sequence[float]) -> float:
 
 
 def alike(groups: Iterable[Sequence[float]]) -> bool:
-    """Whether nothing speaks against one common spread: Bartlett's test at the level :data:`UNLIKE`. With two
-    or three seeds it sees gross differences only.
+    """Whether the groups are consistent with one common spread: Bartlett's test at the level :data:`UNLIKE`.
+    With two or three seeds it detects gross differences only.
     """
     from scipy.special import chdtrc
 
@@ -180,24 +180,24 @@ def alike(groups: Iterable[Sequence[float]]) -> bool:
     if len(several) < 2:
         return True
     varying = [len(set(group)) > 1 for group in several]
-    if not all(varying):  # a spread of exactly 0 is like no other one
+    if not all(varying):  # a spread of exactly 0 is unlike any other
         return not any(varying)
-    # As scipy.stats.bartlett, with which a test compares it, but much faster: simulations call it often.
+    # The same as scipy.stats.bartlett (a test compares them), but much faster: simulations call it often.
     freedom, squares = [len(group) - 1 for group in several], [_squares(group) for group in several]
     total, others = sum(freedom), len(several) - 1
     distance = total * math.log(math.fsum(squares) / total)
     distance -= math.fsum(f * math.log(s / f) for f, s in zip(freedom, squares, strict=True))
     correction = 1 + (math.fsum(1 / f for f in freedom) - 1 / total) / (3 * others)
-    # Between equal spreads rounding may leave less than no distance, of which there is no probability.
+    # With equal spreads, rounding may make the distance slightly negative.
     return bool(chdtrc(others, max(0.0, distance / correction)) >= UNLIKE)
 
 
 def shared_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
-    """The spread that intervals of some groups rest on; None where they have none, and where intervals are
-    not pooled now (:class:`Intervals`).
+    """The spread that the intervals of some groups are based on; None if it is unknown, or if intervals are
+    not pooled in this context (:class:`Intervals`).
 
-    Of groups that are not :func:`alike` it is the least for those of a few values: three that are close
-    together by chance would otherwise give an interval of no width.
+    If groups are not :func:`alike`, it is a lower bound for groups of few values: three that are close
+    together by chance would otherwise give an interval of almost no width.
     """
     groups = list(groups)
     found = spread(*groups) if _intervals.get().pooled else None
@@ -205,7 +205,7 @@ def shared_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
 
 
 def _which(own: Spread | None, shared: Spread | None) -> Spread | None:
-    """The spread that an interval rests on: the groups' own, or the one that they share with others."""
+    """The spread that an interval is based on: the groups' own, or the one that they share with others."""
     if shared is None or own is None:
         return own or shared
     own_counts = shared.at_least and (own.freedom > LITTLE or own.deviation > shared.deviation)
@@ -216,7 +216,7 @@ def over_seeds(values: Sequence[float], shared: Spread | None = None) -> Estimat
     """Mean and Student-t interval of independent values, one per seed.
 
     Args:
-        shared: the spread between seeds where more than these values tell it (:func:`shared_spread`).
+        shared: the spread between seeds, if it is known from more than these values (:func:`shared_spread`).
     """
     n = len(values)
     if n == 0:
@@ -227,7 +227,7 @@ def over_seeds(values: Sequence[float], shared: Spread | None = None) -> Estimat
 
 
 def jointly(groups: Mapping[Key, Sequence[float]]) -> dict[Key, Estimate]:
-    """The mean of each group, with an interval by the spread that the groups share (:func:`shared_spread`).
+    """The mean of each group, with an interval from the spread that the groups share (:func:`shared_spread`).
 
     With n seeds in each of k groups it has up to k (n - 1) degrees of freedom instead of n - 1. For two seeds
     in five groups Student's factor falls from 12.7 to 2.6.
@@ -237,11 +237,11 @@ def jointly(groups: Mapping[Key, Sequence[float]]) -> dict[Key, Estimate]:
 
 
 def difference(first: Sequence[float], second: Sequence[float], shared: Spread | None = None) -> Estimate:
-    """Mean of ``first`` minus that of ``second``, which share nothing by their seeds.
+    """Mean of ``first`` minus that of ``second``, which are not paired by seed.
 
     Args:
-        shared: the spread between seeds (:func:`shared_spread`); None takes each group's own, as Welch does,
-            and one for both where a group has one value.
+        shared: the spread between seeds (:func:`shared_spread`); None uses each group's own, as in Welch's
+            test, or one for both if a group has one value.
     """
     groups = (first, second)
     mean, n = math.fsum(first) / len(first) - math.fsum(second) / len(second), min(map(len, groups))
@@ -250,7 +250,7 @@ def difference(first: Sequence[float], second: Sequence[float], shared: Spread |
     if own is not None:
         own = Spread(own.deviation * scale, own.freedom)
     if n > 1:
-        # Of groups of unequal size the smaller one counts more, so that its own spread must, too.
+        # If the groups differ in size, the smaller one contributes more, and so must its own spread.
         parts = [(_squares(group) / (len(group) - 1) / len(group), len(group) - 1) for group in groups]
         total = math.fsum(part for part, _ in parts)
         if total:
@@ -266,11 +266,11 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[floa
 
 
 def with_sampling(estimate: Estimate, accuracies: Sequence[float], test_images: int) -> Estimate:
-    """A difference of accuracies with the sampling error of ``test_images`` images: added where intervals
-    cover it now (:class:`Intervals`), and alone, where one seed leaves nothing else (``source`` says so).
+    """A difference of accuracies with the sampling error of ``test_images`` images: added if intervals in
+    this context include it (:class:`Intervals`), used alone if one seed gives no other (``source`` says so).
 
-    It is that of independent binomial samples, one per accuracy. Both networks see the same images, on which
-    they tend to err together, so the true error is smaller.
+    It assumes independent binomial samples, one per accuracy. Both networks see the same images and tend to
+    err on the same ones, so the true error is smaller.
 
     Args:
         accuracies: the accuracies (fractions) whose difference ``estimate`` is.
@@ -281,11 +281,11 @@ def with_sampling(estimate: Estimate, accuracies: Sequence[float], test_images: 
     if estimate.error is None or not _intervals.get().sampling:
         return estimate
     error = math.hypot(estimate.error, math.sqrt(variance))
-    # Welch and Satterthwaite: the binomial part is as good as known, so the freedom grows with its share.
+    # Welch and Satterthwaite: the binomial part is practically known, so the freedom grows with its share.
     ratio = error / estimate.error if estimate.error else math.inf
     freedom = estimate.freedom * ratio**4 if ratio < 1e6 else math.inf
     sampled = _student(estimate.mean, estimate.n, error, freedom)
-    # With more freedom Student's factor falls, at times by more than the error grows.
+    # With more freedom Student's factor falls, sometimes by more than the error grows.
     return max(estimate, sampled, key=lambda each: each.half_width)
 
 
@@ -299,8 +299,8 @@ def _student(
 
 
 def _reach(freedom: float, sides: int) -> float:
-    """By how many standard errors an effect is found with probability :data:`POWER`. An interval that has to
-    stay away from a margin on two sides can fail on both, so each may take half of what is left.
+    """The effect, in standard errors, that is detected with probability :data:`POWER`. An interval that must
+    stay clear of a margin on two sides can fail on either, so each side gets half the probability of failing.
     """
     return _quantile(0.5 + confidence() / 2, freedom) + _quantile(1 - (1 - POWER) / sides, freedom)
 

@@ -17,7 +17,7 @@ def duration(seconds: float) -> str:
 
 
 def digits(value: float) -> str:
-    """A number with as many digits as a timing deserves."""
+    """A number rounded to the precision of timings: two significant digits or more."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
@@ -29,7 +29,7 @@ def count(n: int, what: str) -> str:
 
 
 def interval(estimate: Estimate, form: str = "+.1f") -> str:
-    """A mean with its interval, if it has one: ``+1.3 [-0.3, +2.9]``; what is counted has none."""
+    """A mean with its interval, if it has one: ``+1.3 [-0.3, +2.9]``; counts have none."""
     if estimate.low is None or estimate.source == COUNTING:
         return f"{estimate.mean:{form}}"
     return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

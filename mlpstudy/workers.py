@@ -28,7 +28,7 @@ from mlplib.stopping import StopRequest
 from mlplib.store import RunClaimed, RunStore
 
 START_METHOD = "spawn"
-"""How worker processes start: a CUDA device does not survive a fork."""
+"""Start method of worker processes: CUDA cannot be used after a fork."""
 
 REPORT_SECONDS = 0.2
 """Time between two progress reports of a worker."""
@@ -37,7 +37,7 @@ REPORT_SECONDS = 0.2
 class Message(NamedTuple):
     """What a worker reports, and what a run ends with.
 
-    Meanwhile: ``line``, text for the user; ``began``, a piece of work of ``value`` steps (None if unknown);
+    During it: ``line``, text for the user; ``began``, a piece of work of ``value`` steps (None if unknown);
     ``advanced``, ``value`` more steps of it are done. At the end: ``done`` after ``value`` seconds;
     ``stopped`` on request; ``claimed`` by another process; ``failed`` for the reason ``value``, one line;
     ``broke``: the same for an unexpected reason, and the process ends, since a CUDA device does not recover
@@ -71,7 +71,7 @@ class Settings:
 
 
 def work(connection: Connection, settings: Settings) -> None:
-    """Do the runs that arrive through ``connection`` until None arrives or its other end is gone."""
+    """Do the runs that arrive through ``connection`` until None arrives or its other end is closed."""
     stop = StopRequest(settings.deadline)
     signal.signal(signal.SIGTERM, lambda number, frame: setattr(stop, "signaled", True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -86,7 +86,7 @@ def work(connection: Connection, settings: Settings) -> None:
             **settings.options,
         )
         while (spec := connection.recv()) is not None:
-            # What is timed has the machine to itself.
+            # A timing has the machine to itself, so it uses all threads.
             torch.set_num_threads(whole if isinstance(spec, TimingSpec) else settings.threads or whole)
             outcome = _outcome(executor, spec)
             connection.send(outcome)
@@ -188,7 +188,7 @@ class Worker:
         """End the process; a run that is still going ends with its last checkpoint."""
         with suppress(OSError):
             self.connection.send(None)
-        self.process.join(timeout=0 if self.spec is not None else 1)  # an idle one has nothing to lose
+        self.process.join(timeout=0 if self.spec is not None else 1)  # an idle one exits by itself
         if self.process.is_alive():
             self.process.kill()
         self.process.join()
