@@ -45,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" in its place
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-written stays behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no half-written files are left
     try:
         _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         code = app(arguments, prog_name="mlplib", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader left, as `head` does. Python would try to flush once more at exit, and complain.
+        # The reader has closed the pipe, as `head` does. Python would flush again at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Interrupted as stopped:

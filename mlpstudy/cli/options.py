@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their text means."""
+"""Options that several commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import parse_seeds
 
-# COLUMNS=0, which some terminals set, would mean no width; in square brackets is part of a path, no style.
+# COLUMNS=0, which some terminals set, would mean no width. Square brackets are part of a path, not markup.
 out = Console(width=None if os.environ.get("COLUMNS") != "0" else 80, markup=False)
 
 Experiments = Annotated[

@@ -115,7 +115,7 @@ def rerun(
     from ..evidence import rerun as repeated
 
     def repeat(record: Record) -> Record:
-        with cpu_threads(record.environment.get("cpu_threads", 1)):  # they decide the bits, too
+        with cpu_threads(record.environment.get("cpu_threads", 1)):  # threads affect the bits, too
             return executor.record(record.spec)
 
     get_profile(profile)

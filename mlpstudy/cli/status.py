@@ -13,10 +13,10 @@ from ..profiles import profile as get_profile
 from .options import DeviceOption, Experiments, ProfileOption, RunsOption, SeedsOption, out, specs_of
 
 REFRESH_SECONDS = 5.0
-"""Time between two looks of ``--watch``."""
+"""Refresh interval of ``--watch``."""
 
 STATES = ("running", "failed", "died", "stopped")
-"""How a run without a record may stand, if it was begun."""
+"""Possible states of a run that was begun but has no record."""
 
 
 def status(
@@ -51,7 +51,7 @@ def status(
 
 
 def _look(specs: list, store, device) -> dict:
-    """How the runs stand, as plain values. ``estimated_seconds``: at the number of runs that go on now."""
+    """The states of the runs, as plain values. ``estimated_seconds``: with as many runs at once as now."""
     from mlplib.machine import device_name
     from mlplib.training import CHECKPOINT, epochs_done
 

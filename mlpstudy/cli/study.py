@@ -153,7 +153,7 @@ def run(
     are too few for all, those that add most to the scoreboard for their cost. Other machines that share the
     folder of the runs may work on them at the same time.
     """
-    begin = time.monotonic()  # importing torch takes seconds of the minutes
+    begin = time.monotonic()  # importing torch takes seconds, which count
     from mlplib import curves
     from mlplib.data import beton
     from mlplib.data.batches import LOADERS
@@ -166,7 +166,7 @@ def run(
     chosen, names = get_profile(profile), names_of(experiments)
     require_choice("loader", loader, LOADERS)
     if loader == "ffcv":
-        beton.require()  # one line now, not one from every worker
+        beton.require()  # one error here instead of one from every worker
     if tensorboard is not None:
         curves.require(tensorboard)
     if results is not None and not unpublished:

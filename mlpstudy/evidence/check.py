@@ -145,8 +145,8 @@ def _source_at(commit: str) -> str | None:
 
 
 def check_complete(root: Path, found: ProfileFolder) -> None:
-    """Refuse a profile's folder that lacks something it once had, or has something that no hash is known of,
-    or files with unknown names.
+    """Refuse a profile's folder that lacks something listed in its hashes, has a record without a hash, or
+    has files with unknown names.
 
     Raises:
         MlplibError: the first of them.

@@ -32,8 +32,8 @@ def criterion_dates(claim: Claim) -> list[str]:
 
 
 def written_before(claim: Claim, records: Sequence[Record]) -> bool | None:
-    """Whether a claim's criterion is older than all of these records; None where one does not say when it
-    was made.
+    """Whether a claim's criterion is older than all of these records; None if one does not say when it was
+    made.
     """
     dates, began = criterion_dates(claim), [record.environment.get("began") for record in records]
     if not dates or not began or None in began:

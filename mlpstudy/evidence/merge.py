@@ -198,8 +198,8 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
 def _combine(before: ProfileFolder, new: ProfileFolder, prefer: str | None) -> ProfileFolder:
     """The records of two folders, each run once, and their artifacts.
 
-    A record of the same results is no contradiction: the published one stays, whenever and wherever the
-    other was made.
+    Records with the same results do not conflict: the published one stays, whenever and wherever the other
+    was made.
     """
     kept = {record.spec: record for record in before.records.values()}
     artifacts = dict(before.artifacts)
@@ -242,7 +242,8 @@ def _write_folder(root: Path, found: ProfileFolder) -> None:
         if not (path.is_file() and path.read_bytes() == content)
     }
     if changed:
-        # An interruption must not leave new files with old hashes. Where there are none, they are added.
+        # An interruption must not leave new files with old hashes. If there are none, the next publish or
+        # merge adds them.
         (root / HASHES).unlink(missing_ok=True)
         changed[root / HASHES] = files[root / HASHES]
     for path, content in changed.items():

@@ -117,9 +117,9 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
 
 
 def _meant(found: ExperimentRecords) -> ExperimentRecords:
-    """Without runs of other chapters, which have more seeds: where a seed is complete, none of a seed of
-    which less than half is there. Their means would stand beside means over fewer seeds, with other images
-    and other pre-trained networks.
+    """Leave out runs of other chapters, which have more seeds: if some seed is complete, drop every seed with
+    less than half of its runs. Otherwise their means would be shown next to means over fewer seeds, with
+    other images and other pre-trained networks.
     """
     if not complete(found):
         return found
@@ -205,14 +205,14 @@ class ProfileFolder:
     def __post_init__(self):
         for key, content in self.artifacts.items():
             record = self.records.get(key.partition("/")[0])
-            # Records of before do not name their picture.
+            # Older records do not name their picture.
             if record and record.compute.get(MOSAIC_SHA256, found := sha256(content)) != found:
                 raise MlplibError(f"{key} is not the picture that its run has made: {RESTORE}")
 
     def files(self) -> dict[str, bytes]:
         """The contents of the folder's files for these records and their artifacts, by relative path.
 
-        Artifacts come before the records, so that in this order no record appears without them.
+        Artifacts come first, so that writing in this order never leaves a record without them.
         """
         lines = {id: to_line(self.records[id]) for id in sorted(self.records)}
         kept = {key: content for key, content in self.artifacts.items() if key.partition("/")[0] in lines}
@@ -257,11 +257,11 @@ def read_folder(root: Path) -> ProfileFolder:
 
 def old_files(root: Path) -> list[Path]:
     """The files of the old layout, which have no hashes."""
-    # Hidden ones are no records: macOS writes ._runs.jsonl beside a file on a foreign disk.
+    # Hidden files are not records: macOS writes ._runs.jsonl next to a file on a foreign disk.
     return sorted(path for path in root.glob("[!.]*.jsonl") if path.name != RUNS)
 
 
-# Files are read several times in a process. Nobody changes a record, so its readers can share it.
+# Files are read several times per process. Records are never modified, so all readers can share them.
 _parse = functools.lru_cache(maxsize=8192)(Record.from_text)
 
 

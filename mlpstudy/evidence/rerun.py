@@ -1,4 +1,4 @@
-"""``mlplib results rerun``: published runs done once more, to see how far the machine decides a result."""
+"""``mlplib results rerun``: published runs repeated, to see how much a result depends on the machine."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def rerun(
 
 
 def machine(record: Record) -> str:
-    """Where a record was made, as far as it decides the bits."""
+    """Where a record was made, as far as it affects the bits: device, torch version and precision."""
     found = record.environment
     version = str(found.get("torch", "unknown")).partition("+")[0]
     return f"{found['device']}, torch {version}, {found.get('precision', 'unknown')}"

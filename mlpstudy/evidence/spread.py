@@ -1,5 +1,5 @@
-"""What many seeds of a comparison tell about intervals from three: whether pairing pays, how often such
-intervals are right, and which effects they show.
+"""What many seeds of a comparison tell about intervals from three: whether pairing helps, how often such
+intervals are right, and which effects they detect.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ FEW = 3
 """The seeds of profile ``laptop``."""
 
 MANY = 20
-"""So many seeds of a comparison are needed at least."""
+"""The fewest seeds of a comparison that is shown."""
 
 Sides = tuple[Mapping[int, float], Mapping[int, float]]
 """The accuracies of a comparison in points, by seed: those of the first setting and of the second."""
 
 
 def comparisons(records: Mapping[str, Sequence[Record]]) -> list[dict[str, Sides]]:
-    """The comparisons of claims C13 to C16 by title, those together whose intervals share a spread.
+    """The comparisons of claims C13 to C16 by title, grouped by the spread that their intervals share.
 
     Args:
         records: by experiment, those of label smoothing, normalization and ablations; others are not read.
@@ -90,14 +90,14 @@ def correlation(first: list[float], second: list[float]) -> stats.Estimate:
 
 
 def few_seeds(differences: Mapping[str, list[float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """What intervals from every choice of :data:`FEW` seeds are worth, made as the chapters' are.
+    """How good the intervals from every choice of :data:`FEW` seeds are, made as in the chapters.
 
     Args:
         differences: by comparison, one per seed; the spread is shared as :func:`mlpstudy.stats.jointly` says.
 
     Returns:
-        by comparison, the share of intervals that hold the mean of the other seeds, widened by the error of
-        that mean; and the effect in points that four of five of them would tell from zero.
+        by comparison, the share of intervals that contain the mean of the other seeds, widened by the error
+        of that mean; and the effect in points that four of five of them would distinguish from zero.
     """
     n = min(map(len, differences.values()))
     widened = math.sqrt(1 + FEW / (n - FEW))

@@ -30,7 +30,7 @@ VARIANTS = {
 """Other ways to make every interval (:class:`mlpstudy.stats.Intervals`), by name."""
 
 HOLM = "Holm's correction"
-"""One more: the chance of any false verdict among all claims is 5 %, not that of each."""
+"""Another variant: the chance of any false verdict among all claims is 5 %, instead of 5 % for each."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Entry:
 
 
 Board = dict[str, dict[str, Entry]]
-"""By profile, the best first: claim id to its verdict. Claims that no record speaks of are left out."""
+"""By profile, the best first: claim id to its verdict. Claims without any records are left out."""
 
 
 def every_claim() -> list[tuple[str, Claim]]:
@@ -66,7 +66,7 @@ def published_evidence(folder: str | os.PathLike | None = None) -> dict[str, lis
 
 
 def judgements(evidence: Iterable[ExperimentRecords]) -> Iterator[tuple[ExperimentRecords, Claim, Judgement]]:
-    """Every claim that there is evidence on, with the evidence and what it says."""
+    """Every claim that there is evidence on, with the evidence and the judgement."""
     for each in evidence:
         for claim in experiment(each.name).CLAIMS:
             yield each, claim, decide(claim, each.records, each.profile.name)
@@ -108,7 +108,7 @@ def rows(board: Board, bold: str, newline: str) -> Iterator[list[str]]:
 
 
 def _cell(judgement: Judgement, bold: str, newline: str) -> str:
-    """Verdict and effect, below each other, and the reason unless it goes through several parts."""
+    """Verdict, reason (unless there are several parts) and effect, each on its own line."""
     few = len(judgement.parts) < 2 or judgement.because
     why = (judgement.reason() or judgement.note) if few and judgement.verdict != REPRODUCED else ""
     parts = (f"{bold}{judgement.words}{bold}", why, judgement.effect_text() if judgement.measured else "")
@@ -141,7 +141,7 @@ def robustness(evidence: Sequence[ExperimentRecords]) -> dict[str, dict[str, str
 
 def holm(tests: Sequence[str], usual: Mapping[str, str], verdicts) -> dict[str, str]:
     """Holm's step-down correction (1979, https://www.jstor.org/stable/4615733), without p-values: while k
-    claims are undecided, they are judged at the level 5 % / k; those that are decided leave.
+    claims are undecided, they are judged at the level 5 % / k; decided ones are removed.
     """
     decided: dict[str, str] = {}
     while left := [id for id in tests if id not in decided]:
@@ -154,7 +154,7 @@ def holm(tests: Sequence[str], usual: Mapping[str, str], verdicts) -> dict[str, 
 
 
 def hardest(judgement: Judgement) -> Part | None:
-    """The part that the runs are least able to show: of all, its detectable effect is the largest multiple of
+    """The part that the runs are least able to show: that whose detectable effect is the largest multiple of
     the effect sought.
     """
     parts = [part for part in judgement.measured if part.detectable and part.sought > 0]

@@ -42,7 +42,7 @@ LARGEST_X = 1e30
 """Largest x, and inverse of the smallest, that a law is fitted to; larger values ask for another unit."""
 
 NEGLIGIBLE = 1e-6
-"""Residual of log error that counts as none, so that rounding does not decide between two exact fits."""
+"""Residual of log error that counts as zero, so that rounding does not decide between two exact fits."""
 
 LARGEST_CONDITION = 1e8
 """Condition number of the fit's Jacobian beyond which the coefficients are not identifiable."""
@@ -97,7 +97,7 @@ class Fit:
     def alpha(self, seeds: int) -> Estimate | None:
         """The exponent with Student's interval from the scatter around the law, None without one.
 
-        For series of few sizes, too few to be resampled. ``seeds``: how many the points are means over.
+        For series of too few sizes to be resampled. ``seeds``: how many the points are means over.
         """
         if self.law is None:
             return None
@@ -182,11 +182,11 @@ def _search(unfitted: Fit, x: np.ndarray, error: np.ndarray, offset: bool, start
 
 
 def _least_squares(residuals, jacobian, start: Sequence[float], low, high) -> np.ndarray:
-    """Where the sum of squares is least between bounds.
+    """The point within bounds where the sum of squares is least.
 
     A coordinate x with bounds is searched as the angle t of ``x = low + (high - low) sin(t)^2``, by MINPACK,
-    which takes a quarter of the time of SciPy's methods with bounds. A bound has no slope in t, so the search
-    begins a little inside.
+    which takes a quarter of the time of SciPy's methods with bounds. The slope in t is zero at a bound, so
+    the search starts a little inside.
     """
     from scipy.optimize import leastsq
 
@@ -198,7 +198,7 @@ def _least_squares(residuals, jacobian, start: Sequence[float], low, high) -> np
 
     start = np.array(start)
     share = np.clip((start - least) / span, START_INSIDE, 1 - START_INSIDE)
-    with np.errstate(over="ignore"):  # in the covariance, which nobody reads; without it there are warnings
+    with np.errstate(over="ignore"):  # in the covariance, which is unused; without it leastsq warns
         t, *_ = leastsq(
             lambda t: residuals(place(t)),
             np.where(bounded, np.arcsin(np.sqrt(share)), start),
@@ -219,7 +219,7 @@ def _problem(x: np.ndarray, error: np.ndarray, offset: bool):
     bounds = [np.log(ALPHA_BOUNDS), (-np.inf, np.inf), (0.0, LARGEST_FLOOR), offsets][: 3 + offset]
 
     def parts(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``log(b + x)`` and ``a (b + x)^-alpha``, which is never quite 0, since its logarithm is taken."""
+        """``log(b + x)`` and ``a (b + x)^-alpha``, kept above 0, since its logarithm is taken."""
         shifted = np.log(x + math.exp(at[3])) if offset else log_x
         return shifted, np.exp(np.minimum(np.maximum(at[1] - math.exp(at[0]) * shifted, -600), 600))
 
@@ -249,7 +249,7 @@ def _guesses(x: np.ndarray, error: np.ndarray, offset: bool) -> list[list[float]
 
 
 def _exp(power: float) -> float:
-    """Infinite or 0 beyond the range of numbers, where ``math.exp`` would raise an error."""
+    """The exponential; infinite beyond the range of floats, where ``math.exp`` would raise an error."""
     with np.errstate(over="ignore", under="ignore"):
         return float(np.exp(power))
 

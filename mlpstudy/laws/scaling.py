@@ -228,7 +228,7 @@ class FrontFit:
 
 @functools.lru_cache(maxsize=256)
 def _fit(form: str | None, x: tuple[float, ...], error: tuple[float, ...]) -> Fit:
-    """A fit, kept because verdicts are judged again with intervals made in other ways."""
+    """A fit, cached because claims are judged again with intervals made in other ways."""
     return {None: fit_best, POWER_LAW: fit_power_law, SATURATING: fit_saturating}[form](x, error)
 
 
@@ -243,8 +243,8 @@ def fit_front(measured: Grid, form: str | None = None) -> FrontFit:
     if fit.law is None:
         return FrontFit(fit, {})
     found = estimates(measured, FrontLaw(fit.form, fit.law))
-    # The values are those of the fit: the search from one start, which the intervals rest on, may end
-    # slightly off it.
+    # Use the values of the fit: the search from one start, on which the intervals are based, may end slightly
+    # off it.
     exact = zip(fit.law.coefficients().items(), found, strict=True)
     return FrontFit(fit, {name: replace(estimate, mean=value) for (name, value), estimate in exact})
 
@@ -302,8 +302,8 @@ def forecast(measured: Grid, form: str | None = None) -> Forecast | None:
 
     None where the front is too short: it takes four points to fit and two to hold out. The interval of a
     prediction adds the scatter around the law to the uncertainty of the law itself. It is wide enough for all
-    points held out to lie in their intervals at once, in 95 % of cases. It does not follow the level of
-    other intervals (:func:`mlpstudy.stats.using`): the wider this one is, the easier a forecast holds.
+    held-out points to lie in their intervals simultaneously in 95 % of cases. Its level is fixed, unlike that
+    of other intervals (:func:`mlpstudy.stats.using`), since with a wider one a forecast holds more easily.
     """
     optimal = measured.front()
     x, error = optimal.compute, optimal.error
