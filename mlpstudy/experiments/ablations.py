@@ -33,7 +33,7 @@ TITLE = "Ablations"
 ITEMS = ("Fig 9",)
 
 CLIP = 1.0
-"""Largest norm of the whole gradient where it is clipped: a usual value; the paper does not give its own."""
+"""Largest norm of the whole gradient where it is clipped: a common value; the paper does not give its own."""
 
 DROPOUT = 0.1
 """Share of activations dropped, where any are; the paper does not give its own."""
@@ -190,8 +190,8 @@ def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
 def reference(name: str, found: Mapping[str, Sequence[Record]]) -> str:
     """What a change is compared with, by what is in the group of that name.
 
-    AdamW with Lion, both at their best rates; a regularizer that was added to training without DA with that;
-    all else with the base.
+    AdamW with Lion, both at their best rates; a regularizer that was added to training without DA with
+    training without DA; all else with the base.
     """
     if name == ADAMW:
         return "Lion"

@@ -98,10 +98,10 @@ FIGURES = {
 @functools.cache  # the scoreboard judges every claim in a dozen ways
 def exact_difference(model: str = "B-2/Wi-64", side: int = 8, seed: int = 0) -> float:
     """How far an MLP's logits on permuted images are from those on the images as they are, if the columns of
-    its first layer are permuted along: the largest difference as a share of the largest logit.
+    its first layer are permuted alike: the largest difference as a share of the largest logit.
 
-    This is an identity up to rounding, and the reason for the claim: every network on images as they are has
-    a twin on permuted ones, with weights that are as likely at initialization.
+    They are equal up to rounding, which is the reason for the claim: every network on images as they are has
+    an equivalent on permuted ones, with weights that are equally likely at initialization.
     """
     import torch
 
@@ -119,7 +119,7 @@ def exact_difference(model: str = "B-2/Wi-64", side: int = 8, seed: int = 0) -> 
 
 
 UNMOVED = 1.0
-"""How many points the MLP may lose or gain to count as not caring."""
+"""How many points the MLP may lose or gain and still count as unaffected."""
 
 
 @base.claim("C22", "Section 2", "An MLP does not care about a fixed permutation of the pixels, a CNN does.")

@@ -151,11 +151,11 @@ def mean_cells(
 
 
 def table_spread(records: Iterable[Record], key: Callable[[Record], Hashable]) -> stats.Spread | None:
-    """The spread between seeds, in percent, that the cells of a table share which is made cell by cell: that
-    of final accuracies, each network once, whatever else is measured of it.
+    """The spread between seeds, in percent, that all cells of a table share if it is made cell by cell: that
+    of final accuracies, counting each network once, whatever else is measured of it.
 
     Args:
-        key: equal for records that differ in their seed only; None for what is no network of its own.
+        key: equal for records that differ in their seed only; None for records that do not count.
     """
     groups = group_by(completed(records), key).values()
     return stats.shared_spread([list(by_seed(group, accuracy).values()) for group in groups])
@@ -190,7 +190,7 @@ def effects(
 
 
 def _points(found: Estimate, both: Iterable[Sequence[float]], records: Sequence[Record]) -> Estimate:
-    """A difference of accuracies (fractions) in points, with the sampling of test images where it counts."""
+    """A difference of accuracies (fractions) in points, with the sampling of test images if included."""
     means = list(map(statistics.fmean, both))
     return stats.with_sampling(found, means, completed(records)[0].data["test_images"]).times(100)
 
@@ -203,11 +203,11 @@ def effect(first: Sequence[Record], second: Sequence[Record]) -> Estimate | None
 def unpaired_effects(
     first: Mapping[Key, Sequence[Record]], second: Mapping[Key, Sequence[Record]], *others: Sequence[Record]
 ) -> dict[Key, Estimate]:
-    """As :func:`effects` for networks that have nothing in common but the number of their seed.
+    """As :func:`effects`, but unpaired: for networks that share nothing but the number of their seed.
 
     Args:
-        others: further groups, each of runs that differ in their seed only, that tell the spread between
-            seeds, too.
+        others: further groups, each of runs that differ in their seed only, from which the spread between
+            seeds is estimated, too.
     """
 
     def top1s(group: Sequence[Record]) -> list[float]:
@@ -244,8 +244,8 @@ class Figure:
     """A figure of a chapter.
 
     ``data``: records to a pandas DataFrame holding every number that is drawn (with run ids), offered to the
-    reader as CSV. ``draw``: (DataFrame, store folder or None) to a matplotlib figure. ``alt``: what a reader
-    who cannot see it needs.
+    reader as CSV. ``draw``: (DataFrame, store folder or None) to a matplotlib figure. ``alt``: text for
+    readers who cannot see it.
     """
 
     data: Callable
@@ -254,7 +254,7 @@ class Figure:
 
     @property
     def caption(self) -> str:
-        """The docstring of ``data``; it can be read alone."""
+        """The docstring of ``data``; it must be self-contained."""
         return " ".join(inspect.getdoc(self.data).split())
 
 

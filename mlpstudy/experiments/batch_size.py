@@ -53,8 +53,8 @@ those of the paper's scaling plots."""
 def training_run(profile: Profile, seed: int, batch_size: int, lr: float | None = None) -> TrainSpec:
     """The pre-training behind one batch size of Fig 5, at the paper's one learning rate or at ``lr``.
 
-    The paper's rate is constant, so the weights kept on the way are those of the shorter runs. At another
-    rate only the end counts.
+    The paper's rate is constant, so the weights kept during training are those of shorter runs. At another
+    rate only the final weights are used.
     """
     lengths = BUDGETS[profile.key].lengths
     kept = {} if lr else {"keep_at": lengths[:-1]}
@@ -147,8 +147,8 @@ COMPARISONS = {
 def compared(records: Sequence[Record]) -> tuple[tuple[int, int], int]:
     """The smallest and the largest batch size and the number of epochs that C09 compares.
 
-    They are those of the budget that the runs belong to, which their lengths and batches tell: where records
-    are incomplete, the largest batch among them need not be the budget's. Zeros where no budget has such.
+    They are those of the budget that the runs belong to, found by their lengths and batch sizes: if records
+    are incomplete, the largest batch among them need not be the budget's. Zeros if no budget matches.
     """
     runs = {((*r.spec.upstream.keep_at, r.spec.upstream.epochs), batch(r)) for r in probes(records)}
     for budget in BUDGETS.values():

@@ -27,9 +27,9 @@ PRETRAINING = {
 }
 """The pre-trainings that differ in one choice, by profile; 800 epochs are the paper's.
 
-The first design of profile laptop was 6 epochs of all images. Every network was underfit: no regularizer had
-anything to do. Few images in small batches are seen more often, for the same cost, and known by heart
-without augmentation."""
+The first design of profile laptop was 6 epochs of all images. Every network was underfit, so regularizers had
+nothing to do. Few images in small batches are seen more often for the same cost, and are memorized without
+augmentation."""
 
 OVERFIT = {"laptop": dict(da=False)}
 """How networks to which a regularizer is added are pre-trained, by profile; elsewhere as all others."""
@@ -51,7 +51,7 @@ def variant(profile: Profile, seed: int, **changes) -> TrainSpec:
     ``changes`` are arguments of :func:`~mlpstudy.experiments.pretraining.pretraining_run`.
     """
     settings = dict(model=profile.small_model) | PRETRAINING[profile.key]
-    if examples := settings.get("examples"):  # a seed has images of its own
+    if examples := settings.get("examples"):  # each seed draws its own images
         settings["data"] = data(profile, profile.upstream, examples=examples, draw=seed + 1)
     return pretraining_run(profile, seed, **settings | changes)
 
@@ -81,7 +81,7 @@ def rate(record: Record) -> float:
 def ranked_rates(tuned: Iterable[Record]) -> list[float]:
     """Learning rates by their mean accuracy on held-out images, the best one first.
 
-    Rates are compared on the seeds that were run at all of them: none where there is no such seed. A rate at
+    Rates are compared on the seeds that were run at all of them: empty if there is no such seed. A rate at
     which some seeds diverged loses to one at which none did. Of equally good rates the smallest is first.
 
     Args:

@@ -34,7 +34,7 @@ PAPER_NETWORKS = ("B-12/Wi-1024", "B-6/Wi-1024", "resnet152", "vit-b/4", "vit-b/
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
-    from mlplib.timing import summary  # it imports torch, which planning does without
+    from mlplib.timing import summary  # it imports torch, which planning must not
 
     return summary(values)
 
@@ -231,7 +231,7 @@ PAPER_TRANSFER = 6.0
 """The factor in throughput that an MLP gains without data transfer, according to the paper."""
 
 BOUND = 2.0
-"""The factor that leaving out the copy gains, without overlap, where it takes as long as everything else."""
+"""The speedup from leaving out the copy, without overlap, if it takes as long as everything else."""
 
 RESAMPLES = 2000
 

@@ -52,7 +52,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[FilterSpec]:
 
 
 def condition(record: Record) -> str:
-    """The name of what a record shows, the row of the table and of the figure."""
+    """The condition that a record shows: its row in the table and the figure."""
     upstream = record.spec.upstream
     return trained(upstream.data.examples, upstream.augment.any) if record.spec.at == "final" else INITIAL
 
@@ -147,14 +147,14 @@ FIGURES = {
 
 
 MEASURES = ("smoothness", "locality")
-"""What measures the claims' words "structured" and "local"."""
+"""The measures of the claims' words "structured" and "local"."""
 
 AFTERTHOUGHT = (
     "The criterion named locality alone at first; smoothness was added after a look at one seed of profile "
     "laptop, because the sentence says structured, too. The verdict by each measure is shown. Training sets "
     "of different sizes had equal epochs in profile laptop at first; they now have equal updates there."
 )
-"""Told with the criteria, since criteria are otherwise written before results are looked at."""
+"""Shown with the criteria, since other criteria were written before looking at results."""
 
 
 def _values(
@@ -173,7 +173,7 @@ LEAST = 0.01
 
 
 def _differences(*pairs: tuple[dict[int, float], dict[int, float]]) -> list[Estimate]:
-    """The differences of values by seed, with the spread of all of them."""
+    """The differences of values paired by seed, with intervals from the spread of all of them."""
     return list(stats.jointly({i: stats.paired(*pair) for i, pair in enumerate(pairs)}).values())
 
 

@@ -22,7 +22,7 @@ STAND_IN = "small-cnn"
 
 RESNET_EPOCHS, RESNET_BATCH = 200, 512
 RESNET_SGD = OptimizerSpec("sgd", lr=0.4, weight_decay=5e-4, schedule="cosine", warmup=5)
-"""A usual recipe for ResNet18 on CIFAR: a learning rate of 0.1 per batch of 128, scaled in proportion, with
+"""A common recipe for ResNet18 on CIFAR: a learning rate of 0.1 per batch of 128, scaled in proportion, with
 momentum 0.9, cosine decay and a warm-up of 5 epochs. The paper does not give its own."""
 
 CURVE_POINTS = 100
@@ -33,7 +33,7 @@ PAPER_EPOCHS = {False: (100,), True: (1000, 5000)}
 
 
 def lengths(profile: Profile, da: bool) -> dict[int, int]:
-    """The paper's length, which names a row of Table 1, to the profile's: its own where it has it."""
+    """The paper's lengths, which name rows of Table 1, mapped to the profile's; the same if it has them."""
     own = profile.epochs_da if da else (profile.epochs_no_da,)
     if set(own) <= set(PAPER_EPOCHS[da]):
         return {epochs: epochs for epochs in own}
@@ -181,7 +181,7 @@ def _note(datasets: Iterable[str]) -> str:
 
 
 def _unchecked(part: Part, family: str, dataset: str) -> str:
-    """How wrong an unchecked value of the paper may be for a reproduced gain to stay one; else nothing."""
+    """How far off an unchecked value of the paper may be for a reproduced gain to stay so; else nothing."""
     cells = _paper_cells(base.MLP_TITLES[family], dataset)
     if part.verdict != REPRODUCED or None in cells or {cell.source for cell in cells} == {"checked"}:
         return ""
@@ -277,7 +277,7 @@ def c03(records: Sequence[Record]) -> Judgement:
 def _best_mlp(records: Sequence[Record], dataset: str) -> list[Record]:
     """The runs of the MLP with the highest final accuracy on a data set, with or without DA.
 
-    Empty unless both were run with and without it: the best of some of them need not be the best.
+    Empty unless both were run with and without it: the best of a subset need not be the best of all.
     """
     groups = [_mlps(records, family, da).get(dataset) for family in FAMILIES for da in (True, False)]
     if not all(groups):

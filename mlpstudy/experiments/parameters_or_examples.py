@@ -70,7 +70,7 @@ class Series:
 
 
 def series(records: Sequence[Record]) -> dict[str, Series]:
-    """Both series of Fig 7, by what binds."""
+    """Both series of Fig 7, by what limits the error."""
     parts = {name: scaling.bottleneck(main_grid(records), name) for name in SYMBOLS}
     return {n: Series(n, part, fit_best(getattr(part, n), part.error)) for n, part in parts.items()}
 
@@ -206,7 +206,7 @@ def contains(estimate: Estimate, value: float) -> bool:
 
 
 def minus(first: Estimate, second: Estimate) -> Estimate:
-    """The difference of two independent estimates; half widths add in squares."""
+    """The difference of two independent estimates; half widths add in quadrature."""
     mean = first.mean - second.mean
     half = math.hypot(first.half_width, second.half_width)
     return Estimate(mean, mean - half, mean + half, min(first.n, second.n), first.source)
@@ -221,7 +221,8 @@ def judge_exponents(
 ) -> Judgement:
     """The difference of two exponents is the paper's, and each one's interval holds the paper's value.
 
-    ``own``: at 95 %, whatever the confidence of the difference: wider intervals would hold more easily.
+    ``own``: always at 95 %, whatever the confidence of the difference, since wider intervals would contain
+    the paper's values more easily.
     """
     papers = {name: paper_value(rows[name]) for name in SYMBOLS}
     alike = all(contains(own[name], papers[name]) for name in SYMBOLS)

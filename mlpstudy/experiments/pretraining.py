@@ -32,7 +32,7 @@ Task = tuple[str, int | None]
 
 PIXELS_LR, FEATURES_LR = 1e-5, 3e-5
 """Learning rates of linear probes on few images: of four, the best for pixels and the best on average over
-three kinds of features, on held-out training images, with a seed and draws that no chapter has."""
+three kinds of features, on held-out training images, with a seed and draws that no chapter uses."""
 
 SCARCE = (200, 1000)
 """Numbers of images that claims are judged by, in profiles that fine-tune on few."""
@@ -174,8 +174,8 @@ def fine_tune(
 def from_scratch(profile: Profile, tuned: FineTuneSpec) -> TrainSpec:
     """The control of a fine-tuning: the same network on the same data for as long, from random weights.
 
-    By the optimizer that the paper trains from scratch with, which is not its fine-tuning's. In profile
-    ``laptop`` it is, so that nothing but the first weights differs.
+    It uses the optimizer of the paper's training from scratch, which differs from that of its fine-tuning.
+    In profile ``laptop`` they are the same, so that only the initial weights differ.
     """
     return TrainSpec(
         model=tuned.upstream.model,

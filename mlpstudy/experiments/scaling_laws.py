@@ -70,7 +70,8 @@ def grid_runs(
 ) -> list[ProbeSpec]:
     """Every model pre-trained on every number of examples, probed at each length on each of the data sets.
 
-    All lengths are measured along one training, which keeps its weights at those of the profile's budget.
+    All lengths are measured along one training, which saves its weights at all lengths of the profile's
+    budget.
     """
     budget, found = BUDGETS[profile.key], []
     for model in models:
@@ -139,9 +140,8 @@ def fronts(records: Sequence[Record], by_family: bool = False) -> dict[str, list
 
 
 def holes(records: Sequence[Record]) -> str:
-    """What a grid lacks; empty where every model was probed on every number of examples at every length. With
-    holes, its front need not be the best that compute can buy. ``records`` are of one data set, and include
-    diverged ones.
+    """What a grid lacks; empty if every model was probed on every number of examples at every length. With
+    holes, its front may not be compute-optimal. ``records`` are of one data set, and include diverged ones.
     """
     cells = {(r.spec.upstream.model.name, cost.training_images(r.spec.upstream), epochs(r)) for r in records}
     whole = math.prod(len(set(values)) for values in zip(*cells, strict=True)) if cells else 0
@@ -252,7 +252,7 @@ def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
     out. The band is where the law expects measured errors, all of the open points at once: from resampled
     trainings and the scatter around the law.
     """
-    # Where the front is too short, ``predicted`` is the error itself, in an interval without ends.
+    # If the front is too short, ``predicted`` is the error itself, with an infinite interval.
     for title, group in fronts(records).items():
         found, optimal = scaling.forecast(measured(group)), measured(group).front()
         for i, ids in enumerate(optimal.ids):
@@ -352,8 +352,8 @@ LEAST_EXPONENT = 0.01
 
 
 def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
-    """The power law on one data set as a part of a claim, and what was fitted to its probes; ``records`` has
-    diverged ones, too.
+    """The power law on one data set as a part of a claim, and what was fitted to its probes; ``records``
+    include diverged ones.
     """
 
     def part(alpha: Estimate | None = None, **more) -> Part:
@@ -373,7 +373,7 @@ def law_part(records: Sequence[Record], name: str) -> tuple[Part, str]:
         return part(why_not=problem), ""
     note = f"{fitted.fit.form}, {fit_setting(fitted.fit)}"
     for each in (found, scaling.forecast(grid, SATURATING if found.fit.form == POWER_LAW else POWER_LAW)):
-        if each is not None:  # which law suits the points hangs on little, so both forecasts are shown
+        if each is not None:  # small changes decide which law fits better, so both forecasts are shown
             outcome = "holds" if each.holds else "fails"
             note += f"; the forecast by a {each.fit.form} {outcome}, best: {each.best}"
     return part(fitted.coefficients["alpha"], other=found.holds and found.best == scaling.LAW), note

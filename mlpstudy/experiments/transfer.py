@@ -71,7 +71,7 @@ def runs(profile: Profile, seeds: Sequence[int]) -> list[RunSpec]:
 def evaluation(
     profile: Profile, trained: FineTuneSpec | CheckpointSpec, seed: int, where: DataSpec | None = None
 ) -> EvaluateSpec:
-    """TTA with the official recipe's views; ``where`` for a checkpoint, which brings no data set."""
+    """TTA with the official recipe's views; ``where``: the data of a checkpoint, which names none itself."""
     name = (where or trained.data).name
     return EvaluateSpec(trained, data=where, crops=CROPS[profile.key], real=name == "imagenet", seed=seed)
 

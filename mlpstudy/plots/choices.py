@@ -19,8 +19,8 @@ PARTS = {"block": look.BLUE, "recipe": look.ORANGE}
 def settings(frame, label: str, y_label: str = "") -> Figure:
     """One panel per ``panel``, one row per ``setting``: seeds, their mean and its interval.
 
-    The panels have their own axes: the rows within a panel are compared. The intervals are those of a table
-    of all these values: they rest on the spread of all seeds together.
+    Panels have separate axes, since only rows within a panel are compared. The intervals are those of a table
+    of all these values: they are based on the spread of all seeds together.
 
     Args:
         frame: columns ``panel, setting, seed, value``, in the order to be drawn.

@@ -15,7 +15,7 @@ NORM_NAMES = {"layer": "LayerNorm", "batch": "BatchNorm"}
 ACTIVATION_NAMES = {"gelu": "GELU", "relu": "ReLU"}
 
 
-# --------------------------------------------------------------------------- what a network is given
+# --------------------------------------------------------------------------- inputs
 
 
 @styled
@@ -57,7 +57,7 @@ def _as_strips(image: np.ndarray, lines: int = 4) -> np.ndarray:
     return np.stack((flat, white), axis=1).reshape(2 * lines, -1, 3)[:-1]
 
 
-# --------------------------------------------------------------------------- who is wired to whom
+# --------------------------------------------------------------------------- wiring
 
 
 @styled
@@ -148,7 +148,7 @@ def _block(axes, spec: ModelSpec, widest: int, most: int) -> None:
 
 
 def _box_width(width: int) -> float:
-    return 1.4 + 0.5 * width  # room for the words, then to scale
+    return 1.4 + 0.5 * width  # room for the text, then to scale
 
 
 def _box(axes, place: float, name: str, width: int) -> None:

@@ -61,14 +61,14 @@ STYLE = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """A drawing function under :data:`STYLE`; where its first argument is empty, the figure says so."""
+    """Draw under :data:`STYLE`; if the first argument is empty, the figure says so (a decorator)."""
 
     @functools.wraps(draw)
     def inside(*args, **kwargs) -> Figure:
         with matplotlib.rc_context(STYLE):
             empty = args and hasattr(args[0], "__len__") and len(args[0]) == 0
             figure = nothing_to_draw() if empty else draw(*args, **kwargs)
-            for axis in figure.findobj(Axis):  # ticks take their style when they are first asked for
+            for axis in figure.findobj(Axis):  # ticks take their style when first accessed
                 axis.get_ticklabels(which="both")
             return figure
 
@@ -79,7 +79,7 @@ def new_figure(rows: int, columns: int, height: float, width: float = WIDTH, **o
     """A figure and its axes, an array (rows, columns); made without pyplot, so nothing has to be closed."""
     figure = Figure(figsize=(width, height))
     grid = figure.subplots(rows, columns, squeeze=False, **options)
-    for axes in grid.flat:  # ticks that follow the height may be wider than the layout has left room for
+    for axes in grid.flat:  # the default number of ticks may change after the layout has reserved their width
         axes.locator_params("y", nbins=6, steps=[1, 2, 5, 10])
     return figure, grid
 
@@ -154,7 +154,7 @@ def ticks_at(axis, places: Iterable[float], text: Callable[[float], str]) -> Non
 
 
 def offsets(count: int, step: float = 0.1) -> np.ndarray:
-    """Small distances that keep ``count`` marks of one row apart, and of other rows, which are 1 away."""
+    """Small offsets that keep ``count`` marks of a row apart from each other and from rows at distance 1."""
     step = min(step, 0.6 / max(count - 1, 1))
     return step * (np.arange(count) - (count - 1) / 2)
 

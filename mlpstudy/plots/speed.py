@@ -33,7 +33,7 @@ PARTS = {
 WIDTH_COLORS = (look.PINK, look.GOLD, look.GREEN, look.BLUE, look.ORANGE)
 
 
-# --------------------------------------------------------------------------- what they share
+# --------------------------------------------------------------------------- helpers
 
 
 def _colors(names) -> dict[str, str]:
@@ -56,7 +56,7 @@ def logarithmic(axes) -> None:
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")
         low, high = axis.get_view_interval()
-        # Less than two powers of ten would hardly have a label.
+        # With less than two powers of ten there would be hardly any labels.
         axis.set_major_locator(LogLocator(numticks=6, subs=(1,) if high > 100 * low else (1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(short))
         axis.set_minor_formatter(NullFormatter())

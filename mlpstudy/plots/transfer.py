@@ -141,7 +141,7 @@ def directions(frame) -> Figure:
     figure, panels = look.dataset_panels(frame, height=0.75 + 0.34 * len(names))
     for dataset, axes in panels.items():
         _row_dots(axes, frame[frame["data"] == dataset], names, "directions", look.INK)
-    axes.set_xlim(left=0)  # once all is drawn: it fixes the right end, too, which the panels share
+    axes.set_xlim(left=0)  # after drawing, since it also fixes the right end, which panels share
     axes.set_xlabel("directions in which the features vary")
     return figure
 

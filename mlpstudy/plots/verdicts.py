@@ -1,4 +1,4 @@
-"""The figure of the scoreboard: every claim's verdict, and how it moves with the way intervals are made."""
+"""The figure of the scoreboard: every claim's verdict, and how it depends on how intervals are made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOKS = {
 
 @styled
 def robustness(frame) -> Figure:
-    """One square per claim (down) and way to make intervals (across), in a panel per profile.
+    """One square per claim (rows) and way to make intervals (columns), in a panel per profile.
 
     Args:
         frame: columns ``profile, variant, claim, verdict``, in the order to be drawn.
