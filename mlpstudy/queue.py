@@ -226,10 +226,10 @@ class RunQueue:
                 self._work()
         self.report.stopped = self.stop.signaled
         left = list(in_order(found, self._missing, self._seconds, as_named=True))
-        beside = self._beside(sum(len(runs) for _, runs in left))
+        parallelism = self._parallelism(sum(len(runs) for _, runs in left))
         for unit, runs in left:
             number, seconds = self.report.left.get(unit.experiment, (0, 0.0))
-            seconds += sum(map(self._seconds, runs)) / beside
+            seconds += sum(map(self._seconds, runs)) / parallelism
             self.report.left[unit.experiment] = number + len(runs), seconds
         return self.report
 
@@ -264,7 +264,7 @@ class RunQueue:
         pace = self._spent / self._estimated if self._estimated else 1.0
         return self.planner.estimator.seconds(spec) * pace
 
-    def _beside(self, runs: int) -> int:
+    def _parallelism(self, runs: int) -> int:
         """By how much running ``runs`` runs concurrently divides the sum of their seconds; 1 until a run has
         finished, since estimates are for a run that has the device to itself before that.
         """
@@ -272,7 +272,7 @@ class RunQueue:
 
     def _time_left(self) -> float:
         """The estimate for all unfinished runs."""
-        return sum(map(self._seconds, self._unfinished.values())) / self._beside(len(self._unfinished))
+        return sum(map(self._seconds, self._unfinished.values())) / self._parallelism(len(self._unfinished))
 
     # ------------------------------------------------------------------ the main loop
 

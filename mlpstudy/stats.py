@@ -204,7 +204,7 @@ def shared_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
     return found and dataclasses.replace(found, at_least=not alike(groups))
 
 
-def _which(own: Spread | None, shared: Spread | None) -> Spread | None:
+def _choose_spread(own: Spread | None, shared: Spread | None) -> Spread | None:
     """The spread that an interval is based on: the groups' own, or the one that they share with others."""
     if shared is None or own is None:
         return own or shared
@@ -221,7 +221,7 @@ def over_seeds(values: Sequence[float], shared: Spread | None = None) -> Estimat
     n = len(values)
     if n == 0:
         raise ValueError("no values")
-    found = _which(spread(values), shared)
+    found = _choose_spread(spread(values), shared)
     mean = math.fsum(values) / n
     return _student(mean, n, found and found.deviation / math.sqrt(n), found and found.freedom)
 
@@ -256,7 +256,7 @@ def difference(first: Sequence[float], second: Sequence[float], shared: Spread |
         if total:
             own = Spread(math.sqrt(total), total**2 / math.fsum(part**2 / each for part, each in parts))
     joint = shared and dataclasses.replace(shared, deviation=shared.deviation * scale)
-    found = _which(own, joint)
+    found = _choose_spread(own, joint)
     return _student(mean, n, found and found.deviation, found and found.freedom)
 
 

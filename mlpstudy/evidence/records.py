@@ -113,18 +113,19 @@ def every_published(name: str, folder: str | os.PathLike | None = None) -> Itera
         upstream = [by_spec[spec] for spec in needed]
         if own:
             records = [by_spec[spec] for spec in own]
-            yield _meant(ExperimentRecords(name, chosen, records, root / "artifacts", upstream))
+            found = ExperimentRecords(name, chosen, records, root / "artifacts", upstream)
+            yield _without_sparse_seeds(found)
 
 
-def _meant(found: ExperimentRecords) -> ExperimentRecords:
+def _without_sparse_seeds(found: ExperimentRecords) -> ExperimentRecords:
     """Leave out runs of other chapters, which have more seeds: if some seed is complete, drop every seed with
     less than half of its runs. Otherwise their means would be shown next to means over fewer seeds, with
     other images and other pre-trained networks.
     """
     if not complete(found):
         return found
-    meant = {*seeds_with(found, 0.5), None}
-    return replace(found, records=[record for record in found.records if seed_of(record.spec) in meant])
+    kept = {*seeds_with(found, 0.5), None}
+    return replace(found, records=[record for record in found.records if seed_of(record.spec) in kept])
 
 
 def finished(name: str, chosen: Profile, seeds: Sequence[int], store: RunStore) -> ExperimentRecords:

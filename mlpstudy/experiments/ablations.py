@@ -219,7 +219,7 @@ def _over_reference(found: Mapping[str, Sequence[Record]], *names: str) -> dict[
 
 
 def _effects(found: Mapping[str, Sequence[Record]]) -> dict[str, Estimate]:
-    """Each change minus what it is compared with, in intervals that rest on the spreads of C15 and C16."""
+    """Each change minus what it is compared with, with intervals from the spreads of C15 and C16."""
     effects = {}
     for names in (ARCHITECTURE, REGULARIZERS, [ADAMW]):
         effects |= _over_reference(found, *names)

@@ -98,7 +98,7 @@ def shares(records: Sequence[Record]) -> dict[str, Estimate]:
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
-    """The exponents of Fig 7 and 8, and under an item of its own every error they rest on."""
+    """The exponents of Fig 7 and 8, and under an item of its own every error they are based on."""
     measures = []
     for name, found in series(records).items():
         if found.alpha is not None:

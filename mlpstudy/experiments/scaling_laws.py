@@ -26,7 +26,7 @@ TASKS = ("cifar100", "cifar10", "imagenet")
 """The data sets of the paper's scaling figures; a profile without any of them probes its main one."""
 
 LEAST_DECADES = 2.0
-"""Span of compute on a front below which a power law cannot be told from many other curves."""
+"""Span of compute on a front below which a power law cannot be distinguished from many other curves."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def holes(records: Sequence[Record]) -> str:
 
 
 def fit_setting(fit: Fit) -> str:
-    """How much a fit rests on, in a few words."""
+    """How much data a fit is based on, in a few words."""
     return f"{fit.points} points on the front, {fit.decades:.1f} decades of compute"
 
 
