@@ -101,8 +101,8 @@ def in_order(
     missing: Callable[[Iterable[RunSpec]], dict[str, RunSpec]],
     seconds: Callable[[RunSpec], float],
     as_named: bool = False,
-) -> Iterator[tuple[Unit, tuple[RunSpec, ...]]]:
-    """Every unit with the runs to do for it, each run once and after the runs it reads from.
+) -> Iterator[tuple[Unit, dict[str, RunSpec]]]:
+    """Every unit with the runs to do for it by id, each run once and after the runs it reads from.
 
     The next unit is always the one with the most value per second. Runs that an earlier unit includes cost
     nothing in a later one.
@@ -121,7 +121,7 @@ def in_order(
     while waiting:
         unit = next(iter(waiting)) if as_named else max(waiting, key=rate)
         chosen = waiting.pop(unit)
-        yield unit, tuple(chosen.values())
+        yield unit, chosen
         rest = {u: {id: s for id, s in runs.items() if id not in chosen} for u, runs in waiting.items()}
         waiting = {unit: runs for unit, runs in rest.items() if runs}
 
@@ -216,7 +216,7 @@ class RunQueue:
         found = self._with_data(units(self.names, self.profile, self.seeds))
         self.planner = Planner(self.store, self.device)  # preparing data may have changed ids
         for _, runs in in_order(found, self._missing, self.planner.estimator.seconds, self.as_named):
-            self._unfinished |= {self.planner.id(spec): spec for spec in runs}
+            self._unfinished |= runs
         if not self.as_named and self._all_fit():
             seconds = self.planner.estimator.seconds
             self._unfinished = longest_first(self._unfinished, self.planner.id, seconds)
@@ -229,7 +229,7 @@ class RunQueue:
         parallelism = self._parallelism(sum(len(runs) for _, runs in left))
         for unit, runs in left:
             number, seconds = self.report.left.get(unit.experiment, (0, 0.0))
-            seconds += sum(map(self._seconds, runs)) / parallelism
+            seconds += sum(map(self._seconds, runs.values())) / parallelism
             self.report.left[unit.experiment] = number + len(runs), seconds
         return self.report
 

@@ -86,7 +86,7 @@ def test_shared_runs_are_paid_for_once(planner):
     second = unit("second", FilterSpec(long), ProbeSpec(DataSpec("shapes-16"), long, epochs=1))
     found = list(in_order([unit("other", short), second, first], planner.missing, by_epochs))
     assert [u.experiment for u, _ in found] == ["first", "second", "other"]
-    runs = [spec for _, specs in found for spec in specs]
+    runs = [spec for _, specs in found for spec in specs.values()]
     assert len(runs) == len(set(runs)) == 4
     assert all(runs.index(needed) < runs.index(spec) for spec in runs for needed in spec.needs())
 
@@ -121,7 +121,7 @@ def test_finished_runs_are_not_done_again(planner):
     look, probe = FilterSpec(trained), ProbeSpec(DataSpec("shapes-16"), trained)
     finish(planner.store, look)
     ((_, runs),) = in_order([unit("a", look, probe)], planner.missing, by_epochs)
-    assert runs == (trained, probe)
+    assert list(runs.values()) == [trained, probe]
     finish(planner.store, trained, probe)
     assert list(in_order([unit("a", look, probe)], planner.missing, by_epochs)) == []
 
