@@ -34,6 +34,7 @@ from .tables import (
     cells_frame,
     chip,
     criterion,
+    diverged,
     facts,
     judgement_cells,
     measured_cell,
@@ -44,6 +45,7 @@ from .tables import (
     run_hash,
     runs_table,
     slug,
+    training_time,
 )
 
 
@@ -172,11 +174,10 @@ class Chapter:
         if plan.missing:
             clear_output()
         records = [record for record in map(self.store.find, plan.runs) if record is not None]
-        seconds = sum(record.compute.get("seconds", 0) for record in records)
         text = (
             f"<p>{count(len(records), 'run')}: {len(records) - len(plan.missing)} found, "
             f"{len(plan.missing)} done now. "
-            f"Training took {duration(seconds)} in all, on {escape(devices(records))}.</p>"
+            f"Training took {training_time(records)} in all, on {escape(devices(records))}.</p>"
         )
         lost = [f"<code>{escape(r.id)}</code>" for r in self.records if r.status != "completed"]
         if lost:
@@ -369,12 +370,8 @@ NO_RECORDS = (
 
 def _what_ran(found: ExperimentRecords) -> str:
     records = found.everything
-    seconds = sum(record.compute.get("seconds", 0) for record in records)
-    diverged = sum(record.status != "completed" for record in records)
-    return (
-        f"{count(len(records), 'published run')}{f', {diverged} diverged' if diverged else ''}. "
-        f"Their training took {duration(seconds)} in all; nothing is trained here."
-    )
+    runs = ", ".join(filter(None, (count(len(records), "published run"), diverged(records))))
+    return f"{runs}. Their training took {training_time(records)} in all; nothing is trained here."
 
 
 def _about(found: ExperimentRecords) -> str:

@@ -25,6 +25,7 @@ from . import html
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
 from .session import Session, different, open_session
+from .tables import diverged, seconds, training_time
 
 KINDS = {
     "train": "training from a random start",
@@ -81,11 +82,6 @@ def energy(records: Iterable[Record]) -> float | None:
         threads = record.environment.get("cpu_threads", 1) if assumed.each == "thread" else 1
         total += assumed.watts * threads * seconds(record) / 3600
     return total
-
-
-def seconds(record: Record) -> float:
-    """How long a run computed, 0 if its record does not say."""
-    return record.compute.get("seconds", 0.0)
 
 
 def training_rate(records: Iterable[Record]) -> float | None:
@@ -205,11 +201,10 @@ def _costs(heading: str, what: str, groups: Mapping[tuple[str, str], Sequence[Re
 
 def _cost_cells(records: Sequence[Record]) -> dict[str, str]:
     macs = math.fsum(record.compute.get("training_macs", 0) for record in records)
-    diverged = sum(record.status != "completed" for record in records)
     software = {tuple(r.environment.get(name, "unknown") for name in ("python", "torch")) for r in records}
     return {
-        "runs": f"{len(records):,}" + (small(f"{diverged} diverged") if diverged else ""),
-        "time": duration(math.fsum(map(seconds, records))),
+        "runs": f"{len(records):,}" + small(diverged(records)),
+        "time": training_time(records),
         "training, MACs": arithmetic(macs),
         "training, FLOPs": arithmetic(2 * macs),
         "energy, estimated": watt_hours(energy(records)),

@@ -20,11 +20,11 @@ from ..evidence.records import ExperimentRecords, seeds_with
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
 from ..stats import CONFIDENCE, COUNTING
-from ..words import count, duration
+from ..words import count
 from . import html, svg
 from .html import Html, escape, small
 from .session import Session, open_session
-from .tables import NOT_PUBLISHED, criterion, judgement_cells
+from .tables import NOT_PUBLISHED, criterion, diverged, judgement_cells, training_time
 
 
 def open_scoreboard(**parameters) -> Scoreboard:
@@ -211,15 +211,14 @@ def _status(records: Sequence[Record], wanted: Iterable[RunSpec]) -> dict[str, s
     if not records:
         return dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
     total = len({*planning.upstream_first(wanted), *(record.spec for record in records)})
-    diverged = sum(record.status != "completed" for record in records)
 
     def different(key: str, length: int | None = None) -> str:
         found = {str(record.environment.get(key) or "unknown")[:length] for record in records}
         return escape(", ".join(sorted(found)))
 
     return {
-        "runs": f"{len(records)} of {total}" + (f", {diverged} diverged" if diverged else ""),
-        "training": duration(sum(record.compute.get("seconds", 0) for record in records)),
+        "runs": ", ".join(filter(None, (f"{len(records)} of {total}", diverged(records)))),
+        "training": training_time(records),
         "device": different("device"),
         "torch": different("torch"),
         "commit": different("commit", 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -267,6 +268,22 @@ def _values(name: str, values: Iterable[object]) -> str:
 
 
 # --------------------------------------------------------------------------- provenance
+
+
+def seconds(record: Record) -> float:
+    """How long a run computed, 0 if its record does not say."""
+    return record.compute.get("seconds", 0.0)
+
+
+def training_time(records: Iterable[Record]) -> str:
+    """How long runs computed, all together."""
+    return duration(math.fsum(map(seconds, records)))
+
+
+def diverged(records: Iterable[Record]) -> str:
+    """How many runs diverged, as ``2 diverged``; empty if none did."""
+    number = sum(record.status != "completed" for record in records)
+    return f"{number} diverged" if number else ""
 
 
 def run_hash(run_id: str) -> str:
