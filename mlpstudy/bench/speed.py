@@ -6,8 +6,8 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -36,19 +36,17 @@ compiled step and growth on the last case; and the command's start-up."""
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: ``rounds``; ``turn_seconds``, None for what suits each work; ``layers``:
-    ``widths`` and ``batches``, empty for the device's usual ones; ``brief``: smaller matrices for the
-    machine's rates.
+    """How long to measure: ``rounds``; ``turn_seconds``, None for what suits each work; ``brief``: smaller
+    matrices for the machine's rates, and smaller layers.
     """
 
     rounds: int = 9
     turn_seconds: float | None = None
-    layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
     brief: bool = False
 
 
 LIVE = {
-    "smoke": Effort(2, 0.01, {"widths": (32, 128), "batches": (1, 16, 256)}, brief=True),
+    "smoke": Effort(2, 0.01, brief=True),
     "laptop": Effort(2, 0.1),
 }
 """What a notebook measures per seed, by profile; :class:`Effort`'s defaults for the others."""
@@ -148,7 +146,7 @@ def _time_case(training: Training, last: bool, parts, folder: Path, progress, ef
     if last and "loaders" in parts:
         take("loaders", loader_works(training, folder, progress))
     if last and "layers" in parts:
-        take("layers", [*rates(), *layer_works(device, training.loop.dtype, **effort.layers)], 0.05)
+        take("layers", [*rates(), *layer_works(device, training.loop.dtype, effort.brief)], 0.05)
     if last and "tried" in parts:
         take("tried", tried_works(training, "compiled" in parts), 0.15)
     if last and "growth" in parts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +30,9 @@ REFERENCE_STEPS = 8
 
 NO_FFCV = "FFCV is not installed"
 
-WIDTHS = {"cpu": (128, 256, 512, 1024), "cuda": (256, 512, 1024)}
-BATCHES = {"cpu": (1, 8, 64, 512, 4096), "cuda": (1, 16, 256, 4096, 32768)}
-"""Sizes of the single layers, by type of device."""
+WIDTHS = {"cpu": (128, 256, 512, 1024), "cuda": (256, 512, 1024), "brief": (32, 128)}
+BATCHES = {"cpu": (1, 8, 64, 512, 4096), "cuda": (1, 16, 256, 4096, 32768), "brief": (1, 16, 256)}
+"""Sizes of the single layers, by type of device, or for a brief measurement on any device."""
 
 
 class Runner:
@@ -218,20 +217,15 @@ def machine_works(device: torch.device, precision: str, brief: bool = False) -> 
     return [*works, Work("copy", "copy within memory", copy, bytes=2 * size)]
 
 
-def layer_works(
-    device: torch.device,
-    dtype: torch.dtype,
-    widths: Sequence[int] | None = None,
-    batches: Sequence[int] | None = None,
-) -> list[Work]:
+def layer_works(device: torch.device, dtype: torch.dtype, brief: bool = False) -> list[Work]:
     """The product of a B-MLP's expanding layer, (B, m) to (B, 4 m), for several m and B.
 
     ``bytes`` counts input, weights and output once each, as if nothing were cached.
     """
-    works = []
-    for width in widths or WIDTHS[device.type]:
+    works, sizes = [], "brief" if brief else device.type
+    for width in WIDTHS[sizes]:
         weight = torch.randn(4 * width, width, device=device, dtype=dtype)
-        for batch in batches or BATCHES[device.type]:
+        for batch in BATCHES[sizes]:
             images = torch.randn(batch, width, device=device, dtype=dtype)
             product = repeat(lambda images=images, weight=weight: images @ weight.t())
             flops = 2 * batch * 4 * width * width
