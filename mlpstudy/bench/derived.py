@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import truediv
 
 from mlplib.timing import summary
 
@@ -42,11 +43,6 @@ def per_round(rows: Rows, compute: Callable[..., float], *ids: str) -> dict:
 def rate(row: Mapping, of: str) -> dict:
     """``images``, ``flops`` or ``bytes`` of a row per second: median and quartiles, or ``why`` not."""
     return per_round({"": row}, lambda seconds: row[of] / seconds, "")
-
-
-def ratio(seconds: float, other: float) -> float:
-    """How many times as long."""
-    return seconds / other
 
 
 def percent_more(seconds: float, other: float) -> float:
@@ -92,8 +88,8 @@ def _of_case(rows: Rows) -> Iterator[Number]:
     yield "share-step", "the same, the step alone", "", share("step")
     yield "share-products", "the same, the products of a step alone", "", share("products")
     yield "share-reference", "the same, reference loop", "", share("reference")
-    yield "over-reference", f"{faster}, end to end", "times", of(ratio, "reference", "end-to-end")
-    yield "over-reference-step", f"{faster}, the step alone", "times", of(ratio, "reference-step", "step")
+    yield "over-reference", f"{faster}, end to end", "times", of(truediv, "reference", "end-to-end")
+    yield "over-reference-step", f"{faster}, the step alone", "times", of(truediv, "reference-step", "step")
     adds = of(percent_more, "end-to-end", "end-to-end-no-da")
     yield "da-adds", "augmentation adds to the step", "%", adds
     yield "da-alone", "augmentation alone, of the step", "%", of(alone, "batches", "batches-no-da", "step")
@@ -112,7 +108,7 @@ def _loaders(rows: Rows) -> Iterator[Number]:
 
 
 def _growth(rows: Rows) -> Iterator[Number]:
-    yield "time", "time of twice the images", "times", per_round(rows, ratio, "twice-the-images", "images")
+    yield "time", "time of twice the images", "times", per_round(rows, truediv, "twice-the-images", "images")
     memory = rows["memory"]
     grows = {"why": memory["why"]} if "why" in memory else summary([100 * memory["growth"]])
     yield "memory", "memory grows over later epochs", "%", grows
