@@ -90,18 +90,12 @@ if config.get("quiet"):
         handler.addFilter(lambda record: not any(text in record.getMessage() for text in SAID))
 
 
-def sources(paths):
-    """Files of the tree, as inputs of a rule."""
-    return sorted(str(SOURCE / path.relative_to(ROOT)) for path in paths if path.is_file())
-
-
-LIBRARY = sources(
-    path
+LIBRARY = sorted(
+    str(SOURCE / path.relative_to(ROOT))
     for name in ("mlplib", "mlpstudy")
     for path in (ROOT / name).rglob("*")
-    if not any(part.startswith((".", "__pycache__")) for part in path.relative_to(ROOT).parts)
+    if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(ROOT).parts)
 )
-
 
 RECORDS, MEASUREMENTS = (
     sorted(os.path.relpath(path) for path in RESULTS.glob(pattern)) for pattern in ("*/*.jsonl", "bench/*.json")
