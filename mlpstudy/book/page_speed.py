@@ -188,7 +188,7 @@ class HowFast:
         rows = []
         for trial in dict.fromkeys(trial for each in found.values() for trial in each):
             instead = f"instead of {escape(trial.instead_of)}; {escape(trial.hope)}"
-            ratios = {name: each[trial] if trial in each else None for name, each in found.items()}
+            ratios = {name: each.get(trial) for name, each in found.items()}
             rows.append(
                 {"tried": escape(trial.name) + small(instead)} | {n: _over(r) for n, r in ratios.items()}
             )
