@@ -26,8 +26,8 @@ def measure(
     case: Case,
     device: torch.device,
     *,
-    seeds: Sequence[int] = (0, 1, 2),
-    epochs: int = 20,
+    seeds: Sequence[int],
+    epochs: int,
     progress,
     command: str,
 ) -> dict:

@@ -1,7 +1,7 @@
-"""What a chapter's cells call: banner, runs, table, figures, verdicts, and where the numbers come from.
+"""The methods that a chapter's cells call: banner, runs, tables, figures, verdicts and provenance.
 
-Everything that a chapter shows of results is made here from records, so no number is typed into a notebook.
-"This execution" are the runs of the profile and seeds in the notebook's parameters; "this study" are the
+All results that a chapter shows are computed here from records, so no number is typed into a notebook.
+"This execution" means the runs of the profile and seeds in the notebook's parameters; "this study" means the
 published records. In profile ``published`` there is no execution: nothing is trained, no data set is read.
 """
 
@@ -53,7 +53,7 @@ def open_chapter(name: str, **parameters) -> Chapter:
     """The first call of a chapter: check the notebook's parameters, find published records. Trains nothing.
 
     Args:
-        name: the experiment's.
+        name: the name of the experiment.
         parameters: the notebook's :class:`~mlpstudy.book.parameters.Parameters`.
 
     Raises:
@@ -75,11 +75,11 @@ def source(*objects: Callable):
 
 @dataclass
 class Chapter:
-    """One experiment at one profile: what it does, what came out, and what that says of the paper.
+    """One experiment at one profile: its runs, their results, and the verdicts on the paper's claims.
 
     ``records`` is empty until :meth:`run`. ``studies``: the published records to show beside it, the best
-    profile first; several where the best is incomplete, see :func:`mlpstudy.evidence.records.shown`.
-    Methods give :class:`mlpstudy.book.html.Html` for a cell to end with.
+    profile first; several if the best is incomplete, see :func:`mlpstudy.evidence.records.shown`.
+    Methods return :class:`mlpstudy.book.html.Html` for a cell to display.
     """
 
     name: str
@@ -90,12 +90,12 @@ class Chapter:
 
     @property
     def profile(self) -> Profile:
-        """The profile of this execution, or of the best published records where nothing is executed."""
+        """The profile of this execution, or of the best published records if nothing is executed."""
         return self.session.profile
 
     @property
     def store(self) -> RunStore:
-        """Where this execution's runs are."""
+        """The store of this execution's runs."""
         return self.session.store
 
     @property
@@ -110,7 +110,7 @@ class Chapter:
     # ------------------------------------------------------------------ before the runs
 
     def found(self) -> Html:
-        """What a chapter opens with: the verdicts of the published records on each claim, and the effects."""
+        """The opening of a chapter: the verdicts of the published records on each claim, and the effects."""
         parts = []
         for claim in self.experiment.CLAIMS:
             judged = {s.profile.name: decide(claim, s.records, s.profile.name) for s in self.studies}
@@ -138,15 +138,15 @@ class Chapter:
         return html.banner(entries)
 
     def definition(self):
-        """The source of the experiment's ``runs`` and of what it calls beside it."""
+        """The source of the experiment's ``runs`` and of the experiments' functions that it calls."""
         return source(*_with_callees(self.experiment.runs))
 
     # ------------------------------------------------------------------ the runs
 
     def run(self) -> list[Record]:
-        """Do every run that has no record yet, and give all records. Shows progress, then the cost.
+        """Execute every run that has no record yet and return all records. Shows progress, then the cost.
 
-        In profile ``published``: give the best published records and say so.
+        In profile ``published``: return the best published records and say so.
 
         Raises:
             Interrupted: stopped on request; the same call continues from there.
@@ -204,7 +204,7 @@ class Chapter:
         return studies | {"execution": own}
 
     def _columns(self) -> dict[str, ExperimentRecords | None]:
-        """The same by column heading, HTML; the study has a column even if nothing is published."""
+        """The same records by column heading (HTML); the study has a column even if nothing is published."""
         headings = {
             f"this {side.partition('-')[0]}{small(_about(found))}": found
             for side, found in self._sides().items()
@@ -212,7 +212,7 @@ class Chapter:
         return headings if self.studies else {NO_STUDY: None} | headings
 
     def _cells(self, found: ExperimentRecords) -> list[Cell]:
-        """The cells of the experiment's tables that come from some of its records."""
+        """The cells of the experiment's tables, computed from some of its records."""
         return self.experiment.summary(found.records, found.profile)
 
     # ------------------------------------------------------------------ tables
@@ -305,13 +305,13 @@ class Chapter:
         return f"{image}<p>{small(html.csv_link(frame, f'{file}.csv'))}</p>"
 
     def show(self, figure, caption: str, alt: str) -> Html:
-        """A matplotlib figure of one's own, with its caption and, in ``alt``, what it shows in words."""
+        """A matplotlib figure made in a notebook, with its caption and alternative text."""
         return html.figure(svg.drawing(figure, alt), escape(caption))
 
     # ------------------------------------------------------------------ verdicts
 
     def verdicts(self) -> Html:
-        """What the records say of each claim of this chapter."""
+        """The verdicts of the records on each claim of this chapter."""
         return Html("".join(self._verdict(claim) for claim in self.experiment.CLAIMS))
 
     def _verdict(self, claim: Claim) -> str:

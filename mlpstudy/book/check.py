@@ -114,7 +114,7 @@ def failures(source: Path) -> list[str]:
 
 
 def main(source: Path) -> int:
-    """Check one book; the exit status is 0 for a whole one."""
+    """Check one book; return exit status 0 if it is complete."""
     try:
         lines = problems(source)
     except MlplibError as error:

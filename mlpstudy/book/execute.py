@@ -1,6 +1,6 @@
-"""Executing a notebook as a chapter: for ``mlplib notebook``, and for ``make book``, which types that.
+"""Execute a notebook as a chapter: for ``mlplib notebook``, and for ``make book``, which calls that.
 
-It prints a line for every run under way; a wrong parameter ends in one line before anything starts.
+Every run in progress prints a line; a wrong parameter is reported in one line before anything starts.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .parameters import of_notebook, parse
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "python3"
 OVERVIEWS = ("compute", "how-fast", "scoreboard")
-"""The notebooks about all experiments. They show what the others left behind, so they are executed last,
-except in profile published, where nothing is run."""
+"""The notebooks about all experiments. They show the runs of the others, so they are executed last, except in
+profile published, where nothing is run."""
 MARK = "mlpstudy"
-"""The metadata of an executed notebook that names its source."""
+"""The metadata key under which an executed notebook names its source."""
 ELSEWHERE = "choose another place with --out"
 
 
 def names() -> list[str]:
-    """Every notebook by name: one per experiment in the book's order, then the overviews.
+    """The names of all notebooks: one per experiment in the book's order, then the overviews.
 
     Raises:
         MlplibError: there are none, as when the package was installed without its source tree.
@@ -46,7 +46,7 @@ def names() -> list[str]:
 
 
 def unlisted() -> list[str]:
-    """The files in ``notebooks`` that are no notebooks of the study, such as ``Untitled.ipynb``."""
+    """The notebooks in ``notebooks`` that are not part of the study, such as ``Untitled.ipynb``."""
     found = (path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
     return sorted(set(found) - {f"{name}.ipynb" for name in names()})
 
@@ -62,17 +62,17 @@ def execute(
     log: Callable[[str], None] = _say,
     overwrite: bool = False,
 ) -> Path:
-    """Execute ``notebooks/<name>.ipynb`` with papermill and give the path of the executed copy.
+    """Execute ``notebooks/<name>.ipynb`` with papermill and return the path of the executed copy.
 
     Args:
-        parameters: as in :class:`mlpstudy.book.parameters.Parameters`; what is left out keeps its default.
-        out: where the executed notebook goes, whether it succeeded or stops at the cell that failed.
-        log: called with each line that tells how far the work is.
+        parameters: as in :class:`mlpstudy.book.parameters.Parameters`; omitted ones keep their defaults.
+        out: the path of the executed notebook, which ends with the cell that failed if one did.
+        log: called with each line of progress.
         overwrite: replace the file at ``out`` even if it is not a notebook that was executed here.
 
     Raises:
-        MlplibError: an unknown notebook or parameter, no usable kernel, or a place that cannot be written to
-            or has another file (nothing was started then); a cell failed; the disk is full.
+        MlplibError: an unknown notebook or parameter, no usable kernel, or an output path that cannot be
+            written or has another file (nothing was started then); a cell failed; the disk is full.
         Interrupted: Ctrl-C or SIGTERM; finished and checkpointed runs are kept.
     """
     require_choice("notebook", name, names())
@@ -95,15 +95,15 @@ def execute(
 
 @contextmanager
 def _unfinished(target: Path, log: Callable[[str], None]) -> Iterator[Path]:
-    """An empty file next to ``target`` to write to, always of one name: what a killed process left is used
-    again, and of two that execute at once, as where Snakemake was killed without its jobs, one waits.
+    """An empty temporary file next to ``target``. Its name is fixed: a file that a killed process left is
+    reused, and of two processes at once, as after Snakemake was killed without its jobs, one waits.
     """
     path = target.with_name(f".{target.stem}.unfinished.ipynb")
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("a") as file:
             wait_for(file, lambda: log(f"waiting for another process that executes {target}"))
-            if not _is(path, file):  # the other one has moved it in place
+            if not _is(path, file):  # the other process has moved it into place
                 continue
             file.truncate(0)
             try:
@@ -123,7 +123,7 @@ def _is(path: Path, file: IO) -> bool:
 
 
 def _free_place(out: str | os.PathLike, overwrite: bool) -> Path:
-    """Where the executed notebook goes: the file that ``out`` is or links to, if that may be written."""
+    """The file that ``out`` is or links to, if it may be written."""
     target = Path(os.path.realpath(expand(out, "--out")))
     try:
         status = target.stat()
@@ -157,7 +157,7 @@ def _given(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
         candidates(given["official_checkpoints"])  # refuses a folder without any
     for folder in ("runs_dir", "results_dir", "official_checkpoints"):
         if folder in given:
-            # The notebook runs in the source tree, and the book should not tell where that is.
+            # The notebook runs in the source tree, and the book should not reveal its path.
             given[folder] = os.path.relpath(expand(given[folder], folder), ROOT)
     return given
 
@@ -182,7 +182,7 @@ def _check_kernel() -> None:
 
 
 def _lines_to(log: Callable[[str], None]) -> SimpleNamespace:
-    """A file to which papermill copies the notebook's printed lines, for ``log``."""
+    """A file object through which papermill passes the notebook's printed lines to ``log``."""
 
     def write(text: str) -> None:
         for line in filter(str.strip, text.splitlines()):
@@ -216,14 +216,16 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
             cwd=ROOT,
             progress_bar=False,
             stdout_file=_lines_to(log),
-            extra_arguments=["--log-level=CRITICAL"],  # its talk of sockets and signals is not for a reader
+            extra_arguments=[
+                "--log-level=CRITICAL"
+            ],  # readers need none of its messages about sockets and signals
         )
     except KeyboardInterrupt:
         raise stopped from None
     except PapermillExecutionError as error:
         if error.ename in (Interrupted.__name__, KeyboardInterrupt.__name__):
             raise stopped from None
-        # The library's own errors say what to do; of others the reader needs the kind and the place.
+        # The library's own errors say what to do; others are shown with their type.
         what = error.evalue if error.ename == MlplibError.__name__ else f"{error.ename}: {error.evalue}"
         raise MlplibError(f"notebook {source.stem} stopped at cell {error.exec_count}: {what}") from None
     except ValueError as error:
@@ -232,8 +234,8 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
 
 
 def _finish(name: str, temporary: Path, target: Path) -> None:
-    """Take out what only concerns the machine that executed it, folders and clock times; leave the parameters
-    off the page, so that it begins with what was found; move it in place.
+    """Remove what concerns only the machine that executed it, such as folders and clock times; hide the
+    parameters, so that the page begins with the findings; move the file into place.
     """
     import nbformat
 

@@ -1,4 +1,4 @@
-"""The few pieces of HTML that chapters are made of, for a book and for Jupyter: tables, figures, folds."""
+"""HTML elements of chapters, for the book and for Jupyter: tables, figures, collapsible sections."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ html[data-theme="dark"] .cell_output .text_html:has([class^="mlp-"]) { backgroun
   color: inherit !important; padding: 0 !important; } /* the book's theme puts dark text on light there */
 @media (max-width: 600px) { .mlp-box dl { display: block; } .mlp-box dd { margin-bottom: .3rem; } }
 </style>"""
-"""Every chapter shows this once. Colors that the book's theme knows follow its light and dark mode."""
+"""Every chapter includes this once. Colors that the book's theme defines follow its light and dark mode."""
 
 
 class Html(str):
-    """HTML that a notebook shows as such; printed, it reads as plain text."""
+    """HTML that a notebook renders; its ``repr`` is plain text."""
 
     def _repr_html_(self) -> str:
         return str(self)
@@ -79,7 +79,7 @@ class Html(str):
 
 
 def escape(text: object) -> str:
-    """``text`` as it is to be read, safe inside HTML."""
+    """``text`` with the special characters of HTML escaped."""
     return html.escape(str(text))
 
 
@@ -89,13 +89,13 @@ def small(text: str) -> str:
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str, *row_headers: str, otherwise: str = "") -> Html:
-    """A table of HTML cells with its caption, in a box that scrolls sideways where it does not fit.
+    """A table of HTML cells with its caption, in a box that scrolls horizontally if it does not fit.
 
     Args:
         rows: column name to cell, HTML; every row has the same columns.
         caption: HTML.
         row_headers: the columns that name a row. Equal neighbors in the first of them are merged.
-        otherwise: what to show without rows, HTML.
+        otherwise: what to show if there are no rows, HTML.
     """
     if not rows:
         return box(f"<p>{otherwise}</p>")
@@ -120,13 +120,13 @@ def box(content: str, warning: bool = False) -> Html:
 
 
 def banner(entries: Mapping[str, str]) -> Html:
-    """What a page opens with: its style, and a box of names and their values (HTML)."""
+    """The opening of a page: its style sheet, and a box of names and values (HTML)."""
     items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in entries.items())
     return Html(STYLE + box(f"<dl>{items}</dl>"))
 
 
 def fold(summary: str, content: str) -> str:
-    """``content`` (HTML) behind a line that opens it."""
+    """``content`` (HTML) in a collapsed section that a click on ``summary`` opens."""
     return f'<details class="mlp-fold"><summary>{escape(summary)}</summary>{content}</details>'
 
 
@@ -137,8 +137,8 @@ def figure(image: str, caption: str) -> Html:
 
 
 def tabs(group: str, panes: Mapping[str, str], chosen: int) -> str:
-    """Panes of which one is shown, at first ``chosen``; labels and panes are HTML. No script: a radio button
-    chooses. No other tabs of the page have the name ``group``.
+    """Panes in tabs, of which number ``chosen`` is shown first; labels and panes are HTML. Radio buttons
+    switch between them without a script. ``group`` must be unique in the page.
     """
     if len(panes) == 1:
         return "".join(panes.values())

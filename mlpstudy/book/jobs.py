@@ -1,6 +1,6 @@
-"""Stopping the jobs of Snakemake, which itself waits for running jobs when it is sent SIGINT or SIGTERM.
+"""Stop Snakemake's jobs on SIGINT and SIGTERM; Snakemake itself would wait for them to finish.
 
-Works where there is a ``/proc``, as on every batch system; elsewhere nothing is changed.
+This needs ``/proc``, which every batch system has; without it nothing is changed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 POLL_S = 0.5
 
 PATIENCE_S = 10.0
-"""So long after its last job has ended, a process that was told to stop ends."""
+"""A process that was told to stop exits this long after its last job has ended."""
 
 
 def forward_signals() -> None:
-    """From now on, interrupt this process's jobs when it is sent SIGINT or SIGTERM, or its ``make`` is.
+    """From now on, stop this process's jobs when it is sent SIGINT or SIGTERM, or its ``make`` is.
 
-    ``make`` keeps SIGINT to itself and then waits for its recipe, which is this process.
+    ``make`` does not pass SIGINT on, and waits for its recipe, which is this process.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
@@ -32,10 +32,10 @@ def forward_signals() -> None:
 
 
 def _watch(reader: socket.socket, writer: socket.socket) -> None:
-    """Wait for signals; ``writer`` is only here to stay open."""
+    """Wait for signals; ``writer`` is passed only to keep it open."""
     parent = os.getppid()
     under_make = _name(parent) in ("make", "gmake") and _catches_interrupts(parent)
-    busy = None  # when a job was seen last, once they were told to stop
+    busy = None  # when a job was last seen, after they were told to stop
     while True:
         if select.select([reader], [], [], POLL_S if under_make or busy else None)[0]:
             if {signal.SIGINT, signal.SIGTERM} & set(reader.recv(4096)):
@@ -54,12 +54,12 @@ def _watch(reader: socket.socket, writer: socket.socket) -> None:
 
 
 def _jobs() -> list[int]:
-    """The programs that jobs run. Shells are left to wait for their program, and kernels, in process groups
-    of their own, to theirs.
+    """The programs that jobs run, without shells, which wait for their program, and without kernels, which
+    have process groups of their own and are stopped by their program.
     """
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # it has ended in the meantime
             state, parent, group, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
             if int(group) == os.getpgrp() and state != "Z":
                 parents[int(path.parent.name)] = int(parent)

@@ -1,4 +1,4 @@
-"""The kernel that executes a notebook: how it is stopped by a signal, and what is said when it dies."""
+"""The kernel that executes a notebook: how a signal stops it, and the error when it dies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GRACE_S = 20
 
 
 class _Client(PapermillNotebookClient):
-    """Gives every way in which a cell can end a notebook an error in that cell's outputs."""
+    """Makes sure that a cell that ends a notebook, in whatever way, has an error in its outputs."""
 
     running = False
     stopped_at: float | None = None
@@ -45,7 +45,7 @@ class _Client(PapermillNotebookClient):
         except CellExecutionError:
             for output in cell.outputs:
                 if output.output_type == "error" and output.ename == "SystemExit":
-                    # papermill takes exit status 0 for a notebook that ended well.
+                    # papermill treats exit status 0 as success.
                     output.evalue = "the cell called sys.exit, so the cells after it were not executed"
             raise
         finally:
@@ -65,7 +65,7 @@ class _Client(PapermillNotebookClient):
         return f"the kernel was killed by {name}, {used}" + (advice if name == "SIGKILL" else "")
 
     def interrupt(self, number, frame) -> None:
-        """Handle a signal: interrupt the running cell. Once more after a second, or without a cell: stop."""
+        """Handle a signal: interrupt the running cell; without one, or a second later: stop."""
         now = time.monotonic()
         process = self.km.provisioner.process if self.running and self.km else None
         if self.stopped_at is None and process is not None:
@@ -80,16 +80,18 @@ class _Client(PapermillNotebookClient):
 class _Engine(NBClientEngine):
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, stdout_file=None, extra_arguments=(), **unused):
-        silent = logging.Logger("kernel", logging.CRITICAL + 1)  # every problem is an error of a cell
+        silent = logging.Logger(
+            "kernel", logging.CRITICAL + 1
+        )  # every problem is recorded as an error of a cell
         options = {"stdout_file": stdout_file, "extra_arguments": list(extra_arguments), "log": silent}
         client = _Client(nb_man, kernel_name=kernel_name, timeout=None, **options)
-        # What a kernel prints besides its cells' output is about sockets, except where it does not start.
+        # What a kernel prints besides its cells' output is about sockets, unless it fails to start.
         with tempfile.TemporaryFile("w+", errors="replace") as printed:
             try:
                 with _handling_signals(client.interrupt):
                     client.execute(stderr=printed)
             except DeadKernelError:
-                pass  # the cell that did it has an error, or it was the last one
+                pass  # the cell that ended the kernel has an error, or was the last one
             except RuntimeError as error:
                 printed.seek(0)
                 why = " ".join(printed.read().splitlines()[-1:]) or error
@@ -101,9 +103,9 @@ papermill_engines.register(ENGINE, _Engine)
 
 @contextlib.contextmanager
 def _handling_signals(handler) -> Iterator[None]:
-    """Let ``handler`` have SIGINT, SIGTERM, SIGHUP and the alarm; what is ignored stays ignored.
+    """Handle SIGINT, SIGTERM, SIGHUP and SIGALRM with ``handler``; ignored signals stay ignored.
 
-    Python hands signals to its main thread only, so elsewhere nothing is changed.
+    Python handles signals in the main thread only, so in other threads this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

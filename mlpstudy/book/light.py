@@ -1,4 +1,4 @@
-"""Pages that are shown early: one style sheet with few icons, and only the scripts that a page uses."""
+"""Pages that load fast: one style sheet with few icons, and only the scripts that a page uses."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import re
 from pathlib import Path
 
 NEVER, SEARCH = "fontawesome", "searchtools|language_data|searchindex"
-"""Scripts that the theme puts on every page, up to 3 MB: one draws the icons again that the font draws
-already, the others are for the page of search results."""
+"""Scripts that the theme adds to every page, up to 3 MB: one draws icons that the font already provides, the
+others are for the page of search results."""
 SHEETS = re.compile(r'(?:<link [^>]*href="((?:\.\./)*)[^"?]*\.css[^>]*>\s*)+')
 ICON = re.compile(r'(?:\.fa-[\w-]+:+before,?)+\{content:"[^"]*"\}')
 ICON_FONT = re.compile(r"src:url\((\S*/fa-solid-900)\.woff2\)[^}]*")
 
 
 def join_sheets(pages: Path) -> None:
-    """Write the style sheets, the same for all pages, into one: a page waits for each of them."""
+    """Merge the style sheets, which are the same for all pages, into one, since a page waits for each."""
     names = re.findall(r'href="([^"?]*\.css)', (pages / "index.html").read_text(encoding="utf-8"))
-    names = [name.replace("styles/theme.css", "basic.css") for name in names]  # which is all that it imports
+    names = [
+        name.replace("styles/theme.css", "basic.css") for name in names
+    ]  # the only sheet that it imports
     css = "\n".join((pages / name).read_text(encoding="utf-8") for name in names).replace("url(../", "url(")
     (pages / "_static" / "book.css").write_text(_few_icons(css, pages), encoding="utf-8")
 
 
 def _few_icons(css: str, pages: Path) -> str:
-    """The style sheet with the icons that some page or script names, of 1,900, and a font of these within it:
-    2 kB, where a page waits for 156.
+    """The style sheet with only those of its 1,900 icons that a page or script names, and with their font
+    embedded: 2 kB instead of 156.
     """
     used = [path for path in pages.rglob("*") if path.suffix in (".html", ".js") and NEVER not in path.name]
     names = set(re.findall(r"fa-[\w-]+", "".join(path.read_text(encoding="utf-8") for path in used)))
@@ -40,7 +42,7 @@ def _few_icons(css: str, pages: Path) -> str:
 
 
 def _subset(path: Path, letters: set[int]) -> bytes:
-    """Some letters of a font, as WOFF."""
+    """A subset of a font's characters, as WOFF."""
     from fontTools.subset import Subsetter
     from fontTools.ttLib import TTFont
 
@@ -53,8 +55,8 @@ def _subset(path: Path, letters: set[int]) -> bytes:
 
 
 def lighten(page: Path, text: str) -> str:
-    """The page with one style sheet and without scripts that it does not use. It is shown before the others
-    are read, except for the options, which scripts within the page set.
+    """The page with one style sheet and without scripts that it does not use. The others are deferred, except
+    for ``documentation_options.js``, whose options inline scripts set.
     """
     names = NEVER if page.name == "search.html" else f"{NEVER}|{SEARCH}"
     text = re.sub(rf'\s*<script [^>]*src="[^"]*(?:{names})\.js[^>]*></script>', "", text)

@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers show by themselves: no page loads a script for them. For Sphinx."""
+"""A Sphinx extension that writes formulas as MathML, which browsers show without a script."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sphinx.util import logging
 
 log = logging.getLogger(__name__)
 MISREAD = re.compile(r"\\operatorname\*|\\[lr][Vv]ert")
-"""What docutils shows otherwise than LaTeX, without an error: with a star, or with bars of two sizes."""
+"""What docutils renders differently from LaTeX without an error: a star, or bars of two sizes."""
 
 
 def _show(translator, node: nodes.math | nodes.math_block) -> None:
-    """Write the formula. One that cannot be read is a warning with its place, and ends the rendering."""
+    """Write the formula. One that cannot be parsed is a warning with its location, which fails the build."""
     try:
         if found := MISREAD.search(node.astext()):
             raise MathError(f"{found[0]} is shown wrongly: write \\operatorname, or \\left\\| and \\right\\|")

@@ -29,8 +29,8 @@ from .tables import VERDICT_CLASSES, chip, minus
 NAME = "chapters/front.md"
 """Where the file goes, below the book's folder; like the chapters, it is made and not committed."""
 TEASER = {"from-scratch": ("Table 1", ""), "parameters-or-examples": ("Fig 7, 8", "against compute")}
-"""The experiments whose values are compared with the paper's in the figure, with the paper's item and words
-of the rows: an exponent that a small grid cannot determine is none to compare."""
+"""The experiments whose values the figure compares with the paper's, with the paper's item and a part of the
+rows' names: an exponent that a small grid cannot determine is left out."""
 
 
 SENTENCES = (
@@ -43,7 +43,7 @@ SENTENCES = (
         "C12": "in compute-optimal training the exponents of examples and of parameters differ by {}",
     },
 )
-"""By claim, what its (last) effect is. No clause says more than the number does."""
+"""Clauses by claim, each to be filled with its (last) effect. No clause says more than the number does."""
 
 
 def write(book: Path, results: str | os.PathLike | None = None) -> None:

@@ -81,7 +81,7 @@ class Scoreboard:
         return html.table(rows, f"<b>Claims</b>; {escape('; '.join(tallies))}", "claim")
 
     def robustness(self) -> Html:
-        """Every verdict again, with intervals made in other ways: a figure, and what changes in words."""
+        """Every verdict with intervals made in other ways: a figure, and the changes in words."""
         evidence = self._sides
         sides = {side: verdicts.robustness(each) for side, each in evidence.items() if each}
         if not sides:
@@ -113,7 +113,7 @@ class Scoreboard:
         return Html(drawn + text)
 
     def power(self) -> Html:
-        """For each claim, the effect that its seeds can show against the one that the sentence means."""
+        """For each claim, the effect that its seeds can detect, beside the one that the sentence means."""
         rows = []
         for side, entries in self._judged(self._sides).items():
             for id, entry in sorted(entries.items()):
@@ -139,7 +139,7 @@ class Scoreboard:
         return {side: verdicts.judged(evidence) for side, evidence in self.session.published.items()}
 
     def _judged(self, sides: Mapping[str, list[ExperimentRecords]]) -> dict[str, dict[str, verdicts.Entry]]:
-        """The verdicts by column of a table and by claim. Those on published runs are passed once."""
+        """The verdicts by column of a table and by claim. Those on published runs are computed once."""
         own = {side: verdicts.judged(each) for side, each in sides.items() if side not in self._published}
         return self._published | own
 
@@ -155,7 +155,7 @@ class Scoreboard:
         for name in EXPERIMENTS:
             module, sides = experiment(name), []
             for each in (each for side in session.published.values() for each in side if each.name == name):
-                # Other chapters' runs may be this one's, too, at seeds that it was never meant for.
+                # Runs of other chapters can belong to this one, too, at seeds that were not planned for it.
                 wanted = module.runs(each.profile, seeds_with(each, 0.5) or each.profile.seeds)
                 sides.append(("this study", each.profile.name, each.everything, wanted))
             if not sides:
@@ -187,7 +187,7 @@ def _verdict(entry: verdicts.Entry | None) -> str:
 def _what_it_comes_to(
     side: str, variants: Mapping[str, Mapping[str, str]], entries: Mapping[str, verdicts.Entry]
 ) -> str:
-    """In words, how many verdicts move, and how many parts would look true by chance."""
+    """In words, how many verdicts change, and how many parts would look true by chance."""
     usual = variants[verdicts.AS_JUDGED]
     tested = {id: entry.judgement.measured for id, entry in entries.items() if entry.judgement.tested}
     text = f"{side[0].upper()}{side[1:]}: of {count(len(tested), 'claim')} tested, "
@@ -207,7 +207,7 @@ def _what_it_comes_to(
 
 
 def _status(records: Sequence[Record], wanted: Iterable[RunSpec]) -> dict[str, str]:
-    """Of ``wanted``, the experiment's runs, those on data sets that not everybody has count once recorded."""
+    """``wanted``: the experiment's runs. Those on data sets that not everybody has count if recorded."""
     if not records:
         return dict.fromkeys(("runs", "training", "device", "torch", "commit"), "–")
     total = len({*planning.upstream_first(wanted), *(record.spec for record in records)})

@@ -1,6 +1,6 @@
 """A notebook's parameters, checked before a kernel starts, and in its first cell under plain papermill.
 
-papermill itself only warns of a parameter it does not know, and hands on whatever YAML makes of a value.
+papermill itself only warns about unknown parameters, and passes on values as YAML parses them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PUBLISHED = "published"
 
 
 def _check_folder(folder: str | None, info: ValidationInfo) -> str | None:
-    """Refuse what cannot be the path of a folder; one that is only read must be there."""
+    """Refuse what cannot be the path of a folder; one that is only read must exist."""
     if folder is not None:
         if folder in ("None", "null"):  # text from a command line
             raise MlplibError(f"{info.field_name} must be the path of a folder, not {folder}: leave it out")
@@ -84,7 +84,7 @@ def _take_checkpoints() -> list[str]:
 
 
 def of_notebook(name: str) -> type[Parameters]:
-    """What the notebook of that name takes; one without an experiment takes the common parameters."""
+    """The parameters of the notebook of that name; one without an experiment has the common ones."""
     return CheckpointParameters if name in _take_checkpoints() else Parameters
 
 
@@ -96,14 +96,14 @@ WANTED = {
     "device": "auto, cpu, cuda or cuda:<number>",
     "official_checkpoints": "the path of a folder",
 }
-"""What each parameter has to be, for a message."""
+"""What each parameter must be, for error messages."""
 
 
 def parse(values: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Parameters:
-    """The parameters that ``values`` give, of those that ``accepted`` has.
+    """Check ``values`` and return them as parameters of the class ``accepted``.
 
     Raises:
-        MlplibError: a parameter is unknown, of the wrong type, or not possible; one line tells.
+        MlplibError: a parameter is unknown, of the wrong type, or not possible; the message is one line.
     """
     refuse_unknown(values, accepted)
     try:
@@ -121,10 +121,10 @@ def parse(values: Mapping[str, object], accepted: type[Parameters] = Parameters)
 
 
 def refuse_unknown(names: Iterable[str], accepted: type[Parameters] = Parameters) -> None:
-    """Refuse names that are no parameters of ``accepted``.
+    """Refuse names that are not parameters of ``accepted``.
 
     Raises:
-        MlplibError: with the list of those there are, or with the notebooks that take this one.
+        MlplibError: the message lists the valid names, or the notebooks that take this parameter.
     """
     for name in names:
         if name in accepted.model_fields:
@@ -164,7 +164,7 @@ def check_cells(cells: Iterable[str], accepted: type[Parameters] = Parameters) -
 
 
 def _assignments(source: str) -> dict[str, str]:
-    """The names that a cell of nothing but assignments sets, with their values as source."""
+    """The names that a cell of only assignments sets, with their values as source code."""
     try:
         statements = ast.parse(source).body
     except SyntaxError:  # a cell with magics

@@ -55,7 +55,7 @@ def print_page(program: str, page: Path, target: Path) -> None:
 
 
 def write(folder: Path) -> Path:
-    """Print the book in ``folder``, which is rendered, in the order of its contents; gives the PDF's path.
+    """Print the rendered book in ``folder`` in the order of its contents; return the PDF's path.
 
     Raises:
         MlplibError: no browser, a page that was not rendered, a browser that fails.
@@ -106,7 +106,7 @@ def _keep_links_inside(writer, first: dict[str, int]) -> None:
 
 
 def main(folder: str) -> int:
-    """Print the book in ``folder``; the exit status is 0 if that worked."""
+    """Print the book in ``folder``; return exit status 0 if that worked."""
     try:
         print(f"print or read: {write(Path(folder))}")
     except MlplibError as error:

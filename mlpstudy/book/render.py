@@ -26,7 +26,7 @@ OTHER_REMOTE = (
     "this clone's git remote is not on github.com: the pages get no buttons for repository, Binder and Colab"
 )
 ADDRESS = "&lt;address of this repository&gt;"
-"""A page's words for the address, as HTML."""
+"""The placeholder for the address in pages, as HTML."""
 
 
 def _git(root: Path, *arguments: str) -> list[str]:
@@ -45,7 +45,7 @@ def repository(root: Path = ROOT, log: Callable[[str], None] = lambda line: None
     that is not on GitHub, which is logged.
     """
     if not (root / ".git").exists():
-        return None  # a copy of the files; a repository around it is another one
+        return None  # a copy of the files; a repository that encloses it is another one
     remotes = _git(root, "remote")
     if not remotes:
         return None
@@ -87,12 +87,12 @@ ROLES = {
     ' role="doc-biblioentry"': "",
     '<div role="list" class="citation-list">': '<div class="citation-list">',
 }
-"""What theme and Sphinx tell screen readers wrongly or not at all, and what is said instead."""
+"""What theme and Sphinx tell screen readers wrongly or not at all, and its replacement."""
 
 
 def finish(pages: Path, address: str | None) -> None:
     """Correct :data:`ROLES` and lighten every page. With an ``address``, point the buttons of chapters to
-    ``notebooks``, where their sources are, and fill it in.
+    ``notebooks``, where their sources are, and insert it for :data:`ADDRESS`.
     """
     for page in pages.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
@@ -106,7 +106,7 @@ def finish(pages: Path, address: str | None) -> None:
 
 
 def main(folder: str) -> int:
-    """Render the book in ``folder``; the exit status is 0 for a whole one. Jupyter Book writes to a log."""
+    """Render the book in ``folder``; return exit status 0 if it is complete. Jupyter Book writes to a log."""
     build = Path(folder) / "_build"
     build.mkdir(exist_ok=True)
     with (build / "rendering.lock").open("w") as lock:
@@ -118,16 +118,16 @@ def _render(out: Path, build: Path, lock: int) -> int:
     found = repository(log=lambda line: print(f"book: {line}", file=sys.stderr))
     config = build / "_config.yml"
     config.write_text(settings((out / "_config.yml").read_text(encoding="utf-8"), found), encoding="utf-8")
-    # Sphinx refers otherwise to files that are there already, and leaves pages that the book no longer has.
+    # Sphinx refers differently to files that already exist, and keeps pages that the book no longer has.
     unfinished = build / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    # --all: a page that was rendered earlier would keep its warnings to itself.
+    # --all: Sphinx does not repeat the warnings of pages that it rendered earlier.
     command = [JUPYTER_BOOK, "build", "--all", "-W", "-n", "--keep-going", "--config", config]
     command += ["--path-output", unfinished, out]
     log = build / "book.log"
     with log.open("w", encoding="utf-8") as lines:
         env = {**os.environ, "NO_COLOR": "1"}
-        # It inherits the lock: it goes on writing pages when this process is killed.
+        # It inherits the lock, since it goes on writing pages if this process is killed.
         done = subprocess.run(command, stdout=lines, stderr=subprocess.STDOUT, env=env, pass_fds=[lock])
     if done.returncode:
         text = log.read_text(encoding="utf-8").splitlines()
@@ -138,7 +138,7 @@ def _render(out: Path, build: Path, lock: int) -> int:
     pages = unfinished / "_build" / "html"
     light.join_sheets(pages)
     finish(pages, found and found[0])
-    # The front page appears with all the others: whoever finds it, as Snakemake does, has a whole book.
+    # The front page appears with all the others: whoever finds it, such as Snakemake, has a complete book.
     shutil.rmtree(build / "html", ignore_errors=True)
     os.replace(pages, build / "html")
     shutil.rmtree(unfinished)

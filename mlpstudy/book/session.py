@@ -1,4 +1,4 @@
-"""A notebook's session: checked parameters, errors in one line, progress that leaves no trace."""
+"""A notebook's session: checked parameters, errors in one line, progress that overwrites itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINE_INTERVAL_S = 10.0
 
 @dataclass(frozen=True)
 class Session:
-    """A notebook's parameters, as the things that they name.
+    """A notebook's parameters, resolved to the objects that they name.
 
     ``reading``: only published records are shown; nothing is trained or timed, and no data set is read.
     ``profile`` then only stands in where a page needs one, and there is no ``device``.
@@ -53,7 +53,7 @@ class Session:
 
     @property
     def evidence(self) -> dict[str, list[ExperimentRecords]]:
-        """Those of :attr:`published`, and by now finished ones as ``this execution, laptop``."""
+        """The runs of :attr:`published`, and those finished by now as ``this execution, laptop``."""
         if self.reading:
             return self.published
         own = [self.own(name) for name in EXPERIMENTS]
@@ -72,7 +72,7 @@ class Session:
         return finished(name, self.profile, self.seeds, self.store)
 
     def entries(self, name: str, covers: str, **more: str) -> dict[str, str]:
-        """What the banner of notebook ``name`` says, HTML: ``covers``, how it was executed, and ``more``."""
+        """The entries of the banner of notebook ``name`` (HTML): ``covers``, its execution, and ``more``."""
         if self.reading:
             return {
                 "Covers": covers,
@@ -95,12 +95,12 @@ class Session:
 
 
 def different(runs: Mapping[str, Iterable[Record]]) -> list[Record]:
-    """All experiments' records of a side of :meth:`Session.finished`, each once."""
+    """The records of all experiments on one side of :meth:`Session.finished`, each once."""
     return list({record.id: record for records in runs.values() for record in records}.values())
 
 
 def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = Parameters) -> Session:
-    """Check the parameters, those that papermill injected included. Starts nothing.
+    """Check the parameters, including those that papermill injected. Starts nothing.
 
     Args:
         accepted: the parameters that this notebook takes.
@@ -145,7 +145,7 @@ def _show_in_one_line(shell, kind, error, traceback, tb_offset=None) -> list[str
 
 
 def replace_line(text: str) -> None:
-    """Print in the place of what the cell printed before; an executed notebook keeps the last only."""
+    """Replace what the cell printed before by ``text``; an executed notebook keeps only the last."""
     from IPython.display import clear_output
 
     clear_output(wait=True)
@@ -153,7 +153,7 @@ def replace_line(text: str) -> None:
 
 
 def counted(number: int, total: int) -> Progress:
-    """A progress factory that says which of the runs is under way."""
+    """A progress factory that says which of the runs is in progress."""
 
     @contextmanager
     def progress(steps: int | None, label: str) -> Iterator[Bar]:

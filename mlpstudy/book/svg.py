@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG drawings inside a page, whose dots say which run they are."""
+"""Matplotlib figures as inline SVG, whose dots say which run they are."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NAMESPACE, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 SVG, HREF = f"{{{NAMESPACE}}}", f"{{{XLINK}}}href"
 SHADES = 16
 DIGITS = re.compile(r"(\.\d\d)\d+")
-"""Of a length, what is below a hundredth of a point."""
+"""The decimals of a length; those after the second, below a hundredth of a point, are cut off."""
 
 
 def drawing(figure, alt: str, frame=None, anchor: Callable[[str], str] | None = None) -> str:
     """A matplotlib figure as an ``svg`` element; closes the figure.
 
     Args:
-        alt: what the figure shows, for those who cannot see it.
+        alt: the alternative text: what the figure shows.
         frame: the DataFrame that was drawn. If it has a column ``run``, a dot that belongs to one run has its
             seed as a tooltip.
         anchor: the element of the page that such a dot links to, by the run's id.
@@ -34,7 +34,7 @@ def drawing(figure, alt: str, frame=None, anchor: Callable[[str], str] | None = 
 
     runs = _name_dots(figure, frame) if frame is not None and "run" in frame else {}
     buffer = io.BytesIO()
-    # The same drawing gives the same bytes: no date, and element names that do not change.
+    # Equal drawings have equal bytes: no date, and element names that do not change.
     with matplotlib.rc_context({"svg.hashsalt": "mlplib", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
@@ -57,7 +57,7 @@ def figure(drawn, alt: str, caption: str, frame, filename: str) -> Html:
 
 
 def _separate(root: ElementTree.Element, name: str) -> None:
-    """Keep a drawing and its page apart: element ids of its own, no rule for the whole page, small images."""
+    """Isolate a drawing from its page: unique ids, no page-wide style. Shorten numbers and shrink images."""
     for element in root.iter():
         if element.tag != f"{SVG}g" and "id" in element.attrib:
             element.set("id", f"{name}-{element.get('id')}")
@@ -78,10 +78,10 @@ def _separate(root: ElementTree.Element, name: str) -> None:
 
 
 def _share_style(group: ElementTree.Element) -> None:
-    """Say once for all dots of a group what they look like."""
+    """Move a style that all dots of a group share to the group."""
     styles = {(dot.tag, dot.get("style")) for dot in group}
     tag, style = styles.pop() if len(styles) == 1 and len(group) > 1 else (None, None)
-    # Children inherit colors, and how opaque a fill or stroke is, but not how opaque the whole is.
+    # Children inherit colors, fill-opacity and stroke-opacity, but not opacity.
     if (
         tag == f"{SVG}use"
         and style
@@ -94,7 +94,7 @@ def _share_style(group: ElementTree.Element) -> None:
 
 
 def _smaller(source: str) -> str:
-    """An image (data URL) with fewer shades, if it is gray: half the bytes, and no difference to see."""
+    """An image (data URL) with fewer shades, if it is gray: half the bytes without a visible difference."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGBA")
@@ -111,8 +111,8 @@ def _smaller(source: str) -> str:
 def _name_dots(figure, frame) -> dict[str, list[str | None]]:
     """The run of every dot, by the id of the SVG group that the dots will be in.
 
-    A dot's run is the only one that has both coordinates, or the one that is in any row: the other is then
-    the place of a name. A mean is in no row, so it has no run.
+    A dot's run is the only one that has both coordinates, or the one that is in any row if the other is the
+    position of a category. A mean is in no row, so it has no run.
     """
     runs: dict[float, set[str]] = {}
     for column in frame.select_dtypes("number").columns.drop("seed", errors="ignore"):
@@ -134,7 +134,7 @@ def _name_dots(figure, frame) -> dict[str, list[str | None]]:
 def _title_dots(
     group: ElementTree.Element, runs: Sequence[str | None], anchor: Callable[[str], str] | None
 ) -> None:
-    """Give the dots in a group titles and links."""
+    """Give the dots in a group tooltips and links."""
     dots = [(parent, dot) for parent in group.iter() for dot in parent if dot.tag == f"{SVG}use"]
     if len(dots) != len(runs):  # a dot outside of the axes is not drawn
         return
@@ -143,7 +143,7 @@ def _title_dots(
             continue
         ElementTree.SubElement(dot, f"{SVG}title").text = seed_in(run) or run_hash(run)
         if anchor is not None:
-            # Links by the dozen are for a mouse; the table that they lead to is reached with the keyboard.
+            # Dozens of links are for a mouse only; the keyboard reaches the table that they lead to.
             link = ElementTree.Element(f"{SVG}a", {"href": f"#{anchor(run)}", "tabindex": "-1"})
             parent[list(parent).index(dot)] = link
             link.append(dot)

@@ -54,7 +54,7 @@ def slug(text: str) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """A value with as many digits as its unit and size deserve."""
+    """A value with as many digits as its unit and size call for."""
     if unit in ("%", "million"):
         return minus(f"{value:.1f}")
     if abs(value) >= 100:
@@ -89,11 +89,11 @@ def measured_cell(cell: Cell | None) -> str:
 
 
 def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mapping]) -> pd.DataFrame:
-    """Everything that a table shows, in full precision, with the hashes of the runs.
+    """The data of a table in full precision, with the hashes of the runs.
 
     Args:
         keys: (item, row, column), one for each row.
-        sides: cells by key, by the prefix of their columns' names.
+        sides: prefix of column names to cells by key.
     """
     rows = []
     for key in keys:
@@ -116,7 +116,7 @@ def cells_frame(keys: Iterable[tuple[str, str, str]], sides: Mapping[str, Mappin
 
 
 def criterion(claim: Claim) -> str:
-    """A claim's criterion, when it was written, and what about it was decided after a look, as HTML."""
+    """A claim's criterion, when it was written, and what was decided after a look at records, as HTML."""
     dates = [date.replace("T", " ") for date in criterion_dates(claim)]
     changed = f", last changed {dates[-1]}" if dates[1:] else ""
     written = f"First written {dates[0]}{changed} (UTC)." if dates else ""
@@ -125,7 +125,7 @@ def criterion(claim: Claim) -> str:
 
 
 def judgement_cells(judgement: Judgement) -> dict[str, str]:
-    """The cells ``verdict`` and ``effect``. A verdict shows by its word first and by its color second."""
+    """The cells ``verdict`` and ``effect``. A verdict is told by its words, not by its color alone."""
     look = VERDICT_CLASSES[judgement.verdict]
     return {
         "verdict": f'<span class="mlp-verdict {look}">{escape(judgement.words)}</span>'
@@ -176,7 +176,7 @@ def _tested_on(spec: DataSpec) -> str:
 
 
 def _model(model: ModelSpec) -> str:
-    """A network's name and what it has other than the paper's of that name."""
+    """A network's name and how it differs from the paper's network of that name."""
     usual = ModelSpec.parse(model.name)
     fields = ((field.name, getattr(model, field.name)) for field in dataclasses.fields(model))
     changes = [f"{name} {value}" for name, value in fields if value != getattr(usual, name)]
@@ -189,7 +189,7 @@ def _rates(spec: OptimizerSpec) -> str:
 
 
 SEEDS = "seeds"
-"""The setting, of whatever kind of run, that is shown as a range."""
+"""The setting that is shown as ranges, for every kind of run."""
 
 FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
     TrainSpec: {
@@ -240,13 +240,13 @@ FACTS: dict[type[RunSpec], dict[str, Callable[[RunSpec], object]]] = {
         f"timing: {SEEDS}": lambda s: s.seed,
     },
 }
-"""The settings that a chapter shows, by kind of run, by the name it shows them under."""
+"""The settings that a chapter shows, by kind of run and by displayed name."""
 
 NO_FACT = "–"
 
 
 def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
-    """Each setting's different values over some runs and the runs named in them; a dash where it has none."""
+    """Each setting's distinct values over some runs and the runs named in them; a dash if it has none."""
     runs = [part for spec in specs for part in parts(spec)]
     found = {}
     for kind, kind_facts in FACTS.items():
@@ -257,7 +257,7 @@ def facts(specs: Sequence[RunSpec]) -> dict[str, str]:
 
 
 def _values(name: str, values: Iterable[object]) -> str:
-    """The different values of a setting; of many seeds the first and the last."""
+    """The distinct values of a setting; for three or more consecutive seeds, the first and the last."""
     if not name.endswith(SEEDS):
         return "; ".join(dict.fromkeys(map(str, values)))
     ranges = []
@@ -287,22 +287,22 @@ def diverged(records: Iterable[Record]) -> str:
 
 
 def run_hash(run_id: str) -> str:
-    """The hash that ends a run's id, which alone tells it from every other run."""
+    """The hash at the end of a run's id, which is unique to the run."""
     return run_id.rpartition("-")[2]
 
 
 def run_anchor(side: str, run_id: str) -> str:
-    """The element of a page where :func:`runs_table` tells how a run was made: the side and the id's hash."""
+    """The id of the page element where :func:`runs_table` describes a run: the side and the run's hash."""
     return f"{slug(side)}-{run_hash(run_id)}"
 
 
 SEED_IN_ID = r"-(s\d+)(?=-|$)"
-"""Where the name of a run says its seed; the name of what it reads says it again."""
+"""The seed in a run's name, which also has the seed in the name of the run that it reads."""
 
 
 def numbers_table(side: str, cells: Sequence[Cell]) -> str:
-    """Every number with links to its runs in :func:`runs_table`, as HTML; of numbers that rest on the same
-    runs, the first has the links.
+    """Every number with links to its runs in :func:`runs_table`, as HTML; of numbers based on the same runs,
+    only the first has the links.
     """
     rows, first = [], {}
     for cell in cells:
@@ -320,7 +320,7 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
 
 
 def _links(side: str, run_ids: Iterable[str]) -> Iterator[str]:
-    """Links to runs, one line for those whose names differ in the seed alone: a name, then other seeds."""
+    """Links to runs, one line for those whose names differ only in the seed: a name, then other seeds."""
     groups = group_by(run_ids, lambda id: re.sub(SEED_IN_ID, "", id.rpartition("-")[0]))
     for first, *others in groups.values():
         texts = {first: first.rpartition("-")[0]} | {id: seed_in(id) or run_hash(id) for id in others}
@@ -334,8 +334,8 @@ def seed_in(run_id: str) -> str:
 
 
 def runs_table(side: str, records: Sequence[Record]) -> str:
-    """How runs were made and how fast they were, as HTML; those that differ in their seed share a row. What
-    all rows, or all of one kind of run, have in common is said once, before the table.
+    """How runs were made and how fast they were, as HTML; those that differ only in their seed share a
+    row. Settings shared by all rows, or by all of one kind of run, are listed once, above the table.
     """
     rows, ids = [], {record.spec: record.id for record in records}
     groups = group_by(records, lambda record: (_but_for_seed(record.spec), _made(record)))
@@ -362,14 +362,14 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
 
 
 def _in_common(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """What several rows all have; nothing of a single row."""
+    """The items that several rows all share; none for a single row."""
     if len(rows) < 2:
         return {}
     return {n: value for n, value in rows[0].items() if all(row.get(n) == value for row in rows)}
 
 
 def _names(side: str, run_ids: Sequence[str]) -> str:
-    """Ids of runs that differ in their seed alone, for links to lead to; of all but one, seed and hash."""
+    """Ids of runs that differ only in their seed, as link targets; for all but the first, seed and hash."""
     first, *others = run_ids
     text = f'<code id="{run_anchor(side, first)}">{escape(first)}</code>'
     names = {id: f"{seed_in(id)} {run_hash(id)}".strip() for id in others}
@@ -378,8 +378,8 @@ def _names(side: str, run_ids: Sequence[str]) -> str:
 
 
 def _but_for_seed(spec: RunSpec) -> tuple[RunSpec, tuple]:
-    """What runs have in common that differ in their seed alone, and in the images that they draw and the runs
-    that they read, which follow from it.
+    """A key that is equal for runs that differ only in their seed and in what follows from it: the images
+    that they draw and the runs that they read.
     """
     draws = [(each.data.draw, each.seed) for each in parts(spec) if getattr(each, "data", None)]
     return _seedless(spec), tuple(draw - seed if draw else None for draw, seed in draws)
@@ -400,7 +400,7 @@ def _seedless(spec: RunSpec) -> RunSpec:
 
 
 def _made(record: Record) -> tuple[tuple[str, str], ...]:
-    """Where a record is from, by column, HTML."""
+    """How a record was made: columns and their values (HTML)."""
     found = record.environment
     commit = f"<code>{(found.get('commit') or 'unknown')[:10]}</code>"
     return (
@@ -418,7 +418,7 @@ def _span(found: Iterable[Mapping[str, float]], name: str, form: Callable[[float
 
 
 def _settings(specs: Sequence[RunSpec]) -> dict[str, str]:
-    """The settings of runs that differ in their seed alone, without those that go without saying."""
+    """The settings of runs that differ only in their seed, without those at usual values."""
     hidden = {"weight decay": "0", "gradient clipping": "none"}
     hidden |= dict.fromkeys(("tested on", "probe: tested on"), "test images")
     known = {name: _values(name, map(fact, specs)) for name, fact in FACTS.get(type(specs[0]), {}).items()}
@@ -426,9 +426,9 @@ def _settings(specs: Sequence[RunSpec]) -> dict[str, str]:
 
 
 def _settings_line(specs: Sequence[RunSpec], ids: Mapping[RunSpec, str], once: Mapping[str, str]) -> str:
-    """What runs did that differ in their seed alone, in one line; what they read has a line of its own.
+    """The settings of runs that differ only in their seed, in one line; what they read has a line of its own.
 
-    ``ids``: of published runs, on the data and by the version that made them. ``once``: said elsewhere.
+    ``ids``: of published runs, on the data and by the version that made them. ``once``: listed elsewhere.
     """
     spec = specs[0]
     read = getattr(spec, "upstream", None) or getattr(spec, "trained", None)

@@ -1,4 +1,4 @@
-"""Notebooks for a class: one set without solutions for students, one with solutions for who teaches.
+"""Notebooks for a class: one set without solutions for students, one with solutions for teachers.
 
 Both are made from ``notebooks/``, where exercises and solutions are MyST directives. The code of a solution
 becomes a cell.
@@ -23,7 +23,7 @@ YOUR_TURN = "# Your solution\n"
 
 
 def write(folder: str | os.PathLike, profile: str = "laptop") -> list[Path]:
-    """Write both sets of every chapter with exercises into ``folder``, and give the files.
+    """Write both sets of every chapter with exercises into ``folder``, and return the files.
 
     Args:
         folder: new or empty; gets a folder ``students`` and a folder ``instructor``.
@@ -54,7 +54,7 @@ def write(folder: str | os.PathLike, profile: str = "laptop") -> list[Path]:
 
 
 def for_class(notebook, solved: bool, profile: str):
-    """A notebook of the study for students, or with ``solved`` for who teaches them."""
+    """A notebook of the study for students, or with ``solved`` for their teachers."""
     from nbformat.v4 import new_code_cell, new_notebook
 
     cells = []
@@ -71,7 +71,7 @@ def for_class(notebook, solved: bool, profile: str):
 
 
 def _plain_cells(text: str, solved: bool) -> list:
-    """A cell of Markdown without directives; a solution's code is a code cell, for students an empty one."""
+    """A Markdown cell as cells without directives; code of a solution is a code cell, empty for students."""
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
     cells, end = [], 0
