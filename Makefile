@@ -4,7 +4,7 @@
 #   make book VENV=/path/to/environment  another place for the environment
 SHELL   := /bin/bash
 
-# Targets with a profile of their own refuse another one that was typed, before anything is set up.
+# Targets with a fixed profile refuse another one on the command line before anything is set up.
 own = $(if $(filter read pdf release,$(MAKECMDGOALS)),published,$(if $(filter smoke,$(MAKECMDGOALS)),smoke))
 typed = $(if $(filter command,$(origin PROFILE)),$(value PROFILE))
 ifneq ($(own),$(if $(own),$(or $(typed),$(own))))
@@ -21,7 +21,7 @@ export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
 python = "$$VENV/bin/python"
-# Content decides what is out of date: a checkout that only touches files starts nothing. No lock of Snakemake's: it
+# Files are compared by content: a checkout that only touches files starts nothing. Snakemake's lock is off, since it
 # would outlive a killed `make`; runs have their own.
 engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
 	--quiet host reason rules progress --config quiet=true

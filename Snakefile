@@ -47,8 +47,8 @@ except WorkflowError:  # on a cluster, where nobody says --cores
     CORES = None
 CLUSTER = CORES is None or workflow.remote_exec  # within a cluster's job the cores are the node's, not the job's
 
-# Jobs that do the runs before the chapters, together, each for so many minutes at most. On one machine it is one,
-# which keeps all cores busy; the runs of smoke are too small for that, and in published there are none.
+# The number of jobs that together do the runs before the chapters, and the minutes that each may take. On one machine
+# it is one job, which keeps all cores busy; the runs of smoke are too small for that, and published has none.
 QUICK = PARAMETERS["profile"] in ("smoke", "published")
 try:
     COUNT = int(str(config.get("workers", 0 if CLUSTER or QUICK else 1)))
@@ -83,7 +83,7 @@ if unlisted():
     print(f"passed over: {', '.join(unlisted())} (not notebooks of the study)", file=sys.stderr)
 
 if config.get("quiet"):
-    # Every rule below says itself what it does and why it failed. The rest goes to Snakemake's log file.
+    # Every rule below prints what it does and why it failed. The rest goes to Snakemake's log file.
     SAID = ("CalledProcessError", "Exiting because a job execution failed", "At least one job did not complete")
     for handler in logger.handlers:
         handler.setLevel("WARNING")
@@ -135,8 +135,8 @@ def official(wildcards):
 
 
 def earlier_chapters(wildcards):
-    """The overviews tell of what the other chapters left behind, so they come last; in published that is
-    nothing, and the scoreboard takes longest.
+    """The chapters that an overview waits for: overviews show the runs of all others. In published nothing is run,
+    and the scoreboard, which takes longest, need not wait.
     """
     last = wildcards.name in OVERVIEWS and PARAMETERS["profile"] != "published"
     return [OUT / "chapters" / f"{name}.ipynb" for name in NOTEBOOKS if last and name not in OVERVIEWS]
@@ -173,7 +173,7 @@ rule worker:
     resources:
         runtime=MINUTES + 5,
     shell:
-        # What failed is left to the chapters, which say so; what a signal stopped is not.
+        # Chapters report runs that failed, so only a signal makes this job fail.
         "echo 'runs: doing what is missing in profile {params.profile}';"
         " cd {params.root:q} && {sys.executable:q} -m mlplib run --profile {params.profile:q} {params.options:q}"
         " --minutes {MINUTES} || [ $? -lt 128 ]"

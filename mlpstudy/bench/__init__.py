@@ -1,4 +1,4 @@
-"""``mlplib bench``: how fast training is, compared with the machine's own rates and the usual way to train.
+"""``mlplib bench``: how fast training is, compared with the machine's own rates and a conventional loop.
 
 All rows of a table are measured in one process, in interleaved rounds (:mod:`mlplib.timing`), so that a
 slow spell of the machine slows all of them alike. Medians and quartiles over rounds are reported; ratios are

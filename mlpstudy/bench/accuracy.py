@@ -1,4 +1,4 @@
-"""``mlplib bench accuracy``: what accuracy training reaches, and whether bf16 costs any."""
+"""``mlplib bench accuracy``: the accuracy that training reaches, and whether bf16 lowers it."""
 
 from __future__ import annotations
 

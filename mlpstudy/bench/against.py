@@ -1,4 +1,4 @@
-"""``mlplib bench --against REV``: two revisions of this repository, timed in turns on the same machine.
+"""``mlplib bench --against REV``: two revisions of this repository, timed alternately on the same machine.
 
 Each side is a separate process (:mod:`mlpstudy.bench.worker`) with one checkout on its path. After imports
 and warm-up they take turns, A B B A, so that a slow spell of the machine slows both alike. The old side is
@@ -83,7 +83,7 @@ def measure(
 
 
 def append(path: Path, found: dict) -> None:
-    """Add a comparison to a results file, which is made if it is missing.
+    """Add a comparison to a results file, which is created if it is missing.
 
     Raises:
         MlplibError: the file exists and holds something else.
@@ -171,7 +171,7 @@ class Side:
 
 @contextmanager
 def _checkout(root: Path, commit: str, revision: str) -> Iterator[Path]:
-    """Both packages as they were at a commit, in a folder that is removed afterwards."""
+    """Both packages as of a commit, in a folder that is removed afterwards."""
     if not _git(root, "ls-tree", commit, "--", WORKER):
         raise MlplibError(f"{revision} has no {WORKER}: --against works for revisions that have it")
     content = _git(root, "archive", "--format=tar", commit, "--", "mlplib", "mlpstudy")

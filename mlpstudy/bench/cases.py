@@ -19,7 +19,7 @@ NOISE = "noise"
 NOISE_CLASSES, NOISE_SIDE, NOISE_BATCHES = 11_230, 64, 4
 
 EPOCHS = 5000
-"""Length of the run that a step belongs to: long enough for every acceleration to pay."""
+"""Length of the run that a step belongs to: long enough for every acceleration to pay off."""
 
 WITHOUT_MIXUP = AugmentSpec(flip=True, crop_scale=FULL_DA.crop_scale)
 

@@ -1,4 +1,4 @@
-"""Numbers computed from rows: shares, ratios, and what they mean for a whole training."""
+"""Numbers computed from rows: shares, ratios, and estimates for a whole training."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ STEPS = 12
 """Steps of an epoch of the smaller training set; twice as many of the larger one."""
 
 EPOCHS, SETTLED = 12, 3
-"""Epochs after which memory is read, and how many of them may still grow while caches fill."""
+"""Epochs after which memory is read, and how many of the first may still grow while caches fill."""
 
 STARTS = 5
 

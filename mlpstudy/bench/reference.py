@@ -28,7 +28,7 @@ from mlplib.models import build_model
 from mlplib.specs import AugmentSpec, OptimizerSpec, TrainSpec
 
 _ALIVE: list = []
-"""Loaders are kept: numba fails if the code that it compiled for one goes while the process lives."""
+"""Loaders are kept alive: numba fails if code that it compiled for one is freed while the process runs."""
 
 WORKERS = 4
 """Threads that FFCV reads with, as in the official code, if there are as many cores."""

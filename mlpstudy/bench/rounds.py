@@ -1,4 +1,4 @@
-"""What can be timed, and rows of a results file: all works of a group in turns (:mod:`mlplib.timing`)."""
+"""Works to time, and the rows of a results file: all works of a group in turns (:mod:`mlplib.timing`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Work:
     """Something to time.
 
     ``run(n)`` does it ``n`` times. ``calls`` fixes n, e.g. to the batches of a loader's epoch; otherwise a
-    turn makes as many calls as fit into its time, between ``least`` and ``most``. One call handles
+    turn makes as many calls as fit into its time, from ``least`` to ``most``. One call handles
     ``images``, executes ``flops`` and moves ``bytes``; 0 where that has no meaning. ``why`` says why this
     machine cannot do it; then ``run`` is not needed.
     """

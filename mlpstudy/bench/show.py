@@ -85,7 +85,7 @@ def value(number: Mapping) -> str:
 
 
 def faster(ratio: Mapping) -> str:
-    """How another way compares, from its time over ours: the quartiles have to lie on one side of 1."""
+    """Whether an alternative is faster, from its time over ours: both quartiles must lie on one side of 1."""
     if ratio["q75"] < 1:
         return "faster"
     return "slower" if ratio["q25"] > 1 else "no different"

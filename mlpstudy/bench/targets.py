@@ -21,7 +21,7 @@ CPU_CORES = 2
 class Target:
     """The bounds, inclusive, of a derived number of a group; None is no bound.
 
-    ``on``: ``cpu`` (two cores), ``gpu`` (of the H200's class), or ``any``. ``reason``: why this much.
+    ``on``: ``cpu`` (two cores), ``gpu`` (of the H200's class), or ``any``. ``reason``: why these bounds.
     """
 
     id: str
@@ -81,7 +81,7 @@ def _unfit(target: Target, machine: Mapping) -> str | None:
 
 
 def bounds(target: Target) -> str:
-    """What is allowed, in words: ``at least 0.85``, ``at most 5 %``, ``1.9 to 2.1 times``."""
+    """The allowed range, in words: ``at least 0.85``, ``at most 5 %``, ``1.9 to 2.1 times``."""
     if target.low is not None and target.high is not None:
         text = f"{target.low:g} to {target.high:g}"
     else:

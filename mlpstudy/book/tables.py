@@ -297,7 +297,7 @@ def run_anchor(side: str, run_id: str) -> str:
 
 
 SEED_IN_ID = r"-(s\d+)(?=-|$)"
-"""The seed in a run's name, which also has the seed in the name of the run that it reads."""
+"""The seed in a run's name, which repeats it in the name of the run that it reads."""
 
 
 def numbers_table(side: str, cells: Sequence[Cell]) -> str:
