@@ -115,7 +115,7 @@ def comparison(found: Mapping) -> Table:
 def _tried(found: Mapping) -> Table:
     return "other ways: time per image over ours", pd.DataFrame(
         {"instead": t.name, "ours": t.instead_of, "times as long": spread(ratio), "it is": faster(ratio)}
-        for t, ratio in tried.results(found["rows"])
+        for t, ratio in tried.results(found)
     )
 
 

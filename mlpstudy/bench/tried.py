@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from mlplib.timing import repeat
 from mlplib.training import Loop
 
 from .cases import WITHOUT_MIXUP
-from .derived import per_round
+from .derived import per_round, rows_of
 from .reference import TextbookLion
 from .rounds import Work
 from .workloads import Training, optimizer_alone
@@ -231,10 +231,10 @@ def tried_works(training: Training, compiled: bool = False) -> list[Work]:
     return works
 
 
-def results(rows: list[dict]) -> Iterator[tuple[Trial, dict]]:
-    """Each trial with its time per image over ours, per round: median and quartiles."""
-    found = {row["id"]: row for row in rows if row["group"] == "tried"}
-    for trial in (trial for trial in TRIALS if trial.id in found):
+def results(found: Mapping) -> Iterator[tuple[Trial, dict]]:
+    """Each trial of a results file with its time per image over ours, per round: median and quartiles."""
+    rows = rows_of(found, "tried")
+    for trial in (trial for trial in TRIALS if trial.id in rows):
         other, ours = trial.id, f"{trial.id}: ours"
-        scale = found[ours]["images"] / found[other]["images"]
-        yield trial, per_round(found, lambda theirs, own, s=scale: s * theirs / own, other, ours)
+        scale = rows[ours]["images"] / rows[other]["images"]
+        yield trial, per_round(rows, lambda theirs, own, s=scale: s * theirs / own, other, ours)

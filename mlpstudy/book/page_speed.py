@@ -183,7 +183,7 @@ class HowFast:
 
     def tried(self) -> Html:
         """Alternatives, each with its time over ours; then comparisons of revisions of the library."""
-        found = {escape(name): dict(tried.results(f["rows"])) for name, f in self.sources.items()}
+        found = {escape(name): dict(tried.results(f)) for name, f in self.sources.items()}
         found = {name: each for name, each in found.items() if each}
         rows = []
         for trial in dict.fromkeys(trial for each in found.values() for trial in each):

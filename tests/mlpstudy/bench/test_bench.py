@@ -244,7 +244,7 @@ def test_grid_sample_crops_as_products_do_but_for_the_edges():
 
 
 def test_every_trial_is_measured_and_its_ratio_is_of_the_rows(found):
-    results = {trial.id: ratio for trial, ratio in tried.results(found["rows"])}
+    results = {trial.id: ratio for trial, ratio in tried.results(found)}
     assert list(results) == [trial.id for trial in tried.TRIALS if trial.id != "compiled"]
     rows = derived.rows_of(found, "tried")
     ours, other = rows["larger-batch: ours"], rows["larger-batch"]

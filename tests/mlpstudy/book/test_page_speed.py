@@ -55,7 +55,7 @@ def test_a_page_shows_every_row_and_target_of_a_published_file(results, tmp_path
             name = re.escape(html.escape(row["name"]))
             cells = re.findall(rf'<th scope="row">{name}</th>\s*<td>(.*?)</td>', parts["steps"])
             assert show.milliseconds(row["seconds"]) in cells
-    for trial, ratio in tried.results(measured["rows"]):
+    for trial, ratio in tried.results(measured):
         assert html.escape(trial.name) in parts["tried"] and html.escape(trial.hope) in parts["tried"]
         assert show.spread(ratio) in parts["tried"]
     assert measured["command"] in parts["provenance"] and measured["machine"]["torch"] in parts["provenance"]
@@ -142,7 +142,7 @@ def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):
     assert len(rows["step"]["seconds"]) == 2 * speed.LIVE["smoke"].rounds == page.live["rounds"]
     assert derived.numbers(page.live["rows"], page.live["cases"]) == page.live["derived"]
     parts = everything(page)
-    live = [ratio for _, ratio in tried.results(page.live["rows"])]
+    live = [ratio for _, ratio in tried.results(page.live)]
     assert len(live) == len(tried.TRIALS) - 1 and all(show.spread(ratio) in parts["tried"] for ratio in live)
     assert "this execution" in parts["provenance"] and "--profile smoke" in parts["provenance"]
     assert set(page.layers()["source"]) == {"a-cpu", "this execution"}
