@@ -29,13 +29,13 @@ ADDRESS = "&lt;address of this repository&gt;"
 """The placeholder for the address in pages, as HTML."""
 
 
-def _git(root: Path, *arguments: str) -> list[str]:
-    """The lines that a git command prints; none where it fails or is not installed."""
+def _git(root: Path, *arguments: str) -> str:
+    """The output of a git command; empty if it fails or git is not installed."""
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
     except OSError:
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def repository(root: Path = ROOT, log: Callable[[str], None] = lambda line: None) -> tuple[str, str] | None:
@@ -46,16 +46,16 @@ def repository(root: Path = ROOT, log: Callable[[str], None] = lambda line: None
     """
     if not (root / ".git").exists():
         return None  # a copy of the files; a repository that encloses it is another one
-    remotes = _git(root, "remote")
+    remotes = _git(root, "remote").splitlines()
     if not remotes:
         return None
     remote = "origin" if "origin" in remotes else remotes[0]
-    found = GITHUB.search("".join(_git(root, "remote", "get-url", remote)))
+    found = GITHUB.search(_git(root, "remote", "get-url", remote))
     if not found:
         log(OTHER_REMOTE)
         return None
-    head = "".join(_git(root, "symbolic-ref", "--short", f"refs/remotes/{remote}/HEAD"))
-    branch = head.removeprefix(f"{remote}/") or "".join(_git(root, "branch", "--show-current")) or "main"
+    head = _git(root, "symbolic-ref", "--short", f"refs/remotes/{remote}/HEAD")
+    branch = head.removeprefix(f"{remote}/") or _git(root, "branch", "--show-current") or "main"
     return f"https://github.com/{found[1]}/{found[2]}", branch
 
 
