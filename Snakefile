@@ -251,7 +251,7 @@ rule book:
     params:
         out=os.path.relpath(OUT, ROOT),
         root=str(SOURCE),
-        repository=repository(),  # another remote: other buttons
+        repository=repository(),  # the buttons depend on the remote
     shell:
         "echo 'book: rendering';"
         " cd {params.root:q} && {sys.executable:q} -m mlpstudy.book.render {params.out:q}"

@@ -61,7 +61,7 @@ def _timing(row: Mapping) -> dict[str, str]:
     cells["ms"] = milliseconds(row["seconds"])
     if "images" in row:
         cells["images/s"] = f"{rate(row, 'images')['value']:,.0f}"
-    for key, unit in (("bytes", "GB/s"), ("flops", "GFLOP/s")):  # of arithmetic, where there is any
+    for key, unit in (("bytes", "GB/s"), ("flops", "GFLOP/s")):  # FLOP/s if the row has both
         if key in row:
             cells["rate"] = f"{digits(rate(row, key)['value'] / 1e9)} {unit}"
     return cells

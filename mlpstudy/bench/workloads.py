@@ -164,13 +164,13 @@ class Training:
 
 
 def own_copy(batch: Batch) -> Batch:
-    """A batch in memory of its own, which its loader cannot overwrite."""
+    """A copy of a batch in memory of its own, which its loader cannot overwrite."""
     values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     return Batch(**{name: v.clone() if isinstance(v, Tensor) else v for name, v in values.items()})
 
 
 def optimizer_alone(loop: Loop) -> torch.optim.Optimizer:
-    """The optimizer with random gradients that stay the same: its steps."""
+    """An optimizer whose parameters have random gradients, so that its steps can be timed alone."""
     engine = loop.fresh_state().engine
     for parameter in engine.model.parameters():
         tensor = engine.copies.by_parameter.get(parameter, parameter)

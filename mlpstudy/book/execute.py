@@ -216,9 +216,7 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
             cwd=ROOT,
             progress_bar=False,
             stdout_file=_lines_to(log),
-            extra_arguments=[
-                "--log-level=CRITICAL"
-            ],  # readers need none of its messages about sockets and signals
+            extra_arguments=["--log-level=CRITICAL"],  # hides its messages about sockets and signals
         )
     except KeyboardInterrupt:
         raise stopped from None

@@ -50,7 +50,7 @@ def _watch(reader: socket.socket, writer: socket.socket) -> None:
             os._exit(1)
         elif under_make and not _catches_interrupts(parent):
             under_make = False
-            os.kill(os.getpid(), signal.SIGTERM)  # which comes back through the socket
+            os.kill(os.getpid(), signal.SIGTERM)  # which arrives through the socket, too
 
 
 def _jobs() -> list[int]:

@@ -65,7 +65,7 @@ class _Client(PapermillNotebookClient):
         return f"the kernel was killed by {name}, {used}" + (advice if name == "SIGKILL" else "")
 
     def interrupt(self, number, frame) -> None:
-        """Handle a signal: interrupt the running cell; without one, or a second later: stop."""
+        """On a signal, interrupt the running cell. Without one, or at a signal over a second later, stop."""
         now = time.monotonic()
         process = self.km.provisioner.process if self.running and self.km else None
         if self.stopped_at is None and process is not None:
@@ -80,9 +80,7 @@ class _Client(PapermillNotebookClient):
 class _Engine(NBClientEngine):
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, stdout_file=None, extra_arguments=(), **unused):
-        silent = logging.Logger(
-            "kernel", logging.CRITICAL + 1
-        )  # every problem is recorded as an error of a cell
+        silent = logging.Logger("kernel", logging.CRITICAL + 1)  # problems are recorded as errors of cells
         options = {"stdout_file": stdout_file, "extra_arguments": list(extra_arguments), "log": silent}
         client = _Client(nb_man, kernel_name=kernel_name, timeout=None, **options)
         # What a kernel prints besides its cells' output is about sockets, unless it fails to start.

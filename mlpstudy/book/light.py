@@ -18,9 +18,8 @@ ICON_FONT = re.compile(r"src:url\((\S*/fa-solid-900)\.woff2\)[^}]*")
 def join_sheets(pages: Path) -> None:
     """Merge the style sheets, which are the same for all pages, into one, since a page waits for each."""
     names = re.findall(r'href="([^"?]*\.css)', (pages / "index.html").read_text(encoding="utf-8"))
-    names = [
-        name.replace("styles/theme.css", "basic.css") for name in names
-    ]  # the only sheet that it imports
+    # theme.css does nothing but import basic.css
+    names = [name.replace("styles/theme.css", "basic.css") for name in names]
     css = "\n".join((pages / name).read_text(encoding="utf-8") for name in names).replace("url(../", "url(")
     (pages / "_static" / "book.css").write_text(_few_icons(css, pages), encoding="utf-8")
 

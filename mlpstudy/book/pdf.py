@@ -38,7 +38,7 @@ def browser() -> str:
 
 
 def print_page(program: str, page: Path, target: Path) -> None:
-    """Print one page once its formulas are set.
+    """Print one page after its scripts have run.
 
     Raises:
         MlplibError: the browser failed.

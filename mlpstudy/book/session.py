@@ -68,7 +68,7 @@ class Session:
         return {side: runs for side, runs in found.items() if runs}
 
     def own(self, name: str) -> ExperimentRecords:
-        """The finished runs of this execution of an experiment."""
+        """This execution's finished runs of an experiment."""
         return finished(name, self.profile, self.seeds, self.store)
 
     def entries(self, name: str, covers: str, **more: str) -> dict[str, str]:
