@@ -18,9 +18,9 @@ def duration(seconds: float) -> str:
 
 def digits(value: float) -> str:
     """A number rounded to the precision of timings: two significant digits or more."""
-    if abs(value) >= 100:
+    if round(abs(value), 1) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+    return f"{value:.1f}" if round(abs(value), 2) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def count(n: int, what: str) -> str:

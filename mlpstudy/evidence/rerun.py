@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mlplib.errors import MlplibError
@@ -25,8 +24,15 @@ from .records import RESTORE, read_folder, results_folder
 FILE = "reruns.jsonl"
 """The repeated runs of all profiles, one per line, in the folder of published records."""
 
-KINDS = {"id": str, "published": float, "again": float, "same_weights": bool, "first": str, "second": str}
-"""The fields of a line, and their types."""
+KINDS = {
+    "id": str,
+    "published": float,
+    "again": float | None,
+    "same_weights": bool,
+    "first": str,
+    "second": str,
+}
+"""The fields of a line, and their types; ``again`` is null where the repetition diverged."""
 
 LARGEST = 2e15
 """Floating-point operations of the most expensive training that is repeated: minutes on a laptop."""
@@ -63,7 +69,7 @@ def rerun(
         row = {
             "id": record.id,
             "published": record.metrics["test_top1"],
-            "again": other.metrics.get("test_top1", math.nan),
+            "again": other.metrics.get("test_top1"),
             "same_weights": record.metrics.get("weights_sha256") == other.metrics.get("weights_sha256", ""),
             "first": machine(record),
             "second": machine(other),
@@ -105,16 +111,24 @@ def read(folder: str | os.PathLike | None = None) -> list[dict]:
 
 def markdown(rows: Iterable[dict]) -> str:
     """The repeated runs by pair of machines, as a Markdown table; differences in points of test accuracy, the
-    mean with its 95 % interval.
+    mean with its 95 % interval. Repetitions that diverged are counted only.
     """
     pairs = group_by(rows, lambda row: (row["first"], row["second"]))
     heads = ("first done on", "repeated on", "runs", "same weights", "mean difference", "SD", "largest")
     lines = []
     for (first, second), found in sorted(pairs.items()):
-        points = [100 * (row["again"] - row["published"]) for row in found]
-        spread = f"{statistics.stdev(points):.2f}" if len(points) > 1 else "–"
+        points = [100 * (row["again"] - row["published"]) for row in found if row["again"] is not None]
+        diverged = len(found) - len(points)
+        runs = f"{len(found)}" + (f", {diverged} diverged" if diverged else "")
         same = sum(row["same_weights"] for row in found)
-        mean, largest = over_seeds(points), max(map(abs, points))
-        half = f" ± {mean.half_width:.2f}" if mean.half_width is not None else ""
-        lines.append((first, second, len(found), same, f"{mean.mean:+.2f}{half}", spread, f"{largest:.2f}"))
+        lines.append((first, second, runs, same, *_differences(points)))
     return markdown_table(heads, lines)
+
+
+def _differences(points: Sequence[float]) -> tuple[str, str, str]:
+    """Mean with its interval, standard deviation and largest size, in words; dashes where there is none."""
+    if not points:
+        return "–", "–", "–"
+    mean, spread = over_seeds(points), f"{statistics.stdev(points):.2f}" if len(points) > 1 else "–"
+    half = f" ± {mean.half_width:.2f}" if mean.half_width is not None else ""
+    return f"{mean.mean:+.2f}{half}", spread, f"{max(map(abs, points)):.2f}"

@@ -71,6 +71,23 @@ def test_every_repetition_is_written_down_once_and_told_in_points(tmp_path):
     assert json.loads((tmp_path / rerun.FILE).read_text().splitlines()[0]).keys() >= {"published", "again"}
 
 
+@pytest.mark.parametrize("diverged", [1, 3])
+def test_repetitions_that_diverged_are_counted_and_leave_a_file_that_can_be_read(tmp_path, diverged):
+    drawn = rerun.sample("laptop", 40, seed=0, folder=ROOT / "results")
+    drawn = [record for record in drawn if rerun.machine(record) == rerun.machine(drawn[0])][:3]
+    lost = {record.id for record in drawn[:diverged]}
+
+    def repeat(record):
+        return dataclasses.replace(record, metrics={}) if record.id in lost else record
+
+    rerun.rerun(drawn, repeat, tmp_path)
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in open(tmp_path / rerun.FILE)]
+    assert {row["id"] for row in rows if row["again"] is None} == lost
+    *_, line = rerun.markdown(rerun.read(tmp_path)).splitlines()
+    means = "+0.00 ± 0.00 | 0.00 | 0.00" if diverged == 1 else "– | – | –"
+    assert f"3, {diverged} diverged | {3 - diverged} | {means} |" in line
+
+
 def test_two_commands_at_once_lose_no_repetition(tmp_path):
     drawn = rerun.sample("laptop", 4, seed=0, folder=ROOT / "results")
     others = iter([drawn[2:]])
