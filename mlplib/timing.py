@@ -31,6 +31,9 @@ reader who computes them from a file gets the same."""
 WARM_UPS = 2
 """Untimed calls before a rate of the machine is measured: they choose kernels and fill caches."""
 
+REPEATS = 7
+"""Timed calls of which the fastest gives a rate of the machine."""
+
 EASY, LONG_S = 256, 0.2
 """The side of the matrices to begin with, and the seconds of a product that is large enough."""
 
@@ -131,8 +134,8 @@ def large_copy(here: torch.device, there: torch.device, size: int) -> Callable[[
     return lambda: target.copy_(pinned, non_blocking=True)
 
 
-def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: int = 7) -> float:
-    """The device's matrix-product rate in FLOP/s: a square product, the fastest of ``repeats``.
+def matmul_rate(device: torch.device, precision: str, size: int = 0) -> float:
+    """The device's matrix-product rate in FLOP/s: a square product, the fastest of :data:`REPEATS`.
 
     It is measured once a day on a machine and then read from the cache folder: a process that starts while
     others train would measure what they leave it, and its shares of the rate would look too good.
@@ -143,11 +146,11 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0, repeats: in
             the precision is emulated, which can take a thousand times as long.
     """
     size = size or (8192 if device.type == "cuda" else 2048)
-    return _matmul_rate(device, precision, size, repeats, machine.device_name(device))
+    return _matmul_rate(device, precision, size, machine.device_name(device))
 
 
 @functools.lru_cache
-def _matmul_rate(device: torch.device, precision: str, size: int, repeats: int, name: str) -> float:
+def _matmul_rate(device: torch.device, precision: str, size: int, name: str) -> float:
     """``name``: the device's, which on a CPU tells the number of threads: more threads have another rate."""
 
     def measure() -> float:
@@ -155,12 +158,12 @@ def _matmul_rate(device: torch.device, precision: str, size: int, repeats: int, 
             side = min(size, EASY)
             while side < size and seconds_for(side, 1) < LONG_S:
                 side = min(2 * side, size)
-            return 2 * side**3 / seconds_for(side, repeats)
+            return 2 * side**3 / seconds_for(side, REPEATS)
 
     def seconds_for(side: int, repeats: int) -> float:
         return _least_seconds(square_product(device, precision, side), device, repeats)
 
-    about = (platform.node(), name, torch.__version__, precision, size, repeats)
+    about = (platform.node(), name, torch.__version__, precision, size, REPEATS)
     return _once_a_day(" ".join(map(str, about)), measure)
 
 
@@ -192,18 +195,18 @@ def _rates_of(path: Path, today: str) -> dict[str, float]:
 
 
 @functools.lru_cache
-def memory_rate(device: torch.device, repeats: int = 7) -> float:
+def memory_rate(device: torch.device) -> float:
     """Bytes per second that the device reads and writes when it copies within its memory, at its fastest."""
     size = copy_size(device)
-    return 2 * size / _least_seconds(large_copy(device, device, size), device, repeats)
+    return 2 * size / _least_seconds(large_copy(device, device, size), device, REPEATS)
 
 
 @functools.lru_cache
-def transfer_rate(device: torch.device, repeats: int = 7) -> float:
+def transfer_rate(device: torch.device) -> float:
     """Bytes per second from the host's memory (pinned) to the device; on a CPU, from memory to memory."""
     host = torch.device("cpu")
     size = copy_size(host)
-    return size / _least_seconds(large_copy(host, device, size), device, repeats)
+    return size / _least_seconds(large_copy(host, device, size), device, REPEATS)
 
 
 def copy_size(device: torch.device) -> int:

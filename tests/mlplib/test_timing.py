@@ -83,16 +83,16 @@ def test_rates_count_bytes_and_operations_by_the_second(monkeypatch, tmp_path):
     monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path))  # these rates are not the machine's
     monkeypatch.setattr(timing, "copy_size", lambda device: 2**20)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks))  # every call takes a second
-    assert timing.transfer_rate.__wrapped__(CPU, repeats=1) == 2**20
-    assert timing.memory_rate.__wrapped__(CPU, repeats=1) == 2 * 2**20, "a copy reads and writes"
-    assert timing._matmul_rate.__wrapped__(CPU, "fp32", 64, 1, "") == 2 * 64**3
+    assert timing.transfer_rate.__wrapped__(CPU) == 2**20
+    assert timing.memory_rate.__wrapped__(CPU) == 2 * 2**20, "a copy reads and writes"
+    assert timing._matmul_rate.__wrapped__(CPU, "fp32", 64, "") == 2 * 64**3
 
 
 def test_a_busy_machine_does_not_lower_its_rates(monkeypatch, tmp_path):
     monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
     slowed = itertools.cycle((9.0, 9.0, 2.0, 9.0, 9.0))  # once in five, nobody else computes
     monkeypatch.setattr(timing, "seconds_per_call", lambda run, calls, device: next(slowed))
-    assert timing._matmul_rate.__wrapped__(CPU, "fp32", 16, 5, "") == 2 * 16**3 / 2.0
+    assert timing._matmul_rate.__wrapped__(CPU, "fp32", 16, "") == 2 * 16**3 / 2.0
 
 
 def test_emulated_arithmetic_is_measured_on_smaller_matrices(monkeypatch, tmp_path):
@@ -101,7 +101,7 @@ def test_emulated_arithmetic_is_measured_on_smaller_matrices(monkeypatch, tmp_pa
     sides, product = [], timing.square_product
     monkeypatch.setattr(timing, "square_product", lambda *a: sides.append(a[-1]) or product(*a[:-1], 2))
     monkeypatch.setattr(timing, "seconds_per_call", lambda run, calls, device: (sides[-1] / 256) ** 3 * 0.1)
-    assert timing._matmul_rate.__wrapped__(CPU, "fp32", 2048, 5, "") == pytest.approx(2 * 256**3 / 0.1)
+    assert timing._matmul_rate.__wrapped__(CPU, "fp32", 2048, "") == pytest.approx(2 * 256**3 / 0.1)
     assert max(sides) == 512, "a product that takes longer than 0.2 s is large enough"
 
 
@@ -121,7 +121,7 @@ def measured(monkeypatch, tmp_path):
 
 def rate(precision="fp32"):
     """As another process would ask for it, which has nothing in memory."""
-    return timing._matmul_rate.__wrapped__(CPU, precision, 16, 7, machine.device_name(CPU))
+    return timing._matmul_rate.__wrapped__(CPU, precision, 16, machine.device_name(CPU))
 
 
 def test_more_threads_have_a_rate_of_their_own_in_one_process(measured):
