@@ -17,6 +17,11 @@ class Refused(MlplibError):
     """A run whose settings do not fit its data or each other, wherever it is tried. Nothing of it is kept."""
 
 
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks, or its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def require_choice(what: str, value, valid) -> None:
     """Refuse ``value`` unless it is in ``valid``, naming what would have been accepted.
 

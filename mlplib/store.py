@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .data.catalog import content_hash
-from .errors import Interrupted, MlplibError, Refused, require_choice
+from .errors import Interrupted, MlplibError, Refused, one_line, require_choice
 from .files import clear_leftovers, is_locked, locked, replacing, require_folder, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
@@ -311,8 +311,7 @@ class RunStore:
                 raise
             except Exception as error:
                 with suppress(MlplibError):  # a full disk, for example, which is what failed then
-                    why = " ".join(str(error).split()) or type(error).__name__
-                    _write_json(folder / ATTEMPT, {**attempt, "why": why})
+                    _write_json(folder / ATTEMPT, {**attempt, "why": one_line(error)})
                 raise
             (folder / ATTEMPT).unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .errors import MlplibError
+from .errors import MlplibError, one_line
 from .files import replacing
 
 AGAIN = "delete its folder and run again"
@@ -34,7 +34,7 @@ def save(path: str | Path, state_dict: Mapping[str, Tensor], label: str | None =
         try:
             save_file(tensors, temporary, metadata)
         except SafetensorError as error:  # a full disk, mostly
-            raise OSError(_line(error)) from None
+            raise OSError(one_line(error)) from None
 
 
 def load(path: str | Path, label: str | None = None, sha256: str | None = None) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
         raise MlplibError(f"cannot read the weights {path}: {error.strerror or error}; {AGAIN}") from None
     except Exception as error:  # the package's own error, or whatever a damaged header leads to
         raise MlplibError(
-            f"the weights {path} are truncated or not a safetensors file ({_line(error)}): {AGAIN}"
+            f"the weights {path} are truncated or not a safetensors file ({one_line(error)}): {AGAIN}"
         ) from None
     other = label is not None and metadata.get("label", label) != label
     sha256 = sha256 or metadata.get("sha256")
@@ -78,10 +78,6 @@ def digest(state_dict: Mapping[str, Tensor]) -> str:
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _storable(name: str, value: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from ...errors import one_line
+
 LFS_POINTER = b"version https://git-lfs"
 """How a file begins that git-lfs has not downloaded."""
 
@@ -118,6 +120,5 @@ def _to_rgb(image, on_white: bool):
 
 def reason(error: Exception) -> str:
     """Why an image could not be decoded, in one line."""
-    text = " ".join(str(error).split())
     # Pillow names the memory that it read from.
-    return re.sub(r" <_io\.BytesIO.*?>", "", text) or type(error).__name__
+    return re.sub(r" <_io\.BytesIO.*?>", "", one_line(error))
