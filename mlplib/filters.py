@@ -74,15 +74,15 @@ def smoothness(filters: np.ndarray) -> np.ndarray:
     return np.divide((a * b).sum(axis=1), variance, out=np.zeros(m), where=variance > rounding)
 
 
-def mosaic(filters: np.ndarray, units: int = UNITS_SHOWN) -> np.ndarray:
-    """The first ``units`` filters as the paper draws them: maximum over channels, each scaled to its range.
+def mosaic(filters: np.ndarray) -> np.ndarray:
+    """The first filters as the paper draws them: maximum over channels, each scaled to its range.
 
     Args:
         filters: float (m, H, W, 3).
     Returns:
-        uint8 (units, H, W); fewer if there are fewer filters.
+        uint8 (:data:`UNITS_SHOWN`, H, W); fewer if there are fewer filters.
     """
-    shown = filters[:units].max(axis=3)
+    shown = filters[:UNITS_SHOWN].max(axis=3)
     low, high = (f(shown, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     return np.rint(255 * (shown - low) / np.maximum(high - low, 1e-30)).astype(np.uint8)
 

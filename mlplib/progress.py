@@ -25,7 +25,7 @@ PLAIN_INTERVAL_S = 5.0
 class Bar(Protocol):
     """What a progress factory's context manager yields."""
 
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: int) -> None:
         """Count ``n`` more steps as done."""
 
 
@@ -36,7 +36,7 @@ Progress = Callable[[int | None, str], AbstractContextManager[Bar]]
 @contextmanager
 def quiet(total: int | None, label: str) -> Iterator[Bar]:
     """The progress factory that shows nothing."""
-    yield SimpleNamespace(advance=lambda n=1: None)
+    yield SimpleNamespace(advance=lambda n: None)
 
 
 def bars() -> Progress:
@@ -52,7 +52,7 @@ class Lines:
         self.total, self.interval, self.show, self.done = total, interval, show, 0
         self.start = self.last = time.monotonic()
 
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: int) -> None:
         self.done += n
         now = time.monotonic()
         if now - self.last >= self.interval:
@@ -105,7 +105,7 @@ class _RichBars:
             display = self.display
         task = display.add_task(label, total=total)
         try:
-            yield SimpleNamespace(advance=lambda n=1: display.advance(task, n))
+            yield SimpleNamespace(advance=lambda n: display.advance(task, n))
         finally:
             with self.lock:
                 display.stop_task(task)

@@ -166,7 +166,7 @@ def test_a_mosaic_shows_the_maximum_over_channels():
     filters[0, 0] = [[0, -5, -9], [1, 0, -1], [-1, 2, 0], [4, 4, 4]]
     assert mosaic(filters)[0, 0].tolist() == [0, 64, 128, 255]
     assert not mosaic(np.full((3, 4, 4, 3), 0.7)).any(), "a constant unit is black"
-    assert mosaic(noise(30), units=7).shape == (7, 16, 16)
+    assert mosaic(noise(7)).shape == (7, 16, 16)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x93NUMPY", b"text", "half"], ids=str)

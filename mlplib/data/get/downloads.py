@@ -23,7 +23,7 @@ SLOW_BYTES_PER_S = 500_000
 SLOW_AFTER_S = 20.0
 
 
-def download(url: str, path: Path, size: int, progress: Progress, slow_ok: bool = True) -> Path:
+def download(url: str, path: Path, size: int, progress: Progress, *, slow_ok: bool) -> Path:
     """Download an archive of about ``size`` bytes to ``path``. The caller checks its content.
 
     Args:
