@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from . import data, filters, inference, machine, memory, official, probing, trai
 from .data.batches import RunData, open_data
 from .errors import MlplibError, Refused
 from .execution import Execution
-from .files import replacing
+from .files import replacing, sha256
 from .models import build_model, count_macs, count_parameters, meta_model
 from .specs import (
     CheckpointSpec,
@@ -270,7 +269,7 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
     with replacing(folder / MOSAIC) as temporary:
         with open(temporary, "wb") as file:
             np.save(file, filters.mosaic(found))
-        picture = {MOSAIC_SHA256: hashlib.sha256(temporary.read_bytes()).hexdigest()}
+        picture = {MOSAIC_SHA256: sha256(temporary)}
     return _record(executor, spec, filters.describe(found), compute=picture)
 
 

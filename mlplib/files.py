@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -47,6 +48,12 @@ def replacing(path: str | Path, variable: str | None = None) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # mostly because it is not there, now or from the start
             temporary.unlink()
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stamp(path: Path | os.DirEntry) -> str:

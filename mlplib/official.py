@@ -7,7 +7,6 @@ name it by its content (:class:`~mlplib.specs.CheckpointSpec`), so the folder ma
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from .data import catalog
 from .errors import MlplibError
-from .files import require_folder
+from .files import require_folder, sha256
 from .models import ImageMLP, meta_model
 from .specs import CheckpointSpec, DataSpec, ModelSpec
 
@@ -93,11 +92,11 @@ def read(path: str | os.PathLike) -> Checkpoint:
         MlplibError: it cannot be read or holds no official S-MLP or B-MLP; the line names the file.
     """
     path = Path(path)
-    sha256, model = digest(path), load(path)
+    content, model = digest(path), load(path)
     side, classes, name = model.image_shape[0], model.classes, model.spec.name
     if (side, classes) != PUBLISHED:
         name += f", {side} px, {classes:,} classes"
-    return Checkpoint(path, CheckpointSpec(name, sha256), model.spec, side, classes)
+    return Checkpoint(path, CheckpointSpec(name, content), model.spec, side, classes)
 
 
 def load(path: str | os.PathLike) -> ImageMLP:
@@ -162,8 +161,7 @@ def describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, in
 def digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file's content, in hex. Raises an MlplibError if it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         reason = error.strerror or error
         raise MlplibError(

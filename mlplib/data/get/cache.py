@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import cache_root, locked, replacing, stamp, storage_errors
+from ...files import cache_root, locked, replacing, sha256, stamp, storage_errors
 from ...progress import Progress
 from ..dataset import ImageDataset, Split
 
@@ -56,11 +56,6 @@ def unfinished(name: str, key: str) -> Path:
 
 
 # --------------------------------------------------------------------------- reading
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _seal(manifest: dict) -> str:
@@ -133,7 +128,7 @@ def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
     known = _verified_at(at) if trust_stamps else {}
     stamps = _stamps(at, files)
     for file, expected in files.items():
-        if known.get(file) != stamps[file] and _sha256(at / file) != expected["sha256"]:
+        if known.get(file) != stamps[file] and sha256(at / file) != expected["sha256"]:
             with contextlib.suppress(OSError):  # or the next use would trust the stamps
                 (at / VERIFIED).unlink()
             return f"{at / file} has changed since it was written (its sha-256 differs)"
@@ -200,7 +195,7 @@ def _staging(name: str) -> Iterator[Path]:
 
 def _write_manifest(at: Path, name: str, stated: dict) -> None:
     paths = [at / f"{array}.npy" for array in (*ARRAYS, TEST_INDEX)]
-    files = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in paths if p.exists()}
+    files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths if p.exists()}
     kept = {"format": FORMAT, "name": name, **stated, "files": files}
     kept["seal"] = _seal(json.loads(json.dumps(kept)))
     (at / MANIFEST).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

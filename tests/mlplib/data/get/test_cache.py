@@ -327,8 +327,8 @@ def test_changed_content_is_noticed_on_the_next_use(tiny_at_hand, caplog, file, 
 def test_files_are_hashed_once_after_a_change(tiny_at_hand, monkeypatch):
     data.load("tiny")
     hashed = []
-    original = cache._sha256
-    monkeypatch.setattr(cache, "_sha256", lambda path: hashed.append(path.name) or original(path))
+    original = cache.sha256
+    monkeypatch.setattr(cache, "sha256", lambda path: hashed.append(path.name) or original(path))
     data.load("tiny")
     assert hashed == []
     (cache.folder("tiny") / "train_images.npy").touch()
