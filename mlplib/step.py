@@ -163,11 +163,12 @@ class Engine:
 
     def _in_parts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         count = len(batch.labels)
+        lam = batch.lam if self._loss == self.loss else self._as_tensor(batch.lam)
         losses, corrects = [], []
         for first in range(0, count, self.micro_batch):
             part = slice(first, first + self.micro_batch)
             labels, partner_labels = batch.labels[part], batch.partner_labels[part]
-            loss, correct = self._pass(batch.images[part], labels, partner_labels, self._share(batch.lam))
+            loss, correct = self._pass(batch.images[part], labels, partner_labels, lam)
             loss = loss * (len(labels) / count)  # so that the parts' gradients add up to that of the mean
             self.scaler.scale(loss).backward()
             if count > self.micro_batch:  # add in float32: a sum in bf16 would be rounded
@@ -175,9 +176,6 @@ class Engine:
             losses.append(loss.detach())
             corrects.append(correct)
         return torch.stack(losses).sum(), torch.stack(corrects).sum()
-
-    def _share(self, lam: float) -> float | Tensor:
-        return lam if self._loss == self.loss else self._as_tensor(lam)
 
     def _as_tensor(self, number: float | Tensor) -> Tensor:
         """A number that differs between steps, as a tensor: compiled code recompiles per Python number."""
