@@ -1,6 +1,6 @@
-"""Train an MLP on images and ask it something.
+"""Train MLPs on images and measure the result.
 
-How a training works is in these files. Read them in this order; nothing else is needed to follow a training::
+These files explain how a training works. Read them in this order; nothing else is needed to follow one::
 
     mlplib/models.py
     mlplib/specs/parts.py

@@ -166,7 +166,7 @@ def _of_patches(
 
 
 def activation_bytes(family: str, image_shape: tuple[int, int, int]) -> int:
-    """A rough upper bound of the bytes of float32 activations that one image keeps for the backward pass.
+    """A rough upper bound on the bytes of float32 activations kept per image for the backward pass.
 
     ``family`` names one of the networks above, except those in :data:`WITH_BATCH_NORM`, whose batches are
     never split.
@@ -176,7 +176,7 @@ def activation_bytes(family: str, image_shape: tuple[int, int, int]) -> int:
         return 4 * height * width * 512
     patch = int(family.rpartition("/")[2])
     patches = (height // patch) * (width // patch)
-    # In units of the width, what each block keeps per patch. Mixer's token mixing also keeps its hidden units
-    # (half a width) twice.
+    # Numbers that each block keeps per patch, in units of the width. Mixer's token mixing also keeps its
+    # hidden units (half a width) twice.
     kept = 17 * (patches + 1) if family.startswith("vit") else 13 * patches + MIXER_B["embed_dim"]
     return 4 * VIT_B["embed_dim"] * VIT_B["depth"] * kept

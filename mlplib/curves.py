@@ -1,4 +1,4 @@
-"""The curves of a training under way, as event files for TensorBoard, an optional package."""
+"""Curves of a training while it runs, as event files for TensorBoard, an optional package."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .errors import MlplibError
 from .files import require_writable, storage_errors
 
 FLUSH_SECONDS = 10
-"""An epoch is in the event file so long after its end, at the latest."""
+"""Largest delay in seconds between the end of an epoch and its entry in the event file."""
 
 
 def require(folder: Path) -> None:
-    """Raise an MlplibError without TensorBoard, or where ``folder`` cannot be written to."""
+    """Raise an MlplibError if TensorBoard is missing or ``folder`` cannot be written to."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
@@ -24,13 +24,14 @@ def require(folder: Path) -> None:
 
 @contextmanager
 def following(folder: Path | None) -> Iterator[Callable[[Mapping], None]]:
-    """A function that adds what is new in a training's history to the event files in ``folder``.
+    """A function that adds new entries of a training's history to the event files in ``folder``.
 
-    A resumed run writes its whole history again and marks what lies there as outdated. So TensorBoard shows
-    each epoch once, also those that a killed process did after its last checkpoint and those done without it.
+    A resumed run writes its whole history again and marks older entries as outdated. So TensorBoard shows
+    each epoch once, including epochs that a killed process did after its last checkpoint and epochs done
+    without TensorBoard.
 
     Args:
-        folder: the run's own; None writes nothing.
+        folder: the folder of this run only; None writes nothing.
 
     Raises:
         MlplibError: TensorBoard is not installed, or the folder cannot be written to.

@@ -1,8 +1,8 @@
-"""One run on several processes, on one machine or many, as ``torchrun`` starts them.
+"""One run in several processes, on one or more machines, started by ``torchrun``.
 
-Each process computes its part of every batch; PyTorch's DistributedDataParallel averages the gradients while
-the backward pass goes on. Random numbers are drawn for whole batches, so any number of processes takes the
-same steps up to rounding. Small numbers and errors are exchanged over gloo, gradients on GPUs over NCCL.
+Each process computes its part of every batch; PyTorch's DistributedDataParallel averages the gradients during
+the backward pass. Random numbers are drawn for whole batches, so any number of processes takes the
+same steps, up to rounding. Small numbers and errors are exchanged over gloo, gradients on GPUs over NCCL.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 
 class ReportedElsewhere(MlplibError):
-    """An error that another process reports."""
+    """An error that another process already reports."""
 
 
 @dataclass(frozen=True)
 class Processes:
     """The processes that share a run: this one is number ``rank`` of ``count``, from 0.
 
-    Every method but :meth:`part` must be called by all of them, in the same order.
+    All processes must call every method except :meth:`part`, in the same order.
     """
 
     rank: int = 0
@@ -39,7 +39,7 @@ class Processes:
 
     @property
     def alone(self) -> bool:
-        """Whether there is one process only."""
+        """Whether there is only one process."""
         return self.count == 1
 
     @property
@@ -53,7 +53,7 @@ class Processes:
         return slice(None) if self.alone else slice(self.rank * share, (self.rank + 1) * share)
 
     def averaging(self, leaves: Sequence[nn.Parameter], loss: Callable) -> Callable:
-        """``loss``, whose backward pass averages the gradients of ``leaves``, the same in every process."""
+        """``loss`` with a backward pass that averages the gradients of ``leaves`` over the processes."""
         return loss if self.alone else DistributedDataParallel(_Differentiated(leaves, loss))
 
     def any(self, flag: bool) -> bool:
@@ -90,11 +90,11 @@ class Processes:
         return found
 
     def together(self, do: Callable[[], T]) -> T:
-        """What ``do`` gives here. It must not exchange anything with other processes.
+        """The result of ``do`` in this process. ``do`` must not communicate with other processes.
 
         Raises:
-            MlplibError: ``do`` failed in any process. The first one raises the error, the others
-                :class:`ReportedElsewhere`, and all have left.
+            MlplibError: ``do`` failed in any process. The first process raises the error, the others
+                :class:`ReportedElsewhere`, and all have left the process group.
         """
         if self.alone:
             return do()
@@ -106,14 +106,14 @@ class Processes:
         for rank, error in enumerate(self.gather(failure)):
             if error is None:
                 continue
-            leave()  # else the first to exit would make others abort
+            leave()  # otherwise the first process to exit would make the others abort
             if not self.first:
                 raise ReportedElsewhere(str(error))
             raise error if rank == 0 else MlplibError(f"process {rank}: {error}")
         return result
 
     def from_first(self, do: Callable[[], T]) -> T:
-        """What ``do`` gives in the first process, the only one to call it; errors as for :meth:`together`."""
+        """The result of ``do`` in the first process, which alone calls it; errors as for :meth:`together`."""
         return self.gather(self.together(do if self.first else lambda: None))[0]
 
 
@@ -121,7 +121,7 @@ ALONE = Processes()
 
 
 def join() -> Processes:
-    """The processes that ``torchrun`` started, once all of them are here; :data:`ALONE` without it.
+    """Wait for all processes that ``torchrun`` started and return them; :data:`ALONE` without torchrun.
 
     Raises:
         MlplibError: the environment variables that ``torchrun`` sets are wrong, or some are missing.
@@ -142,14 +142,14 @@ def join() -> Processes:
 
 
 def leave() -> None:
-    """Part from the other processes at the end of the work."""
+    """Leave the process group at the end of the work."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 @contextmanager
 def lost_processes() -> Iterator[None]:
-    """Raise an MlplibError where another process of the run has ended or does not answer."""
+    """Raise an MlplibError if another process of the run has ended or does not respond."""
     try:
         yield
     except RuntimeError as error:
@@ -162,7 +162,7 @@ def lost_processes() -> Iterator[None]:
 
 
 class _Differentiated(nn.Module):
-    """What DistributedDataParallel looks at: a loss and the parameters that it is differentiated by.
+    """The module for DistributedDataParallel: a loss and the parameters it is differentiated by.
 
     Wrapping the network would miss the bf16 copies of its weights (:class:`mlplib.step.WorkingCopies`).
     """

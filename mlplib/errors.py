@@ -1,20 +1,20 @@
-"""Errors that a person can act on."""
+"""Errors that a user can act on."""
 
 
 class MlplibError(Exception):
-    """Bad input or a failed resource, said in one line that tells what to do next.
+    """Bad input or a failed resource; the message is one line that says what to do next.
 
-    Every error that a user can cause is one of these: the command line prints the line
-    without a traceback, a notebook stops at its first cell with it.
+    Every error that a user can cause is one of these: the command line prints the message
+    without a traceback, and a notebook stops with it at its first cell.
     """
 
 
 class Interrupted(MlplibError):
-    """Work was stopped on request; everything done so far is kept and can be resumed."""
+    """Work was stopped on request; what is done so far is kept, and the work can be resumed."""
 
 
 class Refused(MlplibError):
-    """A run whose settings do not fit its data or each other, wherever it is tried. Nothing of it is kept."""
+    """A run's settings do not fit its data or each other, on any machine. Nothing of the run is kept."""
 
 
 def one_line(error: BaseException) -> str:
@@ -23,7 +23,7 @@ def one_line(error: BaseException) -> str:
 
 
 def require_choice(what: str, value, valid) -> None:
-    """Refuse ``value`` unless it is in ``valid``, naming what would have been accepted.
+    """Refuse ``value`` unless it is in ``valid``; the message lists the valid values.
 
     Raises:
         MlplibError: ``value`` is not one of ``valid``.

@@ -1,7 +1,7 @@
 """How a run is executed: where, with which loader, how often it is saved, and where its messages go.
 
-None of this changes what a run computes, beyond rounding, so it is not part of a
-:class:`~mlplib.specs.RunSpec` and does not enter the run id.
+None of this changes what a run computes, except for rounding, so it is not part of a
+:class:`~mlplib.specs.RunSpec` and does not affect the run id.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from .stopping import StopRequest
 
 @dataclass(frozen=True)
 class Execution(Settings):
-    """Settings of execution, declared once and passed down from the executor to the training step.
+    """Settings of execution, passed from the executor down to the training step.
 
     Args:
         device: where to compute, also by name (``cpu``); by default the GPU if there is one.
         loader: where the images are during a run, see :func:`mlplib.data.batches.open_data`.
-        micro_batch: images per forward and backward pass; gradients add up to the batch's. None chooses by
+        micro_batch: images per forward and backward pass; their gradients sum to the batch's. None chooses by
             the free memory.
         compiled: compile the forward and backward pass. None does so on a GPU, if the run is long enough
             (:func:`mlplib.step.worth_compiling`).
         graphs: record a step as a CUDA graph where that is possible and faster.
         checkpoint_every: seconds between checkpoints.
-        tensorboard: folder for the curves of trainings (:mod:`mlplib.curves`), each in a folder of its own,
-            named by the run's id. None writes none.
-        progress: shows long work, see :mod:`mlplib.progress`.
-        log: called with one line when something is worth reporting.
-        stop: checked at every safe point; when it is true, a checkpoint is written and
+        tensorboard: folder for training curves (:mod:`mlplib.curves`), with a subfolder per run, named by its
+            id. None writes none.
+        progress: shows the progress of long work, see :mod:`mlplib.progress`.
+        log: called with each message, one line.
+        stop: checked at every safe point; if it is true, a checkpoint is written and
             :class:`~mlplib.errors.Interrupted` raised.
-        processes: those that share the run, each with a part of every batch (:mod:`mlplib.distributed`).
+        processes: the processes that share the run, each with a part of every batch
+            (:mod:`mlplib.distributed`).
     """
 
     device: torch.device = field(default_factory=machine.pick_device)

@@ -1,4 +1,4 @@
-"""From a spec to its record: find it, or do the run. The one place that knows how to do each kind of run."""
+"""From a spec to its record: find it, or do the run. Every kind of run is implemented here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .store import MOSAIC, MOSAIC_SHA256, Record, RunStore, by_id, run_id
 
 
 class Executor:
-    """Does runs and keeps what they leave in ``store``.
+    """Does runs and keeps their results in ``store``.
 
     Args:
         store: where records are found and written.
@@ -50,7 +50,7 @@ class Executor:
 
     @property
     def device(self) -> torch.device:
-        """Where this executor computes."""
+        """The device that runs compute on."""
         return self.how.device
 
     def dataset(self, name: str) -> data.ImageDataset:
@@ -64,7 +64,7 @@ class Executor:
         return open_data(self.dataset(spec.name), spec, self.device, self.how.loader)
 
     def start(self, upstream: RunSpec, epoch: int | None = None) -> training.Start:
-        """The network that a finished run left, after ``epoch`` (0: its initialization; None: its end)."""
+        """The network of a finished run after ``epoch`` (0: its initialization; None: its end)."""
         if epoch == 0:
             return training.Start(upstream.model)
         state = self.weights(upstream, epoch)
@@ -89,10 +89,10 @@ class Executor:
         return official.describe(state)[0] if isinstance(upstream, CheckpointSpec) else upstream.model
 
     def weights(self, upstream: RunSpec, epoch: int | None = None) -> dict[str, torch.Tensor]:
-        """The weights that a finished run left in the store, at its end or after an epoch that it kept.
+        """The stored weights of a finished run, at its end or after an epoch of its ``keep_at``.
 
         Raises:
-            MlplibError: the file is missing or damaged, or not what the run's record says.
+            MlplibError: the file is missing or damaged, or does not match the run's record.
         """
         name = training.WEIGHTS if epoch is None else training.kept_weights(epoch)
         record = self.store.find(upstream) if epoch is None else None
@@ -103,31 +103,31 @@ class Executor:
         )
 
     def features(self, spec: ProbeSpec) -> probing.Features:
-        """What a probe reads. The last network's are cached: probes of one network follow each other."""
+        """The data of a probe, cached for the last network: probes of one network follow each other."""
         key = (spec.upstream, spec.epoch, spec.data)
         if key not in self._features:
-            self._features.clear()  # first, so that memory never holds two
+            self._features.clear()  # first, so that memory never holds two of them
             model = None if spec.upstream is None else self.network(spec.upstream, spec.epoch)
             self._features[key] = probing.features(model, self.on_device(spec.data))
         return self._features[key]
 
     def records(self, specs: Iterable[RunSpec]) -> list[Record]:
-        """The record of every different run among ``specs``, in order; missing runs are done now.
+        """The records of the distinct runs among ``specs``, in order; missing runs are done now.
 
-        A run that diverged has a record like any other and does not end the work.
+        A diverged run has a record like any other and does not stop the others.
 
         Raises:
-            Interrupted: stopped on request; everything finished or checkpointed is kept.
+            Interrupted: stopped on request; finished runs and checkpoints are kept.
         """
         return [self.record(spec) for spec in by_id(specs).values()]
 
     def record(self, spec: RunSpec) -> Record:
-        """The record of one run, which is done now if it has none."""
+        """The record of one run, which is done now if it is missing."""
         found = self.store.find(spec)
         if found is not None:
             return found
-        # A copy of the data in another stored order is another data set. Its hash, and with it the run's
-        # id, is certain only once the data are loaded.
+        # A copy of the data in another order is another data set, so the hash, and with it the run's id, is
+        # certain only once the data are loaded.
         for name in spec.data_names():
             self.dataset(name)
         wait = f"another process does {run_id(spec)}: waiting for its record"
@@ -152,7 +152,7 @@ def _now() -> str:
 
 
 def image_shape(dataset: data.ImageDataset, spec: DataSpec) -> tuple[int, int, int]:
-    """(H, W, 3) of a data set's images as a run sees them."""
+    """(H, W, 3) of a data set's images at the run's resolution."""
     h, w, c = dataset.train.images.shape[1:]
     return (spec.resolution, spec.resolution, c) if spec.resolution else (h, w, c)
 
@@ -173,7 +173,7 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
 
 
 def _record(executor: Executor, spec: RunSpec, metrics: dict, precision: str = "fp32", **more) -> Record:
-    """The record of a run that is not a training. Without metrics, its numbers were not finite."""
+    """The record of a run that is not a training. Empty metrics mean that it diverged."""
     seen = {}
     if spec.data_name() is not None:
         dataset = executor.dataset(spec.data_name())
@@ -190,7 +190,7 @@ def _record(executor: Executor, spec: RunSpec, metrics: dict, precision: str = "
 
 
 def _failed_upstream(executor: Executor, spec: RunSpec) -> Record | None:
-    """Do the runs that ``spec`` reads from. If one diverged, so has ``spec``: its record."""
+    """Do the runs that ``spec`` depends on. If one diverged, return a diverged record, else None."""
     diverged = [executor.record(needed).status != "completed" for needed in spec.needs()]
     return _record(executor, spec, {}) if any(diverged) else None
 
@@ -289,4 +289,4 @@ KINDS = {
     EvaluateSpec.kind: _evaluate,
     TimingSpec.kind: _timing,
 }
-"""How each kind of run is done."""
+"""The function that does each kind of run."""

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half there, and saying in one line what is wrong with a folder."""
+"""Atomic writes, file locks, and one-line errors about files and folders."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .progress import Progress
 
 @contextmanager
 def replacing(path: str | Path, variable: str | None = None) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success the file written there replaces ``path``.
+    """Yield a temporary path in the same folder; on success the file written there replaces ``path``.
 
-    Missing folders are made. ``variable``: as for :func:`storage_errors`.
+    Missing folders are created. ``variable``: as for :func:`storage_errors`.
 
     Raises:
-        MlplibError: writing failed; the temporary file is gone and ``path`` is as it was.
+        MlplibError: writing failed; the temporary file is deleted and ``path`` is unchanged.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
@@ -38,15 +38,15 @@ def replacing(path: str | Path, variable: str | None = None) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield temporary
-            except RuntimeError as error:  # torch.save raises it over the file's own error
+            except RuntimeError as error:  # torch.save raises it in place of the file's own error
                 cause = error.__context__
                 raise cause if isinstance(cause, OSError) else OSError(" ".join(str(error).split())) from None
-            # Without this a power cut could leave the new name on empty contents.
+            # Without this, a power failure could leave an empty file under the new name.
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
-        with suppress(OSError):  # mostly because it is not there, now or from the start
+        with suppress(OSError):  # usually because it no longer exists, or never did
             temporary.unlink()
 
 
@@ -57,13 +57,13 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def stamp(path: Path | os.DirEntry) -> str:
-    """What changes when a file is replaced or rewritten: size, times, inode."""
+    """Size, times and inode of a file as text; it changes when the file is replaced or rewritten."""
     found = path.stat()
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete what :func:`replacing` could not because its process was killed. Nobody may be writing there."""
+    """Delete temporary files that :func:`replacing` left when killed. No process may be writing there."""
     for path in folder.glob(".*.*.*"):
         if re.search(r"\.\d+\.\d+$", path.name):
             with suppress(OSError):
@@ -72,12 +72,12 @@ def clear_leftovers(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
-    """Hold the lock file ``path``, waiting for another process if need be. Missing folders are made.
+    """Hold the lock file ``path``, waiting for another process if necessary. Missing folders are created.
 
-    ``work``: what a process that holds it does, in words, as in "packs cifar10".
+    ``work``: what the process that holds the lock does, as in "packs cifar10".
     """
-    # With filelock's own 0o644 the umask could not let a group share the lock. A soft lock, filelock's
-    # substitute where files cannot be locked, would outlive its process.
+    # With filelock's default mode 0o644, no umask could let a group share the lock. A soft lock, filelock's
+    # fallback where files cannot be locked, would outlive its process.
     lock = FileLock(path, mode=0o666, fallback_to_soft=False)
     if not _try_lock(lock, path.parent, timeout=0.1):
         with progress(None, f"waiting for another process that {work}"):
@@ -90,14 +90,14 @@ def locked(path: Path, progress: Progress, work: str) -> Iterator[None]:
 
 
 def _try_lock(lock: FileLock, folder: Path, timeout: float) -> bool:
-    """Whether a lock in ``folder`` was acquired; not if another process holds it or removed the folder."""
+    """Try to acquire a lock in ``folder``; False if another process holds it or has removed the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:  # pathlib raises it for a folder that is removed at this very moment, too
+    except FileExistsError:  # pathlib also raises it if the folder is removed at this moment
         if folder.is_file() or folder.is_symlink():
             raise
         return False
-    with suppress(FileExistsError, FileNotFoundError, Timeout):  # filelock makes the folder, too
+    with suppress(FileExistsError, FileNotFoundError, Timeout):  # filelock also creates the folder
         lock.acquire(timeout=timeout)
     return lock.is_locked
 
@@ -105,7 +105,7 @@ def _try_lock(lock: FileLock, folder: Path, timeout: float) -> bool:
 def wait_for(file: IO, waiting: Callable[[], None]) -> None:
     """Lock an open file until it is closed here and in every process that inherited it.
 
-    ``waiting`` is called if another process holds it. Where files cannot be locked, nothing is.
+    ``waiting`` is called if another process holds the lock. Where files cannot be locked, this does nothing.
     """
     with suppress(OSError):
         try:
@@ -116,7 +116,7 @@ def wait_for(file: IO, waiting: Callable[[], None]) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock file ``path``. This look can make another's attempt fail."""
+    """Whether some process holds the lock file ``path``. Checking can make another lock attempt fail."""
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -128,10 +128,10 @@ def is_locked(path: Path) -> bool:
 
 
 def cache_root() -> Path:
-    """The cache folder that the environment asks for; it need not exist.
+    """The cache folder that the environment variables name; it need not exist.
 
     Raises:
-        MlplibError: the environment names none and there is no home folder.
+        MlplibError: they name none and there is no home folder.
     """
     if named := os.environ.get("MLPLIB_CACHE"):
         return expand(named, "MLPLIB_CACHE")
@@ -139,10 +139,10 @@ def cache_root() -> Path:
 
 
 def expand(path: str | Path, what: str) -> Path:
-    """A path with ``~`` as the home folder.
+    """A path with ``~`` expanded to the home folder.
 
     Raises:
-        MlplibError: ``what``, as in "--out", is blank or names the home folder of nobody.
+        MlplibError: ``what``, as in "--out", is blank or names a home folder that does not exist.
     """
     if not str(path).strip():
         raise MlplibError(f"{what} must not be blank: name a folder, or leave it out")
@@ -157,7 +157,7 @@ def expand(path: str | Path, what: str) -> Path:
 
 
 def require_folder(path: str | Path, what: str, exists: bool = False) -> Path:
-    """Give a path back, with ``~`` as the home folder, if it can be that of a folder, which may be missing
+    """Return a path, with ``~`` expanded, if it can be the path of a folder. The folder may be missing
     unless ``exists``.
 
     Raises:
@@ -179,9 +179,12 @@ def require_folder(path: str | Path, what: str, exists: bool = False) -> Path:
 
 
 def require_writable(folder: Path, variable: str | None = None) -> None:
-    """Make a folder, or raise an MlplibError before work begins whose result could not be written there.
+    """Create a folder and check that it is writable, before work begins whose result is written there.
 
-    ``variable``: the environment variable or option that sets another one.
+    ``variable``: the environment variable or option that selects another folder.
+
+    Raises:
+        MlplibError: the folder cannot be created or written to.
     """
     with storage_errors(folder, variable):
         folder.mkdir(parents=True, exist_ok=True)
@@ -189,10 +192,12 @@ def require_writable(folder: Path, variable: str | None = None) -> None:
 
 
 def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> None:
-    """Refuse to begin what does not fit on the disk of ``folder``, which exists; ``needed`` is in bytes.
+    """Refuse work that needs more than the free space on the disk of ``folder``, which must exist.
+
+    ``needed`` is in bytes.
 
     Raises:
-        MlplibError: the line says how much is free, and that ``variable`` sets another folder.
+        MlplibError: the message says how much is free, and that ``variable`` selects another folder.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -204,9 +209,9 @@ def require_room(folder: Path, needed: int, variable: str = "MLPLIB_CACHE") -> N
 
 @contextmanager
 def storage_errors(place: Path | str, variable: str | None = None) -> Iterator[None]:
-    """Raise an MlplibError that says what is wrong with a file or folder, for any error of the file system.
+    """Turn any error of the file system into an MlplibError that says what is wrong with ``place``.
 
-    ``variable``: the environment variable or option that sets another place.
+    ``variable``: the environment variable or option that selects another folder.
     """
     try:
         yield

@@ -65,7 +65,7 @@ def smoothness(filters: np.ndarray) -> np.ndarray:
     m = len(filters)
     first = [part.reshape(m, -1) for part in (filters[:, :-1], filters[:, :, :-1])]
     second = [part.reshape(m, -1) for part in (filters[:, 1:], filters[:, :, 1:])]
-    # Both orders of a pair, so that the correlation does not depend on which pixel is called the first.
+    # Both orders of each pair, so that the correlation does not depend on which pixel comes first.
     a, b = np.concatenate(first + second, axis=1), np.concatenate(second + first, axis=1)
     rounding = 1e-24 * (a * a).sum(axis=1)
     a = a - a.mean(axis=1, keepdims=True)

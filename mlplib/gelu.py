@@ -1,8 +1,8 @@
-"""GELU in bf16 on a CPU, read from tables.
+"""GELU in bf16 on a CPU, from lookup tables.
 
-There are 65,536 bf16 numbers, so one table holds GELU of each and another its slope: what PyTorch computes,
-to the last bit. Reading takes two thirds of the time of computing, which was an eighth of a training step on
-a processor with matrix units (B-6/Wi-256, batch 1,024, one thread).
+There are 65,536 bf16 numbers, so one table holds GELU of each and another its slope, equal to PyTorch's
+results to the last bit. A lookup takes two thirds of the time of computing GELU, which was an eighth of a
+training step on a processor with matrix units (B-6/Wi-256, batch 1,024, one thread).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from . import native, timing
 
 COUNT, TRIED = 2**16, 2**20
-"""How many bf16 numbers there are, and how many the two ways are timed on."""
+"""The number of bf16 numbers, and how many numbers the two variants are timed on."""
 
 LEAST_NORMAL = torch.finfo(torch.float32).tiny
 PIECE = 64
-"""PyTorch computes so many numbers at once, and what is left over by another formula, to other bits."""
+"""PyTorch computes this many numbers at once, and a remainder by a formula that rounds differently."""
 
 
 class GELU(nn.GELU):
@@ -36,7 +36,7 @@ class GELU(nn.GELU):
 
 
 def in_pieces(z: Tensor, threads: int) -> bool:
-    """Whether nothing is left over where PyTorch divides its work among some or all threads."""
+    """Whether PyTorch's division of the work among some or all threads leaves no remainder."""
     return z.numel() % (PIECE * math.lcm(*range(1, threads + 1))) == 0
 
 
@@ -54,7 +54,7 @@ class _ByTable(torch.autograd.Function):
 
 
 class Tables(NamedTuple):
-    """GELU of each bf16 number, rounded to bf16, and its slope, in the order of their bits: float32 (65536,).
+    """GELU of each bf16 number, rounded to bf16, and its slope, indexed by its bits: float32 (65536,).
 
     ``least``: smaller gradients become zero.
     """
@@ -79,8 +79,8 @@ def every_number() -> Tensor:
 
 @functools.cache
 def tables() -> Tables:
-    """The tables, computed by PyTorch. Where it uses the processor's own rounding to bf16, numbers too small
-    for full precision become zero.
+    """The tables, computed by PyTorch. Where PyTorch uses the processor's rounding to bf16, subnormal numbers
+    become zero.
     """
     z = every_number()
     small = _gradient(torch.full((PIECE,), LEAST_NORMAL / 2).bfloat16(), torch.ones(PIECE).bfloat16())
@@ -94,8 +94,8 @@ def _gradient(grad: Tensor, z: Tensor) -> Tensor:
 
 @functools.cache
 def by_table(threads: int) -> bool:
-    """Whether tables are used with so many threads: there is a C compiler, the bits are the same, and it is
-    faster. PyTorch shares its work among threads; reading is done by one.
+    """Whether to use the tables with this many threads: there is a C compiler, the bits are the same, and the
+    tables are faster. PyTorch divides its work among threads; lookups run in one.
     """
     if native.library() is None or not _same_bits():
         return False
@@ -109,7 +109,7 @@ def by_table(threads: int) -> bool:
         for name, way in ways.items()
     }
     seconds = timing.take_turns(timers, rounds=7)
-    return min(seconds["table"]) < min(seconds["torch"])  # other programs only ever make it slower
+    return min(seconds["table"]) < min(seconds["torch"])  # other programs can only make it slower
 
 
 def _same_bits() -> bool:

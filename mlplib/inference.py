@@ -1,7 +1,7 @@
 """Inference speed of a network on this machine: latency, throughput and memory, for the paper's Table 9.
 
-A timing describes the machine it was made on. Networks run in PyTorch's eager mode (nothing is compiled) and
-in evaluation mode, on random images, with all weights in the precision of the run.
+A timing describes the machine on which it was measured. Networks run in PyTorch's eager mode (nothing is
+compiled) and in evaluation mode, on random images, with all weights in the precision of the run.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .timing import calls_in, repeat, seconds_per_call, summary, take_turns
 RESIDENT, UINT8, FLOAT32 = "resident", "uint8", "float32"
 WAYS = (RESIDENT, UINT8, FLOAT32)
 """Where a batch is when the clock starts: on the device, ready for the network; or in host memory
-(pinned, for a GPU) as uint8 or as normalized float32. From there it is copied, converted on the device, and
-then computed on, without overlap."""
+(pinned, for a GPU) as uint8 or as normalized float32. From there it is copied, then converted on the device,
+then passed through the network, without overlap."""
 
 MEASURED, TOO_SLOW = "measured", "too slow for the time box"
 NO_MEMORY, TOO_LARGE = "out of memory", "more memory than is free"
@@ -43,13 +43,13 @@ MIN_REPEATS, MAX_REPEATS, MAX_SINGLE = 3, 30, 100
 """Fewest and most repeats of a batch, and most repeats of a single image."""
 
 REPEAT_SECONDS = 0.02
-"""A repeat of a batch makes as many passes as fit into this time, so that its overhead is small."""
+"""A repeat of a batch makes as many passes as fit into this time, so that the overhead is small."""
 
 FREE_SHARE = 0.8
 """Largest share of the free memory that a batch may need, as predicted from smaller batches."""
 
 HELD_BYTES = 5
-"""What a batch takes beside a pass, per number: where its uint8 and float32 copies arrive."""
+"""Bytes per number that a batch needs beside a pass: device buffers for its uint8 and float32 copies."""
 
 WARM_UPS = 1
 """Untimed passes of each way. An earlier pass has already chosen kernels and filled caches."""
@@ -73,14 +73,14 @@ def measure(spec: TimingSpec, how: Execution) -> tuple[dict, dict, dict]:
 
     Raises:
         MlplibError: the network cannot be built for such images.
-        Interrupted: stopped on request; the timing starts over next time.
+        Interrupted: stopped on request; the next attempt starts from the beginning.
     """
     machine.keep_freed_memory()
     precision = machine.pick_precision(spec.precision, how.device)
     start = time.monotonic()
     with how.stop.listening(), how.progress(1 + len(spec.batch_sizes), spec.slug()) as bar:
         bench = Bench(spec, how.device, precision, how.stop)
-        # cuDNN may try its algorithms for a convolution and take the fastest.
+        # Let cuDNN try its algorithms for a convolution and use the fastest.
         fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True)
         with torch.inference_mode(), fastest, machine.matmul_precision(precision):
             started = time.monotonic()
@@ -101,13 +101,13 @@ class Bench:
         network = build_model(spec.model, self.shape, spec.classes, seed=spec.seed).eval()
         self.parameters = count_parameters(network)
         self.macs = count_macs(meta_model(spec.model, self.shape, spec.classes), self.shape)
-        # Convolutions are fastest in channels-last order; linear layers do not care.
+        # Convolutions are fastest in channels-last order; it does not affect linear layers.
         self.network = network.to(device, self.dtype).to(memory_format=torch.channels_last)
 
     def in_turns(
         self, works: dict[str, Callable], deadline: float, one_by_one: bool = False
     ) -> dict[str, list[float]]:
-        """Seconds per pass of every work, timed in turns until the deadline (``time.monotonic``).
+        """Seconds per pass of each of ``works``, timed in turns until the deadline (``time.monotonic``).
 
         ``one_by_one``: a repeat is one pass, however short.
         """
@@ -125,7 +125,7 @@ class Bench:
             raise Interrupted(f"stopped while timing {self.spec.model}: start it again and it starts over")
 
     def latency(self, deadline: float) -> list[float]:
-        """Seconds from one image on the device to its logits, waiting for each."""
+        """Seconds from one image on the device to its logits, per repeat, one image at a time."""
         one = Batch(self, 1).works()[RESIDENT]
         one()
         return self.in_turns({RESIDENT: one}, deadline, one_by_one=True)[RESIDENT]
@@ -146,7 +146,7 @@ class Bench:
         return entries
 
     def _why_not(self, size: int, entries: list[dict], deadline: float) -> str:
-        """MEASURED if smaller batch sizes suggest that ``size`` fits, otherwise the outcome to record."""
+        """MEASURED if the smaller batch sizes suggest that ``size`` fits, otherwise the outcome to record."""
         if not entries:
             return MEASURED
         last = entries[-1]
@@ -178,14 +178,14 @@ class Bench:
         return sum(tensor.nbytes for tensor in tensors)
 
     def _one_pass(self, images: Tensor) -> dict[str, int]:
-        """Peak memory and memory traffic of one pass. The first one warms up: it may try ways to compute."""
+        """Peak memory and memory traffic of a pass, after a warm-up pass that may try algorithms."""
         self.network(images)
         machine.reset_peak_memory(self.device)
         before = machine.peak_memory(self.device)
         with PassCounter(self.network, images) as counter:
             self.network(images)
         peak = counter.peak_bytes
-        if self.device.type == "cuda":  # of this process, which holds more than weights and images
+        if self.device.type == "cuda":  # measured, less what else this process holds
             peak = machine.peak_memory(self.device) - before + self.weight_bytes + images.nbytes
         return {"peak_memory_bytes": peak, "traffic_bytes": counter.traffic_bytes}
 
@@ -227,8 +227,8 @@ class PassCounter(TorchDispatchMode):
     """Counts the memory used by all operations inside the context.
 
     ``peak_bytes``: most bytes of tensors alive at once, including weights and images, excluding temporary
-    buffers of kernels. ``traffic_bytes``: bytes that operations read and write; each operation counts each of
-    its inputs and outputs once, as if no cache kept anything.
+    buffers of kernels. ``traffic_bytes``: bytes that operations read and write; every input and output of an
+    operation counts once, as if there were no caches.
     """
 
     def __init__(self, network: nn.Module, *inputs: Tensor):

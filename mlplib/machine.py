@@ -1,4 +1,4 @@
-"""What the machine is and what it has: device, precision, memory, versions."""
+"""Properties of the machine: device, precision, memory, versions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pick_device(name: str | None = None) -> torch.device:
     """The device to compute on: ``name`` (``cpu``, ``cuda``, ``cuda:1``), or the GPU if there is one.
 
     Raises:
-        MlplibError: the name is unknown or the device is not there.
+        MlplibError: the name is unknown or the device does not exist.
     """
     if name in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -46,7 +46,7 @@ def pick_device(name: str | None = None) -> torch.device:
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Compute with so many CPU threads meanwhile."""
+    """Use ``count`` CPU threads inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -56,7 +56,7 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": torch.float32, "fp32": torch.float32}
-"""The numbers that images, and the factors of products, are in."""
+"""The dtype of images and of the factors of products, by precision."""
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -67,11 +67,11 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def pick_precision(wanted: str, device: torch.device) -> str:
-    """``wanted``; for ``auto`` what this device is best at: ``bf16``, ``fp16`` on NVIDIA GPUs whose matrix
-    units lack bf16 (V100, T4), or ``fp32``.
+    """``wanted``, or for ``auto`` the best precision of this device: ``bf16``, ``fp16`` on NVIDIA GPUs whose
+    matrix units lack bf16 (V100, T4), or ``fp32``.
 
     Raises:
-        MlplibError: TensorFloat-32 on a device that knows no such numbers.
+        MlplibError: ``tf32`` (TensorFloat-32) on a device that does not support it.
     """
     if wanted == "auto":
         if has_bf16(device):
@@ -84,7 +84,7 @@ def pick_precision(wanted: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str, cache: bool = True) -> torch.autocast:
-    """Compute products in bf16 or fp16 as ``precision`` says; without ``cache``, each casts the weights."""
+    """Compute products in bf16 or fp16 as ``precision`` says; without ``cache``, each casts its weights."""
     dtype = DTYPES[precision]
     low = dtype != torch.float32
     return torch.autocast(
@@ -106,24 +106,24 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
 
 def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array on the device. A GPU fetches it from pinned memory, so that nobody waits for that."""
+    """An array on the device. Copies to a GPU are asynchronous, from pinned memory."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 @functools.lru_cache
 def keep_freed_memory() -> None:
-    """Ask the C library to keep freed memory for the next batch (glibc; elsewhere nothing).
+    """Ask the C library to keep freed memory for the next batch (glibc only).
 
-    A step frees and takes the same tens of megabytes again. Given back in between, every page of them costs a
-    fault the next time: on 2 virtual CPU cores the crops alone went from 2.2 ms to 7.7 ms a batch.
+    Every step frees and allocates the same tens of megabytes. If they were returned to the system in between,
+    each page would fault again: on 2 virtual CPU cores the crops alone went from 2.2 ms to 7.7 ms a batch.
     """
     trim_threshold, mmap_threshold = -1, -3
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    mallopt(mmap_threshold, 32 * 2**20)  # the largest that glibc accepts
+    mallopt(mmap_threshold, 32 * 2**20)  # the largest value that glibc accepts
     mallopt(trim_threshold, 2**31 - 1)
 
 
@@ -134,7 +134,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Let :func:`peak_memory` count from here on (on a CPU: on Linux; elsewhere it counts from the start)."""
+    """Reset the peak that :func:`peak_memory` reports. For a CPU this works on Linux only."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -143,7 +143,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak bytes: of device memory allocated by torch, or of this process on a CPU."""
+    """Peak memory in bytes: allocated by torch on a GPU, or of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if found := _stated("/proc/self/status", "VmHWM"):  # unlike getrusage's, this peak can be reset
@@ -153,9 +153,9 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes free on the device (on a CPU: available to new processes, 4 GB where the system does not say)."""
+    """Free bytes on the device (on a CPU: available to new processes, 4 GB if the system does not say)."""
     if device.type == "cuda":
-        # What torch keeps of an earlier run's memory is not in use, though the driver counts it as taken.
+        # Memory that torch has cached from an earlier run is free, though the driver counts it as taken.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
     found = _stated("/proc/meminfo", "MemAvailable")
@@ -163,7 +163,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """A name that a reader knows, e.g. ``NVIDIA H200`` or ``AMD EPYC (2 threads)``."""
+    """A readable name, e.g. ``NVIDIA H200`` or ``AMD EPYC (2 threads)``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -176,7 +176,7 @@ def _cpu_name() -> str:
 
 
 def _stated(path: str, name: str) -> str | None:
-    """The value of the first line ``name: value`` in a file of Linux's; None where there is none."""
+    """The value of the first line ``name: value`` in a Linux system file; None if there is none."""
     with suppress(OSError):
         for line in Path(path).read_text().splitlines():
             key, _, value = line.partition(":")
@@ -186,19 +186,19 @@ def _stated(path: str, name: str) -> str | None:
 
 
 def source_digest(blobs: Mapping[str, str]) -> str:
-    """One hash of the library's source: of each Python file's path below ``mlplib`` and :func:`blob_id`."""
+    """Hash of the library's source: over each Python file's path below ``mlplib`` and its :func:`blob_id`."""
     return hashlib.sha256("".join(f"{path} {blobs[path]}\n" for path in sorted(blobs)).encode()).hexdigest()
 
 
 def blob_id(content: bytes) -> str:
-    """The id that git gives a file of this content."""
+    """The id that git gives to a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 @functools.lru_cache
 def source_state() -> dict:
-    """The library's source: its hash, its commit, and whether it was changed since. The last two are None
-    where there is no repository; the hash is there always, and says what was really imported.
+    """The library's source: its hash, its commit, and whether it has uncommitted changes. Without a
+    repository the last two are None; the hash always describes the installed files.
     """
     package = Path(__file__).resolve().parent
     files = {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
@@ -209,7 +209,7 @@ def source_state() -> dict:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        # Installed below somebody else's repository, the library is not part of that one's commits.
+        # If installed inside another repository, the library is not part of that repository's commits.
         git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
         commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "mlplib"))
     except (OSError, subprocess.SubprocessError):
@@ -227,7 +227,7 @@ def versions(*packages: str) -> dict[str, str | None]:
 
 
 def environment(device: torch.device, precision: str) -> dict:
-    """What a record says of where it was made. It names no folder, host or user."""
+    """The part of a record that describes the machine. It names no folder, host or user."""
     return {
         "device": device_name(device),
         "device_type": device.type,

@@ -13,8 +13,8 @@ from .errors import MlplibError, Refused
 from .specs import BASELINES, ModelSpec
 
 ACTIVATION_SHARE = 0.25
-"""Share of the free memory that activations may be expected to take. The rest is for weights, gradients, the
-optimizer, the augmentation's work on a whole batch, and for the estimate being an estimate."""
+"""Largest share of the free memory for the estimated activations. The rest is for weights, gradients, the
+optimizer, the augmentation of a whole batch, and the error of the estimate."""
 
 BYTES_PER_PARAMETER = 12
 """Weight, gradient and Lion's momentum in float32."""
@@ -23,10 +23,10 @@ BYTES_PER_PARAMETER = 12
 def require_room(
     what: str, model: ModelSpec, image_shape: tuple[int, int, int], device: torch.device, images: int = 0
 ) -> None:
-    """Refuse a training that cannot fit, before a network is built: Linux would end some process for it.
+    """Refuse a training that cannot fit, before a network is built: otherwise Linux might kill a process.
 
     Args:
-        images: how many, as bytes, are in memory with the network.
+        images: number of uint8 images that are in memory with the network.
 
     Raises:
         MlplibError: the network's weights and the images take more than the free memory.
@@ -45,7 +45,7 @@ def require_room(
 
 @contextmanager
 def out_of_memory_errors(what: str) -> Iterator[None]:
-    """Raise an MlplibError in place of torch's errors about memory: ``what`` does not fit into it."""
+    """Turn out-of-memory errors into an MlplibError: ``what`` does not fit into memory."""
     try:
         yield
     except Exception as error:
@@ -57,7 +57,7 @@ def out_of_memory_errors(what: str) -> Iterator[None]:
 
 
 def whole_batches_only(model: ModelSpec) -> bool:
-    """Whether parts would be another run: BatchNorm's statistics and dropout's masks are of a whole batch."""
+    """Whether micro-batches would change the results: BatchNorm and dropout depend on the whole batch."""
     return model.norm == "batch" or model.family in baselines.WITH_BATCH_NORM or model.dropout > 0
 
 
@@ -68,11 +68,11 @@ def pick_micro_batch(
     device: torch.device,
     wanted: int | None,
 ) -> int:
-    """Images a pass: ``wanted``, or the batch halved until its activations fit into :data:`ACTIVATION_SHARE`
-    of the free memory.
+    """Images per pass: ``wanted``, or the batch halved until its activations fit into
+    :data:`ACTIVATION_SHARE` of the free memory.
 
     Raises:
-        MlplibError: ``wanted`` is a part of a batch where only whole ones will do.
+        MlplibError: ``wanted`` is less than a batch where batches must not be split.
     """
     if whole_batches_only(model):
         if wanted is not None and wanted < batch:
@@ -88,7 +88,7 @@ def pick_micro_batch(
 
 
 def activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int:
-    """A rough upper bound for the bytes of activations that one image keeps for the backward pass."""
+    """A rough upper bound on the bytes of activations kept per image for the backward pass."""
     h, w, c = image_shape
     if model.family in BASELINES:
         return baselines.activation_bytes(model.family, image_shape)
@@ -97,7 +97,7 @@ def activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says so: by its type, or in words only, as for the host's and pinned memory."""
+    """Whether an error is about lack of memory, by its type or, for host and pinned memory, its message."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     words = str(error).lower()

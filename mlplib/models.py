@@ -39,7 +39,7 @@ ACTIVATIONS = {"gelu": GELU, "relu": nn.ReLU}
 
 
 class ImageMLP(nn.Module):
-    """What both MLPs share: pixels, ``linear_in``, ``depth`` blocks of width m, ``linear_out``, logits.
+    """Base of both MLPs: pixels, ``linear_in``, ``depth`` blocks of width m, ``linear_out``, logits.
 
     A block is ``z -> f(norm(z))``, or ``z -> norm(f(z))`` where the spec says post-norm; with a skip
     connection ``z -> z + f(norm(z))`` or ``z -> norm(z + f(z))``. The subclass says what f is. No norm
@@ -49,7 +49,7 @@ class ImageMLP(nn.Module):
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int):
         super().__init__()
         self.spec, self.image_shape, self.classes = spec, tuple(image_shape), classes
-        # Made in the official code's order, so that one seed draws the same weights in both.
+        # Created in the official code's order, so that a seed gives the same weights in both.
         self.linear_in = nn.Linear(math.prod(image_shape), spec.width)
         self.linear_out = nn.Linear(spec.width, classes)
 
@@ -85,7 +85,7 @@ class StandardMLP(ImageMLP):
     ``depth`` counts blocks, each with one W, as it does for a B-MLP; the embedding and the head come on
     top. The official command line counts the embedding too: its depth 6 is depth 5 here. The paper's
     "6 x 2048" is read as six blocks: with the 11,230-class head they hold 73 M parameters, next to the
-    74 M of the B-6/Wi-1024 they are compared with. Dropout, which the paper has for B-MLPs only, falls on
+    74 M of the B-6/Wi-1024 they are compared with. Dropout, which the paper uses only in B-MLPs, applies to
     the output of f.
     """
 
@@ -123,7 +123,7 @@ class BottleneckBlock(nn.Module):
     def __init__(self, spec: ModelSpec):
         super().__init__()
         wide = spec.expansion * spec.width
-        # The official names ask for the linear maps at 0 and 2, so the first dropout shares place 1.
+        # In the official names the linear maps have indices 0 and 2, so the first dropout shares index 1.
         self.block = nn.Sequential(
             nn.Linear(spec.width, wide),
             nn.Sequential(ACTIVATIONS[spec.activation](), nn.Dropout(spec.dropout)),
@@ -158,7 +158,7 @@ BUILDERS: dict[str, Callable[[ModelSpec, tuple[int, int, int], int], nn.Module]]
     "vit-b/8": lambda spec, *of: vit_b(8, *of),
     "mixer-b/4": lambda spec, *of: mixer_b(4, *of),
 }
-"""Every model family and what builds it."""
+"""The builder of every model family."""
 
 
 def build_model(
@@ -169,7 +169,7 @@ def build_model(
     Args:
         image_shape: (height, width, channels) of the images, which the network takes as (B, channels,
             height, width).
-        seed: draws the initial weights on the CPU, whatever the state of torch's global generators, which
+        seed: draws the initial weights on the CPU, independently of torch's global generators, which
             stay untouched; ``None`` draws from the global generator, on torch's current default device.
 
     Raises:
@@ -185,13 +185,13 @@ def build_model(
     if seed is None:
         return builder(spec, image_shape, classes)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # Not torch.manual_seed, which would reach the GPU's generators too.
+        # Not torch.manual_seed, which would also seed the GPU's generators.
         torch.default_generator.manual_seed(seed)
         return builder(spec, image_shape, classes)
 
 
 def meta_model(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network of ``spec`` without memory (torch's ``meta`` device): to count it, to see its shapes."""
+    """The network of ``spec`` on torch's ``meta`` device, without memory: for counts and shapes."""
     with torch.device("meta"):
         return build_model(spec, image_shape, classes)
 
@@ -200,9 +200,9 @@ def meta_model(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers in the model, head included; a :func:`meta_model` has them, too.
+    """Trainable parameters of the model, including the head; works on a :func:`meta_model`, too.
 
-    Table 5 of the paper is this for 64x64 images and ImageNet-21k's 11,230 classes, cut to whole millions.
+    Table 5 of the paper gives this for 64x64 images and ImageNet-21k's 11,230 classes, truncated to millions.
     """
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
@@ -215,8 +215,8 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     says FLOPs.
     """
     if isinstance(model, ImageMLP):
-        # Every weight meets an image once. Torch's counter finds the same (a test), but imports torch's
-        # compiler for it, which takes 2 s in every process that trains.
+        # Every weight is used once per image. Torch's counter gives the same number (tested), but it imports
+        # torch's compiler, which takes 2 s in every process that trains.
         return sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear))
     height, width, channels = image_shape
     # Two images: in training mode BatchNorm refuses a single one.

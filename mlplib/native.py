@@ -1,9 +1,9 @@
-"""What PyTorch does in many passes over memory on a CPU, or computes again and again, in C: Lion's step,
-augmentation, and GELU read from tables.
+"""C code for operations that take PyTorch many passes over memory, or repeated work, on a CPU: Lion's step,
+augmentation, and GELU from lookup tables.
 
-On processors with matrix units products take little time. There Lion took a fifth to a quarter of a training
-step (B-6/Wi-256 with batch 1,024, B-6/Wi-128 with batch 128, one thread), and takes a fifth of that in C.
-Whether the bits are PyTorch's is tried out where these functions are used, before they are:
+On processors with matrix units, matrix products take little time. There Lion took a fifth to a quarter of a
+training step (B-6/Wi-256 with batch 1,024, B-6/Wi-128 with batch 128, one thread); in C it takes a fifth of
+that. Before first use, the callers check that the results equal PyTorch's bit for bit:
 :func:`mlplib.optim.lion_in_c`, :func:`mlplib.data.augment.in_c`, :func:`mlplib.gelu.by_table`.
 """
 
@@ -173,12 +173,12 @@ def _address(tensor: Tensor | None) -> ctypes.c_void_p | None:
 
 
 def plain(*tensors: Tensor) -> bool:
-    """Whether the tensors are in host memory, their numbers one after the other."""
+    """Whether the tensors are contiguous and in host memory."""
     return all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
 
 
 def takes(param: Tensor, grad: Tensor, momentum: Tensor, copy: Tensor | None) -> bool:
-    """Whether :func:`lion_step` can move this tensor."""
+    """Whether :func:`lion_step` can update this tensor."""
     return (
         param.dtype == momentum.dtype == torch.float32
         and grad.dtype in GRADIENTS
@@ -188,16 +188,17 @@ def takes(param: Tensor, grad: Tensor, momentum: Tensor, copy: Tensor | None) ->
 
 
 def lion_step(param, grad, momentum, copy, lr, shrink, beta1: float, beta2: float) -> None:
-    """Lion for one tensor; the arguments are those of :func:`mlplib.optim.lion_step`, the bits, too."""
+    """Lion for one tensor; arguments and results (bit for bit) as in :func:`mlplib.optim.lion_step`."""
     step = getattr(library(), f"lion_{GRADIENTS[grad.dtype]}{'' if copy is None else '_copy'}")
     rates = map(ctypes.c_float, (lr, shrink, beta1, 1 - beta2))
     step(ctypes.c_int64(param.numel()), *map(_address, (param, grad, momentum, copy)), *rates)
 
 
 def look_up(at: Tensor, table: Tensor, by: Tensor | None = None, least: float = 0.0) -> Tensor:
-    """The value in ``table``, float32 (65536,), that stands at the bits of each number: bf16 to bf16.
+    """Look up each bf16 number in ``table``, float32 (65536,), indexed by its bits; returns bf16.
 
-    ``by``, bf16 of the same shape, multiplies before it is rounded; products below ``least`` become zero.
+    The value is multiplied by ``by``, bf16 of the same shape, before it is rounded; products below ``least``
+    become zero.
     """
     out = torch.empty_like(at)
     function = library().look_up if by is None else library().look_up_product
@@ -208,7 +209,7 @@ def look_up(at: Tensor, table: Tensor, by: Tensor | None = None, least: float = 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """For every box a line of ``size`` pixels can be cropped to: which two pixels make an output pixel.
+    """For every crop of a line of ``size`` pixels: which two pixels are interpolated to each output pixel.
 
     ``at``: int32 (K, size), the first of the two; ``near``, ``far``: float32 (K, size), their weights.
     """
@@ -219,7 +220,7 @@ class Neighbors:
 
     @classmethod
     def of(cls, matrices: Tensor) -> Neighbors:
-        """From matrices (K, size, size), in each row of which one or two neighbors are not zero."""
+        """From matrices (K, size, size) with one nonzero or two adjacent nonzeros in each row."""
         at = (matrices != 0).int().argmax(2, keepdim=True)
         padded = torch.nn.functional.pad(matrices.float(), (0, 1))
         near, far = padded.gather(2, at), padded.gather(2, at + 1)
@@ -229,9 +230,9 @@ class Neighbors:
 def crop(
     rows: Tensor, row_boxes: Tensor, by_row: Neighbors, column_boxes: Tensor, by_column: Neighbors
 ) -> Tensor:
-    """Crops resized to the whole image: uint8 (B, H, C, W) to bf16 (B, H, C, W).
+    """Crops resized to the size of the image: uint8 (B, H, C, W) to bf16 (B, H, C, W).
 
-    ``row_boxes``, ``column_boxes``: int64 (B,), each image's box in ``by_row`` and ``by_column``.
+    ``row_boxes``, ``column_boxes``: int64 (B,), indices of each image's box in ``by_row`` and ``by_column``.
     """
     out = torch.empty(rows.shape, dtype=torch.bfloat16)
     boxes = [[box, by.at, by.near, by.far] for box, by in ((row_boxes, by_row), (column_boxes, by_column))]

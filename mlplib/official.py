@@ -1,8 +1,8 @@
 """The official checkpoints: weights that the paper's authors published, as files in a folder.
 
-They are offered for download next to the official code (https://github.com/gregorbachmann/scaling_mlps), each
-a state dict beside a ``config.txt``. :func:`find` reads what is in a folder; the runs that start from a file
-name it by its content (:class:`~mlplib.specs.CheckpointSpec`), so the folder may move.
+They can be downloaded next to the official code (https://github.com/gregorbachmann/scaling_mlps), each a
+state dict beside a ``config.txt``. :func:`find` reads the files in a folder; runs identify a file by its
+content (:class:`~mlplib.specs.CheckpointSpec`), so the folder may move.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .models import ImageMLP, meta_model
 from .specs import CheckpointSpec, DataSpec, ModelSpec
 
 NOTES = (".txt", ".md", ".json", ".yaml", ".yml", ".csv", ".log")
-"""Endings of files beside a checkpoint that tell about it, such as the official ``config.txt``."""
+"""Suffixes of files that describe a checkpoint beside them, such as the official ``config.txt``."""
 
 PUBLISHED = (64, 11_230)
 """Image side and classes of the official checkpoints: those of ImageNet-21k at 64 x 64 pixels."""
@@ -32,9 +32,9 @@ PUBLISHED = (64, 11_230)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One file of official weights: where it lies, the run that it stands for, and what its shapes tell.
+    """One file of official weights: its path, its run, and what the shapes of its weights say.
 
-    ``image_size``: side in pixels of the images that it reads; ``classes``: how many it tells apart.
+    ``image_size``: side of its images in pixels; ``classes``: number of classes.
     """
 
     path: Path
@@ -44,19 +44,20 @@ class Checkpoint:
     classes: int
 
     def data(self, name: str) -> DataSpec:
-        """A data set at the size of image that these weights read, whatever a profile's is."""
+        """A data set at the image size of these weights, whatever the profile's."""
         native = catalog.find(name).image_size
         return DataSpec(name, resolution=None if native == self.image_size else self.image_size)
 
 
 def find(folder: str | os.PathLike) -> tuple[Checkpoint, ...]:
-    """Every checkpoint in a folder and the folders in it, in the order of their paths.
+    """Every checkpoint in a folder and its subfolders, in the order of their paths.
 
-    Of files with the same content the first counts. Hidden files and those with an ending of :data:`NOTES`
-    are passed over; every other file is read whole.
+    Of files with the same content only the first is used. Hidden files and those with a suffix in
+    :data:`NOTES` are skipped; every other file is read completely.
 
     Raises:
-        MlplibError: there is no such folder, no checkpoint in it, or a file that is none; the line names it.
+        MlplibError: there is no such folder, no checkpoint in it, or a file that is not one; the message
+            names it.
     """
     found: dict[str, Checkpoint] = {}
     for path in candidates(folder):
@@ -66,7 +67,7 @@ def find(folder: str | os.PathLike) -> tuple[Checkpoint, ...]:
 
 
 def candidates(folder: str | os.PathLike) -> list[Path]:
-    """The files that :func:`find` reads, in order. Opens none of them.
+    """The files that :func:`find` reads, in order, without opening them.
 
     Raises:
         MlplibError: there is no such folder, or no such file in it.
@@ -89,7 +90,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
     """The checkpoint in a file.
 
     Raises:
-        MlplibError: it cannot be read or holds no official S-MLP or B-MLP; the line names the file.
+        MlplibError: it cannot be read or is no official S-MLP or B-MLP; the message names the file.
     """
     path = Path(path)
     content, model = digest(path), load(path)
@@ -102,7 +103,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
 def load(path: str | os.PathLike) -> ImageMLP:
     """The network of a checkpoint: a state dict saved by ``torch.save``, S-MLP or B-MLP, any size.
 
-    What leaves no trace in names and shapes is as in the official code: pre-norm, GELU, a skip in B-MLPs
+    What names and shapes do not determine is as in the official code: pre-norm, GELU, a skip in B-MLPs
     only, the official order in S-MLPs. Nothing in the file is executed (``weights_only=True``).
 
     Returns:
@@ -113,7 +114,7 @@ def load(path: str | os.PathLike) -> ImageMLP:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
+    except Exception as error:  # torch and pickle raise nearly any exception for damaged files
         raise MlplibError(
             f"checkpoint {path} cannot be read ({type(error).__name__}): it is missing, damaged or not "
             "saved by torch.save from a plain state dict; download it again"
@@ -125,7 +126,7 @@ def load(path: str | os.PathLike) -> ImageMLP:
         raise MlplibError(f"checkpoint {path} has sparse or complex weights: save it with dense real ones")
     try:
         model = meta_model(*describe(state))
-        # Takes the file's tensors instead of drawing weights, so the random generators stay as they are.
+        # Uses the file's tensors instead of drawing weights, so the random generators do not advance.
         model.load_state_dict(state, strict=True, assign=True)
     except (MlplibError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
@@ -134,10 +135,10 @@ def load(path: str | os.PathLike) -> ImageMLP:
 
 
 def describe(state: Mapping[str, Tensor]) -> tuple[ModelSpec, tuple[int, int, int], int]:
-    """Spec, image shape and classes of an official state dict, read from a few of its names and shapes.
+    """Spec, image shape and classes of an official state dict, derived from its names and shapes.
 
     Raises:
-        MlplibError: it is none.
+        MlplibError: it is not one.
     """
     try:
         width, pixels = state["linear_in.weight"].shape

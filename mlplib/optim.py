@@ -22,13 +22,13 @@ class Lion(torch.optim.Optimizer):
 
     Args:
         params: parameters or parameter groups, float tensors of any shape.
-        lr: learning rate; every weight moves by exactly this much a step (before decay). A scalar tensor on
-            the parameters' device will do, too: then no number of a step comes from Python, and it can be
+        lr: learning rate; every weight moves by exactly this much a step (before decay). It may be a scalar
+            tensor on the parameters' device: then no number of a step comes from Python, and the step can be
             recorded as a CUDA graph.
         betas: (beta1, beta2), both in [0, 1).
         weight_decay: decoupled weight decay.
-        copies: for some parameters a copy of lower precision that the network computes with. It is where the
-            gradient is taken from if the parameter itself has none, and is updated in the same pass.
+        copies: for some parameters, a lower-precision copy that the network computes with. Its gradient is
+            used if the parameter itself has none, and it is updated in the same pass.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Lion(torch.optim.Optimizer):
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
         self.copies = copies or {}
         self.in_c = True
-        """Whether tensors on a CPU are moved in C where that gives the same bits, :func:`lion_in_c`."""
+        """Whether tensors on a CPU are updated in C where that gives the same bits (:func:`lion_in_c`)."""
         self.fused: Callable[..., None] = lion_step
-        """What moves many tensors at once: :func:`lion_step`, or the same compiled."""
+        """The update of many tensors at once: :func:`lion_step`, or its compiled version."""
 
-    # Torch keeps its compiler away from these, for which it imports it: 2 s in every process that trains.
+    # Torch disables its compiler for these methods and imports it to do so: 2 s in every process that trains.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
     load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
     state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
@@ -73,7 +73,7 @@ class Lion(torch.optim.Optimizer):
                 self.fused(params, grads, momenta, copies, *rates)
 
     def prepare(self) -> None:
-        """Make every momentum now, zero as before the first step, where there is none yet."""
+        """Create the momenta that do not exist yet, with zeros as before the first step."""
         for group in self.param_groups:
             for p in group["params"]:
                 self._momentum(p)
@@ -85,7 +85,7 @@ class Lion(torch.optim.Optimizer):
 
 
 def lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: float) -> None:
-    """Lion for whole tensors, in a few calls over all of them. ``shrink`` is 1 - lr x weight decay."""
+    """Lion for lists of tensors, with a few calls for all of them. ``shrink`` is 1 - lr x weight decay."""
     grads = [grad.to(m.dtype) for grad, m in zip(grads, momenta, strict=True)]
     update = torch._foreach_lerp(grads, momenta, beta1)
     torch._foreach_sign_(update)
@@ -100,8 +100,8 @@ def lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: f
 
 @functools.cache
 def lion_in_c() -> bool:
-    """Whether a step on a CPU is done in C: there is a C compiler, and random tensors move to the same bits.
-    On some processors PyTorch rounds in other places.
+    """Whether to do a step on a CPU in C: there is a C compiler, and random tensors get the same bits.
+    On some processors PyTorch rounds at other points.
     """
     if native.library() is None:
         return False
@@ -125,7 +125,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer that ``spec`` names, over parameters or torch's parameter groups.
 
-    ``copies``: see :class:`Lion`; the others know nothing of them.
+    ``copies``: see :class:`Lion`; the other optimizers ignore them.
     """
     if spec.name == "lion":
         return Lion(parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, copies=copies)

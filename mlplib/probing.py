@@ -1,4 +1,4 @@
-"""What a trained network is good for: features, linear and ridge probes, test-time augmentation."""
+"""Measurements of a trained network: features, linear and ridge probes, test-time augmentation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RIDGE_HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class Features:
-    """What a probe reads: float32 (N, d) and labels int64 (N,) of the training and the test images."""
+    """The data of a probe: features float32 (N, d) and labels int64 (N,) of training and test images."""
 
     train: Tensor
     train_labels: Tensor
@@ -40,7 +40,7 @@ class Features:
 
 @torch.no_grad()
 def features(model: nn.Module | None, data: RunData) -> Features:
-    """The features that ``model``'s head reads, in float32 and without augmentation; None: the pixels.
+    """The input of ``model``'s head, in float32 and without augmentation; without a model, the pixels.
 
     Raises:
         MlplibError: the features of streamed images do not fit into memory.
@@ -62,8 +62,8 @@ def features(model: nn.Module | None, data: RunData) -> Features:
 
 
 def _check_room(found: Tensor, count: int) -> None:
-    """Refuse features of ``count`` images, of which ``found`` are some, that memory cannot hold."""
-    needed = 2 * count * found.shape[1] * found.element_size()  # in parts, then as one
+    """Refuse features of ``count`` images that do not fit into memory; ``found``: the first of them."""
+    needed = 2 * count * found.shape[1] * found.element_size()  # in parts, then concatenated
     free = machine.free_memory(found.device)
     if needed > free:
         raise MlplibError(
@@ -79,7 +79,7 @@ def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     """Train a linear head on frozen features with cross-entropy: the paper's probe.
 
     Returns:
-        metrics (empty if a loss stopped being finite) and the history of the training loss in nats.
+        metrics (empty if a loss is not finite) and the history of the training loss in nats.
 
     Raises:
         MlplibError: a batch larger than the data.
@@ -119,7 +119,7 @@ def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
         test, train = head(found.test), head(found.train)
     metrics = accuracies(test, found.test_labels, "test_")
     metrics["test_loss"] = float(F.cross_entropy(test, found.test_labels))
-    if not np.isfinite(metrics["test_loss"]):  # the last step leaves weights whose loss nobody has seen yet
+    if not np.isfinite(metrics["test_loss"]):  # the loss after the last step has not been checked yet
         return {}, {"epoch": [], "train_loss": []}
     return metrics | {"train_top1": accuracies(train, found.train_labels)["top1"]}, history
 
@@ -131,14 +131,14 @@ def _head(width: int, classes: int, seed: int) -> nn.Linear:
 
 
 def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
-    """Least squares on one-hot labels with an L2 penalty, solved in closed form: a probe without a recipe.
+    """Least squares on one-hot labels with an L2 penalty, in closed form: a probe without training settings.
 
-    Features and targets are centered, so the offset carries no penalty. The penalty is the candidate of
+    Features and targets are centered, so the offset is not penalized. The penalty is the candidate of
     :data:`RIDGE_PENALTIES` with the fewest errors on a tenth of the training images (drawn by the seed); then
     all training images are used. Computed in float64.
 
     Returns:
-        metrics, and as the history what the training images' features are like (:meth:`_Moments.describe`).
+        metrics, and as the history statistics of the training images' features (:meth:`_Moments.describe`).
     """
     labels, count = found.train_labels, len(found.train)
     if count < 2:
@@ -150,7 +150,7 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     features = found.train[tuning]
 
     def quality(penalty: float) -> tuple[float, float]:
-        # Of equally good ones the largest is taken: the smoothest solution.
+        # Among equally good penalties the largest wins: the smoothest solution.
         return accuracies(moments[1].solve(penalty)(features), labels[tuning])["top1"], penalty
 
     best = max(RIDGE_PENALTIES, key=quality)
@@ -163,10 +163,10 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
 
 @dataclass(frozen=True)
 class _Moments:
-    """What ridge regression needs to know of N features x (d) and their one-hot labels y, in float64.
+    """Sufficient statistics of ridge regression for N features x (d) and one-hot labels y, in float64.
 
-    ``mean, offset``: means of x and y; ``gram, cross``: sums of the products of the centered ones, (d, d) and
-    (d, classes). Those of two disjoint parts add up to those of both.
+    ``mean, offset``: means of x and y; ``gram, cross``: sums of products of centered values, (d, d) and
+    (d, classes). Moments of two disjoint parts can be added.
     """
 
     count: int
@@ -177,7 +177,7 @@ class _Moments:
 
     @classmethod
     def of(cls, found: Features, rows: Tensor) -> _Moments:
-        """Those of some rows of the training images. Large blocks of features are never there twice."""
+        """The moments of some rows of the training images, block by block to save memory."""
         total = None
         for part in rows.split(EVALUATION_BATCH):
             x = found.train[part].double()
@@ -189,7 +189,7 @@ class _Moments:
         return total
 
     def __add__(self, other: _Moments) -> _Moments:
-        # Chan, Golub and LeVeque's update: no sum of raw squares, which would cancel.
+        # Chan, Golub and LeVeque's update: sums of raw squares would lose digits to cancellation.
         count = self.count + other.count
         share = other.count / count
         x, y = other.mean - self.mean, other.offset - self.offset
@@ -205,9 +205,9 @@ class _Moments:
     def describe(self) -> dict[str, list[float]]:
         """Statistics of the features, one number each.
 
-        ``directions``: how many directions of equal variance would spread as evenly: the participation ratio
+        ``directions``: effective number of directions with equal variance: the participation ratio
         ``(sum of l)^2 / sum of l^2`` of the covariance's eigenvalues l (Gao et al. 2017,
-        https://doi.org/10.1101/214262), from 1 to d; 0 where nothing varies. No eigenvalue is needed, since
+        https://doi.org/10.1101/214262), from 1 to d; 0 if nothing varies. No eigenvalue is computed, since
         the sums are the trace and the squared Frobenius norm. ``constant``: share of features that are the
         same for every image.
         """
@@ -267,8 +267,8 @@ def augmented_scores(
 ) -> tuple[Tensor, Tensor, dict[str, list]]:
     """Logits and probabilities, each averaged over ``spec.crops`` random views of every test image.
 
-    The paper's text averages logits, its code probabilities. ``bar.advance`` is called after every view, and
-    ``stop`` looked at.
+    The paper's text averages logits, its code probabilities. After every view, ``bar.advance`` is called and
+    ``stop`` is checked.
 
     Returns:
         two float32 (N, classes), and the accuracy of both after the first 1, 2, 4, ... and all views, as

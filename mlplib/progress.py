@@ -1,7 +1,7 @@
-"""Progress on long steps: Rich bars for a person who watches, plain lines for a log, or nothing.
+"""Progress of long steps: Rich bars in a terminal or notebook, plain lines in a log, or nothing.
 
 The protocol is one call: ``progress(total, label)`` returns a context manager whose value has
-``advance(n)``. ``total`` is a number of steps of any unit (images, bytes, batches), ``None`` when it is not
+``advance(n)``. ``total`` is a number of steps of any unit (images, bytes, batches), ``None`` if it is not
 known. Library functions take such a factory as ``progress``.
 """
 
@@ -30,7 +30,7 @@ class Bar(Protocol):
 
 
 Progress = Callable[[int | None, str], AbstractContextManager[Bar]]
-"""``progress(total, label)``: see the module's text."""
+"""``progress(total, label)``: see the module's docstring."""
 
 
 @contextmanager
@@ -40,13 +40,13 @@ def quiet(total: int | None, label: str) -> Iterator[Bar]:
 
 
 def bars() -> Progress:
-    """The factory for a person at work: Rich bars in a terminal or notebook, else plain lines on stderr."""
+    """The factory for interactive use: Rich bars in a terminal or notebook, else plain lines on stderr."""
     console = Console(stderr=True)
     return _RichBars(console) if console.is_terminal or console.is_jupyter else plain
 
 
 class Lines:
-    """A bar that gives ``show`` the share that is done and the seconds since its start, at intervals."""
+    """A bar that calls ``show`` with the share done and the seconds since its start, at intervals."""
 
     def __init__(self, total: int | None, interval: float, show: Callable[[str, float], None]):
         self.total, self.interval, self.show, self.done = total, interval, show, 0
@@ -87,7 +87,7 @@ COLUMNS = (
 
 
 class _RichBars:
-    """One live display that all open bars share, because Rich may refuse to nest two displays."""
+    """A live display that all open bars share, because Rich may refuse to nest two displays."""
 
     def __init__(self, console):
         self.console, self.display, self.open = console, None, 0

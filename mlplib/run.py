@@ -32,9 +32,9 @@ from .store import Record, RunStore
 
 
 class SharedStore(RunStore):
-    """A run store that several processes use as one: the first one reads, locks and writes for all.
+    """A run store shared by the processes of one run: the first process reads, locks and writes for all.
 
-    A run that somebody else is doing is not waited for.
+    Several processes do not wait for a run that another program is doing.
     """
 
     def __init__(self, root: Path | None, processes: Processes):
@@ -57,7 +57,7 @@ class SharedStore(RunStore):
 
 
 def read_spec(path: Path) -> RunSpec:
-    """The settings in a JSON file: those of a run (:meth:`RunSpec.to_json`), or a record, which holds them.
+    """The settings in a JSON file: those of a run (:meth:`RunSpec.to_json`), or a record with them.
 
     Raises:
         MlplibError: the file cannot be read, or holds anything else.
@@ -73,7 +73,7 @@ def read_spec(path: Path) -> RunSpec:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do the run that the arguments name; gives the exit status."""
+    """Do the run that the arguments name; returns the exit status."""
     options = _options(arguments)
     processes = ALONE
     try:
@@ -105,7 +105,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def path(text: str) -> Path:
-    if not text:  # of a variable that is not set, mostly: it would mean the folder here
+    if not text:  # usually from an unset variable: it would mean the working folder
         raise ValueError
     return Path(text)
 
@@ -145,7 +145,7 @@ def _executor(options: argparse.Namespace, processes: Processes) -> Executor:
 
 
 def require_training(spec: RunSpec) -> None:
-    """Refuse a run that trains nothing, which several processes cannot share."""
+    """Refuse a run that is not a training: several processes cannot share it."""
     if not isinstance(spec, TrainSpec | FineTuneSpec):
         raise MlplibError(
             f"only a training can use several processes, not a run of kind {spec.kind}: start one"

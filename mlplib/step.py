@@ -1,11 +1,11 @@
 """One training step: loss, gradients, update.
 
-* Matrix products read bf16 copies of the weights (:class:`WorkingCopies`). The optimizer writes them in the
-  same pass that updates the weights, so no step casts every weight again.
-* In fp16 the loss is scaled, so that small gradients do not become zero (torch's ``GradScaler``).
+* Matrix products read bf16 copies of the weights (:class:`WorkingCopies`). The optimizer updates them in the
+  same pass as the weights, so that the weights are not cast again in every step.
+* In fp16 the loss is scaled, so that small gradients do not underflow to zero (torch's ``GradScaler``).
 * A batch is split into micro-batches that fit into memory, smaller ones after an out-of-memory error.
 * On a GPU, the forward and backward pass are compiled where a run is long enough, and the whole step is
-  recorded as a CUDA graph if replaying it is faster. Both are optional: if one fails, a line says so and
+  recorded as a CUDA graph if replaying it is faster. Both are optional: if one fails, this is logged and
   training continues without it.
 """
 
@@ -36,15 +36,15 @@ WARM_UPS, TIMED, ROUNDS = 3, 5, 3
 """Steps before a graph is recorded, which PyTorch requires; steps per timing; and timings of each variant."""
 
 TOLERANCE = 0.02
-"""Largest relative difference between the losses of a replayed and a plain step: bf16 sums in another order
-differ by less, a wrong graph by more."""
+"""Largest relative difference between the losses of a replayed and a plain step: another order of bf16 sums
+makes a smaller difference, a wrong graph a larger one."""
 
 
 class WorkingCopies:
-    """bf16 or fp16 copies of a network's weights, which its products read; empty in other precisions.
+    """bf16 or fp16 copies of a network's weights for its matrix products; empty in other precisions.
 
-    Autocast computes with such copies too, but it makes them in every step and casts the gradients back. The
-    numbers are the same.
+    Autocast also computes with such copies, but it creates them in every step and casts the gradients back.
+    The numbers are the same.
 
     ``by_name``: leaf tensors with gradients, by parameter name; ``by_parameter``: the same by parameter.
     """
@@ -88,7 +88,7 @@ class Engine:
     Args:
         model: on its device, float32.
         groups: its parameters, or torch's parameter groups of them.
-        how: ``micro_batch`` and ``compiled`` must be decided, not None.
+        how: ``micro_batch`` and ``compiled`` must not be None.
         precision: ``bf16`` or ``fp16`` (autocast), ``tf32`` or ``fp32``.
         whole: a batch must not be split (:func:`mlplib.memory.whole_batches_only`).
     """
@@ -130,7 +130,7 @@ class Engine:
             the batch's mean loss and its number of correct predictions, scalars on the device.
 
         Raises:
-            MlplibError: not even one image fits into memory, or not a batch that must be whole.
+            MlplibError: not even one image fits into memory, or a batch that must not be split does not fit.
         """
         if self._try_graph:
             self._try_graph = False
@@ -142,7 +142,7 @@ class Engine:
         return found
 
     def gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Compute the gradient of the batch's mean loss into the parameters or their copies.
+        """Compute the gradient of the batch's mean loss, stored in the parameters or their copies.
 
         Returns:
             that loss and the number of correct predictions.
@@ -157,7 +157,7 @@ class Engine:
                         raise
                     self._fall_back_to_plain(error)
                     continue
-            # Not above: while the error is there, its traceback holds the activations of the pass.
+            # Not in the except clause: there, the error's traceback keeps the pass's activations alive.
             self.clear_gradients()
             self._split()
 
@@ -169,7 +169,7 @@ class Engine:
             part = slice(first, first + self.micro_batch)
             labels, partner_labels = batch.labels[part], batch.partner_labels[part]
             loss, correct = self._pass(batch.images[part], labels, partner_labels, lam)
-            loss = loss * (len(labels) / count)  # so that the parts' gradients add up to that of the mean
+            loss = loss * (len(labels) / count)  # so that the gradients of the parts sum to that of the mean
             self.scaler.scale(loss).backward()
             if count > self.micro_batch:  # add in float32: a sum in bf16 would be rounded
                 self.copies.collect()
@@ -178,7 +178,7 @@ class Engine:
         return torch.stack(losses).sum(), torch.stack(corrects).sum()
 
     def _as_tensor(self, number: float | Tensor) -> Tensor:
-        """A number that differs between steps, as a tensor: compiled code recompiles per Python number."""
+        """A number that changes between steps, as a tensor: a new Python number would recompile."""
         return number if isinstance(number, Tensor) else torch.full((), number, device=self.device)
 
     def loss(
@@ -201,17 +201,17 @@ class Engine:
         return functional_call(self.model, self.copies.by_name, (images,))
 
     def update(self, rates: Sequence[float | Tensor]) -> None:
-        """Let the optimizer update the weights from their gradients, and clear the gradients."""
+        """Update the weights from their gradients, and clear the gradients."""
         lion = isinstance(self.optimizer, Lion)
         if self.clip is not None or self.scaler.is_enabled() or not lion:
             self.copies.collect()
-        self.scaler.unscale_(self.optimizer)  # here and below, what a scaler does only in fp16
+        self.scaler.unscale_(self.optimizer)  # here and below, the scaler only acts in fp16
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = self._as_tensor(rate) if self._tensor_rates else rate
         try:
-            self.scaler.step(self.optimizer)  # leaves out a step whose gradients overflowed
+            self.scaler.step(self.optimizer)  # skips a step whose gradients overflowed
         except Exception as error:
             if not self._tensor_rates:
                 raise
@@ -228,8 +228,8 @@ class Engine:
             tensor.grad = None
 
     def close(self) -> None:
-        """Let go of the methods that are kept here, which refer back to this engine: a circle, which only
-        Python's garbage collector would free, at a time that has nothing to do with a device's memory.
+        """Drop the stored bound methods: they form a reference cycle with the engine, and Python's garbage
+        collector would free it, with its device memory, only at some later time.
         """
         self._graph = self._loss = self._pass = None
 
@@ -266,7 +266,7 @@ class Engine:
         self.log_without("compiling failed", error)
 
     def log_without(self, what: str, error: Exception) -> None:
-        """Say in one line that something optional failed."""
+        """Log that an optional optimization failed."""
         reason = (str(error).strip().splitlines() or [""])[0]
         self.log(f"{what} ({type(error).__name__}: {reason:.200}): continuing without, more slowly")
 
@@ -274,13 +274,13 @@ class Engine:
 
     @property
     def graphs_possible(self) -> bool:
-        """Whether a step can be a CUDA graph: all on one GPU, in one pass, without random numbers."""
+        """Whether a step can be a CUDA graph: on one GPU, in one pass, without random numbers."""
         lion_only = isinstance(self.optimizer, Lion) and self.clip is None and not self.scaler.is_enabled()
         return self.device.type == "cuda" and lion_only and not self.whole and self.processes.alone
 
     @property
     def ways(self) -> list[str]:
-        """How steps are done: ``compiled``, ``CUDA graph``, ``Lion in C``; empty for plain PyTorch."""
+        """The optimizations in use: ``compiled``, ``CUDA graph``, ``Lion in C``; empty for plain PyTorch."""
         lion = isinstance(self.optimizer, Lion) and self.device.type == "cpu"
         found = {
             "compiled": self._loss != self.loss,
@@ -310,15 +310,15 @@ def mixed_cross_entropy(
 
 
 def worth_compiling(device: torch.device, steps: int) -> bool:
-    """Whether compiling pays for ``steps`` steps. On two AMD cores it did not: matrix products take the time,
-    and they stay the same (B-6/Wi-256 and B-6/Wi-512: within 2 % of plain PyTorch).
+    """Whether compiling pays for ``steps`` steps. On two AMD cores it did not: matrix products dominate, and
+    compiling does not change them (B-6/Wi-256 and B-6/Wi-512: within 2 % of plain PyTorch).
     """
     return device.type == "cuda" and steps >= COMPILE_STEPS
 
 
 def compiled_function(function: Callable) -> Callable:
-    """``function`` compiled by ``torch.compile``, at its first call for each new shape."""
-    torch.compiler.reset()  # otherwise all networks of a process share one limit of recompilations
+    """``function`` with ``torch.compile``, which compiles it at the first call with each new shape."""
+    torch.compiler.reset()  # otherwise all networks of a process share one recompilation limit
     return torch.compile(function, dynamic=False)
 
 
@@ -353,7 +353,7 @@ def record_graph(engine: Engine, batch: Batch, rates: Sequence[float]) -> StepGr
         engine.log_without("no CUDA graph", error)
         return None
     finally:
-        torch.cuda.empty_cache()  # the graph cannot use the memory that plain steps left
+        torch.cuda.empty_cache()  # the graph cannot use memory cached from plain steps
     plain, replayed = losses["plain"], losses["graph"]
     if not abs(replayed - plain) <= TOLERANCE * abs(plain):
         engine.log(f"no CUDA graph: its loss is {replayed:g} instead of {plain:g}; continuing without")
@@ -368,7 +368,7 @@ def _moved(engine: Engine) -> list[Tensor]:
 
 
 def _plain(engine: Engine, batch: Batch, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
-    found = engine._in_parts(batch)  # memory that the graph takes is no reason to split batches
+    found = engine._in_parts(batch)  # the memory that the graph takes must not cause a split
     engine.update(rates)
     return found
 
@@ -417,8 +417,8 @@ class StepGraph:
                 self._step(engine)
         torch.cuda.current_stream(engine.device).wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        # Without a stream of its device, torch would record the current device, mostly cuda:0. The outer
-        # context restores the stream where recording fails, which torch 2.11 does not.
+        # Without a stream of its device, torch would record the current device, usually cuda:0. The outer
+        # context restores the stream if recording fails, which torch 2.11 does not.
         with torch.cuda.stream(side), torch.cuda.graph(self.graph, stream=side):
             self.loss, self.correct = self._step(engine)
 

@@ -1,4 +1,4 @@
-"""Stopping long work cleanly: a signal asks, the work stops at its next safe point."""
+"""Stopping long work cleanly: after a signal, the work stops at its next safe point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 
 def without_traceback() -> None:
-    """Let a Ctrl-C that nobody handles end this process by the signal, without words."""
+    """Let an unhandled Ctrl-C end this process by the signal, without a traceback."""
     usual = sys.excepthook
 
     def hook(kind, error, trace):
@@ -22,7 +22,7 @@ def without_traceback() -> None:
 
 
 class StopRequest:
-    """Whether somebody asked to stop: by Ctrl-C, by SIGTERM, or because ``deadline`` has passed.
+    """Whether to stop: after Ctrl-C, after SIGTERM, or once ``deadline`` has passed.
 
     Args:
         deadline: seconds on the clock of ``time.monotonic``, or None.
@@ -37,9 +37,9 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Turn Ctrl-C and SIGTERM into this request while inside; a second Ctrl-C stops at once.
+        """Turn Ctrl-C and SIGTERM into this request inside the context; a second Ctrl-C stops at once.
 
-        Signals reach the main thread only, so elsewhere nothing is changed.
+        Signals reach only the main thread, so in other threads this changes nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self

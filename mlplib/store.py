@@ -1,7 +1,7 @@
-"""The run store: one folder a run, its record written once, atomically, under a lock.
+"""The run store: one folder per run, with a record that is written once, atomically, under a lock.
 
-A folder ``<store>/<run id>/`` holds what the run left: ``record.json``, its weights and small artifacts, and
-while it is not finished its checkpoint. A record that is there is never written again, so it can be trusted.
+A folder ``<store>/<run id>/`` holds the run's results: ``record.json``, its weights and small artifacts, and
+its checkpoint until it is finished. An existing record is never overwritten, so it can be trusted.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .specs.settings import finite
 RECORD_FORMAT = 1
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,240}-[0-9a-f]{12}")
-"""The form of every run id. An id is used as the name of a folder, so ids from outside must match."""
+"""The form of every run id. Ids are used as folder names, so ids from outside must match."""
 
 MOSAIC = "filters.npy"
-"""The picture that a look at filters leaves beside its record."""
+"""The picture that a run of kind ``filters`` stores beside its record."""
 
 MOSAIC_SHA256 = "filters_sha256"
 """The field of the record's ``compute`` with the picture's hash; older records have none."""
@@ -53,29 +53,29 @@ COMPUTE = {
     "probe": ("features",),
     "timing": ("matmul_flops_per_second", "memory_bytes_per_second", "transfer_bytes_per_second"),
 }
-"""What else the study reads of every completed run of a kind."""
+"""The fields of ``compute`` that the study needs from every completed run of a kind."""
 
 RANGES = {"top1": 1.0, "top5": 1.0, "accuracy": 1.0, "loss": math.inf, "seconds": math.inf}
-"""Numbers whose name ends like this lie between 0 and this value."""
+"""Largest value of numbers whose name ends like this; the smallest is 0."""
 
 HASH = "sha256"
-"""The field of a ``record.json`` with the hash of the others. Published records have ``hashes.txt``."""
+"""The field of a ``record.json`` with the hash of all others. Published records have ``hashes.txt``."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 RESULTS = ("status", "data", "metrics", "history")
-"""What of a record follows from the run's settings; the rest describes one execution."""
+"""The parts of a record that the settings determine; the rest describes one execution."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run left.
+    """The result of a run.
 
     ``spec``, ``data``, ``history`` and ``metrics`` follow from the settings alone and are the same whenever
-    the run is repeated on the same device; ``compute`` and ``environment`` describe this execution (of a run
-    that was resumed, the last part): with what code, on which machine, and when (``began``, ``ended``: UTC).
+    the run is repeated on the same device; ``compute`` and ``environment`` describe this execution (for a
+    resumed run, its last part): the code, the machine, and the time (``began``, ``ended``: UTC).
 
-    ``status``: ``completed``, or ``diverged`` where the loss stopped being finite. ``metrics``: name to
+    ``status``: ``completed``, or ``diverged`` if the loss is not finite. ``metrics``: name to
     number; accuracies are fractions in [0, 1], losses are in nats. ``history``: name to list.
     """
 
@@ -89,7 +89,7 @@ class Record:
     environment: dict = field(default_factory=dict)
 
     def difference(self, other: Record) -> str | None:
-        """How ``other`` contradicts this record of the same run, or None; when and where may differ."""
+        """How ``other`` contradicts this record of the same run in its :data:`RESULTS`, or None."""
         for part in RESULTS:
             mine, theirs = getattr(self, part), getattr(other, part)
             if mine == theirs:
@@ -125,7 +125,7 @@ class Record:
 
         Raises:
             MlplibError: a field is missing, unknown or of the wrong type, a number is not finite or out of
-                range, the format is another one, or the hash that it was stored with is.
+                range, or the format or the stored hash does not match.
         """
         if not isinstance(values, dict):
             raise MlplibError("a record is a JSON object")
@@ -148,12 +148,12 @@ class Record:
 
 
 def _sha256(values: dict) -> str:
-    """Of a record's fields, without that of the hash itself."""
+    """The hash of a record's fields, except the hash itself."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _validate(record: Record) -> None:
-    """The schema of a record, for everything that its type annotations cannot check."""
+    """Check a record, beyond what its type annotations ensure."""
     if not isinstance(record.id, str) or not RUN_ID.fullmatch(record.id):
         raise MlplibError(f"{record.id!r:.80} is not a run id")
     require_choice("status", record.status, STATUSES)
@@ -179,7 +179,7 @@ def _validate(record: Record) -> None:
 
 
 def _validate_value(name: str, value: object, metric: bool = False) -> None:
-    """Refuse numbers that are not finite or out of range. Only a ``metric`` may not be text or nested."""
+    """Refuse numbers that are not finite or out of range. A ``metric`` must be a number."""
     if isinstance(value, dict) and not metric:
         for key, item in value.items():
             _validate_value(key, item)
@@ -200,13 +200,13 @@ def _validate_value(name: str, value: object, metric: bool = False) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _meaning(name: str) -> tuple[bool, float | None]:
-    """Whether a field holds hashes, and the largest value that it may have."""
+    """Whether a field holds hashes, and its largest allowed value, if it has a range."""
     high = next((high for end, high in RANGES.items() if name.endswith(end)), None)
     return name.endswith("sha256") or name == "content_hash", high
 
 
 ATTEMPT = ".attempt.json"
-"""The process that does a run, and why it failed. The file is removed when the run ends or stops in order."""
+"""File that names the process doing a run, or why it failed. A run that ends or is stopped removes it."""
 
 
 class RunClaimed(MlplibError):
@@ -217,12 +217,12 @@ class RunStore:
     """The runs in a folder, shared safely by any number of processes.
 
     Args:
-        root: the folder; made when first written to. Default: ``MLPLIB_RUNS``, else ``runs`` of the clone,
-            wherever the command was typed; of the working folder if the library was installed without one.
+        root: the folder; created when first written to. Default: ``MLPLIB_RUNS``, else ``runs`` in the clone,
+            whatever the working folder; in the working folder if the library was installed without a clone.
         wait: wait for a run that another process is doing, instead of raising :class:`RunClaimed`.
 
     Raises:
-        MlplibError: the path cannot be that of a folder.
+        MlplibError: the path cannot be the path of a folder.
     """
 
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
@@ -232,17 +232,17 @@ class RunStore:
         self.root = require_folder(place, "--runs or MLPLIB_RUNS")
         self.wait = wait
         self.written: set[str] = set()
-        """Ids of the records that were written through this object, and not by another process."""
+        """Ids of the records that this object wrote, as opposed to other processes."""
 
     def folder(self, run: RunSpec | str) -> Path:
-        """Where a run (or run id) keeps its files."""
+        """The folder of a run, given by spec or id."""
         return self.root / (run if isinstance(run, str) else run_id(run))
 
     def find(self, spec: RunSpec) -> Record | None:
         """The finished record of ``spec``, or None.
 
         Raises:
-            MlplibError: there is something that cannot be read or is no record of this run.
+            MlplibError: the record cannot be read, or belongs to another run.
         """
         id = run_id(spec)
         path = self.folder(id) / "record.json"
@@ -252,7 +252,7 @@ class RunStore:
         return record
 
     def records(self) -> Iterator[Record]:
-        """Every finished record that can be read, by id. A damaged one is named when its run is asked for."""
+        """Every readable record, by id. Damaged ones are skipped here; :meth:`find` reports them."""
         for path in sorted(self.root.glob("*/record.json")):
             with suppress(MlplibError):
                 yield self._read(path)
@@ -276,9 +276,9 @@ class RunStore:
 
     @contextmanager
     def claim(self, spec: RunSpec, on_wait=None) -> Iterator[Path]:
-        """Hold the run's lock and give its folder; a second process waits here until the first is done.
+        """Hold the run's lock and yield its folder; a second process waits here until the first is done.
 
-        ``on_wait`` is called once if there is somebody to wait for.
+        ``on_wait`` is called once if another process holds the lock.
 
         Raises:
             MlplibError: the folder cannot be written to.
@@ -305,22 +305,22 @@ class RunStore:
             except (Interrupted, RunClaimed, Refused) as error:
                 (folder / ATTEMPT).unlink(missing_ok=True)
                 if isinstance(error, Refused):
-                    with suppress(OSError):  # somebody else's files are in the folder
-                        (folder / ".lock").unlink()  # whoever waits for it makes a new one
+                    with suppress(OSError):  # the folder has other files
+                        (folder / ".lock").unlink()  # a waiting process creates a new one
                         folder.rmdir()
                 raise
             except Exception as error:
-                with suppress(MlplibError):  # a full disk, for example, which is what failed then
+                with suppress(MlplibError):  # the disk may be full, which may also be why the run failed
                     _write_json(folder / ATTEMPT, {**attempt, "why": one_line(error)})
                 raise
             (folder / ATTEMPT).unlink(missing_ok=True)
 
     def attempt(self, run: RunSpec | str) -> dict | None:
-        """The last attempt at a run if it is going on, failed or lost its process; None otherwise.
+        """The last attempt at a run if it is running, failed or was killed; None otherwise.
 
         Returns:
             ``state``: ``running``, ``failed`` or ``died``; ``where``: the process, in words; ``since``: when
-            it began, in seconds since 1970; ``why`` it failed.
+            it began, in seconds since 1970; ``why``: the error, if it failed.
         """
         path = self.folder(run) / ATTEMPT
         try:
@@ -339,7 +339,7 @@ class RunStore:
         """Write a finished record, once.
 
         Raises:
-            MlplibError: there is one already, or the folder cannot be written to.
+            MlplibError: it already exists, or the folder cannot be written to.
         """
         path = self.folder(record.id) / "record.json"
         if path.exists():
@@ -366,7 +366,7 @@ def _damaged(path: Path, why: object) -> MlplibError:
 
 
 def run_id(spec: RunSpec) -> str:
-    """The id of a run on the data sets as they are on this machine: the name of its folder and record."""
+    """The id of a run with this machine's copies of the data sets: the name of its folder and record."""
     return _id(spec, content_hash)
 
 
@@ -375,6 +375,6 @@ def _id(spec: RunSpec, hash_of: Callable[[str], str]) -> str:
 
 
 def by_id(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
-    """The different runs among ``specs``, in order of first mention, by id."""
-    known = functools.cache(content_hash)  # plans of thousands of runs ask for the same few data sets
+    """The distinct runs among ``specs`` by id, in order of first occurrence."""
+    known = functools.cache(content_hash)  # plans of thousands of runs use the same few data sets
     return {_id(spec, known): spec for spec in specs}

@@ -1,6 +1,6 @@
 """Timing on a noisy machine: interleaved rounds, medians and quartiles, and the machine's own rates.
 
-Whatever is compared is timed once per round, so that a slow spell of the machine slows all of it alike.
+Whatever is compared is timed once per round, so that a slow period of the machine affects all of it alike.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .errors import MlplibError
 from .progress import quiet
 
 DIGITS = 5
-"""Significant digits kept of a time, more than the clock deserves. Ratios use the rounded times, so that a
-reader who computes them from a file gets the same."""
+"""Significant digits kept of a time, more than the clock resolves. Ratios use the rounded times, so that a
+reader who computes them from a file gets the same numbers."""
 
 WARM_UPS = 2
 """Untimed calls before a rate of the machine is measured: they choose kernels and fill caches."""
@@ -35,10 +35,10 @@ REPEATS = 7
 """Timed calls of which the fastest gives a rate of the machine."""
 
 EASY, LONG_S = 256, 0.2
-"""The side of the matrices to begin with, and the seconds of a product that is large enough."""
+"""Side of the smallest matrices, and the seconds that a product must take to be large enough."""
 
 RATES = "rates.json"
-"""In the cache folder: the day, and the rates of matrix products that were measured on it."""
+"""File in the cache folder: the day, and the matrix-product rates measured on that day."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -59,7 +59,7 @@ def repeat(call: Callable[[], object]) -> Callable[[int], None]:
 def seconds_per_call(run: Callable[[int], object], calls: int, device: torch.device) -> float:
     """Run ``run(calls)`` and return its seconds divided by ``calls``, to :data:`DIGITS` digits.
 
-    The device's queue is empty before and after.
+    The device is synchronized before and after.
     """
     machine.synchronize(device)
     start = time.perf_counter()
@@ -69,7 +69,7 @@ def seconds_per_call(run: Callable[[int], object], calls: int, device: torch.dev
 
 
 def calls_in(seconds: float, one: float, least: int = 1, most: int = 1_000_000) -> int:
-    """How many calls of ``one`` second each fill ``seconds``, within bounds."""
+    """How many calls that take ``one`` seconds each fill ``seconds``, within bounds."""
     return max(least, min(most, math.ceil(seconds / max(one, 1e-9))))
 
 
@@ -83,12 +83,12 @@ def take_turns(
 ) -> dict[Key, list[float]]:
     """Call every timer once per round and return each one's seconds in the order of the rounds.
 
-    Every second round runs backwards (A B, B A), so that nothing always goes first: what follows finds warmer
-    caches and a hotter processor.
+    Every second round runs in reverse order (A B, B A), so that no timer is always first: later ones find
+    warmer caches and a hotter processor.
 
     Args:
         timers: each measures something and returns seconds.
-        rounds: at most so many.
+        rounds: the largest number of rounds.
         least: rounds to finish even after the deadline (``time.monotonic``).
         after_each: called after every timing, for instance to show progress; it may raise to stop.
     """
@@ -111,7 +111,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def _least_seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The time of the fastest repeat: other work on the machine only ever slows one down."""
+    """The time of the fastest repeat: other work on the machine can only slow a repeat down."""
     for _ in range(WARM_UPS):
         call()
     return min(seconds_per_call(repeat(call), 1, device) for _ in range(repeats))
@@ -138,11 +138,11 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0) -> float:
     """The device's matrix-product rate in FLOP/s: a square product, the fastest of :data:`REPEATS`.
 
     It is measured once a day on a machine and then read from the cache folder: a process that starts while
-    others train would measure what they leave it, and its shares of the rate would look too good.
+    others train would measure too low a rate, and its own share of that rate would look too good.
 
     Args:
         precision: ``bf16``, ``fp16``, ``tf32`` or ``fp32``.
-        size: side of the matrices; 0 takes 2048 on a CPU and 8192 on a GPU. Smaller ones are multiplied where
+        size: side of the matrices; 0 means 2048 on a CPU and 8192 on a GPU. Smaller matrices are used where
             the precision is emulated, which can take a thousand times as long.
     """
     size = size or (8192 if device.type == "cuda" else 2048)
@@ -151,7 +151,7 @@ def matmul_rate(device: torch.device, precision: str, size: int = 0) -> float:
 
 @functools.lru_cache
 def _matmul_rate(device: torch.device, precision: str, size: int, name: str) -> float:
-    """``name``: the device's, which on a CPU tells the number of threads: more threads have another rate."""
+    """``name``: the device's; on a CPU it includes the number of threads, on which the rate depends."""
 
     def measure() -> float:
         with machine.matmul_precision(precision):
@@ -168,9 +168,9 @@ def _matmul_rate(device: torch.device, precision: str, size: int, name: str) -> 
 
 
 def _once_a_day(name: str, measure: Callable[[], float]) -> float:
-    """What was measured under this name today, by any process that has this cache folder; else ``measure()``.
+    """The value measured under this name today by any process with this cache folder; else ``measure()``.
 
-    Whoever cannot keep the number measures for itself.
+    A process that cannot write to the cache folder measures for itself.
     """
     today, rates = datetime.date.today().isoformat(), {}
     with suppress(OSError, MlplibError):
@@ -185,7 +185,7 @@ def _once_a_day(name: str, measure: Callable[[], float]) -> float:
 
 
 def _rates_of(path: Path, today: str) -> dict[str, float]:
-    """The rates of ``today`` that the file holds; of a damaged file, those that can be rates."""
+    """The rates of ``today`` in the file; of a damaged file, only the plausible ones."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         kept = json.loads(path.read_text())
         if kept["day"] == today:
@@ -196,7 +196,7 @@ def _rates_of(path: Path, today: str) -> dict[str, float]:
 
 @functools.lru_cache
 def memory_rate(device: torch.device) -> float:
-    """Bytes per second that the device reads and writes when it copies within its memory, at its fastest."""
+    """Bytes per second that the device reads and writes when it copies within its memory, fastest repeat."""
     size = copy_size(device)
     return 2 * size / _least_seconds(large_copy(device, device, size), device, REPEATS)
 
@@ -210,5 +210,5 @@ def transfer_rate(device: torch.device) -> float:
 
 
 def copy_size(device: torch.device) -> int:
-    """Bytes that no cache of the device holds."""
+    """Bytes to copy: more than any cache of the device holds."""
     return 2**30 if device.type == "cuda" else 2**28

@@ -1,6 +1,6 @@
 """The training loop.
 
-Everything random is a function of the run's seed and position (epoch, batch), never of a generator's history.
+Everything random is a function of the run's seed and position (epoch, batch), never of a generator's state.
 So a checkpoint holds the weights, the optimizer's state and two counters, and a run that is killed at any
 moment and resumed ends with the same bits as an uninterrupted one (on a CPU with the same number of threads).
 """
@@ -35,11 +35,11 @@ from .step import Engine, worth_compiling
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 HEAD = "linear_out."
-"""Prefix of the names of the head's parameters."""
+"""Prefix of the head's parameter names."""
 
 
 def kept_weights(epoch: int) -> str:
-    """File name of the weights that a run keeps after an epoch before its last."""
+    """File name of the weights kept after an epoch before the last."""
     return f"weights-{epoch}.safetensors"
 
 
@@ -48,7 +48,7 @@ class Start:
     """The network that training starts from.
 
     ``state``: weights by name. Its head (``linear_out``) is ignored and drawn from the run's seed, as are
-    all weights where ``state`` is None.
+    all weights if ``state`` is None.
     """
 
     model: ModelSpec
@@ -58,7 +58,7 @@ class Start:
         """The network on the CPU, in float32.
 
         Raises:
-            MlplibError: the weights belong to another network or image size.
+            MlplibError: the weights are for another network or image size.
         """
         model = build_model(self.model, image_shape, classes, seed=seed)
         if self.state is not None:
@@ -76,7 +76,7 @@ class Start:
 
 @dataclass
 class TrainState:
-    """How far a run is: ``epoch`` epochs and ``batch`` batches of the next one are done.
+    """The progress of a run: ``epoch`` epochs and ``batch`` batches of the next one are done.
 
     ``sums``: float64 (3,) on the device: loss, correct predictions and images of the current epoch.
     """
@@ -100,7 +100,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of :func:`train`; the fields of the same name in :class:`mlplib.store.Record`."""
+    """The result of :func:`train`; see the fields of the same names in :class:`mlplib.store.Record`."""
 
     model: nn.Module
     status: str
@@ -123,9 +123,9 @@ def train(
 
     Args:
         dataset: the data set that ``spec.data`` names.
-        folder: where checkpoints and weights go; None keeps nothing.
+        folder: where checkpoints and weights are written; None writes nothing.
         start: the network to start from; None draws the weights of ``spec.model``.
-        how: device, loader and the like; the defaults if None.
+        how: settings of execution, such as the device; the defaults if None.
 
     Raises:
         MlplibError: other data than ``spec`` names, a batch larger than the data, a checkpoint that is
@@ -147,7 +147,7 @@ def train(
         places = processes.gather((state.epoch, state.batch, state.seconds))
         processes.together(lambda: _require_one_place(places, folder))
     if not processes.first:
-        state.sums.zero_()  # the checkpoint's count once
+        state.sums.zero_()  # the sums of the checkpoint count once
         folder = None  # only the first process writes
     machine.reset_peak_memory(how.device)
     shown = how.tensorboard / folder.name if how.tensorboard and folder else None
@@ -176,8 +176,8 @@ def _require_one_place(places: Sequence[tuple], folder: Path) -> None:
 
 @contextmanager
 def _threads(state: TrainState, how: Execution) -> Iterator[None]:
-    """Compute with the number of CPU threads that the run began with: sums over a batch are split among
-    threads, so another number rounds differently (LayerNorm's gradients, for example).
+    """Use the number of CPU threads that the run began with: sums over a batch are split among threads, so
+    another number of threads rounds differently (LayerNorm's gradients, for example).
     """
     now = torch.get_num_threads()
     if how.device.type != "cpu" or state.threads == now:
@@ -189,7 +189,7 @@ def _threads(state: TrainState, how: Execution) -> Iterator[None]:
 
 
 def _run(loop: Loop, state: TrainState, folder: Path | None, bar, show: Callable[[dict], None]) -> None:
-    """Train until the last epoch is done or the loss is no longer finite; ``show`` gets every new history."""
+    """Train until the last epoch or until the loss is not finite; ``show`` gets the history of each epoch."""
     saved = mark = time.monotonic()
     stop, processes = loop.how.stop, loop.how.processes
 
@@ -227,10 +227,10 @@ def _run(loop: Loop, state: TrainState, folder: Path | None, bar, show: Callable
 
 
 class Loop:
-    """What stays the same from a run's first step to its last.
+    """The parts of a run that do not change between steps.
 
     Args:
-        how: what it leaves open (micro-batch, compiling) is decided here.
+        how: its ``micro_batch`` and ``compiled`` are decided here if they are None.
         start: the network to start from; None draws the weights of ``spec.model``.
 
     Raises:
@@ -281,7 +281,7 @@ class Loop:
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
         spec = self.spec
-        # Processes with more free memory than others take as many passes as those.
+        # All processes make the same number of passes, even if some have more free memory.
         how = replace(self.how, micro_batch=self.how.processes.smallest(self.how.micro_batch))
         model = self.start.build(self.data.image_shape, len(self.data.classes), spec.seed).to(self.device)
         groups = list(model.parameters())
@@ -299,7 +299,7 @@ class Loop:
         return TrainState(engine, torch.zeros(3, dtype=torch.float64, device=self.device))
 
     def batches(self, state: TrainState) -> Iterator[Batch]:
-        """The rest of the epoch's batches."""
+        """The remaining batches of the epoch."""
         spec = self.spec
         return self.data.training_batches(
             spec.batch_size,
@@ -378,7 +378,7 @@ COUNTERS = ("epoch", "batch", "images", "seconds", "threads", "diverged", "histo
 
 
 def save_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
-    """Write everything that resuming needs, atomically.
+    """Write everything needed to resume, atomically.
 
     Raises:
         MlplibError: the folder cannot be written to.
@@ -393,7 +393,7 @@ def save_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
         "micro_batch": state.engine.micro_batch,
         **{name: getattr(state, name) for name in COUNTERS},
     }
-    # Given a path, torch loses why it could not write.
+    # Given a path, torch does not report why it could not write.
     with replacing(path) as temporary, open(temporary, "wb") as file:
         torch.save(content, file)
 
@@ -401,8 +401,8 @@ def save_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
 def load_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
     """Set ``state`` to that of the checkpoint, if there is one.
 
-    The micro-batch and the number of threads come from it, too: sums over other parts of a batch round
-    differently, and a resumed run is to end with the same bits.
+    The micro-batch and the number of threads are restored, too: sums over other parts of a batch round
+    differently, and a resumed run must end with the same bits.
 
     Raises:
         MlplibError: the file is damaged or belongs to other settings or other images.
@@ -417,7 +417,7 @@ def load_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
         content = torch.load(path, map_location=state.sums.device, weights_only=True)
         if content.pop("spec") != loop.spec.to_json():
             raise ValueError("it belongs to a run with other settings")
-        if content.pop("data", loop.data.content_hash) != loop.data.content_hash:  # older ones do not say
+        if content.pop("data", loop.data.content_hash) != loop.data.content_hash:  # older ones lack it
             raise ValueError("it belongs to a run on other images")
         state.model.load_state_dict(content.pop("model"))
         state.engine.copies.refresh()
@@ -432,16 +432,16 @@ def load_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
             setattr(state, name, value)
     except Exception as error:
         if memory.is_out_of_memory(error):
-            raise  # the file may be whole
+            raise  # the file may be intact
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MlplibError(f"{path} is damaged ({reason}): delete it and the run starts over") from None
 
 
 def epochs_done(path: Path) -> int | None:
-    """The whole epochs in a checkpoint, None if there is none that can be read. Weights are not read."""
+    """The number of finished epochs in a checkpoint, None if it cannot be read. Weights are not read."""
     try:
         return torch.load(path, weights_only=True, mmap=True, map_location="meta")["epoch"]
-    except Exception:  # torch raises several types for a file that is gone, damaged or no checkpoint
+    except Exception:  # torch raises several types if the file is missing, damaged or no checkpoint
         return None
 
 
@@ -454,7 +454,7 @@ def _finish(loop: Loop, state: TrainState, folder: Path | None) -> Trained:
     if not state.diverged:
         found = evaluate(state.model, data.test_batches())
         seen = evaluate(state.model, data.train_sample(len(data.test)))
-        # The last step's weights have not been through a forward pass yet.
+        # The weights after the last step have not been used in a forward pass yet.
         state.diverged = not _all_finite(found, seen)
     if not state.diverged:
         state.history["test"].append({"epoch": spec.epochs, **found})
@@ -480,7 +480,7 @@ def _finish(loop: Loop, state: TrainState, folder: Path | None) -> Trained:
 
 
 def _compute(loop: Loop, state: TrainState) -> dict:
-    """What the run cost; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.4)."""
+    """The cost of the run; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.4)."""
     parameters, macs, flops = _size(loop.start.model, loop.data.image_shape, len(loop.data.classes))
     rate = state.images / state.seconds if state.seconds else 0.0
     processes = loop.how.processes.count

@@ -15,25 +15,25 @@ from .errors import MlplibError, one_line
 from .files import replacing
 
 AGAIN = "delete its folder and run again"
-"""What to do about a file that cannot be used: a run that has its record is not repeated for its weights."""
+"""Advice for an unusable file: a run that has its record is not repeated to get its weights."""
 
 
 def save(path: str | Path, state_dict: Mapping[str, Tensor], label: str | None = None) -> None:
-    """Write a network's weights as a safetensors file; an existing file is replaced in one step.
+    """Write a network's weights as a safetensors file; an existing file is replaced atomically.
 
     Args:
-        state_dict: names and dense tensors on any device; views of others are stored as their own values.
+        state_dict: names and dense tensors on any device; views are stored as separate copies.
         label: stored with a hash of the tensors, for :func:`load` to compare.
 
     Raises:
-        MlplibError: the line says what failed.
+        MlplibError: the message says what failed.
     """
     tensors = {name: _storable(name, value) for name, value in state_dict.items()}
     with replacing(path) as temporary:
         metadata = None if label is None else {"label": label, "sha256": digest(tensors)}
         try:
             save_file(tensors, temporary, metadata)
-        except SafetensorError as error:  # a full disk, mostly
+        except SafetensorError as error:  # usually a full disk
             raise OSError(one_line(error)) from None
 
 
@@ -41,11 +41,11 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
     """Read a safetensors file: names and CPU tensors that own their memory.
 
     Args:
-        label: the one that the file was saved with; a file without any is not checked.
+        label: the label that the file was saved with; a file without one is not checked.
         sha256: the :func:`digest` of its tensors, by default the one in the file.
 
     Raises:
-        MlplibError: the file is missing, truncated, not a safetensors file, or not the expected one.
+        MlplibError: the file is missing, truncated, not a safetensors file, or not the expected file.
     """
     path = Path(path)
     try:
@@ -58,7 +58,7 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
         ) from None
     except OSError as error:
         raise MlplibError(f"cannot read the weights {path}: {error.strerror or error}; {AGAIN}") from None
-    except Exception as error:  # the package's own error, or whatever a damaged header leads to
+    except Exception as error:  # safetensors' own error, or any error that a damaged header causes
         raise MlplibError(
             f"the weights {path} are truncated or not a safetensors file ({one_line(error)}): {AGAIN}"
         ) from None
@@ -72,7 +72,7 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
 
 
 def digest(state_dict: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) over names and values of all tensors, sorted by name: equal only if every bit is."""
+    """SHA-256 (hex) over names and values of all tensors, sorted by name: equal only if all bits are."""
     found = hashlib.sha256()
     for name, tensor in sorted(state_dict.items()):
         found.update(name.encode())
@@ -81,9 +81,9 @@ def digest(state_dict: Mapping[str, Tensor]) -> str:
 
 
 def _storable(name: str, value: Tensor) -> Tensor:
-    """The value as a contiguous CPU tensor with a memory of its own size."""
+    """The value as a contiguous CPU tensor whose storage holds nothing else."""
     if value.layout is not torch.strided:
         raise MlplibError(f"{name} is sparse, which safetensors files cannot hold: make it dense")
     value = value.detach().cpu().contiguous()
-    # A part of a larger memory would be refused as shared.
+    # safetensors would refuse a view of a larger storage as shared memory.
     return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()

@@ -1,11 +1,11 @@
-"""What a run is: frozen settings that validate themselves, and the id that follows from them.
+"""Specifications of runs: frozen settings that validate themselves, and the id derived from them.
 
 A run (one training, probe, evaluation, ...) is fully described by a :class:`RunSpec`. Its id is a
 readable slug plus a hash over (1) the canonical JSON of the spec, (2) the content hashes of its
 data sets and (3) :data:`~mlplib.specs.base.NUMERICS_VERSION`. A changed setting, data set or algorithm is
-therefore a new run, and "its record is there, skip it" cannot lie.
+therefore a new run, and a run can safely be skipped when its record exists.
 
-Only the standard library is imported here: planning must not need torch.
+Only the standard library is imported here, so that planning does not need torch.
 """
 
 from .base import KINDS, NUMERICS_VERSION, RunSpec

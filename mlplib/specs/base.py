@@ -1,4 +1,4 @@
-"""What every kind of run shares: its id, and its form as plain JSON values."""
+"""The base class of all runs: their ids, and their form as plain JSON values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .parts import DataSpec
 from .settings import Settings
 
 NUMERICS_VERSION = 2
-"""Raise this whenever training starts to compute something else from the same settings."""
+"""Raise this whenever training computes different numbers from the same settings than before."""
 
 KINDS: dict[str, type[RunSpec]] = {}
 """Every kind of run by its name."""
@@ -21,7 +21,7 @@ KINDS: dict[str, type[RunSpec]] = {}
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec(Settings):
-    """What every kind of run shares. A subclass names its ``kind`` and sets :meth:`slug`."""
+    """The base class of all runs. A subclass names its ``kind`` and overrides :meth:`slug`."""
 
     kind: ClassVar[str]
 
@@ -34,7 +34,7 @@ class RunSpec(Settings):
         raise NotImplementedError
 
     def data_name(self) -> str | None:
-        """The catalog name of the data set that the run itself reads, None if it reads none."""
+        """The catalog name of the data set that the run itself reads, or None."""
         data = getattr(self, "data", None)
         return None if data is None else data.name
 
@@ -43,7 +43,7 @@ class RunSpec(Settings):
         return tuple(value for value in self._values() if isinstance(value, RunSpec))
 
     def data_names(self) -> tuple[str, ...]:
-        """The catalog names of every data set that the outcome depends on, upstream runs' included."""
+        """Catalog names of all data sets that the outcome depends on, including those of upstream runs."""
         names: list[str] = []
         for value in self._values():
             if isinstance(value, RunSpec):
@@ -64,7 +64,7 @@ class RunSpec(Settings):
         """The inverse of :meth:`to_json`.
 
         Raises:
-            MlplibError: an unknown kind or setting, or a value that the spec refuses.
+            MlplibError: an unknown kind or setting, or an invalid value.
         """
         if not isinstance(values, dict):
             raise MlplibError(f"a run is written as a JSON object, not as {values!r}")

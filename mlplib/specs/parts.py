@@ -18,7 +18,7 @@ SCHEDULES = ("constant", "cosine", "linear")
 MIXUP_KINDS = ("standard", "ffcv")
 
 SEEDS = 2**32
-"""Seeds are below this: torch takes larger ones, but on a CPU reads only their lower 32 bits."""
+"""Seeds are below this: torch accepts larger ones, but on a CPU uses only their lower 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,15 @@ class ModelSpec(Settings):
 
 @dataclass(frozen=True)
 class DataSpec(Settings):
-    """A data set by its name in the catalog, and what is done to it once, before training.
+    """A data set by its name in the catalog, and how it is changed once, before training.
 
-    ``examples`` keeps that many training images, the same share of every class, each smaller subset
-    nested in the larger ones. ``pixel_permutation`` is the seed of one fixed permutation of the pixel
+    ``examples`` keeps that many training images, the same share of every class; smaller subsets are
+    nested in larger ones. ``pixel_permutation`` is the seed of one fixed permutation of the pixel
     positions, applied to train and test alike (claim C22). ``resolution``: the side in pixels that images are
-    resized to. ``held_out``: that many training images, the same share of every class, are taken out of the
-    training set and stand in for the test set, so that settings can be tuned without looking at it.
+    resized to. ``held_out``: that many training images, the same share of every class, are removed from the
+    training set and replace the test set, so that settings can be tuned without looking at the test set.
     ``draw``: which random choice of ``examples`` images is kept, so that seeds can train on different images;
-    subsets are nested within one draw only.
+    subsets are nested only within one draw.
     """
 
     name: str
@@ -117,7 +117,7 @@ class AugmentSpec(Settings):
 
     ``crop_scale``: range of the crop's area as a fraction of the image, ``None`` for no crop;
     ``crop_ratio``: range of its aspect ratio; ``mixup``: the alpha of MixUp's Beta(alpha, alpha), 0 for none.
-    ``mixup_kind``: ``standard`` draws one partner permutation and one lambda a batch, ``ffcv`` mixes
+    ``mixup_kind``: ``standard`` draws one partner permutation and one lambda per batch, ``ffcv`` mixes
     each image with the batch's previous one in uint8, as the official code does through FFCV.
     """
 
@@ -142,7 +142,7 @@ class AugmentSpec(Settings):
 
     @property
     def any(self) -> bool:
-        """Whether anything is augmented at all."""
+        """Whether any augmentation is on."""
         return self.flip or self.crop_scale is not None or self.mixup > 0
 
 

@@ -32,13 +32,13 @@ PROBES = ("linear", "ridge")
 class TrainSpec(RunSpec, kind="train"):
     """One training run from a random initialization.
 
-    ``evaluate_at``: epochs (counted from 1) after which test accuracy enters the history; the end is always
-    evaluated and nothing is ever chosen by it. ``precision``: ``auto`` is bf16 autocast where the device has
-    bf16 arithmetic, fp16 autocast with a scaled loss on other GPUs with matrix units, float32 elsewhere; the
-    record says which it was. ``tf32`` (NVIDIA GPUs) is float32 with factors of products rounded to
-    TensorFloat-32. ``keep_at``: epochs before the last after which the weights are kept, too, for later runs
-    to read. How a run is executed (micro-batches, checkpoint intervals, device) is not here: it does not
-    change what is computed.
+    ``evaluate_at``: epochs (counted from 1) after which test accuracy is added to the history; the end is
+    always evaluated, and nothing is selected by it. ``precision``: ``auto`` is bf16 autocast where the device
+    has bf16 arithmetic, fp16 autocast with a scaled loss on other GPUs with matrix units, float32 elsewhere;
+    the record says which was used. ``tf32`` (NVIDIA GPUs) is float32 with factors of products rounded to
+    TensorFloat-32. ``keep_at``: epochs before the last after which the weights are also kept, for later runs
+    to read. How a run is executed (micro-batches, checkpoint intervals, device) is not part of the spec: it
+    does not change what is computed.
     """
 
     model: ModelSpec
@@ -65,10 +65,10 @@ class TrainSpec(RunSpec, kind="train"):
 
 @dataclass(frozen=True)
 class CheckpointSpec(RunSpec, kind="checkpoint"):
-    """Weights that somebody else trained, in a file of the official code's form.
+    """Weights trained by others, in a file in the official code's format.
 
-    ``name``: what to call it; ``sha256`` of the file, in hex: what it is. Where the file lies is not part of
-    the run; the executor takes it (:class:`mlplib.executor.Executor`).
+    ``name``: a name for it; ``sha256``: hash of the file, in hex, which identifies it. The path of the file
+    is not part of the run; it is an argument of :class:`mlplib.executor.Executor`.
     """
 
     name: str
@@ -118,7 +118,7 @@ class FineTuneSpec(RunSpec, kind="finetune"):
 
 @dataclass(frozen=True)
 class FilterSpec(RunSpec, kind="filters"):
-    """A look at the first layer of another run: its filters, how local and how smooth they are (Fig 11, 12).
+    """The first-layer filters of another run, and how local and smooth they are (Fig 11, 12).
 
     ``at``: ``initial`` for the random initialization of ``upstream`` (nothing is trained), or ``final``.
     """
@@ -145,11 +145,11 @@ class FilterSpec(RunSpec, kind="filters"):
 class ProbeSpec(RunSpec, kind="probe"):
     """A classifier on frozen features: how much of ``data`` a linear map can read from them (Table 8).
 
-    ``upstream``: whose features, those that its head reads; None for the pixels themselves. ``epoch``: after
-    which epoch of a training run, one of its ``keep_at``; 0 for its random initialization, None for its end.
+    ``upstream``: the run whose features are used, the input of its head; None for the pixels. ``epoch``: the
+    epoch of a training run, one of its ``keep_at``; 0 for its random initialization, None for its end.
     ``method``: ``linear`` trains a head with cross-entropy, the paper's probe; ``ridge`` solves for
-    one in closed form with a penalty chosen on a held-out part of the training set, and takes none
-    of ``epochs, batch_size, optimizer, label_smoothing``. Images are not augmented.
+    one in closed form with a penalty chosen on a held-out part of the training set, and does not use
+    ``epochs, batch_size, optimizer, label_smoothing``. Images are not augmented.
     """
 
     data: DataSpec
@@ -192,7 +192,7 @@ class EvaluateSpec(RunSpec, kind="evaluate"):
     ``crops``: random crops of each test image whose predictions are averaged, as logits (the paper's text)
     and as probabilities (its code); 0 for no TTA. ``crop_scale, crop_ratio, flip`` as in
     :class:`AugmentSpec`; the defaults are the official fine-tuning recipe's. ``data``: only for a checkpoint,
-    which knows none itself. ``real``: also count every label that the ReaL annotators accepted (ImageNet
+    which has none of its own. ``real``: also count every label that the ReaL annotators accepted (ImageNet
     only).
     """
 
@@ -220,7 +220,7 @@ class EvaluateSpec(RunSpec, kind="evaluate"):
 
     @property
     def augment(self) -> AugmentSpec:
-        """What is done to a test image, each time differently."""
+        """The random augmentation of each view of a test image."""
         return AugmentSpec(flip=self.flip, crop_scale=self.crop_scale, crop_ratio=self.crop_ratio)
 
     @property
@@ -238,14 +238,15 @@ class EvaluateSpec(RunSpec, kind="evaluate"):
 
 @dataclass(frozen=True)
 class TimingSpec(RunSpec, kind="timing"):
-    """How fast a network with random weights answers on this machine, in at most about ``seconds`` (Table 9).
+    """Inference speed of a network with random weights on this machine (Table 9).
 
-    ``batch_sizes``: those to find the best throughput among, smallest first; ``image_size``: side of the
+    ``batch_sizes``: candidates for the best throughput, smallest first; ``seconds``: about the most that the
+    measurement may take; ``image_size``: side of the
     square images in pixels; ``classes``: ImageNet-21k's by default, as in the paper's Table 5. ``seed`` draws
     weights and images; a repetition with another seed is another measurement. It reads no data.
 
-    A timing depends on the machine, which is not a setting: a record describes the device that its
-    ``environment`` names, and of no other.
+    A timing depends on the machine, which is not a setting: a record describes only the device that its
+    ``environment`` names.
     """
 
     model: ModelSpec
@@ -266,7 +267,7 @@ class TimingSpec(RunSpec, kind="timing"):
 
 
 def _check_training(spec: TrainSpec | FineTuneSpec) -> None:
-    """What holds between the settings of every run of the training loop."""
+    """Check the settings of a run of the training loop against each other."""
     _check_epochs(spec, "evaluate_at", spec.epochs)
     if spec.optimizer.warmup > spec.epochs:
         raise MlplibError(

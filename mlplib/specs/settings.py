@@ -1,4 +1,4 @@
-"""Settings that check themselves: frozen dataclasses whose fields declare which values they take."""
+"""Settings that validate themselves: frozen dataclasses whose fields declare their allowed values."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ BOUNDS = {
 }
 
 LARGEST = {int: 10**9, float: 2.0**127}
-"""Where a setting declares nothing else, its number is below this: torch takes none that is much larger."""
+"""Numbers are below this unless a setting declares another bound: torch accepts none that is much larger."""
 
 
 def setting(default=dataclasses.MISSING, **declared):
     """A field of a :class:`Settings` class.
 
     Args:
-        default: its default; without one, a value must be given.
+        default: its default; without one, a value is required.
         declared: ``least``, ``above``, ``below``: bounds of a number, or of each number of a tuple;
-            ``choices``: the only values it takes; ``later=True``: the field was added after records had been
-            published, so at its default it stays out of the JSON form, and older runs keep their ids.
+            ``choices``: the only valid values; ``later=True``: the field was added after records had been
+            published, so its default is left out of the JSON form, and older runs keep their ids.
     """
     return dataclasses.field(default=default, metadata=declared)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Refuses values of the wrong type or outside of what their fields declare.
+    """Refuses values of the wrong type, or that their fields do not allow.
 
     ``int`` is accepted for ``float``, and NumPy's numbers for Python's. Lists become tuples, since JSON and
-    YAML know lists only.
+    YAML have only lists.
 
     Raises:
-        MlplibError: the line names the setting.
+        MlplibError: the message names the setting.
     """
 
     def __post_init__(self):
@@ -58,11 +58,11 @@ class Settings:
                 self.refuse(field.name, wanted)
 
     def refuse(self, name: str, wanted: str) -> typing.NoReturn:
-        """Say in one line what a setting must be."""
+        """Raise an MlplibError that says what a setting must be."""
         raise MlplibError(f"{type(self).__name__}.{name} must be {wanted}, not {getattr(self, name)!r}")
 
     def refuse_ignored(self, where: str, *names: str) -> None:
-        """Refuse a setting that would be ignored, unless it has its default: one run would get two ids."""
+        """Refuse non-default values of settings that have no effect: otherwise one run would have two ids."""
         for field in dataclasses.fields(self):
             if field.name in names and getattr(self, field.name) != field.default:
                 raise MlplibError(
@@ -98,11 +98,11 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class _Field:
-    """What a class declares about a setting.
+    """The declaration of a setting.
 
-    ``kind``: its type in words; ``fits``: whether a value has that type; ``objection``: what a value of that
-    type must be, if it is not; ``later``, ``default``: see :func:`setting`; ``real``: it holds floats;
-    ``settings``: the class of its value, if that is one with settings of its own.
+    ``kind``: its type in words; ``fits``: whether a value has that type; ``objection``: for an invalid value
+    of that type, what it must be; ``later``, ``default``: see :func:`setting`; ``real``: it holds floats;
+    ``settings``: the class of its value, if that is a subclass of :class:`Settings`.
     """
 
     name: str
@@ -115,11 +115,11 @@ class _Field:
     settings: type[Settings] | None
 
     def from_plain(self, value):
-        """A value as in JSON, with a JSON object made settings if it stands for some."""
+        """A value from JSON; an object becomes :class:`Settings` where the field holds them."""
         return self.settings.from_json(value) if self.settings and isinstance(value, dict) else value
 
 
-@functools.cache  # a plan makes thousands of specs of a few classes
+@functools.cache  # a plan creates thousands of specs of a few classes
 def _fields(cls: type) -> tuple[_Field, ...]:
     hints, found = typing.get_type_hints(cls), []
     for each in dataclasses.fields(cls):
@@ -134,7 +134,7 @@ def _fields(cls: type) -> tuple[_Field, ...]:
 
 
 def _objection(declared: Mapping[str, object]) -> Callable[[object], str | None]:
-    """A function that says what a value must be, if it is not that."""
+    """A function that says what an invalid value must be, and returns None for a valid one."""
     choices = declared.get("choices")
     bounds = [(words, holds, declared[name]) for name, (words, holds) in BOUNDS.items() if name in declared]
     limited = "below" in declared
@@ -155,7 +155,7 @@ def _objection(declared: Mapping[str, object]) -> Callable[[object], str | None]
 
 
 def _fits(hint) -> Callable[[object], bool]:
-    """A function that says whether a value has this type."""
+    """A function that tells whether a value has this type."""
     if isinstance(hint, types.UnionType):
         options = [_fits(option) for option in typing.get_args(hint)]
         return lambda value: any(fits(value) for fits in options)
@@ -172,21 +172,21 @@ def _fits(hint) -> Callable[[object], bool]:
         )
     if hint is float:
         return finite
-    if hint is int:  # to Python, True is one, too
+    if hint is int:  # in Python, True is an int
         return lambda value: isinstance(value, int) and not isinstance(value, bool)
     kind = typing.get_origin(hint) or hint
     return lambda value: isinstance(value, kind)
 
 
 def plain(value):
-    """Lists as tuples, and NumPy's numbers, which JSON does not know, as Python's."""
+    """Convert lists to tuples, and NumPy's numbers, which JSON does not support, to Python's."""
     if isinstance(value, list | tuple):
         return tuple(map(plain, value))
     return value.item() if getattr(value, "shape", None) == () else value
 
 
 def finite(value) -> bool:
-    """Whether ``value`` is a number, no bool, that a float can hold."""
+    """Whether ``value`` is a finite number that a float can hold, and not a bool."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:
@@ -200,5 +200,5 @@ def _plain(value, real: bool):
         return value.to_json()
     if isinstance(value, tuple):
         return [_plain(each, real) for each in value]
-    # 1 and 1.0, 0.0 and -0.0 are the same setting where a float is meant, so they must hash alike.
+    # In a float field, 1 and 1.0, or 0.0 and -0.0, are the same setting, so they must get the same hash.
     return float(value) + 0.0 if real and isinstance(value, (int, float)) else value
