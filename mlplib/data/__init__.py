@@ -1,4 +1,4 @@
-"""Data sets by name: :func:`load` gives uint8 images, labels and what identifies them."""
+"""Data sets by name: :func:`load` returns uint8 images, labels, names and hashes."""
 
 from .catalog import CATALOG, content_hash
 from .dataset import ImageDataset, Split, subset_indices

@@ -1,14 +1,14 @@
 """Random flips, random resized crops and MixUp for a whole batch at once, with random numbers per image.
 
-Everything random is drawn first, on the host and by NumPy, as :class:`Draws`: the same draws follow from a
-seed on every device, and a test can look at them. Applying them is then deterministic tensor arithmetic.
+Everything random is drawn first, on the host with NumPy, as :class:`Draws`: a seed gives the same draws on
+every device, and tests can inspect them. Applying them is then deterministic tensor arithmetic.
 
 A crop that is resized back to the image's size, flipped or not, is a linear map of the rows followed by
-one of the columns. So a batch is cropped by two batched products with small interpolation matrices,
+one of the columns. So a batch is cropped by two batched matrix products with small interpolation matrices,
 which runs at matrix-product speed on CPU and GPU alike (``grid_sample`` took 5 times as long on 2 CPU cores).
-There are only so many such matrices, so they are looked up. A batch is gone through in parts that stay in the
-cache, or, on a GPU, that take a fraction of its memory. In bf16 on a CPU the same is done in C in two
-passes, to the same bits.
+There are few such matrices, so they are computed once and looked up. A batch is processed in parts that fit
+into the cache, or on a GPU into a fraction of its memory. In bf16 on a CPU the same is done in C in two
+passes, with the same bits.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ CROP_TRIES = 10
 """Candidates for a crop before the central one is taken, as in torchvision's and FFCV's RandomResizedCrop."""
 
 PART_NUMBERS = {"cpu": 3 * 2**18, "cuda": 2**27}
-"""Numbers of a batch that are worked on at a time, by type of device."""
+"""Numbers of a batch that are processed at a time, by type of device."""
 
 LARGEST_TABLE = 96
-"""Largest side of which all interpolation matrices are kept: in bf16, 2 MB at 32, 34 at 64, 170 at 96."""
+"""Largest side for which all interpolation matrices are stored: in bf16, 2 MB at 32, 34 at 64, 170 at 96."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What was drawn for one batch of B images of H x W pixels.
+    """The random draws for one batch of B images of H x W pixels.
 
     ``flip``: bool (B,). ``top, left, height, width``: int64 (B,), the crop's box in pixels.
     ``partner``: int64 (B,), the image each one is mixed with; ``lam``: the share that an image keeps in
@@ -53,12 +53,11 @@ class Draws:
     lam: float
 
     def of_part(self, part: slice) -> tuple[np.ndarray, Draws]:
-        """What augmenting some images of the batch needs.
+        """The images and draws needed to augment a part of the batch.
 
         Returns:
-            where the needed images are in the batch, int64: those of ``part``, then partners of theirs from
-            outside of it; and the draws for all these. Only what comes out for ``part`` is what it would be
-            in the whole batch.
+            positions in the batch, int64: the images of ``part``, then their partners outside of it; and the
+            draws for all of these. Only the results for ``part`` equal those of the whole batch.
         """
         own = np.arange(len(self.flip))[part]
         others = np.setdiff1d(self.partner[own], own) if self.lam != 1 else own[:0]
@@ -72,12 +71,12 @@ class Draws:
 
 
 def draw(spec: AugmentSpec, indices: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> Draws:
-    """Draw what happens to the images ``indices`` (int64 (B,)) of ``size`` (H, W).
+    """Draw the augmentation of the images ``indices`` (int64 (B,)) of ``size`` (H, W).
 
     Flips have probability 1/2. Crops: area uniform in ``crop_scale``, log aspect ratio uniform in
-    ``crop_ratio``, place uniform among those that fit, all in whole pixels. MixUp: lambda from Beta(a, a),
+    ``crop_ratio``, position uniform among those that fit, all in whole pixels. MixUp: lambda from Beta(a, a),
     one per batch. ``ffcv`` MixUp seeds lambda with the batch's last index and takes the previous image as
-    partner, as FFCV's operations do (whose sampler turns the same seed into another lambda of the same law).
+    partner, as FFCV's operations do (whose sampler draws another lambda of the same law from the same seed).
     """
     count = len(indices)
     flip = rng.random(count) < 0.5 if spec.flip else np.zeros(count, dtype=bool)
@@ -109,7 +108,7 @@ def _draw_boxes(spec: AugmentSpec, count: int, size: tuple[int, int], rng: np.ra
     place = rng.random((2, count))
     top = np.floor(place[0] * (h - height + 1)).astype(np.int64)
     left = np.floor(place[1] * (w - width + 1)).astype(np.int64)
-    # None of the candidates fits: the largest central box with an allowed aspect ratio.
+    # If no candidate fits, take the largest central box with an allowed aspect ratio.
     none = ~fits.any(axis=1)
     if none.any():
         nearest = min(max(w / h, spec.crop_ratio[0]), spec.crop_ratio[1])
@@ -122,8 +121,8 @@ def _draw_boxes(spec: AugmentSpec, count: int, size: tuple[int, int], rng: np.ra
 def interpolation(start: Tensor, length: Tensor, size: int, reverse: Tensor, dtype: torch.dtype) -> Tensor:
     """Matrices that resize ``[start, start + length)`` of a line of ``size`` pixels to the whole line.
 
-    Bilinear with pixel centers at half-integers (``align_corners=False``); no pixel outside the interval
-    enters. Growing only, so no low-pass filter is needed.
+    Bilinear with pixel centers at half-integers (``align_corners=False``); pixels outside the interval are
+    not used. Lines are only enlarged, so no low-pass filter is needed.
 
     Args:
         start, length: float32 (B,), in pixels.
@@ -143,8 +142,8 @@ def interpolation(start: Tensor, length: Tensor, size: int, reverse: Tensor, dty
 
 @functools.lru_cache(maxsize=4)
 def _table(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, np.ndarray]:
-    """Every matrix of :func:`interpolation` for a crop in whole pixels, (K, size, size), and where each is:
-    int64 (2, size, size + 1), by whether it is reversed, start and length.
+    """Every matrix of :func:`interpolation` for a crop in whole pixels, (K, size, size), and their indices:
+    int64 (2, size, size + 1), by reversed or not, start and length.
     """
     boxes = [(start, length) for length in range(1, size + 1) for start in range(size - length + 1)]
     start, length = torch.tensor(boxes, dtype=torch.float32, device=device).T.repeat(1, 2)
@@ -156,7 +155,7 @@ def _table(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor,
 
 
 def _matrices(start, length, size: int, reverse, dtype: torch.dtype, device: torch.device) -> Callable:
-    """What gives the interpolation matrices (b, size, size) of a part (a slice) of a batch."""
+    """A function that returns the interpolation matrices (b, size, size) of a part (a slice) of a batch."""
     if size <= LARGEST_TABLE:
         table, places = _table(size, dtype, device)
         found = to_device(places[reverse.astype(np.int64), start, length], device)
@@ -167,7 +166,7 @@ def _matrices(start, length, size: int, reverse, dtype: torch.dtype, device: tor
 
 
 def parts(images: Tensor) -> Iterator[slice]:
-    """Slices of a batch (B, ...) of at most :data:`PART_NUMBERS` numbers each, one image at least."""
+    """Slices of a batch (B, ...) of at most :data:`PART_NUMBERS` numbers each, but at least one image."""
     size = max(1, PART_NUMBERS[images.device.type] // max(1, images[0].numel()))
     return (slice(first, first + size) for first in range(0, len(images), size))
 
@@ -176,8 +175,8 @@ def crop_and_flip(images: Tensor, draws: Draws, dtype: torch.dtype) -> Tensor:
     """Apply the crops and flips of ``draws``.
 
     Args:
-        images: uint8 or float (B, C, H, W), best with the channels of a row side by side in memory (strides
-            of (B, H, C, W)), since both products can then be taken without moving anything.
+        images: uint8 or float (B, C, H, W), best with the channels of a row adjacent in memory (strides
+            of (B, H, C, W)), since both products then need no copy.
     Returns:
         ``dtype`` (B, C, H, W) in the same value range, in that memory order.
     """
@@ -210,8 +209,8 @@ def mixup_ffcv(images: Tensor, partners: Tensor, lam: float) -> Tensor:
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor, out: Tensor | None = None) -> Tensor:
-    """Center and scale float (B, C, H, W) images of values 0 to 255, of any memory order; the result, ``out``
-    or new, is contiguous. ``mean``, ``std``: float32 (C,).
+    """Center and scale float (B, C, H, W) images of values 0 to 255, in any memory order; the result, ``out``
+    or a new tensor, is contiguous. ``mean``, ``std``: float32 (C,).
     """
     mean, scale = (v.to(images.dtype)[:, None, None] for v in (mean, 1 / std))
     if out is None:
@@ -228,7 +227,7 @@ def augment(
 ) -> Tensor:
     """All of ``spec`` applied to a batch, then :func:`normalize`: uint8 (B, C, H, W) to ``dtype``.
 
-    Labels follow through ``draws.partner`` and ``draws.lam``.
+    The labels to mix follow from ``draws.partner`` and ``draws.lam``.
     """
     ffcv = spec.mixup > 0 and spec.mixup_kind == "ffcv"
     small = max(images.shape[2:]) <= LARGEST_TABLE
@@ -260,7 +259,7 @@ def augment_in_pytorch(images, spec, draws, dtype, mean_std) -> Tensor:
 
 @functools.cache
 def in_c() -> bool:
-    """Whether C augments bf16 batches on this CPU: it compiles, and a random batch gets the same bits."""
+    """Whether to augment bf16 batches on this CPU in C: it compiles and a random batch gets the same bits."""
     if native.library() is None:
         return False
     spec, rng = AugmentSpec(flip=True, crop_scale=(0.05, 1.0), mixup=0.8), np.random.default_rng(0)
@@ -277,7 +276,7 @@ def _neighbors(size: int) -> native.Neighbors:
 
 
 def _augment_in_c(images: Tensor, spec: AugmentSpec, draws: Draws, mean: Tensor, std: Tensor) -> Tensor:
-    """What :func:`augment_in_pytorch` makes of a batch in bf16, in two passes over memory."""
+    """The same as :func:`augment_in_pytorch` for a batch in bf16, in two passes over memory."""
     rows = images.permute(0, 2, 1, 3)
     _, height, _, width = rows.shape
     if spec.flip or spec.crop_scale is not None:

@@ -1,4 +1,4 @@
-"""A data set as a run sees it, and the batches drawn from it, wherever the images are."""
+"""A data set as a run sees it, and its batches, independently of where the images are stored."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .resident import ResidentSplit
 from .shaping import Shaping
 from .streaming import StreamedSplit, reader_of
 
-# Streams of random numbers that must not repeat one another: the first entry after the run's seed.
+# Independent streams of random numbers: this follows the run's seed in the seed sequence.
 SHUFFLE, AUGMENT, HOLD_OUT = 0, 1, 2
 
 EVALUATION_BATCH = 2000
-"""Images at a time where nothing is trained."""
+"""Images per batch in evaluation."""
 
 WHOLE = slice(None)
-"""The part of a batch that is all of it."""
+"""The part that is the whole batch."""
 
 LOADERS = ("auto", "resident", "ffcv")
-"""Where the images are while a run goes on: in device memory, or in FFCV files; ``auto`` decides by size."""
+"""Where the images are during a run: in device memory or in FFCV files; ``auto`` decides by size."""
 
 RESIDENT_SHARE = 0.5
-"""Share of the device's free memory that images may take under ``auto``; the rest is the training's."""
+"""Largest share of the device's free memory for images under ``auto``; the rest is for training."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class RunData:
-    """A data set on a device as a run sees it: subset and permuted as its :class:`DataSpec` says.
+    """A data set on a device as a run sees it: subset, permuted and resized as its :class:`DataSpec` says.
 
     ``mean``, ``std``: float32 (3,) of the full training split, in units of pixel values 0 to 255;
-    ``content_hash``: that of the whole data set.
+    ``content_hash``: the hash of the whole data set.
     """
 
     train: ResidentSplit | StreamedSplit
@@ -85,20 +85,20 @@ class RunData:
         start: int = 0,
         part: slice = WHOLE,
     ) -> Iterator[Batch]:
-        """The batches of one epoch from ``start`` on; each is a function of (seed, epoch, its number) alone.
+        """The batches of one epoch from ``start`` on; each depends only on (seed, epoch, its number).
 
-        Images are reshuffled every epoch; an incomplete last batch is left out, as in the official loader.
+        Images are reshuffled every epoch; an incomplete last batch is dropped, as in the official loader.
 
         Args:
-            part: the part of every batch to give. Only these images and their partners are augmented; random
-                numbers are drawn for the whole batch, so parts make up the batch.
+            part: the part of every batch to yield. Only these images and their partners are augmented; random
+                numbers are drawn for the whole batch, so the parts together are the batch.
         """
         order = np.random.default_rng([seed, SHUFFLE, epoch]).permutation(len(self.train))
         h, w, _ = self.image_shape
         count = len(order) // batch_size
         with closing(self.train.read(order[start * batch_size : count * batch_size], batch_size)) as found:
             number = start
-            for images, labels in found:  # enumerate() would keep the bytes until the next batch
+            for images, labels in found:  # enumerate() would keep the images alive until the next batch
                 indices = order[number * batch_size : (number + 1) * batch_size]
                 draws = draw(spec, indices, (h, w), np.random.default_rng([seed, AUGMENT, epoch, number]))
                 partner_labels = labels
@@ -132,17 +132,17 @@ class RunData:
 
 
 def open_data(dataset: ImageDataset, spec: DataSpec, device: torch.device, loader: str = "auto") -> RunData:
-    """``dataset`` as ``spec`` wants it: subset, held-out part, resolution, permutation.
+    """Apply ``spec`` to ``dataset``: subset, held-out part, resolution, permutation.
 
     Args:
         loader: ``resident`` copies the images into the memory of ``device``; ``ffcv`` reads them from FFCV
             files (:func:`mlplib.data.beton.write`) batch by batch; ``auto`` is ``resident`` if they take at
-            most :data:`RESIDENT_SHARE` of the free memory, else ``ffcv``. What a run computes does not depend
-            on it.
+            most :data:`RESIDENT_SHARE` of the free memory, else ``ffcv``. The loader does not change what a
+            run computes.
 
     Raises:
-        MlplibError: ``spec`` wants more training images than there are, or the size that they already have;
-            the data do not fit, or are to be streamed, and FFCV or its files are missing.
+        MlplibError: ``spec`` asks for more training images than there are, or for their present size; the
+            data do not fit or are to be streamed, and FFCV or its files are missing.
     """
     require_choice("loader", loader, LOADERS)
     shaping = Shaping(spec, dataset.train.images.shape[1:], device)
@@ -158,14 +158,14 @@ def open_data(dataset: ImageDataset, spec: DataSpec, device: torch.device, loade
 
 
 _Parts = tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]
-"""Training and test images of a run: their stored split, ``train`` or ``test``, and where there (int64)."""
+"""Training and test images of a run: their stored split, ``train`` or ``test``, and indices in it (int64)."""
 
 
 def _parts(dataset: ImageDataset, spec: DataSpec) -> _Parts:
     labels = dataset.train.labels
 
     def divided(indices: np.ndarray, setting: str, draw: int) -> tuple[np.ndarray, np.ndarray]:
-        """All but as many images as ``setting`` says, and those: the same share of every class."""
+        """Take out as many images as ``setting`` says, the same share of every class: (the others, these)."""
         count = getattr(spec, setting)
         if count > len(indices) - (setting == "held_out"):  # some must be left to train on
             raise Refused(f"{spec.name} has {len(indices)} training images: {setting}={count} is too many")
@@ -182,7 +182,7 @@ def _parts(dataset: ImageDataset, spec: DataSpec) -> _Parts:
 
 
 def _fitting(dataset: ImageDataset, parts: _Parts, shaping: Shaping, device: torch.device) -> str:
-    """What ``auto`` means for these images."""
+    """The loader that ``auto`` selects for these images."""
     needed = sum(len(indices) for _, indices in parts) * int(np.prod(shaping.image_shape))
     allowed = RESIDENT_SHARE * machine.free_memory(device)
     if needed <= allowed:

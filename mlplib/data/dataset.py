@@ -1,4 +1,4 @@
-"""What a data set is in memory, its hashes and statistics, and its subsets."""
+"""A data set in memory, its hashes and statistics, and its subsets."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ImageDataset:
     """A data set by its name in the catalog.
 
     ``mean`` and ``std`` are those of the training pixels divided by 255, by channel (population standard
-    deviation). ``content_hash`` enters the identity of a run (:func:`mlplib.data.catalog.content_hash`).
-    ``test_index``, where it is known: int64 ``(N_test,)``, the official number of each test image, from 0, or
-    -1 (ImageNet's ``ILSVRC2012_val_00000001`` is 0), because other labels of these images come in that order.
+    deviation). ``content_hash`` is part of the run id (:func:`mlplib.data.catalog.content_hash`).
+    ``test_index``, if known: int64 ``(N_test,)``, the official number of each test image, from 0, or
+    -1 (ImageNet's ``ILSVRC2012_val_00000001`` is 0), because other labels of these images use that order.
 
     Raises:
-        MlplibError: arrays that are not what :class:`Split` says, an empty split, or a label without a class.
+        MlplibError: arrays that do not fit :class:`Split`, an empty split, or a label without a class.
     """
 
     name: str
@@ -87,7 +87,7 @@ def ordered_hash(train: Split, test: Split) -> str:
 
 
 def _unordered_sum(split: Split) -> int:
-    # A sum and not an XOR: data sets contain identical pairs, which an XOR would cancel.
+    # A sum instead of an XOR: data sets contain identical pairs, which an XOR would cancel.
     labels, width = _label_bytes(split.labels), 8
     total = 0
     for i, image in enumerate(split.images):
@@ -97,7 +97,7 @@ def _unordered_sum(split: Split) -> int:
 
 
 def unordered_hash(train: Split, test: Split) -> str:
-    """A hash (hex) that only depends on which labeled images are in train and test, not on their order.
+    """A hash (hex) that depends on the labeled images in train and test, but not on their order.
 
     Each example is hashed by sha-256 (image bytes, then the label as little-endian int64); a split is the
     sum of its examples' hashes modulo 2**256; the result is the sha-256 of the two sums in hex.
@@ -107,7 +107,7 @@ def unordered_hash(train: Split, test: Split) -> str:
 
 
 PIXELS = 2**22
-"""Counted at a time: NumPy takes 8 bytes for each."""
+"""Pixels counted at a time: NumPy needs 8 bytes for each."""
 
 
 def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -123,7 +123,7 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
             row += np.bincount(block[..., channel].ravel(), minlength=256)
     mean, std = [], []
     for row in counts:
-        # As Python's integers, whose products do not overflow.
+        # Python integers, whose products do not overflow.
         n, first, second = (int(row @ np.arange(256) ** power) for power in range(3))
         mean.append(first / n / 255)
         std.append((n * second - first * first) ** 0.5 / n / 255)
@@ -131,7 +131,7 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def class_means(split: Split, classes: int) -> np.ndarray:
-    """The mean color of every class: float64 ``(classes, 3)``, in pixel values 0 to 255, 0 for no image."""
+    """The mean color of every class: float64 ``(classes, 3)``, in pixel values 0 to 255; 0 without images."""
     sums = np.zeros((classes, 3))
     np.add.at(sums, split.labels, split.images.reshape(len(split), -1, 3).sum(axis=1, dtype=np.int64))
     pixels = np.bincount(split.labels, minlength=classes) * int(np.prod(split.images.shape[1:3]))
@@ -159,15 +159,15 @@ def class_subset(
 
 
 _SUBSET_SEED = 20230623
-"""Fixes which examples a subset keeps. Part of what a run computes: never change it."""
+"""Determines which examples a subset keeps, and so what a run computes: never change it."""
 
 
 def _class_sequence(counts: list[int], length: int) -> list[int]:
-    """The first ``length`` classes of a sequence whose every prefix holds each class in proportion.
+    """The first ``length`` classes of a sequence in which every prefix has each class in proportion.
 
     The j-th example (from 0) of a class with ``c`` of ``n`` examples must be placed in the slots from
-    ``floor(j n / c)`` to ``ceil((j + 1) n / c) - 1``: then a prefix of any length holds the class's exact
-    share, rounded down or up. Placing the earliest deadline first always works: these are the windows of
+    ``floor(j n / c)`` to ``ceil((j + 1) n / c) - 1``: then a prefix of any length has the class's exact
+    share, rounded down or up. Earliest-deadline-first scheduling always succeeds: these are the windows of
     "Proportionate progress" (Baruah et al., Algorithmica 1996) for a single resource.
     """
     n = sum(counts)
@@ -194,10 +194,10 @@ def subset_indices(labels: np.ndarray, examples: int, draw: int = 0) -> np.ndarr
         labels: int64 ``(N,)``.
         examples: how many to keep. A class with ``c`` of the ``N`` examples gets ``examples * c / N``,
             rounded down or up to a whole example.
-        draw: which random order to choose by. Smaller sets are inside larger ones of the same draw.
+        draw: selects the random order. Smaller sets are inside larger ones of the same draw.
 
     Returns:
-        int64 ``(examples,)``, ascending. Depends on nothing but the arguments (no seed of a run), and
+        int64 ``(examples,)``, ascending. Depends only on the arguments (not on the seed of a run);
         ``examples = N`` gives ``0 .. N-1``.
 
     Raises:

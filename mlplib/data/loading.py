@@ -1,4 +1,4 @@
-"""Load a data set by name, preparing and caching it first where needed."""
+"""Load a data set by name, preparing and caching it first if necessary."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .get import cache, shapes, sources
 def load(
     name: str, progress: Progress = quiet, verify: bool = False, skip_unreadable: bool = False
 ) -> ImageDataset:
-    """Load a data set, getting and caching it first where that has not happened yet.
+    """Load a data set, getting and caching it first if that has not happened yet.
 
-    Cached files are hashed when they are used for the first time after a change.
+    Cached files are hashed at their first use after a change.
 
     Args:
         name: a name in :data:`mlplib.data.catalog.CATALOG`, or of an own folder that has been prepared.
-        progress: shows the long steps (:mod:`mlplib.progress`).
-        verify: hash the whole cached copy in any case, and build it again if it is damaged.
+        progress: shows the progress of long steps (:mod:`mlplib.progress`).
+        verify: always hash the whole cached copy, and rebuild it if it is damaged.
         skip_unreadable: when image files are prepared, leave out those that cannot be read; the cache's
             manifest says how many.
 
@@ -35,7 +35,7 @@ def load(
     """
     try:
         entry = find(name)
-    except MlplibError:  # an own folder may have come here as an export
+    except MlplibError:  # it may be an exported own folder
         if not (entry := sources.exported_own(name)):
             raise
     if skip_unreadable and not (isinstance(entry, Stored) and entry.skippable):
@@ -58,7 +58,7 @@ def load(
 
 def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bool) -> ImageDataset:
     def known() -> Stored | None:
-        # Not with the numbers of a copy that is to be replaced.
+        # Not `entry`, which may have the numbers of the copy that is to be replaced.
         return sources.exported_own(entry.name) or CATALOG.get(entry.name)
 
     def fault() -> str | None:
@@ -67,7 +67,7 @@ def _stored(entry: Stored, progress: Progress, verify: bool, skip_unreadable: bo
             wrong = "another version of its content"
         if not wrong and sources.replaced(entry, cache.preparation(entry.name)):
             wrong = "its parquet files have changed"
-        if wrong and not known():  # only the reader of an own folder knows where the images are
+        if wrong and not known():  # only the user knows where the images of an own folder are
             raise OwnFolder.damaged(entry.name, wrong)
         return wrong
 

@@ -1,4 +1,4 @@
-"""A split that lives in device memory as uint8."""
+"""A split in device memory, as uint8."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .dataset import Split
 from .shaping import Shaping
 
 CHUNK = 4096
-"""Images that are shaped at a time: the host never holds more copies of them than these."""
+"""Images that are shaped at a time, which limits the copies in host memory."""
 
 
 @dataclass(frozen=True)
 class ResidentSplit:
-    """One split on a device: ``rows`` uint8 (N, H, 3, W), which suits crops; ``labels`` int64 (N,)."""
+    """One split on a device: ``rows`` uint8 (N, H, 3, W), a layout for crops; ``labels`` int64 (N,)."""
 
     rows: Tensor
     labels: Tensor
@@ -41,7 +41,7 @@ class ResidentSplit:
         """
         for first in range(0, len(order), batch_size):
             indices = to_device(order[first : first + batch_size], self.labels.device)
-            # Nothing here keeps the images once they have been handed over.
+            # No local variable keeps the images alive after the yield.
             yield (
                 self.rows.index_select(0, indices).permute(0, 2, 1, 3),
                 self.labels.index_select(0, indices),
@@ -54,6 +54,6 @@ class ResidentSplit:
         rows = torch.empty((len(indices), h, c, w), dtype=torch.uint8, device=device)
         for first in range(0, len(indices), CHUNK):
             part = slice(first, first + CHUNK)
-            # Indexing copies: the cache's memory map is read-only, and torch wants memory it may write to.
+            # Indexing copies: the cache's memory map is read-only, and torch needs writable memory.
             rows[part] = shaping(torch.from_numpy(split.images[indices[part]]).to(device))
         return cls(rows, torch.from_numpy(split.labels[indices]).to(device))

@@ -1,4 +1,4 @@
-"""What a run does to each image once, before anything random: pixels in another order, another resolution."""
+"""Changes that a run makes to each image once, before anything random: pixel order and resolution."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..errors import Refused
 from ..specs import DataSpec
 
 PIXELS = 2**24
-"""Pixels that are resized at a time, or one image: each takes 12 bytes as float32, in several copies."""
+"""Pixels that are resized at a time (at least one image): each takes 12 bytes as float32, several times."""
 
 
 class Shaping:
-    """What ``spec`` wants done to images of ``image_shape`` (H, W, 3), on a device.
+    """The permutation and resolution of ``spec`` for images of ``image_shape`` (H, W, 3), on a device.
 
-    An image becomes the same bits whichever others are shaped with it.
+    The result for an image does not depend on the other images of a batch, to the last bit.
 
     Raises:
-        MlplibError: ``spec`` wants the size that the images have.
+        MlplibError: ``spec`` asks for the size that the images already have.
     """
 
     def __init__(self, spec: DataSpec, image_shape: tuple[int, int, int], device: torch.device):
@@ -35,7 +35,7 @@ class Shaping:
         self.image_shape = (h, w, c) if self.side is None else (self.side, self.side, c)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """From uint8 (B, H, W, 3) to uint8 (B, H, 3, W), which suits crops: contiguous, in new memory."""
+        """From uint8 (B, H, W, 3) to uint8 (B, H, 3, W), a layout for crops: contiguous, in new memory."""
         if self.order is not None:
             b, h, w, c = images.shape
             images = images.reshape(b, h * w, c).index_select(1, self.order).view(b, h, w, c)

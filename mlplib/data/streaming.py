@@ -1,7 +1,7 @@
-"""A split that is read from its FFCV file while a run goes on, because it does not fit into device memory.
+"""A split that is read from its FFCV file during a run, because it does not fit into device memory.
 
-FFCV reads, ahead of time and on threads of its own; which images, in which order, and what happens to them is
-decided as for resident data. So a streamed run is the same run, to the last bit.
+FFCV only reads the images, ahead of time in its own threads; their selection, order and augmentation are the
+same as for resident data. So a streamed run gives the same results, to the last bit.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .get.prepare import cores
 from .shaping import Shaping
 
 BATCHES_AHEAD = 3
-"""Batches that FFCV holds ready; it has memory for two more, the one in use and the one being read."""
+"""Batches that FFCV prepares ahead; it has memory for two more, the one in use and the one being read."""
 
 PATIENCE_S = 1.0
-"""How often a wait for a batch looks whether FFCV's thread is still alive."""
+"""Interval in seconds at which a wait for a batch checks that FFCV's thread is alive."""
 
 
 class BetonReader:
-    """The images of a beton in any order, by FFCV's loader on ``workers`` threads.
+    """Reads the images of a beton in any order, with FFCV's loader and ``workers`` threads.
 
     Raises:
-        MlplibError: FFCV is not installed, or the file is none of its files.
+        MlplibError: FFCV is not installed, or the file is not an FFCV file.
     """
 
     def __init__(self, path: Path, workers: int = 1):
@@ -51,7 +51,7 @@ class BetonReader:
                 num_workers=workers,
                 os_cache=True,
                 order=self.plan,
-                seed=0,  # unused, but None would draw from NumPy's global generator
+                seed=0,  # not used, but None would draw from NumPy's global generator
                 pipelines={"image": [SimpleRGBImageDecoder(), ToTensor()], "label": None},
                 drop_last=False,
                 batches_ahead=BATCHES_AHEAD,
@@ -61,18 +61,18 @@ class BetonReader:
                 f"{path} cannot be read as an FFCV file ({error}): delete it and write it again with "
                 "mlplib data beton"
             ) from error
-        # Tables of Python objects for every image that only other orders and caches look at.
+        # Tables with Python objects for every image, which only other orders and caches use.
         for name in ("sample_to_pages", "page_to_samples", "ptr_to_size"):
             setattr(self.loader.memory_manager, name, None)
 
     def read(self, order: np.ndarray, batch_size: int) -> Iterator[Tensor]:
         """The images ``order`` (int64) in batches of B, the last one possibly smaller: uint8 (B, H, W, 3).
 
-        A batch is in host memory (pinned where there is a GPU) and lasts until the next one is asked for.
+        A batch is in host memory (pinned if there is a GPU) and valid until the next one is requested.
         """
         if not len(order):
             return
-        if order.min() < 0 or order.max() >= len(self.loader.indices):  # FFCV would read anywhere
+        if order.min() < 0 or order.max() >= len(self.loader.indices):  # FFCV does not check bounds
             raise IndexError(f"an index outside the {len(self.loader.indices)} images of {self.path}")
         self.plan.order = order.astype(np.uint64)
         self.loader.batch_size = batch_size
@@ -89,7 +89,7 @@ class BetonReader:
             _stop(batches)
 
     def _wait(self, batches) -> None:
-        """Until a batch is ready. Without this, an error in FFCV's thread would be waited for for ever."""
+        """Wait until a batch is ready. Without this, an error in FFCV's thread would mean waiting forever."""
         queue = batches.output_queue
         with queue.not_empty:
             while not queue.queue and batches.is_alive():
@@ -99,7 +99,7 @@ class BetonReader:
 
 
 def reader_of(path: Path, device: torch.device) -> BetonReader:
-    """The reader of a beton: the same one again while the file is the same, since FFCV compiles for each."""
+    """The reader of a beton, cached until the file changes, since FFCV compiles code for each reader."""
     return _reader(path, workers_beside(device), stamp(path))
 
 
@@ -109,10 +109,10 @@ def _reader(path: Path, workers: int, stamp: str) -> BetonReader:
 
 
 def workers_beside(device: torch.device) -> int:
-    """How many threads FFCV gets: all cores beside a GPU, beside a CPU those that torch leaves free.
+    """Number of threads for FFCV: all cores for a GPU; for a CPU, the cores that torch does not use.
 
-    Both on the same cores wait for each other: two threads beside two of torch's made training 4 to 11 %
-    slower than resident data, one thread 0 to 3 % (B-6/Wi-512, batches of 1024, 2 virtual cores).
+    On shared cores they wait for each other: with two threads of torch, two of FFCV made training 4 to 11 %
+    slower than resident data, one made it 0 to 3 % slower (B-6/Wi-512, batches of 1024, 2 virtual cores).
     """
     import numba
 
@@ -121,7 +121,7 @@ def workers_beside(device: torch.device) -> int:
 
 
 def _plan():
-    """FFCV's traversal order that is whatever ``order`` (uint64) was set to."""
+    """An FFCV traversal order that returns its attribute ``order`` (uint64)."""
     from ffcv.traversal_order.base import TraversalOrder
 
     class Plan(TraversalOrder):
@@ -129,24 +129,24 @@ def _plan():
             self.order = np.zeros(0, np.uint64)
 
         def __call__(self, loader):
-            # Only instances are accepted as orders, but they are called like classes.
+            # FFCV accepts only instances as orders, but calls them like classes.
             self.indices = loader.indices
             return self
 
         def sample_order(self, epoch: int) -> np.ndarray:
-            # The first call, by the loader's making, is for the longest order that may come.
+            # The loader's constructor calls this first, to learn the longest possible order.
             return self.order if len(self.order) else self.indices
 
     return Plan()
 
 
 def _stop(batches) -> None:
-    """End FFCV's thread. Left alone, it would wait for ever, and hold its batches, when nobody takes them."""
+    """End FFCV's thread. Otherwise it would wait forever, and keep its batches, if nobody takes them."""
     batches.iter_ixes = iter(())
     batches.close()
     queue = batches.output_queue
     while batches.is_alive():
-        with queue.mutex:  # room for the batch that the thread may be about to hand over
+        with queue.mutex:  # make room for a batch that the thread may be about to put
             queue.queue.clear()
             queue.not_full.notify()
         batches.join(0.001)
@@ -154,9 +154,9 @@ def _stop(batches) -> None:
 
 @dataclass(frozen=True)
 class StreamedSplit:
-    """One split in a beton, shaped on ``device`` batch by batch.
+    """One split in a beton, shaped on its device batch by batch.
 
-    ``indices``: int64 (N,), where its images are in the beton; ``labels``: int64 (N,) on the device.
+    ``indices``: int64 (N,), the positions of its images in the beton; ``labels``: int64 (N,) on the device.
     """
 
     reader: BetonReader
@@ -185,12 +185,12 @@ class StreamedSplit:
 
 @functools.lru_cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all epochs: torch keeps what was freed on a stream for that stream."""
+    """One stream for all epochs: torch's memory cache is separate for each stream."""
     return torch.cuda.Stream(device)
 
 
 def _copied(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Batches on a GPU: each is copied, on a stream of its own, while the one before it is worked with."""
+    """Copy batches to a GPU on a separate stream, each while the previous one is processed."""
     stream = _copy_stream(device)
     ready: tuple[Tensor, torch.cuda.Event] | None = None
     try:
@@ -200,16 +200,16 @@ def _copied(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]
                 done = stream.record_event()
             if ready is not None:
                 yield _handed_over(*ready)
-            done.synchronize()  # asked for the next batch, FFCV may use the host's memory again
+            done.synchronize()  # when asked for the next batch, FFCV reuses the host's memory
             ready = there, done
         if ready is not None:
             yield _handed_over(*ready)
     finally:
-        stream.synchronize()  # nobody may free the host's memory before
+        stream.synchronize()  # the host's memory must not be freed before
 
 
 def _handed_over(images: Tensor, done: torch.cuda.Event) -> Tensor:
-    """A copied batch for the stream that computes: it waits for the copy, and the memory waits for it."""
+    """Let the current stream wait for the copy, and keep the batch's memory until that stream has used it."""
     current = torch.cuda.current_stream(images.device)
     current.wait_event(done)
     images.record_stream(current)

@@ -1,4 +1,4 @@
-"""Whether a copy is the data set that it should be: classes, numbers, hashes, mean colors."""
+"""Checks that a copy is the expected data set: classes, numbers of images, hashes, mean colors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .copies import Copy, Unusable
 _log = logging.getLogger("mlplib")
 
 MEAN_TOLERANCE = 2.0
-"""How far a class's mean color may lie from the pinned one, in pixel values 0 to 255.
+"""Largest distance of a class's mean color from the pinned one, in pixel values 0 to 255.
 
-Encoding Tiny ImageNet again as JPEG of quality 50 moves no class mean by more than 1.4; half of the classes
-have no other within 2.5.
+Encoding Tiny ImageNet again as JPEG with quality 50 moves no class mean by more than 1.4; half of the classes
+have no other class within 2.5.
 """
 
 
@@ -27,10 +27,10 @@ def _count(sizes: dict[str, int]) -> str:
 
 
 def edition_of(entry: Stored, copy: Copy) -> Edition:
-    """The edition that a copy is, by its classes and its numbers of images.
+    """The edition of a copy, by its classes and its numbers of images.
 
     Raises:
-        Unusable: it is none: other classes, images missing.
+        Unusable: it is not an accepted edition: other classes, images missing.
     """
     if isinstance(entry, OwnFolder):
         if len(copy.classes) == 1:
@@ -53,7 +53,7 @@ def edition_of(entry: Stored, copy: Copy) -> Edition:
             raise Unusable(f"the {edition.classes:,} class folders are not the classes of {edition.title}")
         if copy.sizes == {"train": edition.train, "test": edition.test}:
             return edition
-        # A copy without a test split may be one from before the division, or the training part of one.
+        # A copy without a test split may be from before the split, or only the training split.
         whole = [edition.train + edition.test] + ([edition.train] if copy.held_out else [])
         total = sum(copy.sizes.values())
         if any(abs(total - wanted) <= edition.slack * wanted for wanted in whole if edition.slack):
@@ -63,10 +63,10 @@ def edition_of(entry: Stored, copy: Copy) -> Edition:
 
 
 def check_balance(entry: Stored, split: str, labels: np.ndarray, classes: int) -> None:
-    """Refuse a split of equally large classes that are not.
+    """Refuse a split whose classes should have equally many images but do not.
 
     Raises:
-        Unusable: the line names a class and how many images it has.
+        Unusable: the message names a class and its number of images.
     """
     if split not in entry.balanced:
         return
@@ -80,9 +80,9 @@ def check_balance(entry: Stored, split: str, labels: np.ndarray, classes: int) -
 
 
 def count_shared(label: str, train: Split, test: Split) -> None:
-    """Warn of test images that are training images, too: accuracy on those says nothing about others.
+    """Warn about test images that are also training images: accuracy on those says nothing about others.
 
-    Pixels are compared as they were prepared, whatever file they came from.
+    Prepared pixels are compared, whatever files they came from.
     """
     left = Counter(hash(image.tobytes()) for image in test.images)  # not the images: there may be millions
     shared = sum(left.pop(hash(image.tobytes()), 0) for image in train.images)
@@ -100,11 +100,11 @@ def class_sums(labels: np.ndarray, digests: np.ndarray, classes: int) -> tuple[s
 def check_pins(
     entry: ImageFiles, splits: dict[str, Split], sums: dict[str, tuple[str, ...]], unordered: str
 ) -> str:
-    """What a copy of pinned image files is, in words.
+    """Identify a copy of pinned image files; returns a description.
 
-    The official files are known by their hashes, whatever decoded them, and the pixels by theirs. Files of
-    which none is the official one are taken as another encoding of the same images if the mean color of every
-    class is as it should be. If only some differ, they are damaged.
+    Official files are identified by their hashes, whatever the decoder, and pixels by theirs. If every class
+    differs from the official files, the copy is accepted as another encoding of the same images if all class
+    mean colors agree. If only some classes differ, it is damaged.
 
     Raises:
         Unusable: it is not this data set.

@@ -17,14 +17,14 @@ from .folders import require_downloaded
 
 
 def dataset_class(entry: Stored) -> type:
-    """The torchvision class that knows the official archive.
+    """The torchvision class for the official archive.
 
     Raises:
-        Unusable: torchvision is not installed, or does not work with the torch that is.
+        Unusable: torchvision is not installed, or does not work with the installed torch.
     """
     try:
         import torchvision.datasets
-    except Exception as error:  # built for another torch, it fails with whatever error comes first
+    except Exception as error:  # if built for another torch, it may raise any error
         raise Unusable(f"needs torchvision, which does not import ({error})") from error
     return getattr(torchvision.datasets, entry.torchvision)
 
@@ -38,7 +38,7 @@ def extracted(entry: Stored, at: Path, label: str) -> Copy:
         chosen = {"split": split} if by_name else {"train": split == "train"}
         try:
             data = official(str(at), download=False, **chosen)
-        except RuntimeError:  # it advises to download, which is not for whoever has the archive
+        except RuntimeError:  # its message advises to download the archive, which is here already
             raise Unusable(
                 f"{label} is incomplete or damaged (torchvision knows the md5 of its files): extract the "
                 "archive again"
@@ -95,7 +95,7 @@ def mosaics(entry: PinnedPixels, tarball: Path, staging: Path) -> Copy:
 
 
 def _rows(path: Path, size: int) -> int:
-    """How many images a mosaic has, one per row of ``size * size`` pixels."""
+    """The number of images in a mosaic, one per row of ``size * size`` pixels."""
     from PIL import Image
 
     with Image.open(path) as image:

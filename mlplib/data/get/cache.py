@@ -1,8 +1,8 @@
-"""The data cache: plain ``.npy`` arrays, written once, opened as memory maps that processes share.
+"""The data cache: plain ``.npy`` arrays, written once and opened as memory maps shared by processes.
 
 ``<cache>/data/<name>/`` holds ``{train,test}_{images,labels}.npy``, ``manifest.json``, and for some data sets
 ``test_index.npy``, the official numbers of the test images. ``<cache>`` is ``$MLPLIB_CACHE``, else
-``$XDG_CACHE_HOME/mlplib``, else ``~/.cache/mlplib``. Reading takes no lock and needs no write access.
+``$XDG_CACHE_HOME/mlplib``, else ``~/.cache/mlplib``. Reading needs no lock and no write access.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from ..dataset import ImageDataset, Split
 _log = logging.getLogger("mlplib")
 
 FORMAT = 1
-"""Raise this when the layout changes: copies in an older format are then built again."""
+"""Raise this when the layout changes: copies in an older format are then rebuilt."""
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 TEST_INDEX = "test_index"
 MANIFEST = "manifest.json"
 
 VERIFIED = "verified.json"
-"""Which files matched their sha-256, with the size, times and inode that they had then."""
+"""The files that matched their sha-256, with the size, times and inode that they had then."""
 
 Prepared = tuple[Path, dict]
-"""A folder with the arrays under their names in the cache, and what the manifest is to state of them."""
+"""A folder with the arrays under their names in the cache, and the fields of their manifest."""
 
 
 def folder(name: str) -> Path:
-    """Where the data set called ``name`` is (to be) kept."""
+    """The folder of the data set called ``name``; it need not exist."""
     return cache_root() / "data" / name
 
 
 def unfinished(name: str, key: str) -> Path:
-    """The folder, which need not exist, for work on ``name`` that can be resumed later.
+    """The folder, which need not exist, for unfinished work on ``name`` that can be resumed later.
 
-    ``key`` tells work from different sources apart.
+    ``key`` distinguishes work from different sources.
     """
     return folder(name).parent / f".{name}.unfinished-{key}"
 
@@ -59,7 +59,7 @@ def unfinished(name: str, key: str) -> Path:
 
 
 def _seal(manifest: dict) -> str:
-    """The sha-256 of everything else in a manifest."""
+    """The sha-256 of all other fields of a manifest."""
     rest = {key: value for key, value in manifest.items() if key != "seal"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -69,19 +69,19 @@ def _parsed(path: Path, stamp: str) -> tuple[dict, str | None]:
     found = json.loads(path.read_text(encoding="utf-8"))
     if found["format"] != FORMAT:
         return found, f"has format {found['format']} instead of {FORMAT}"
-    if "seal" in found and found["seal"] != _seal(found):  # those from before version 0.1 have none
+    if "seal" in found and found["seal"] != _seal(found):  # manifests from before version 0.1 have none
         return found, "has changed since it was written"
     return found, None
 
 
 def _read_manifest(at: Path) -> tuple[dict, str | None]:
-    """The manifest and its fault, parsed again only when its file has changed: planning asks very often."""
+    """The manifest and its fault, parsed again only when the file has changed: planning reads it often."""
     return _parsed(at / MANIFEST, stamp(at / MANIFEST))
 
 
 def preparation(name: str) -> dict:
-    """What the manifest states of the preparation and its ``source``, even if arrays are damaged; empty
-    without a manifest.
+    """The manifest's fields on the preparation, and ``source``, even if arrays are damaged; empty without a
+    manifest.
     """
     try:
         kept, _ = _read_manifest(folder(name))
@@ -91,10 +91,10 @@ def preparation(name: str) -> dict:
 
 
 def damage(name: str, hashes: Literal["none", "changed", "all"] = "none") -> str | None:
-    """What is wrong with the cached copy, in words, or ``None`` if nothing is.
+    """What is wrong with the cached copy, in words, or ``None``.
 
     The sizes of all files are always compared with the manifest. ``hashes`` selects the files that are also
-    read and hashed: those that changed since they were last verified, or all.
+    hashed: none, those that changed since they were last verified, or all.
     """
     at = folder(name)
     try:
@@ -129,7 +129,7 @@ def _changed_content(at: Path, files: dict, trust_stamps: bool) -> str | None:
     stamps = _stamps(at, files)
     for file, expected in files.items():
         if known.get(file) != stamps[file] and sha256(at / file) != expected["sha256"]:
-            with contextlib.suppress(OSError):  # or the next use would trust the stamps
+            with contextlib.suppress(OSError):  # otherwise the next use would trust the stamps
                 (at / VERIFIED).unlink()
             return f"{at / file} has changed since it was written (its sha-256 differs)"
     if known != stamps:
@@ -160,7 +160,7 @@ def read(name: str) -> ImageDataset:
 
 def open_splits(at: Path) -> tuple[Split, Split]:
     """The training and test split of the arrays in a folder."""
-    # Labels are small and get indexed a lot: plain memory is better there.
+    # Labels are small and indexed often: plain memory is better for them.
     train, test = (
         Split(np.load(at / f"{split}_images.npy", mmap_mode="r"), np.load(at / f"{split}_labels.npy"))
         for split in ("train", "test")
@@ -173,16 +173,16 @@ def open_splits(at: Path) -> tuple[Split, Split]:
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Say in one line that the data cache cannot be written."""
+    """Turn errors of the file system into an MlplibError about the data cache."""
     with storage_errors(f"the data cache {cache_root()}", "MLPLIB_CACHE"):
         yield
 
 
 @contextlib.contextmanager
 def _staging(name: str) -> Iterator[Path]:
-    """A folder next to the final one that is removed afterwards, whatever happens. Needs the lock."""
+    """A temporary folder next to the final one, always removed afterwards. Needs the lock."""
     parent = folder(name).parent
-    # Of a process that was killed: nobody else holds the lock. A name may begin as another one ends.
+    # Left by a killed process: no other process holds the lock. A name may begin as another one ends.
     for left_over in parent.glob(f".{name}.staging-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     with writing():
@@ -202,7 +202,7 @@ def _write_manifest(at: Path, name: str, stated: dict) -> None:
 
 
 def _tidy(at: Path, name: str) -> None:
-    """Remove what only the preparation needed, and unfinished work from other sources."""
+    """Remove files that only the preparation needed, and unfinished work from other sources."""
     files = _read_manifest(at)[0]["files"]
     _remember(at, _stamps(at, files))
     with contextlib.suppress(OSError):
@@ -216,16 +216,16 @@ def _tidy(at: Path, name: str) -> None:
 def get(
     name: str, fault: Callable[[], str | None], fetch: Callable[[Path], Prepared], progress: Progress
 ) -> ImageDataset:
-    """Open the cached copy of ``name``, made first, once, however many processes ask, if it does not serve.
+    """Open the cached copy of ``name``; if it is unusable, one of the calling processes makes a new one.
 
     Args:
-        fault: why the copy that is there does not serve, in words, or None; asked again under the lock.
+        fault: returns why the existing copy is unusable, in words, or None; called again under the lock.
         fetch: gets the content. It may use the folder it is given, which is removed afterwards, and leave
             unfinished work next to it (:func:`unfinished`).
 
     Raises:
-        MlplibError: the cache cannot be written, or what ``fetch`` raises. Nothing half-written is left, and
-            a damaged copy stays until a good one takes its place.
+        MlplibError: the cache cannot be written, or ``fetch`` raises it. No partial copy is left, and
+            a damaged copy stays until a good one replaces it.
     """
     at = folder(name)
     if not (why := fault()):

@@ -1,4 +1,4 @@
-"""A copy of a data set as it lies somewhere: parts that can be read one by one, and what it says of itself.
+"""A copy of a data set in some place: parts that can be read one by one, and its metadata.
 
 :mod:`.folders`, :mod:`.parquet` and :mod:`.archives` each make a :class:`Copy`; :mod:`.prepare` decodes it.
 Nothing is decoded here, and no image is held.
@@ -17,21 +17,21 @@ import numpy as np
 from ..catalog import Stored
 
 PART = 512
-"""Most examples in a part, where the copy leaves a choice."""
+"""Largest number of examples in a part, if the format of the copy does not determine it."""
 
 TEST_NAMES = ("val", "validation", "valid", "test")
-"""Names of the folder or files of the test split, best first: ImageNet's own ``test`` has no labels."""
+"""Names of the folder or files of the test split, preferred first: ImageNet's ``test`` has no labels."""
 
 
 def test_names(entry: Stored) -> tuple[str, ...]:
-    """The names that the test split may have, best first."""
-    # Next to official test images, a validation split is a part of the training images.
+    """The names that the test split may have, preferred first."""
+    # If there are official test images, a validation split is part of the training images.
     official = entry.classes and entry.test_split == "test"
     return ("test", *TEST_NAMES[:-1]) if official else TEST_NAMES
 
 
 class Unusable(Exception):
-    """A copy that cannot be had, or cannot be this data set; the text says why."""
+    """A copy cannot be obtained, or is not this data set; the message says why."""
 
 
 class Example(NamedTuple):
@@ -61,12 +61,12 @@ def _digest(*texts: str) -> str:
 
 @dataclass
 class Copy:
-    """A copy of a data set as it lies somewhere; its parts are added one after the other.
+    """A copy of a data set in some place; its parts are added one after the other.
 
-    ``about``: what tells it from other copies. ``classes``: the names, in the order of the labels; empty if
-    the copy states none. ``test_from``: where its test split comes from, in words; ``held_out``: whether that
+    ``about``: tells it from other copies. ``classes``: the names, in the order of the labels; empty if
+    the copy has none. ``test_from``: the source of its test split, in words; ``held_out``: whether that
     is the training images. ``sizes``: images per split. ``exported``: the content hash that
-    ``mlplib data export`` stated of it, if it did.
+    ``mlplib data export`` stored in it, if any.
     """
 
     label: str
@@ -80,7 +80,7 @@ class Copy:
 
     @property
     def signature(self) -> str:
-        """Differs for another copy, or other files in the same place."""
+        """A hash that differs for another copy, or other files in the same place."""
         return _digest(*self.about, *(part.key for part in self.parts))
 
     def add(self, split: str, count: int, key: str, read: Callable[[], Iterable[Example]]) -> None:

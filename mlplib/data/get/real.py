@@ -1,4 +1,4 @@
-"""ReaL: labels that people gave ImageNet's validation images again, several for some, none for others.
+"""ReaL: new labels of ImageNet's validation images by annotators, several for some images, none for others.
 
 Beyer et al., "Are we done with ImageNet?", arXiv 2006.07159; the labels are in
 https://github.com/google-research/reassessed-imagenet.
@@ -29,7 +29,7 @@ CONTENT_HASH = "b7aba621b61a87cfc6d8bf44c954edab4750c9b2961e60907b8478ffacfba4e1
 
 
 def by_hand() -> str:
-    """How to supply the labels, in one sentence."""
+    """How to supply the labels, as a clause of a message."""
     return (
         f"put {FILE} of https://github.com/google-research/reassessed-imagenet into data/imagenet, or into "
         "<folder>/imagenet and set MLPLIB_DATA=<folder>"
@@ -37,7 +37,7 @@ def by_hand() -> str:
 
 
 def cached() -> Path:
-    """Where a copy of the file is kept."""
+    """The path of the cached copy of the file."""
     return cache.folder(NAME) / FILE
 
 
@@ -51,7 +51,7 @@ def read(path: Path) -> list[list[int]]:
     """The lists of accepted classes in the official order of the validation images, checked.
 
     Raises:
-        MlplibError: it is not the published file; the line says why.
+        MlplibError: it is not the published file; the message says why.
     """
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def read(path: Path) -> list[list[int]]:
 
 
 def keep() -> list[list[int]]:
-    """Find and check the labels, and copy the file into the cache, so that the folder is no longer needed.
+    """Find and check the labels, and copy the file to the cache, so that the folder is no longer needed.
 
     Returns:
         As :func:`read`.
@@ -84,10 +84,10 @@ def keep() -> list[list[int]]:
 
 
 def real_labels(dataset: ImageDataset) -> np.ndarray:
-    """The classes that are accepted for each test image.
+    """The accepted classes of each test image.
 
     Args:
-        dataset: ``imagenet``, prepared from files that have their official names.
+        dataset: ``imagenet``, prepared from files with their official names.
 
     Returns:
         bool ``(N, 1000)``, rows in the order of ``dataset.test``. A row without any accepted class is an

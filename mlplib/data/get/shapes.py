@@ -1,7 +1,7 @@
-"""Drawn shapes: a small data set made on the spot, the same to the last bit on every platform.
+"""Drawn shapes: a small data set generated on demand, the same to the last bit on every platform.
 
-Ten kinds of colored shapes, at random places and in random sizes, on noisy backgrounds. They stand in for
-photographs where only the machinery matters (profile ``smoke``): a small MLP learns them in part, like
+Ten kinds of colored shapes, at random positions and in random sizes, on noisy backgrounds. They replace
+photographs where only the code is to be tested (profile ``smoke``): a small MLP learns them in part, like
 CIFAR-10. Only integers are computed, from the raw output of PCG64, which numpy keeps stable.
 """
 
@@ -21,7 +21,9 @@ _CONTRAST = 56
 
 
 def _masks(dx, dy, r) -> list[np.ndarray]:
-    """Where each class draws: bool, one per class, from offsets to the center and a radius in half pixels."""
+    """The pixels of each class's shape: bool, one mask per class, from offsets to the center and a radius in
+    half pixels.
+    """
     ax, ay = abs(dx), abs(dy)
     box = np.maximum(ax, ay) <= r
     round_ = dx * dx + dy * dy
@@ -68,6 +70,6 @@ def _draw(seed: int, examples: int, size: int) -> Split:
 def draw(train: int, test: int, size: int) -> tuple[Split, Split]:
     """Draw both splits: uint8 images ``(N, size, size, 3)``, int64 labels that index :data:`CLASSES`.
 
-    Every class has its equal share (within one example) of each split.
+    Every class has an equal share of each split, within one example.
     """
     return _draw(1, train, size), _draw(2, test, size)

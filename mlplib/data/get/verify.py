@@ -1,4 +1,4 @@
-"""Read everything of a data set and compare it with its known hashes (``mlplib data verify``)."""
+"""Read a whole data set and compare it with its known hashes (``mlplib data verify``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import cache, real
 
 
 class Check(NamedTuple):
-    """One comparison: what was compared, what was found, what should be."""
+    """One comparison: what was compared, the value found, and the value expected."""
 
     what: str
     found: str
@@ -21,16 +21,16 @@ class Check(NamedTuple):
 
 
 def verify(name: str) -> list[Check]:
-    """Check the cached copy of a data set; a class subset through its parent.
+    """Check the cached copy of a data set, or for a class subset that of its parent.
 
     Raises:
-        MlplibError: no such data set; it is not in the cache; a file of the cached copy is damaged (the line
-            names it).
+        MlplibError: no such data set; it is not in the cache; a file of the cached copy is damaged (the
+            message names it).
     """
     if name == real.NAME:
         if not real.cached().is_file():
             raise _not_there(name)
-        real.read(real.cached())  # refuses anything but the published labels
+        real.read(real.cached())  # raises unless these are the published labels
         return [Check("the published labels", real.CONTENT_HASH, real.CONTENT_HASH)]
     entry = find_base(name)
     if isinstance(entry, Drawn):
