@@ -55,6 +55,15 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw on the CPU from ``seed`` inside the context; torch's generators are left as they were."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed, which would also seed the GPU's generators.
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": torch.float32, "fp32": torch.float32}
 """The dtype of images and of the factors of products, by precision."""
 

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .baselines import SmallCNN, mixer_b, resnet18, resnet152, vit_b
 from .errors import MlplibError
 from .gelu import GELU
+from .machine import seeded
 from .specs import ModelSpec
 
 
@@ -184,9 +185,7 @@ def build_model(
     builder = BUILDERS[spec.family]
     if seed is None:
         return builder(spec, image_shape, classes)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # Not torch.manual_seed, which would also seed the GPU's generators.
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return builder(spec, image_shape, classes)
 
 

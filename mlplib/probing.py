@@ -90,7 +90,9 @@ def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
             f"a batch of {spec.batch_size} is larger than the {count} training images of {spec.data.name}: "
             "choose a smaller batch_size"
         )
-    head = _head(found.train.shape[1], found.classes, spec.seed).to(device)
+    with machine.seeded(spec.seed):
+        head = nn.Linear(found.train.shape[1], found.classes)
+    head.to(device)
     optimizer = build_optimizer(head.parameters(), spec.optimizer)
     steps = count // spec.batch_size
     history: dict = {"epoch": [], "train_loss": []}
@@ -122,12 +124,6 @@ def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     if not np.isfinite(metrics["test_loss"]):  # the loss after the last step has not been checked yet
         return {}, {"epoch": [], "train_loss": []}
     return metrics | {"train_top1": accuracies(train, found.train_labels)["top1"]}, history
-
-
-def _head(width: int, classes: int, seed: int) -> nn.Linear:
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)
-        return nn.Linear(width, classes)
 
 
 def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
