@@ -75,7 +75,7 @@ class Settings:
         for field in _fields(type(self)):
             value = getattr(self, field.name)
             if not (field.later and value == field.default):
-                found[field.name] = _plain(value, field.real)
+                found[field.name] = _to_json(value, field.real)
         return found
 
     @classmethod
@@ -195,10 +195,10 @@ def finite(value) -> bool:
         return False
 
 
-def _plain(value, real: bool):
+def _to_json(value, real: bool):
     if isinstance(value, Settings):
         return value.to_json()
     if isinstance(value, tuple):
-        return [_plain(each, real) for each in value]
+        return [_to_json(each, real) for each in value]
     # In a float field, 1 and 1.0, or 0.0 and -0.0, are the same setting, so they must get the same hash.
     return float(value) + 0.0 if real and isinstance(value, (int, float)) else value

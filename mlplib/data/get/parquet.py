@@ -296,17 +296,17 @@ def _to_label(entry: Stored, shard: _Shard, classes: tuple[str, ...]) -> dict | 
     return dict(enumerate(known))
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     """A class name for comparison, without case, separators and further synonyms."""
     return re.sub(r"[\W_]+", " ", name.split(",")[0]).strip().lower()
 
 
 def _order(stated: tuple[str, ...], names: tuple[str, ...]) -> list[int | None]:
     """The position in ``names`` of every stated name; ``None`` for names that are not in it."""
-    ours = [_plain(name) for name in names]
+    ours = [_normalized(name) for name in names]
     position = {name: i for i, name in reversed(list(enumerate(ours)))}
     order = []
-    for i, name in enumerate(map(_plain, stated)):
+    for i, name in enumerate(map(_normalized, stated)):
         # Two classes of ImageNet share a name, so the same position in both lists is preferred.
         order.append(i if i < len(ours) and ours[i] == name else position.get(name))
     return order
