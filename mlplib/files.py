@@ -63,7 +63,7 @@ def stamp(path: Path | os.DirEntry) -> str:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete temporary files that :func:`replacing` left when killed. No process may be writing there."""
+    """Delete temporary files of killed processes (:func:`replacing`). No process may be writing there."""
     for path in folder.glob(".*.*.*"):
         if re.search(r"\.\d+\.\d+$", path.name):
             with suppress(OSError):
@@ -161,7 +161,7 @@ def require_folder(path: str | Path, what: str, exists: bool = False) -> Path:
     unless ``exists``.
 
     Raises:
-        MlplibError: ``what``, as in "runs_dir", must be the path of a folder.
+        MlplibError: the path cannot be that of a folder; the message calls it ``what``, as in "runs_dir".
     """
     path = expand(path, what)
     try:

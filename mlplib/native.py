@@ -26,7 +26,7 @@ SOURCE = r"""
 #include <stdint.h>
 #include <string.h>
 
-#ifdef __AVX512F__ /* compilers prefer half of it */
+#ifdef __AVX512F__ /* compilers prefer vectors of half that width */
 #define WIDE __attribute__((target("prefer-vector-width=512")))
 #else
 #define WIDE
@@ -53,7 +53,7 @@ static float rounded(float number) {  /* to bf16; no NaN */
     return number;
 }
 
-static float cut(float number, float least) {  /* a zero of its sign for what is smaller than `least` */
+static float cut(float number, float least) {  /* zero with its sign if smaller than `least` */
     return fabsf(number) < least ? copysignf(0, number) : number;
 }
 
@@ -79,7 +79,7 @@ STEP(lion_float_copy, float, , copy[i] = narrowed(p[i]))
 STEP(lion_bf16, uint16_t, widened, )
 STEP(lion_bf16_copy, uint16_t, widened, copy[i] = narrowed(p[i]))
 
-/* A bf16 number is its own place in a table. In blocks, so that compilers see loops to vectorize. */
+/* The bits of a bf16 number are its index in a table. In blocks, so that compilers vectorize the loops. */
 enum { BLOCK = 512 };
 #define LOOK_UP(NAME, VALUE)                                                                              \
     WIDE void NAME(int64_t count, const uint16_t *restrict at, const float *restrict table,               \

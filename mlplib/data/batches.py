@@ -20,7 +20,7 @@ from .resident import ResidentSplit
 from .shaping import Shaping
 from .streaming import StreamedSplit, reader_of
 
-# Independent streams of random numbers: this follows the run's seed in the seed sequence.
+# These follow the run's seed in NumPy's seeds, so that the streams of random numbers are independent.
 SHUFFLE, AUGMENT, HOLD_OUT = 0, 1, 2
 
 EVALUATION_BATCH = 2000
@@ -165,7 +165,7 @@ def _parts(dataset: ImageDataset, spec: DataSpec) -> _Parts:
     labels = dataset.train.labels
 
     def divided(indices: np.ndarray, setting: str, draw: int) -> tuple[np.ndarray, np.ndarray]:
-        """Take out as many images as ``setting`` says, the same share of every class: (the others, these)."""
+        """Split off as many images as ``setting`` says, the same share of every class: (the rest, these)."""
         count = getattr(spec, setting)
         if count > len(indices) - (setting == "held_out"):  # some must be left to train on
             raise Refused(f"{spec.name} has {len(indices)} training images: {setting}={count} is too many")

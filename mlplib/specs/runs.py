@@ -241,9 +241,9 @@ class TimingSpec(RunSpec, kind="timing"):
     """Inference speed of a network with random weights on this machine (Table 9).
 
     ``batch_sizes``: candidates for the best throughput, smallest first; ``seconds``: about the most that the
-    measurement may take; ``image_size``: side of the
-    square images in pixels; ``classes``: ImageNet-21k's by default, as in the paper's Table 5. ``seed`` draws
-    weights and images; a repetition with another seed is another measurement. It reads no data.
+    measurement may take; ``image_size``: side of the square images in pixels; ``classes``: ImageNet-21k's by
+    default, as in the paper's Table 5. ``seed`` draws weights and images; a repetition with another seed is
+    another measurement. It reads no data.
 
     A timing depends on the machine, which is not a setting: a record describes only the device that its
     ``environment`` names.

@@ -53,7 +53,7 @@ def edition_of(entry: Stored, copy: Copy) -> Edition:
             raise Unusable(f"the {edition.classes:,} class folders are not the classes of {edition.title}")
         if copy.sizes == {"train": edition.train, "test": edition.test}:
             return edition
-        # A copy without a test split may be from before the split, or only the training split.
+        # A copy without a test split may predate the official split, or be only the training split.
         whole = [edition.train + edition.test] + ([edition.train] if copy.held_out else [])
         total = sum(copy.sizes.values())
         if any(abs(total - wanted) <= edition.slack * wanted for wanted in whole if edition.slack):

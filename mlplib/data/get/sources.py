@@ -126,7 +126,7 @@ def exported_own(name: str) -> OwnFolder | None:
 def replaced(entry: Stored, preparation: dict) -> bool:
     """Whether an own data set was prepared from exported files that have been replaced since.
 
-    ``preparation``: what the manifest states of it.
+    ``preparation``: the fields of its manifest (:func:`mlplib.data.get.cache.preparation`).
     """
     # Class folders are compared when the user names them. Files elsewhere may be another user's copy.
     own = None if preparation.get("folder") else exported_own(entry.name)
@@ -147,7 +147,7 @@ def _unchanged(read: Callable[[], Copy], preparation: dict) -> Copy | None:
 def original_copy(entry: Stored, preparation: dict, progress: Progress) -> Copy | None:
     """The copy that the cached one was prepared from, if it still exists unchanged.
 
-    ``preparation``: what the manifest states of it.
+    ``preparation``: the fields of its manifest (:func:`mlplib.data.get.cache.preparation`).
     """
     own = preparation.get("folder")
     sources = [partial(folders.class_folders, entry, Path(own), quiet)] if own else []
