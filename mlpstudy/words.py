@@ -20,7 +20,9 @@ def digits(value: float) -> str:
     """A number rounded to the precision of timings: two significant digits or more."""
     if round(abs(value), 1) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if round(abs(value), 2) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+    if round(abs(value), 2) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def count(n: int, what: str) -> str:

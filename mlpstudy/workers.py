@@ -128,7 +128,7 @@ class _Reporter:
         self.waiting, self.last = 0, 0.0
         yield self
 
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: int) -> None:
         self.waiting += n
         if time.monotonic() - self.last >= REPORT_SECONDS:
             self.last = time.monotonic()

@@ -196,7 +196,7 @@ class CountedBar:
     def __exit__(self, *error):
         pass
 
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: int) -> None:
         self.done += n
 
 
@@ -228,7 +228,7 @@ class Watched:
     def __exit__(self, *error):
         pass
 
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: int) -> None:
         if self.resumed:  # the first call tells how many batches were done before
             self.left -= n
             if self.left <= 0 and self.event is not None:
