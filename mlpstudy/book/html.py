@@ -103,7 +103,7 @@ def table(rows: Sequence[Mapping[str, str]], caption: str, *row_headers: str, ot
     frame = pd.DataFrame(list(rows)).set_index(list(row_headers))
     headings = [*row_headers, *frame.columns]
     frame.index.names = [None] * len(row_headers)
-    text = frame.to_html(escape=False, border=0, classes="mlp-table")
+    text = re.sub(r"\n +", "\n", frame.to_html(escape=False, border=0, classes="mlp-table"))
     head, body = text.split("</thead>")
     cells = "".join(f'<th scope="col">{name}</th>' if name.strip() else "<td></td>" for name in headings)
     top = f"<caption><span>{caption}</span></caption>"

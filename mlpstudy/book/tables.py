@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -300,6 +300,10 @@ SEED_IN_ID = r"-(s\d+)(?=-|$)"
 """The seed in a run's name, which repeats it in the name of the run that it reads."""
 
 
+MOST_LINES = 20
+"""Most lines of links per number. Only laws are based on more, and each of their runs has its own number."""
+
+
 def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     """Every number with links to its runs in :func:`runs_table`, as HTML; of numbers based on the same runs,
     only the first has the links.
@@ -307,24 +311,35 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     rows, first = [], {}
     for cell in cells:
         name, value = escape(f"{cell.row}, {cell.column}"), number(cell.estimate.mean, cell.unit)
-        as_before = f"those of {first[cell.run_ids]}" if cell.run_ids in first else ""
+        lines = _links(side, cell.run_ids)
+        if cell.run_ids in first:
+            lines = [f"those of {first[cell.run_ids]}"]
+        elif len(lines) > MOST_LINES:
+            lines = [f"{len(cell.run_ids)} runs, listed in the data file (CSV) of {escape(cell.item)}"]
         rows.append(
             {
                 "number": name,
                 "value": f'<span class="mlp-number">{value} {cell.unit}</span>',
-                "runs": as_before or "<br>".join(_links(side, cell.run_ids)),
+                "runs": "<br>".join(lines),
             }
         )
         first.setdefault(cell.run_ids, name)
     return html.table(rows, f"<b>{side}</b>: the runs behind each number", "number")
 
 
-def _links(side: str, run_ids: Iterable[str]) -> Iterator[str]:
-    """Links to runs, one line for those whose names differ only in the seed: a name, then other seeds."""
-    groups = group_by(run_ids, lambda id: re.sub(SEED_IN_ID, "", id.rpartition("-")[0]))
-    for first, *others in groups.values():
-        texts = {first: first.rpartition("-")[0]} | {id: seed_in(id) or run_hash(id) for id in others}
-        yield ", ".join(f'<a href="#{run_anchor(side, id)}">{text}</a>' for id, text in texts.items())
+def _links(side: str, run_ids: Iterable[str]) -> list[str]:
+    """Links to runs, one line for those whose names differ only in the seed: a name, then other seeds. A
+    single line needs no name, since its number has one.
+    """
+    groups = group_by(run_ids, lambda id: re.sub(SEED_IN_ID, "", id.rpartition("-")[0])).values()
+    lines = []
+    for group in groups:
+        texts = {id: seed_in(id) or run_hash(id) for id in group}
+        if len(groups) > 1:
+            texts[group[0]] = group[0].rpartition("-")[0]
+        links = (f'<a href="#{run_anchor(side, id)}">{text}</a>' for id, text in texts.items())
+        lines.append(", ".join(links))
+    return lines
 
 
 def seed_in(run_id: str) -> str:

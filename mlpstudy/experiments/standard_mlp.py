@@ -83,15 +83,13 @@ def _by_way(records: Sequence[Record]) -> dict[tuple[str, str], dict[Task, list[
 
 
 def summary(records: Sequence[Record], profile: Profile) -> list[base.Cell]:
-    """Table 10, the laws of Fig 10, and under an item of its own every error of the S-MLPs; those of the
-    B-MLPs are in the chapter on scaling laws.
-    """
+    """Table 10, the laws of Fig 10, and under an item of its own every error of the grids."""
     cells = []
     for way, groups in _by_way(records).items():
         named = {(" ".join(way), task_title(where)): group for where, group in groups.items()}
         cells += base.mean_cells("Table 10", named, base.trained)
     laws = scaling_laws.law_cells("Fig 10", records, by_family=True)
-    return cells + laws + scaling_laws.grid_cells(probed(records, "s-mlp"))
+    return cells + laws + scaling_laws.grid_cells(records)
 
 
 @base.dataframe

@@ -146,9 +146,19 @@ def test_a_number_links_to_all_its_runs_and_names_one_of_those_that_differ_in_th
         ids[2]: ids[2].rpartition("-")[0],
     }
     assert links == [(run_anchor("This execution", id), text) for id, text in named.items()]
+    alone = dataclasses.replace(cell, run_ids=tuple(map(run_id, trained)))
+    texts = re.findall("<a href=[^>]*>(.*?)</a>", numbers_table("This execution", [alone]))
+    assert texts == ["s0", "s1", "s12"], "the number says what they are"
     again = dataclasses.replace(cell, row="another")
     both = numbers_table("This execution", [cell, again])
     assert both.count("<a href") == len(links) and both.count("those of a row, a column") == 1
+
+
+def test_a_number_of_many_different_runs_refers_to_the_data_file():
+    many = [dataclasses.replace(UPSTREAM, epochs=epochs) for epochs in range(3, 24)]
+    cell = Cell("Fig 1", "a law", "a column", over_seeds([1.0, 2.0]), "", run_ids=tuple(map(run_id, many)))
+    shown = numbers_table("x", [cell, dataclasses.replace(cell, row="few", run_ids=cell.run_ids[1:])])
+    assert "21 runs, listed in the data file (CSV) of Fig 1" in shown and shown.count("<a href") == 20
 
 
 def test_runs_that_differ_in_more_than_the_seed_or_their_machine_have_rows_of_their_own():
