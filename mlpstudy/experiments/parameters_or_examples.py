@@ -20,7 +20,7 @@ from ..profiles import Profile
 from ..stats import CONFIDENCE, Estimate, using
 from ..words import interval
 from . import scaling_laws
-from .base import Cell, Figure, claim, completed, dataframe, plot, run_ids
+from .base import Cell, Figure, claim, completed, dataframe, plot
 from .scaling_laws import fronts, interval_source, measured, number_columns
 
 TITLE = "Parameters or examples"
@@ -103,15 +103,15 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
     for name, found in series(records).items():
         if found.alpha is not None:
             setting = f"{found.fit.form}, {len(found.grid)} sizes, {found.fit.decades:.1f} decades"
-            measures.append((BOTTLENECK[name], found.alpha, setting))
-    own, optimal = shares(records), one_length(main_grid(records)).front()
+            measures.append((BOTTLENECK[name], found.alpha, setting, found.grid))
+    own, grid = shares(records), one_length(main_grid(records))
+    optimal = grid.front()
     for name in SYMBOLS if own else ():
         setting = f"{len(optimal)} points on the front, {optimal.epochs[0]:.0f} epochs"
-        measures.append((SHARE[name], own[name], setting))
-    ids = run_ids(records)
+        measures.append((SHARE[name], own[name], setting, grid))
     return [
-        Cell(ITEM, row, COLUMN, estimate, "", f"{setting}; {interval_source(estimate)}", ids)
-        for row, estimate, setting in measures
+        Cell(ITEM, row, COLUMN, estimate, "", f"{setting}; {interval_source(estimate)}", based_on.run_ids)
+        for row, estimate, setting, based_on in measures
     ] + scaling_laws.grid_cells(records)
 
 
@@ -122,7 +122,7 @@ def bottleneck_frame(records: Sequence[Record]) -> Iterator[dict]:
     large ones their means, the dashed line the fitted law. All scales are logarithmic.
     """
     for name, found in series(records).items():
-        ids = set(found.grid.ids.ravel())
+        ids = set(found.grid.run_ids)
         for record in completed(records):
             if record.id in ids:
                 at = scaling_laws.point(record)

@@ -228,7 +228,7 @@ def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
     floating-point operations.
     """
     for group in fronts(records, by_family=True).values():
-        optimal = set(measured(group).front().ids.ravel())
+        optimal = set(measured(group).front().run_ids)
         for record in group:
             at, model = point(record), record.spec.upstream.model
             yield {

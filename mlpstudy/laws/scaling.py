@@ -92,6 +92,11 @@ class Grid:
         return int(np.isfinite(self.errors).any(axis=0).sum())
 
     @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs that measured the errors."""
+        return tuple(filter(None, self.ids.ravel().tolist()))
+
+    @property
     def error(self) -> np.ndarray:
         """float64 (cells,): the mean error over seeds, NaN where there is none."""
         count = np.isfinite(self.errors).sum(axis=1)

@@ -98,6 +98,8 @@ def test_the_table_stands_beside_the_papers():
     assert papers == [1, 0.35, 0.35, 0.65]
     assert all("interval from" in cell.setting for cell in shown)
     assert sum(cell.item == "Errors of the grid" for cell in cells) == 48
+    # Of two seeds: four sizes of networks, of examples, and all trainings of one length for both shares.
+    assert [len(set(cell.run_ids)) for cell in shown] == [8, 8, 32, 32]
 
 
 # --------------------------------------------------------------------------- figures
