@@ -28,9 +28,8 @@ from .tables import VERDICT_CLASSES, chip, minus
 
 NAME = "chapters/front.md"
 """Where the file goes, below the book's folder; like the chapters, it is made and not committed."""
-TEASER = {"from-scratch": ("Table 1", ""), "parameters-or-examples": ("Fig 7, 8", "against compute")}
-"""The experiments whose values the figure compares with the paper's, with the paper's item and a part of the
-rows' names: an exponent that a small grid cannot determine is left out."""
+TEASER = {"from-scratch": "Table 1", "parameters-or-examples": "Fig 7, 8"}
+"""The experiments whose values the figure compares with the paper's, with the paper's item."""
 
 
 SENTENCES = (
@@ -109,11 +108,11 @@ def answer(board: verdicts.Board) -> str:
 def teaser(results: str | os.PathLike | None = None) -> str:
     """A figure of the paper's values against those of this study, as HTML; "" without any."""
     rows = []
-    for name, (item, about) in TEASER.items():
+    for name, item in TEASER.items():
         for study in reversed(shown(name, results)):
             for cell in experiment(name).summary(study.records, study.profile):
                 known = paper.value(cell.item, cell.row, cell.column)
-                if cell.item == item and about in cell.row and known:
+                if cell.item == item and known:
                     estimate = cell.estimate
                     rows.append(
                         {
@@ -134,8 +133,8 @@ def teaser(results: str | os.PathLike | None = None) -> str:
     caption = (
         "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, one color per profile, "
         "with 95 % intervals. Laptop runs are shorter and of smaller networks than their rows say, and its "
-        "convolutional network is a small one; the chapters name each. The exponents of Fig 7 are left out: "
-        "the sizes that were run do not determine them."
+        "convolutional network is a small one; the chapters name each. An exponent of Fig 7 is smaller where "
+        "the sizes determine no floor of the error."
     )
     return svg.figure(front.against_paper(frame), alt, caption, frame, "paper-against-study.csv")
 
