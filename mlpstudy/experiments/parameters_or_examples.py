@@ -166,8 +166,8 @@ def paper_value(row: str) -> float:
 
 @dataframe
 def exponents_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """The four exponents of this chapter with their intervals; crosses are the paper's values. Pale: the grid
-    does not determine it.
+    """The four exponents of this chapter with their intervals; crosses are the paper's values. Pale exponents
+    are not determined by the grid.
     """
     own = shares(records)
     rows = [

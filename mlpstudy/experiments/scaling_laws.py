@@ -249,8 +249,8 @@ def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
 @base.dataframe
 def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
     """The front only. A law is fitted to the filled points; the open ones, the most expensive third, are held
-    out. The band is where the law expects measured errors, all of the open points at once: from resampled
-    trainings and the scatter around the law.
+    out. If the law is right, the band contains all open points at once in 95 % of cases; it combines
+    resampled trainings with the scatter around the law.
     """
     # If the front is too short, ``predicted`` is the error itself, with an infinite interval.
     for title, group in fronts(records).items():
