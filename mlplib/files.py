@@ -18,7 +18,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from .errors import MlplibError
+from .errors import MlplibError, one_line
 from .progress import Progress
 
 
@@ -40,7 +40,7 @@ def replacing(path: str | Path, variable: str | None = None) -> Iterator[Path]:
                 yield temporary
             except RuntimeError as error:  # torch.save raises it in place of the file's own error
                 cause = error.__context__
-                raise cause if isinstance(cause, OSError) else OSError(" ".join(str(error).split())) from None
+                raise cause if isinstance(cause, OSError) else OSError(one_line(error)) from None
             # Without this, a power failure could leave an empty file under the new name.
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())

@@ -24,7 +24,7 @@ import torch
 from . import curves, distributed, machine
 from .data.batches import LOADERS
 from .distributed import ALONE, Processes
-from .errors import Interrupted, MlplibError
+from .errors import Interrupted, MlplibError, one_line
 from .executor import Executor
 from .progress import bars, quiet
 from .specs import FineTuneSpec, RunSpec, TrainSpec
@@ -68,8 +68,7 @@ def read_spec(path: Path) -> RunSpec:
     except OSError as error:
         raise MlplibError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, RecursionError, MlplibError) as error:
-        reason = " ".join(str(error).split())
-        raise MlplibError(f"{path} does not hold the settings of a run ({reason})") from None
+        raise MlplibError(f"{path} does not hold the settings of a run ({one_line(error)})") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

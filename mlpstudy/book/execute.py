@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
-from mlplib.errors import Interrupted, MlplibError, require_choice
+from mlplib.errors import Interrupted, MlplibError, one_line, require_choice
 from mlplib.files import expand, wait_for
 
 from .parameters import of_notebook, parse
@@ -227,8 +227,7 @@ def _papermill(source: Path, target: Path, parameters: dict, log: Callable[[str]
         what = error.evalue if error.ename == MlplibError.__name__ else f"{error.ename}: {error.evalue}"
         raise MlplibError(f"notebook {source.stem} stopped at cell {error.exec_count}: {what}") from None
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise MlplibError(f"notebook {source} cannot be executed: {reason}") from None
+        raise MlplibError(f"notebook {source} cannot be executed: {one_line(error)}") from None
 
 
 def _finish(name: str, temporary: Path, target: Path) -> None:

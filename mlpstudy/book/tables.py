@@ -311,10 +311,9 @@ def numbers_table(side: str, cells: Sequence[Cell]) -> str:
     rows, first = [], {}
     for cell in cells:
         name, value = escape(f"{cell.row}, {cell.column}"), number(cell.estimate.mean, cell.unit)
-        lines = _links(side, cell.run_ids)
         if cell.run_ids in first:
             lines = [f"those of {first[cell.run_ids]}"]
-        elif len(lines) > MOST_LINES:
+        elif len(lines := _links(side, cell.run_ids)) > MOST_LINES:
             lines = [f"{len(cell.run_ids)} runs, listed in the data file (CSV) of {escape(cell.item)}"]
         rows.append(
             {
@@ -354,20 +353,23 @@ def runs_table(side: str, records: Sequence[Record]) -> str:
     """
     rows, ids = [], {record.spec: record.id for record in records}
     groups = group_by(records, lambda record: (_but_for_seed(record.spec), _made(record)))
-    specs = [[record.spec for record in group] for group in groups.values()]
-    kinds = group_by(specs, lambda alike: type(alike[0])).values()
-    once = {name: value for kind in kinds for name, value in _in_common(list(map(_settings, kind))).items()}
-    of_all = _in_common([dict(made) for _, made in groups])
-    for (_, made), group in groups.items():
-        settings = escape(_settings_line([record.spec for record in group], ids, once))
+    specs = {key: [record.spec for record in group] for key, group in groups.items()}
+    settings = {key: _settings(alike) for key, alike in specs.items()}
+    once, of_all = {}, _in_common([dict(made) for _, made in groups])
+    for keys in group_by(groups, lambda key: type(specs[key][0])).values():
+        once |= _in_common([settings[key] for key in keys])
+    for key, group in groups.items():
+        own = {name: value for name, value in settings[key].items() if name not in once}
+        line = escape(_settings_line(specs[key], own, ids))
         compute = [record.compute for record in group]
         row = {
             "run": _names(side, [record.id for record in group]),
-            "settings": f'<span class="mlp-wide">{settings}</span>',
+            "settings": f'<span class="mlp-wide">{line}</span>',
             "time": _span(compute, "seconds", duration),
             "images/s": _span(compute, "images_per_second", "{:,.0f}".format),
             "of matmul rate": _span(compute, "matmul_fraction", lambda share: f"{100 * share:.2g} %"),
         }
+        _, made = key
         rows.append(row | {name: value for name, value in made if name not in of_all})
     shared = "Those that differ in their seed alone share a row, under the hashes that end their ids"
     common = {name: escape(value) for name, value in once.items()} | of_all
@@ -440,10 +442,10 @@ def _settings(specs: Sequence[RunSpec]) -> dict[str, str]:
     return {name: value for name, value in known.items() if hidden.get(name) != value}
 
 
-def _settings_line(specs: Sequence[RunSpec], ids: Mapping[RunSpec, str], once: Mapping[str, str]) -> str:
-    """The settings of runs that differ only in their seed, in one line; what they read has a line of its own.
+def _settings_line(specs: Sequence[RunSpec], settings: Mapping[str, str], ids: Mapping[RunSpec, str]) -> str:
+    """Some settings of runs that differ only in their seed, in one line with the runs that they read.
 
-    ``ids``: of published runs, on the data and by the version that made them. ``once``: listed elsewhere.
+    ``ids``: of published runs, on the data and by the version that made them.
     """
     spec = specs[0]
     read = getattr(spec, "upstream", None) or getattr(spec, "trained", None)
@@ -451,7 +453,7 @@ def _settings_line(specs: Sequence[RunSpec], ids: Mapping[RunSpec, str], once: M
     of = f"of {ids.get(read) or run_id(read)}{others}" if read else "of the pixels"
     if isinstance(spec, FilterSpec):
         return f"first layer, {spec.at}, {of}"
-    line = [f"{name}: {value}" for name, value in _settings(specs).items() if name not in once]
+    line = [f"{name}: {value}" for name, value in settings.items()]
     moment = f" after epoch {spec.epoch}" if getattr(spec, "epoch", None) is not None else ""
     reads = [f"{of}{moment}"] if read or isinstance(spec, ProbeSpec) else []
     return "; ".join(line + reads)
