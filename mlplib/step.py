@@ -11,13 +11,13 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from . import machine, memory, timing
 from .data.batches import Batch
@@ -46,20 +46,20 @@ class WorkingCopies:
     Autocast also computes with such copies, but it creates them in every step and casts the gradients back.
     The numbers are the same.
 
-    ``by_name``: leaf tensors with gradients, by parameter name; ``by_parameter``: the same by parameter.
+    ``by_parameter``: leaf tensors with gradients, by the parameter that they are a copy of; ``network``: the
+    model with the copies in place of these parameters, and with the model's own other tensors.
     """
 
     def __init__(self, model: nn.Module, precision: str):
-        self.by_name: dict[str, Tensor] = {}
         self.by_parameter: dict[Tensor, Tensor] = {}
         dtype = machine.DTYPES[precision]
-        if dtype == torch.float32:
-            return
-        for path, module in model.named_modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if type(module) in CASTED:
-                    copy = nn.Parameter(parameter.detach().to(dtype))
-                    self.by_name[f"{path}.{name}"] = self.by_parameter[parameter] = copy
+        for module in model.modules():
+            if dtype != torch.float32 and type(module) in CASTED:
+                for parameter in module.parameters(recurse=False):
+                    self.by_parameter[parameter] = nn.Parameter(parameter.detach().to(dtype))
+        own = [*model.parameters(), *model.buffers()]
+        shared = {id(tensor): self.by_parameter.get(tensor, tensor) for tensor in own}
+        self.network = copy.deepcopy(model, shared) if self.by_parameter else model
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -70,14 +70,14 @@ class WorkingCopies:
     @torch.no_grad()
     def collect(self) -> None:
         """Add the copies' gradients to those of the weights in float32, and clear them."""
-        for parameter, copy in self.by_parameter.items():
-            if copy.grad is None:
+        for parameter, working in self.by_parameter.items():
+            if working.grad is None:
                 continue
             if parameter.grad is None:
-                parameter.grad = copy.grad.to(parameter.dtype)
+                parameter.grad = working.grad.to(parameter.dtype)
             else:
-                parameter.grad += copy.grad
-            copy.grad = None
+                parameter.grad += working.grad
+            working.grad = None
 
 
 class Engine:
@@ -118,7 +118,9 @@ class Engine:
         self._graph: StepGraph | None = None
         self.processes = how.processes
         self._try_graph = how.graphs and self.graphs_possible
-        leaves = [self.copies.by_parameter.get(p, p) for p in model.parameters()]
+        weights = list(model.parameters())
+        self._with_gradients = [*weights, *self.copies.by_parameter.values()]
+        leaves = [self.copies.by_parameter.get(weight, weight) for weight in weights]
         self._pass = self.processes.averaging(leaves, lambda *batch: self._loss(*batch))
 
     # ------------------------------------------------------------------ one step
@@ -187,18 +189,13 @@ class Engine:
         """Mean loss and correct predictions of some images; see :class:`~mlplib.data.batches.Batch`."""
         # No cache: each weight is read once per pass, and a CUDA graph must not see casts of an earlier pass.
         with machine.autocast(self.device, self.precision, cache=False):
-            logits = self._network(images)
+            logits = self.copies.network(images)
         loss = mixed_cross_entropy(logits.float(), labels, partner_labels, lam, self.label_smoothing)
         if isinstance(lam, Tensor):
             dominant = torch.where(lam >= 0.5, labels, partner_labels)
         else:
             dominant = labels if lam >= 0.5 else partner_labels
         return loss, (logits.detach().argmax(1) == dominant).sum()
-
-    def _network(self, images: Tensor) -> Tensor:
-        if not self.copies.by_name:
-            return self.model(images)
-        return functional_call(self.model, self.copies.by_name, (images,))
 
     def update(self, rates: Sequence[float | Tensor]) -> None:
         """Update the weights from their gradients, and clear the gradients."""
@@ -224,7 +221,7 @@ class Engine:
 
     def clear_gradients(self) -> None:
         """Free the memory of all gradients."""
-        for tensor in (*self.model.parameters(), *self.copies.by_name.values()):
+        for tensor in self._with_gradients:
             tensor.grad = None
 
     def close(self) -> None:

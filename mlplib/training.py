@@ -314,7 +314,8 @@ class Loop:
     def step(self, state: TrainState, batch: Batch) -> None:
         """One optimizer step on one batch."""
         spec = self.spec
-        state.model.train()
+        if not state.engine.copies.network.training:  # setting it visits every layer
+            state.engine.copies.network.train()
         if self.start.model.dropout > 0:
             torch.manual_seed(_step_seed(spec.seed, state.epoch, state.batch))
         epoch = state.epoch + state.batch / self.steps

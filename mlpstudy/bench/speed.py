@@ -47,7 +47,7 @@ class Effort:
 
 LIVE = {
     "smoke": Effort(2, 0.01, brief=True),
-    "laptop": Effort(2, 0.1),
+    "laptop": Effort(2, 0.03),
 }
 """What a notebook measures per seed, by profile; :class:`Effort`'s defaults for the others."""
 

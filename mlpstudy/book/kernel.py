@@ -82,6 +82,8 @@ class _Engine(NBClientEngine):
     def execute_managed_notebook(cls, nb_man, kernel_name, stdout_file=None, extra_arguments=(), **unused):
         silent = logging.Logger("kernel", logging.CRITICAL + 1)  # problems are recorded as errors of cells
         options = {"stdout_file": stdout_file, "extra_arguments": list(extra_arguments), "log": silent}
+        # All cells are done, and without this Python searches torch's objects for cycles for another second.
+        options["shutdown_kernel"] = "immediate"
         client = _Client(nb_man, kernel_name=kernel_name, timeout=None, **options)
         # What a kernel prints besides its cells' output is about sockets, unless it fails to start.
         with tempfile.TemporaryFile("w+", errors="replace") as printed:

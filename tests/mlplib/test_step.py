@@ -53,8 +53,8 @@ def test_copies_compute_what_autocast_computes_to_the_last_bit(name, optimizer, 
     )
     loop = loop_of(spec)
     ours, autocast = loop.fresh_state(), loop.fresh_state()
-    assert ours.engine.copies.by_name
-    autocast.engine.copies.by_name.clear()
+    assert ours.engine.copies.by_parameter
+    autocast.engine.copies.network = autocast.model
     autocast.engine.copies.by_parameter.clear()
     assert torch.equal(steps(loop, ours), steps(loop, autocast))
     for (key, value), other in zip(
@@ -108,9 +108,18 @@ def test_small_gradients_survive_in_fp16_by_the_scaled_loss():
 
 def test_there_are_no_copies_in_float32_and_none_of_norms():
     model = build_model(ModelSpec.parse("B-1/Wi-16"), (16, 16, 3), 10, seed=0)
-    assert WorkingCopies(model, "fp32").by_name == {} == WorkingCopies(model, "tf32").by_name
-    names = WorkingCopies(model, "bf16").by_name
-    assert "linear_in.weight" in names and not any("norm" in name for name in names)
+    for precision in ("fp32", "tf32"):
+        assert WorkingCopies(model, precision).by_parameter == {}
+    copies = WorkingCopies(model, "bf16")
+    for (name, parameter), working in zip(model.named_parameters(), copies.network.parameters(), strict=True):
+        assert working is copies.by_parameter.get(parameter, parameter)
+        assert (working is parameter) == ("norm" in name)
+
+
+def test_the_network_with_copies_shares_the_statistics_of_batchnorm():
+    model = build_model(ModelSpec.parse("B-1/Wi-16", norm="batch"), (16, 16, 3), 10, seed=0)
+    network = WorkingCopies(model, "bf16").network
+    assert network is not model and network.layernorms[0].running_mean is model.layernorms[0].running_mean
 
 
 # --------------------------------------------------------------------------- too little memory
@@ -121,7 +130,7 @@ class Cramped:
 
     def __init__(self, engine: Engine, most: int, words: str):
         self.most, self.words, self.seen = most, words, []
-        engine.model.register_forward_pre_hook(self)
+        engine.copies.network.register_forward_pre_hook(self)
 
     def __call__(self, module, inputs):
         self.seen.append(len(inputs[0]))
@@ -366,7 +375,7 @@ class GraphWithoutRoom:
 
     def __init__(self, engine, batch):
         self.engine = engine
-        engine.model.register_forward_pre_hook(self.refuse)
+        engine.copies.network.register_forward_pre_hook(self.refuse)
 
     def refuse(self, module, inputs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
