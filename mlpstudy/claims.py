@@ -240,7 +240,7 @@ class Judgement:
             if e.source not in ("seeds", COUNTING) and e.n == 1 and e.low is not None
         ]
         if others:
-            text += f", interval from {others[0]} only"
+            text += f", interval from {' or '.join(dict.fromkeys(others))} only"
         units = {part.unit for part in parts}
         if len(units) == 1:
             shown = f"{'; '.join(part.text() for part in parts)} {parts[0].unit}".rstrip()

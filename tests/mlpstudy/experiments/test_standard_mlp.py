@@ -180,6 +180,12 @@ def test_c19_with_no_part_is_not_reproduced(scratch, expected):
     assert law.verdict == slope.verdict == NOT_TESTED and found.verdict == INCONCLUSIVE
 
 
+def test_c19_of_one_seed_names_all_that_its_intervals_are_from():
+    """Those of the accuracies are from test images, those of the exponents from the grid."""
+    found = CLAIM.judge(records(seeds=(0,)))
+    assert found.effect_text().endswith("(1 seed, interval from test images or grid only)")
+
+
 def test_c19_without_a_law_cannot_be_reproduced_whole():
     found = CLAIM.judge([r for r in records() if not isinstance(r.spec, ProbeSpec)])
     law, slope = found.parts[-2:]
