@@ -14,6 +14,7 @@ import mlplib.executor
 import mlplib.training
 from mlplib.errors import MlplibError
 from mlpstudy.bench import speed
+from mlpstudy.book import teach
 from mlpstudy.book.chapter import NO_RECORDS, open_chapter
 from mlpstudy.book.execute import names
 from mlpstudy.book.page_scoreboard import open_scoreboard
@@ -62,6 +63,18 @@ def test_every_cell_of_a_notebook_reads_published_records_only(name, nothing_but
     if name in EXPERIMENTS:
         assert "published run" in capsys.readouterr().out
         assert "this study" in "".join(shown) and "mlp-verdict" in "".join(shown)
+
+
+def test_the_exercises_on_speed_need_no_execution(nothing_but_records):
+    """Book and teaching page send readers of published records to them: they train nothing."""
+    notebook = nbformat.read(ROOT / "notebooks" / "how-fast.ipynb", as_version=4)
+    solved = teach.for_class(notebook, solved=True, profile="smoke")
+    parameters, *cells = [cell.source for cell in solved.cells if cell.cell_type == "code"]
+    space = {"display": lambda value: None}
+    exec(parameters, space)
+    space["profile"] = "published"
+    for source in cells:
+        exec(compile(source, "<how-fast>", "exec"), space)
 
 
 def test_a_reader_does_not_wait_for_torch():
