@@ -1,10 +1,16 @@
 """Notebooks for a class; that an instructor's run is tested in test_execute.py, where the runs are."""
 
+from types import SimpleNamespace
+
 import nbformat
 import pytest
+from made_books import solutions
+from small_runs import ROOT
 
 from mlplib.errors import MlplibError
 from mlpstudy.book import teach
+from mlpstudy.experiments import experiment
+from mlpstudy.profiles import profile
 
 
 def test_students_get_every_exercise_and_no_solution(tmp_path):
@@ -22,6 +28,16 @@ def test_students_get_every_exercise_and_no_solution(tmp_path):
         students = path.parent.name == "students"
         assert text.count(teach.YOUR_TURN.strip()) == (exercises if students else 0)
         assert text.count("**Solution**") == (0 if students else exercises)
+
+
+def test_the_sum_of_the_shares_is_shown_once_for_each_network(capsys):
+    """Many trainings of the chapter have the same network."""
+    notebook = nbformat.read(ROOT / "notebooks" / "parameters-or-examples.ipynb", as_version=4)
+    (code,) = (code for code in solutions(notebook) if "size.parameters" in code)
+    specs = experiment("parameters-or-examples").runs(profile("laptop"), (0,))
+    exec(code, {"chapter": SimpleNamespace(specs=specs)})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"B-6/Wi-{width}" for width in (32, 64, 128, 256)]
 
 
 def test_a_folder_with_files_is_left_alone(tmp_path):
