@@ -130,9 +130,10 @@ def training_flops(spec: RunSpec) -> float:
     where it only evaluates one. Norms, activations and the small heads of probes are not counted.
     """
     if isinstance(spec, TrainSpec):
-        return 6.0 * cost.model_size(spec).forward_macs * _images_seen(spec)
+        return 2.0 * cost.training_macs(spec)
     if isinstance(spec, FineTuneSpec):
-        return 6.0 * _upstream_macs(spec.upstream, spec.data) * _images_seen(spec)
+        images = spec.epochs * cost.images_per_epoch(spec)
+        return 6.0 * _upstream_macs(spec.upstream, spec.data) * images
     if isinstance(spec, EvaluateSpec):
         tested = catalog.find(spec.tested_on.name).test * (1 + spec.crops)
         return 2.0 * _upstream_macs(spec.trained, spec.tested_on) * tested
@@ -141,10 +142,6 @@ def training_flops(spec: RunSpec) -> float:
         images = (spec.data.examples or entry.train) + entry.test
         return 2.0 * _upstream_macs(spec.upstream, spec.data) * images
     return 0.0
-
-
-def _images_seen(spec: TrainSpec | FineTuneSpec) -> int:
-    return cost.images_per_epoch(spec) * spec.epochs
 
 
 def _upstream_macs(upstream: RunSpec, data: DataSpec) -> int:
