@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -19,6 +19,21 @@ def without_traceback() -> None:
             usual(kind, error, trace)
 
     sys.excepthook = hook
+
+
+@contextmanager
+def handling(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle these signals with ``handler`` inside the context.
+
+    Signals reach only the main thread, so in other threads this changes nothing.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    previous = {number: signal.signal(number, handler) for number in numbers if here}
+    try:
+        yield
+    finally:
+        for number, earlier in previous.items():
+            signal.signal(number, earlier)
 
 
 class StopRequest:
@@ -37,22 +52,12 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Turn Ctrl-C and SIGTERM into this request inside the context; a second Ctrl-C stops at once.
-
-        Signals reach only the main thread, so in other threads this changes nothing.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
+        """Turn Ctrl-C and SIGTERM into this request inside the context; a second Ctrl-C stops at once."""
 
         def ask(number, frame):
             if self.signaled and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.signaled = True
 
-        previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with handling((signal.SIGINT, signal.SIGTERM), ask):
             yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

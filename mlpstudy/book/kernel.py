@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import resource
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 
 import nbformat
 from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -18,10 +15,15 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
 from mlplib.errors import MlplibError
+from mlplib.stopping import handling
 
 ENGINE = "mlplib"
 GRACE_S = 20
 """How long an interrupted cell may take to write its checkpoint. Slurm kills 30 s after its first signal."""
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+"""What interrupts the running cell, unless this process ignores it."""
 
 
 class _Client(PapermillNotebookClient):
@@ -88,8 +90,12 @@ class _Engine(NBClientEngine):
         # What a kernel prints besides its cells' output is about sockets, unless it fails to start.
         with tempfile.TemporaryFile("w+", errors="replace") as printed:
             try:
-                with _handling_signals(client.interrupt):
-                    client.execute(stderr=printed)
+                heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+                with handling(heard, client.interrupt):
+                    try:
+                        client.execute(stderr=printed)
+                    finally:
+                        signal.alarm(0)  # while it still has a handler
             except DeadKernelError:
                 pass  # the cell that ended the kernel has an error, or was the last one
             except RuntimeError as error:
@@ -99,25 +105,3 @@ class _Engine(NBClientEngine):
 
 
 papermill_engines.register(ENGINE, _Engine)
-
-
-@contextlib.contextmanager
-def _handling_signals(handler) -> Iterator[None]:
-    """Handle SIGINT, SIGTERM, SIGHUP and SIGALRM with ``handler``; ignored signals stay ignored.
-
-    Python handles signals in the main thread only, so in other threads this does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-    previous = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        if previous[number] is not signal.SIG_IGN:
-            signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        for number, earlier in previous.items():
-            signal.signal(number, earlier)
