@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -54,6 +55,11 @@ def sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file's content, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_sha256(values: object) -> str:
+    """SHA-256 of plain JSON values, in hex; the order of an object's fields does not matter."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def stamp(path: Path | os.DirEntry) -> str:

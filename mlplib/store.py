@@ -7,7 +7,6 @@ its checkpoint until it is finished. An existing record is never overwritten, so
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from .data.catalog import content_hash
 from .errors import Interrupted, MlplibError, Refused, one_line, require_choice
-from .files import clear_leftovers, is_locked, locked, replacing, require_folder, storage_errors
+from .files import clear_leftovers, is_locked, json_sha256, locked, replacing, require_folder, storage_errors
 from .specs import RunSpec
 from .specs.settings import finite
 
@@ -130,7 +129,7 @@ class Record:
         if not isinstance(values, dict):
             raise MlplibError("a record is a JSON object")
         values = dict(values)
-        if HASH in values and values.pop(HASH) != _sha256(values):
+        if HASH in values and values.pop(HASH) != json_sha256(values):
             raise MlplibError(f"it is not what was written: its {HASH} is another one")
         version = values.pop("format", None)
         if version != RECORD_FORMAT:
@@ -145,11 +144,6 @@ class Record:
         except RecursionError:
             raise MlplibError("its JSON is nested too deeply") from None
         return record
-
-
-def _sha256(values: dict) -> str:
-    """The hash of a record's fields, except the hash itself."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _validate(record: Record) -> None:
@@ -347,7 +341,7 @@ class RunStore:
                 f"{path} exists and records are never overwritten: delete its folder to run again"
             )
         values = record.to_json()
-        _write_json(path, {**values, HASH: _sha256(values)}, indent=1)
+        _write_json(path, {**values, HASH: json_sha256(values)}, indent=1)
         self.written.add(record.id)
 
 

@@ -7,7 +7,6 @@ nor the images: planning runs needs only :func:`content_hash` and the sizes that
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import re
 import shlex
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 
 from ..errors import MlplibError, require_choice
-from ..files import cache_root
+from ..files import cache_root, json_sha256
 from .get import cache
 
 
@@ -70,8 +69,7 @@ class ClassSubset(Entry):
 
     @property
     def identity(self) -> str:
-        canonical = json.dumps([content_hash(self.parent), list(self.classes)])
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return json_sha256([content_hash(self.parent), self.classes])
 
 
 @dataclass(frozen=True)
@@ -264,10 +262,8 @@ class ImageFiles(Stored):
             return self.cached["content_hash"]
         if self.pins:
             return self.pins.content_hash
-        canonical = json.dumps(
-            ["not prepared", self.name, self.recipe, self.class_count, self.train, self.test]
-        )
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        sizes = self.class_count, self.train, self.test
+        return json_sha256(["not prepared", self.name, self.recipe, *sizes])
 
     def as_prepared(self) -> ImageFiles:
         """This entry with the numbers and classes of the prepared copy, if there is one."""

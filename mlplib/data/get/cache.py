@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from ...errors import MlplibError
-from ...files import cache_root, locked, replacing, sha256, stamp, storage_errors
+from ...files import cache_root, json_sha256, locked, replacing, sha256, stamp, storage_errors
 from ...progress import Progress
 from ..dataset import ImageDataset, Split
 
@@ -60,8 +59,7 @@ def unfinished(name: str, key: str) -> Path:
 
 def _seal(manifest: dict) -> str:
     """The sha-256 of all other fields of a manifest."""
-    rest = {key: value for key, value in manifest.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return json_sha256({key: value for key, value in manifest.items() if key != "seal"})
 
 
 @functools.lru_cache(maxsize=64)
@@ -197,7 +195,7 @@ def _write_manifest(at: Path, name: str, stated: dict) -> None:
     paths = [at / f"{array}.npy" for array in (*ARRAYS, TEST_INDEX)]
     files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths if p.exists()}
     kept = {"format": FORMAT, "name": name, **stated, "files": files}
-    kept["seal"] = _seal(json.loads(json.dumps(kept)))
+    kept["seal"] = _seal(kept)
     (at / MANIFEST).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 

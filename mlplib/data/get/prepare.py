@@ -7,7 +7,6 @@ that killed work can be resumed. At the end this folder is moved to its final pl
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import json_sha256
 from ...progress import Progress
 from ..catalog import Edition, OwnFolder, PinnedPixels, Stored
 from ..dataset import Split, ordered_hash, statistics, unordered_hash
@@ -104,8 +104,8 @@ def prepare(entry: Stored, copy: Copy, skip_unreadable: bool, progress: Progress
         MlplibError: the cache cannot be written.
     """
     edition = edition_of(entry, copy)
-    about = json.dumps([*copy.about, *copy.sizes.values(), entry.recipe])
-    folder = cache.unfinished(entry.name, hashlib.sha256(about.encode()).hexdigest()[:12])
+    about = [*copy.about, *copy.sizes.values(), entry.recipe]
+    folder = cache.unfinished(entry.name, json_sha256(about)[:12])
     with closing(Work(entry, copy, folder)) as work:
         work.open()
         _decode_all(entry, copy, work, len(copy.classes) or edition.classes, skip_unreadable, progress)
