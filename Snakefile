@@ -98,7 +98,7 @@ LIBRARY = sorted(
 )
 
 RECORDS, MEASUREMENTS = (
-    sorted(os.path.relpath(path) for path in RESULTS.glob(pattern)) for pattern in ("*/*.jsonl", "bench/*.json")
+    sorted(os.path.relpath(path) for path in RESULTS.glob(pattern)) for pattern in ("*/runs.jsonl", "bench/*.json")
 )
 
 

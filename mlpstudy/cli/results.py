@@ -140,6 +140,4 @@ def _print(merged, prefix: str = "") -> None:
     text = f"{prefix}{merged.new} new and {merged.known} known runs in {merged.path}"
     if merged.replaced:
         text += f"; {merged.replaced} of them had other results before"
-    if merged.old_files:
-        text += f"; it replaces {merged.old_files} files of the old layout"
     out.print(text, soft_wrap=True, highlight=False)

@@ -19,17 +19,7 @@ from ..experiments import EXPERIMENTS, experiment
 from ..planning import upstream_first
 from ..profiles import PROFILES
 from . import rerun
-from .records import (
-    ARTIFACTS,
-    HASHES,
-    RESTORE,
-    RUNS,
-    ProfileFolder,
-    all_seeds,
-    old_files,
-    read_folder,
-    results_folder,
-)
+from .records import ARTIFACTS, HASHES, RESTORE, RUNS, ProfileFolder, all_seeds, read_folder, results_folder
 
 _PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|work|mnt|Users|workspace|scratch)\b|[A-Z]:\\)")
 """A folder of one machine, which means nothing to a reader."""
@@ -43,10 +33,10 @@ def check(results: Path | None = None) -> tuple[int, int, int]:
         MlplibError: the first fault: no records; a record that is not valid (:meth:`Record.from_json`), not
             under its own id, changed, missing, no run of its profile, not where and as mlplib writes it, or
             that names a folder of a machine; a damaged line of repeated runs; an artifact that is changed,
-            missing or belongs to no record; a file of the old layout.
+            missing or belongs to no record.
     """
     root = results_folder(results)
-    parts = (path for pattern in ("*.jsonl", HASHES, "artifacts") for path in root.glob(f"*/{pattern}"))
+    parts = (path for pattern in (RUNS, HASHES, "artifacts") for path in root.glob(f"*/{pattern}"))
     folders = [_check_profile(folder) for folder in sorted({path.parent for path in parts})]
     rerun.read(root)
     records = [record for folder in folders for record in folder.records.values()]
@@ -57,11 +47,6 @@ def check(results: Path | None = None) -> tuple[int, int, int]:
 
 def _check_profile(root: Path) -> ProfileFolder:
     require_choice("profile", root.name, PROFILES)
-    if old := old_files(root):
-        raise MlplibError(
-            f"{root.name}/{old[0].name} is of the old layout: mlplib results merge {root.parent} puts its "
-            f"records into {RUNS}"
-        )
     found = read_folder(root)
     check_ids(found.records.values())
     check_complete(root, found)
@@ -160,10 +145,9 @@ def check_complete(root: Path, found: ProfileFolder) -> None:
         known = path.name in ARTIFACTS or path.name.startswith(".")
         if not known or not RUN_ID.fullmatch(path.parent.name):
             raise MlplibError(f"{path} is no artifact of a run ({', '.join(ARTIFACTS)}): delete it")
-    if not old_files(root):
-        for key in found.records:
-            if key not in found.hashes:
-                raise MlplibError(
-                    f"{root / HASHES} does not list {key}, so nobody can tell if it was changed: copy the "
-                    "folder again, or publish again"
-                )
+    for key in found.records:
+        if key not in found.hashes:
+            raise MlplibError(
+                f"{root / HASHES} does not list {key}, so nobody can tell if it was changed: copy the "
+                "folder again, or publish again"
+            )

@@ -24,7 +24,7 @@ from ..experiments import experiment
 from ..planning import upstream_first, with_upstream
 from ..profiles import PROFILES, profile
 from .check import check_complete, check_ids, specs_of
-from .records import ARTIFACTS, HASHES, RUNS, ProfileFolder, all_seeds, old_files, read_folder, results_folder
+from .records import ARTIFACTS, HASHES, RUNS, ProfileFolder, all_seeds, read_folder, results_folder
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,13 @@ class Merged:
     """What was added to a profile's file of records, ``path``.
 
     ``new``, ``known``: how many runs were not there, and how many were; ``replaced``: how many of these had
-    other results; ``old_files``: how many files of the old layout were replaced; ``other``: ids of runs that
-    were left out because no experiment of the profile has them.
+    other results; ``other``: ids of runs that were left out because no experiment of the profile has them.
     """
 
     path: Path
     new: int
     known: int
     replaced: int
-    old_files: int
     other: tuple[str, ...] = ()
 
 
@@ -132,8 +130,7 @@ def _picture(path: Path) -> bytes:
 def merge(folder: Path, results: Path | None = None, prefer: str | None = None) -> list[Merged]:
     """Add the records of a folder that ``mlplib results publish --to`` wrote; one result per profile.
 
-    A run that is published already is kept once. With the folder of results itself as ``folder``, files of
-    the old layout are replaced by ``runs.jsonl``.
+    A run that is published already is kept once.
 
     Args:
         prefer: which record of a run to keep if the two differ, ``published`` or ``new``.
@@ -172,8 +169,8 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
     """Add what there is of each profile to a folder of results."""
     for name, new in found.items():  # refuse before anything is written, the lock file included
         _combine(read_folder(results / name), new, prefer)
-    if not any(new.records or old_files(results / name) for name, new in found.items()):
-        return [Merged(results / name / RUNS, 0, 0, 0, 0) for name in found]
+    if not any(new.records for new in found.values()):
+        return [Merged(results / name / RUNS, 0, 0, 0) for name in found]
     merged = []
     with (
         storage_errors(results, "--to, --results or MLPLIB_RESULTS"),
@@ -182,16 +179,13 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
         for name, new in found.items():
             root, before = results / name, read_folder(results / name)
             combined = _combine(before, new, prefer)
-            old = old_files(root)
             _write_folder(root, combined)
-            for path in old:
-                path.unlink()
             for id in before.records.keys() - combined.records.keys():
                 shutil.rmtree(root / "artifacts" / id, ignore_errors=True)
             added = len(combined.records) - len(before.records)
             now = {record.spec: record for record in combined.records.values()}
             replaced = sum(bool(each.difference(now[each.spec])) for each in before.records.values())
-            merged.append(Merged(root / RUNS, added, len(new.records) - added, replaced, len(old)))
+            merged.append(Merged(root / RUNS, added, len(new.records) - added, replaced))
     return merged
 
 

@@ -6,9 +6,7 @@ A profile has the folder ``results/<profile>`` with
 - ``artifacts/<run id>/<name>``: the small files of a run;
 - ``hashes.txt``: the SHA-256 of every record and artifact, so that later changes are noticed.
 
-:mod:`mlpstudy.evidence.merge` writes these files; nobody edits them by hand. Before ``runs.jsonl`` each
-experiment had files of its own (``<experiment>.jsonl``). They are still read, and the next publish or merge
-replaces them.
+:mod:`mlpstudy.evidence.merge` writes these files; nobody edits them by hand.
 """
 
 from __future__ import annotations
@@ -229,17 +227,16 @@ def read_folder(root: Path) -> ProfileFolder:
     """Read a profile's folder and compare everything in it with the published hashes.
 
     Raises:
-        MlplibError: a line is not a valid record; a record or an artifact has been changed; two files have
+        MlplibError: a line is not a valid record; a record or an artifact has been changed; two lines have
             different records of one run.
     """
     hashes, records, artifacts = {}, {}, {}
-    for where, line in _lines(root / HASHES) if (root / HASHES).exists() else ():
+    for where, line in _lines(root / HASHES):
         match = re.fullmatch(rb"([0-9a-f]{64})  ([a-z0-9./-]+)", line)
         if not match:
             raise MlplibError(f"{where}, is not a hash and a name: {RESTORE}")
         hashes[match[2].decode()] = match[1].decode()
-    files = [path for path in (root / RUNS, *old_files(root)) if path.exists()]
-    for where, line in (pair for path in files for pair in _lines(path)):
+    for where, line in _lines(root / RUNS):
         try:
             record = _parse(line)
         except MlplibError as error:
@@ -247,19 +244,13 @@ def read_folder(root: Path) -> ProfileFolder:
         if record.id in hashes and hashes[record.id] != sha256(line):
             raise MlplibError(f"{where}: the record of {record.id} is not the published one: {RESTORE}")
         if records.setdefault(record.id, record).difference(record):
-            raise MlplibError(f"{where}: another file differs on {record.id}: delete one of the lines")
+            raise MlplibError(f"{where}: another line differs on {record.id}: delete one of the lines")
     for path in sorted(path for name in ARTIFACTS for path in root.glob(f"artifacts/*/{name}")):
         key, content = f"{path.parent.name}/{path.name}", _read_file(path, MAX_ARTIFACT_BYTES)
         if key in hashes and hashes[key] != sha256(content):
             raise MlplibError(f"{path} is not the published file: {RESTORE}")
         artifacts[key] = content
     return ProfileFolder(records, artifacts, hashes)
-
-
-def old_files(root: Path) -> list[Path]:
-    """The files of the old layout, which have no hashes."""
-    # Hidden files are not records: macOS writes ._runs.jsonl next to a file on a foreign disk.
-    return sorted(path for path in root.glob("[!.]*.jsonl") if path.name != RUNS)
 
 
 # Files are read several times per process. Records are never modified, so all readers can share them.
@@ -277,8 +268,9 @@ def sha256(content: bytes) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Every line of a file, with its place for an error message."""
-    for number, line in enumerate(_read_file(path, MAX_RECORDS_BYTES).splitlines(), start=1):
+    """Every line of a file, with its place for an error message; none if there is no file."""
+    content = _read_file(path, MAX_RECORDS_BYTES) if path.exists() else b""
+    for number, line in enumerate(content.splitlines(), start=1):
         yield f"{path.parent.name}/{path.name}, line {number}", line
 
 

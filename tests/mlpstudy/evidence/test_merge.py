@@ -239,27 +239,6 @@ def test_what_an_experiment_no_longer_has_is_not_lost_by_merging(tmp_path):
     assert set(read_folder(tmp_path / "results" / "gpu").records) == {OWN.id, ALL[0].id}
 
 
-def test_the_old_layout_is_merged_and_migrated_with_nothing_changed(tmp_path):
-    results = packed(tmp_path / "results", ALL)
-    before, root = contents(results), results / "gpu"
-    lines = (root / "runs.jsonl").read_bytes().splitlines(keepends=True)
-    (root / "runs.jsonl").unlink()
-    (root / HASHES).unlink()
-    (root / "label-smoothing.jsonl").write_bytes(b"".join(lines[9:]))
-    (root / "filters.jsonl").write_bytes(b"".join(lines[:20]))
-    with pytest.raises(
-        MlplibError, match=rf"gpu/filters.jsonl is of the old layout: mlplib results merge {results}"
-    ):
-        check(results)
-    (found,) = merge(results, tmp_path / "other")
-    assert (found.new, found.old_files) == (len(ALL), 0) and contents(tmp_path / "other") == before
-    done = CliRunner().invoke(cli.app, ["results", "merge", str(results), "--results", str(results)])
-    assert (
-        f"0 new and {len(ALL)} known runs" in done.output and "it replaces 2 files of the old" in done.output
-    )
-    assert contents(results) == before
-
-
 def test_files_that_a_mac_adds_are_no_records(tmp_path):
     folder = packed(tmp_path / "a", ALL[:2])
     (folder / "gpu" / "._runs.jsonl").write_bytes(b"\0\5\x16\7")
@@ -267,13 +246,14 @@ def test_files_that_a_mac_adds_are_no_records(tmp_path):
     assert check(folder)[0] == check(tmp_path / "results")[0] == 2
 
 
-def test_files_of_the_old_layout_that_contradict_each_other_are_named(tmp_path):
-    """They could: each experiment's file was published by itself."""
+def test_two_lines_of_one_run_that_contradict_each_other_are_named(tmp_path):
+    """As a merge by hand may leave them."""
     root = packed(tmp_path / "results", ALL[:1]) / "gpu"
     other = dataclasses.replace(ALL[0], metrics={**ALL[0].metrics, "test_top1": 0.75})
-    (root / "filters.jsonl").write_text(json.dumps(other.to_json(), sort_keys=True))
+    with open(root / "runs.jsonl", "a") as file:
+        file.write(json.dumps(other.to_json(), sort_keys=True))
     (root / HASHES).unlink()
-    with pytest.raises(MlplibError, match=f"gpu/filters.jsonl, line 1: another file differs on {ALL[0].id}"):
+    with pytest.raises(MlplibError, match=f"gpu/runs.jsonl, line 2: another line differs on {ALL[0].id}"):
         merge(tmp_path / "results", tmp_path / "results")
 
 

@@ -396,23 +396,6 @@ def test_hashes_of_another_form_are_named(tmp_path, line):
         published("filters", tmp_path)
 
 
-def test_the_old_layout_is_read_and_replaced_by_the_next_publish(store, tmp_path):
-    """It had one file per experiment, and beside it one of the runs that those were made from."""
-    fill(store, "filters")
-    root = publish("filters", "laptop", SEEDS, store, tmp_path / "results").path.parent
-    before, found = contents(tmp_path / "results"), published("filters", tmp_path / "results")
-    lines = (root / "runs.jsonl").read_bytes().splitlines(keepends=True)
-    (root / "runs.jsonl").unlink()
-    (root / HASHES).unlink()
-    (root / "filters.jsonl").write_bytes(b"".join(lines[:-3]))
-    (root / "filters.upstream.jsonl").write_bytes(b"".join(lines[-5:]))  # some runs are in both
-    assert published("filters", tmp_path / "results") == found
-    done = publish("filters", "laptop", SEEDS, RunStore(tmp_path / "empty"), tmp_path / "results")
-    assert done.old_files == 2
-    after = contents(tmp_path / "results")
-    assert {k: v[0] for k, v in after.items()} == {k: v[0] for k, v in before.items()}
-
-
 def test_a_results_folder_that_cannot_be_written_is_one_line(store, tmp_path):
     fill(store, "from-scratch")
     (tmp_path / "file").write_text("")
