@@ -6,7 +6,6 @@ Nothing is trained here.
 from __future__ import annotations
 
 import functools
-import math
 import statistics
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from contextlib import suppress
@@ -214,33 +213,22 @@ def users(needed: Mapping[str, Iterable[Hashable]]) -> dict[Hashable, tuple[str,
     return found
 
 
-@dataclass(frozen=True)
-class Sharing:
-    """What experiments saved by sharing runs.
-
-    ``different``: the number of distinct runs; ``shared``: those that more than one experiment needs;
-    ``saved``: seconds that repeating them for every further experiment would have cost; ``groups``: each set
-    of experiments that share runs, with the number of runs and the seconds saved.
-    """
-
-    different: int
-    shared: int
-    saved: float
-    groups: dict[tuple[str, ...], tuple[int, float]]
-
-
-def sharing(needed: Mapping[str, Iterable[str]], seconds: Mapping[str, float]) -> Sharing:
+def sharing(
+    needed: Mapping[str, Iterable[str]], seconds: Mapping[str, float]
+) -> dict[tuple[str, ...], tuple[int, float]]:
     """What experiments saved by sharing runs.
 
     Args:
         needed: as for :func:`users`, as ids.
         seconds: id to the time that the run took.
+
+    Returns:
+        each set of experiments that share runs, with the number of these runs and the seconds that repeating
+        them for every further experiment would have cost.
     """
     groups: dict[tuple[str, ...], tuple[int, float]] = {}
-    every = users(needed)
-    for id, names in every.items():
+    for id, names in users(needed).items():
         if len(names) > 1:
             number, saved = groups.get(names, (0, 0.0))
             groups[names] = number + 1, saved + (len(names) - 1) * seconds[id]
-    shared = sum(number for number, _ in groups.values())
-    return Sharing(len(every), shared, math.fsum(saved for _, saved in groups.values()), groups)
+    return groups

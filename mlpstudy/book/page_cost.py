@@ -141,12 +141,13 @@ class Compute:
         rows, groups = [], []
         for side, runs in self.session.finished().items():
             ids = {name: [record.id for record in records] for name, records in runs.items()}
-            found = planning.sharing(ids, {r.id: seconds(r) for r in different(runs)})
-            row = {"whose": escape(side), "different runs": f"{found.different:,}"}
+            once = {record.id: seconds(record) for record in different(runs)}
+            found = planning.sharing(ids, once)
+            row = {"whose": escape(side), "different runs": f"{len(once):,}"}
             row["if no chapter shared"] = f"{sum(map(len, runs.values())):,}"
-            row["needed by several chapters"] = f"{found.shared:,}"
-            rows.append(row | {"time saved": duration(found.saved)})
-            for names, (number, saved) in found.groups.items():
+            row["needed by several chapters"] = f"{sum(number for number, _ in found.values()):,}"
+            rows.append(row | {"time saved": duration(math.fsum(saved for _, saved in found.values()))})
+            for names, (number, saved) in found.items():
                 titles = ", ".join(escape(experiment(name).TITLE) for name in names)
                 row = {"whose": escape(side), "chapters": titles}
                 groups.append(row | {"runs": f"{number:,}", "time saved": duration(saved)})
