@@ -248,7 +248,9 @@ def test_the_rate_is_that_of_all_runs_that_trained_together():
     assert training_rate(records[1:]) is None
 
 
-def test_without_large_runs_the_operations_are_told_and_no_time(tmp_path):
+def test_without_large_runs_or_data_the_operations_are_told_and_no_time(tmp_path, monkeypatch):
+    for variable in ("MLPLIB_CACHE", "MLPLIB_DATA"):
+        monkeypatch.setenv(variable, str(tmp_path / "no data"))
     fill(RunStore(tmp_path / "runs"), "from-scratch")  # own runs of another profile change nothing
     rows, line = coming(tmp_path)
     flops = sum(training_flops(spec) for spec in dict.fromkeys(of_gpu("label-smoothing")))
@@ -257,7 +259,7 @@ def test_without_large_runs_the_operations_are_told_and_no_time(tmp_path):
     assert rows[experiment("label-smoothing").TITLE] == [f"0 of {number} runs", shown, "no rate yet"]
     assert rows[experiment("efficiency").TITLE][1:] == ["–", "–"], "timings train nothing"
     assert list(rows)[1:] == [*(experiment(n).TITLE for n in EXPERIMENTS), "all, shared runs counted once"]
-    assert "Nothing of it is published yet" in line
+    assert "Nothing of it is published yet" in line and not (tmp_path / "no data").exists()
 
 
 def test_what_is_published_is_counted_in_every_chapter_that_needs_it_and_gives_the_rate(tmp_path):
@@ -277,13 +279,6 @@ def test_what_is_published_is_counted_in_every_chapter_that_needs_it_and_gives_t
     assert rows[experiment("label-smoothing").TITLE][0].startswith("6 of 18")
     assert rows["all, shared runs counted once"][0].startswith("6 of ")
     assert "the 2.0 × 1014 FLOPs per second" in line and "NVIDIA H200" in line
-
-
-def test_what_is_still_to_come_needs_no_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "no data"))
-    monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "no data"))
-    assert "Still to come" in page(tmp_path).still_to_come()
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
 # --------------------------------------------------------------------------- mlplib plan
