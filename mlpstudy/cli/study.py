@@ -55,7 +55,8 @@ def plan(
     everything = planner.plan([spec for runs in specs.values() for spec in runs])
     users = planning.users({name: found.runs for name, found in plans.items()})
     if as_json:
-        print(json.dumps(_plan_as_json(profile, device_name(where), plans, everything, users), indent=1))
+        found = _plan_as_json(profile, device_name(where), planner, plans, everything, users)
+        print(json.dumps(found, indent=1))
         return
     from ..words import duration
 
@@ -87,16 +88,14 @@ def _sums(plan, users) -> dict:
     }
 
 
-def _plan_as_json(profile: str, device: str, plans, everything, users) -> dict:
+def _plan_as_json(profile: str, device: str, planner, plans, everything, users) -> dict:
     """A plan as plain values: the sums for each experiment and for all together, then every run."""
-    from mlplib.store import run_id
-
     from ..planning import training_flops
 
     missing = set(everything.missing)
     runs = [
         {
-            "id": run_id(spec),
+            "id": planner.id(spec),
             "kind": spec.kind,
             "experiments": list(users[spec]),
             "missing": spec in missing,
