@@ -30,10 +30,10 @@ RUNS, JOBS, KILLS = map(int, os.environ.get("MLPLIB_STORM", "10,4,6").split(",")
 """How many runs, workers and SIGKILLs a storm has."""
 
 
-def experiment(runs, claims: int = 1) -> SimpleNamespace:
+def experiment(runs) -> SimpleNamespace:
     """An experiment of which only the runs matter; ``runs``: from a seed to its specs."""
     return SimpleNamespace(
-        runs=lambda profile, seeds: [spec for seed in seeds for spec in runs(seed)], CLAIMS=[None] * claims
+        runs=lambda profile, seeds: [spec for seed in seeds for spec in runs(seed)], CLAIMS=[None]
     )
 
 

@@ -198,7 +198,7 @@ def archive() -> tuple[bytes, type]:
     return packed, Tiny
 
 
-def tarball(train: Split = TRAIN, test: Split = TEST) -> tuple[bytes, NpmMosaics]:
+def tarball(train: Split = TRAIN) -> tuple[bytes, NpmMosaics]:
     """The data set as an npm package of mosaics, and its catalog description."""
 
     def mosaic(images: np.ndarray) -> bytes:
@@ -209,9 +209,9 @@ def tarball(train: Split = TRAIN, test: Split = TEST) -> tuple[bytes, NpmMosaics
             "package/package.json": json.dumps({"name": "tiny-mosaics", "version": "1.0.0"}).encode(),
             "package/a.png": mosaic(train.images[:5]),
             "package/b.png": mosaic(train.images[5:]),
-            "package/c.png": mosaic(test.images),
+            "package/c.png": mosaic(TEST.images),
             "package/train.json": json.dumps(train.labels.tolist()).encode(),
-            "package/test.json": json.dumps(test.labels.tolist()).encode(),
+            "package/test.json": json.dumps(TEST.labels.tolist()).encode(),
         }
     )
     digest = hashlib.sha512(packed).hexdigest()

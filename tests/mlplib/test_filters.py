@@ -20,14 +20,14 @@ def at(*places, height=9, width=9) -> np.ndarray:
     return out
 
 
-def bump(height=16, width=16, sigma=2.0, row=7.5, column=7.5) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    field = np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * sigma**2))
+def bump(sigma=2.0) -> np.ndarray:
+    y, x = np.mgrid[:16, :16] - 7.5
+    field = np.exp(-(y**2 + x**2) / (2 * sigma**2))
     return np.repeat(field[None, :, :, None], 3, axis=3)
 
 
-def noise(units=50, height=16, width=16, seed=0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((units, height, width, 3))
+def noise(units=50, height=16, width=16) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((units, height, width, 3))
 
 
 weights = hnp.arrays(

@@ -38,9 +38,9 @@ def every_spec():
     yield ModelSpec("small-cnn")  # the other baselines have test_baselines.py
 
 
-def randomize(model, seed=0):
+def randomize(model):
     """Give norms and biases values that matter (they start at ones and zeros)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():

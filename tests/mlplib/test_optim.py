@@ -16,8 +16,8 @@ from mlplib.specs import SCHEDULES, OptimizerSpec
 SHAPES = ((3, 4), (5,), (), (2, 1, 3))
 
 
-def parameters(seed=0, dtype=torch.float32):
-    rng = np.random.default_rng(seed)
+def parameters(dtype=torch.float32):
+    rng = np.random.default_rng(0)
     return [torch.nn.Parameter(torch.tensor(rng.standard_normal(shape), dtype=dtype)) for shape in SHAPES]
 
 

@@ -49,16 +49,16 @@ def executor(tmp_path_factory):
     return made
 
 
-def blobs(classes=3, width=5, count=90, spread=0.05, seed=0, shift=0.0) -> probing.Features:
-    """Features around one corner a class, which a linear map tells apart."""
+def blobs(width=5, count=90, spread=0.05, seed=0, shift=0.0) -> probing.Features:
+    """Features around one corner for each of three classes, which a linear map tells apart."""
     random = np.random.default_rng(seed)
 
     def part(count):
-        labels = np.arange(count) % classes
-        x = np.eye(classes, width)[labels] + spread * random.standard_normal((count, width)) + shift
+        labels = np.arange(count) % 3
+        x = np.eye(3, width)[labels] + spread * random.standard_normal((count, width)) + shift
         return torch.tensor(x, dtype=torch.float32), torch.tensor(labels)
 
-    return probing.Features(*part(count), *part(count // 2), classes)
+    return probing.Features(*part(count), *part(count // 2), 3)
 
 
 def probe(**changes) -> ProbeSpec:

@@ -114,9 +114,9 @@ def test_progress_goes_on_from_the_checkpoint(tmp_path):
 # --------------------------------------------------------------------------- checkpoints that do not serve
 
 
-def stopped_once(folder, spec=None):
+def stopped_once(folder):
     with pytest.raises(Interrupted):
-        train(spec or small(), folder, stop=after_one_batch())
+        train(small(), folder, stop=after_one_batch())
     return folder / training.CHECKPOINT
 
 

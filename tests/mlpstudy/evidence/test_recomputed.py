@@ -244,7 +244,7 @@ def filters(runs, few, names):
 # published ones, and those of four sizes have neither.
 
 
-def grid(runs, family, few=(1000, 3000, 10_000), lengths=(2, 4, 8)):
+def grid(runs, family, lengths=(2, 4, 8)):
     """Error, compute, parameters and examples: (4, trainings, lengths, seeds)."""
     probes = rows(runs, {"kind": "probe"} | below("upstream", family, {"optimizer.weight_decay": 1e-3}))
     training = rows(runs, {"kind": "train"}).set_index("this").loc[probes["before"]].set_index(probes.index)
@@ -255,7 +255,7 @@ def grid(runs, family, few=(1000, 3000, 10_000), lengths=(2, 4, 8)):
     images = training["compute.images"] * length / training["epochs"]
     cells["compute"] = 3 * training["compute.forward_macs"] * images
     cells["name"] = training["model.width"].astype(int).astype(str) + " " + cells["examples"].astype(str)
-    cells = cells[cells["examples"].isin([*few, 30_000]) & length.isin(lengths)]
+    cells = cells[cells["examples"].isin([1000, 3000, 10_000, 30_000]) & length.isin(lengths)]
     wide = cells.pivot(index="name", columns=["length", "seed"]).sort_index().sort_index(axis=1)
     found = [wide[size].to_numpy(float) for size in ("error", "compute", "parameters", "examples")]
     return np.reshape(found, (4, len(wide), len(lengths), -1))

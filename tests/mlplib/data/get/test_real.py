@@ -41,9 +41,9 @@ def dataset(index) -> data.ImageDataset:
     return data.ImageDataset("imagenet", tiny_data.TRAIN, test, tiny_data.CLASSES, *stats, "0" * 64, numbers)
 
 
-def supply(folder, content=LISTS, name="real.json") -> None:
+def supply(folder, content=LISTS) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    (folder / "real.json").write_text(content if isinstance(content, str) else json.dumps(content))
 
 
 @pytest.mark.parametrize("place", ["imagenet", "imagenet-real", "."])

@@ -17,11 +17,11 @@ from mlplib.data.get import downloads
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 
 
-def assert_same(loaded, train=TRAIN, test=TEST):
+def assert_same(loaded, train=TRAIN):
     np.testing.assert_array_equal(loaded.train.images, train.images)
     np.testing.assert_array_equal(loaded.train.labels, train.labels)
-    np.testing.assert_array_equal(loaded.test.images, test.images)
-    np.testing.assert_array_equal(loaded.test.labels, test.labels)
+    np.testing.assert_array_equal(loaded.test.images, TEST.images)
+    np.testing.assert_array_equal(loaded.test.labels, TEST.labels)
 
 
 def refusal(left: bool = False) -> str:
