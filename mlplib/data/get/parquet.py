@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from ...errors import one_line
 from ...files import stamp
 from ..catalog import OwnFolder, Stored
 from .copies import PART, Copy, Example, Unusable, test_names
@@ -85,7 +86,7 @@ def _open(path: Path) -> _Shard:
         with pq.ParquetFile(path) as file:
             schema, about = file.schema_arrow, file.metadata
     except pa.ArrowException as error:
-        raise Unusable(f"{path.name} cannot be read as parquet ({' '.join(str(error).split())})") from None
+        raise Unusable(f"{path.name} cannot be read as parquet ({one_line(error)})") from None
     image, label = (_column(schema.names, known, path) for known in (IMAGE_COLUMNS, LABEL_COLUMNS))
     kind, of = schema.field(image).type, pa.types
     content = kind.field("bytes").type if of.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind

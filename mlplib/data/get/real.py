@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import MlplibError
+from ...errors import MlplibError, one_line
 from ...files import replacing
 from ..dataset import ImageDataset
 from . import cache
@@ -58,7 +58,7 @@ def read(path: Path) -> list[list[int]]:
         canonical = json.dumps([sorted(value) for value in lists], separators=(",", ":"))
         why = "its labels are not the published ones"
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        canonical, why = "", f"it cannot be read as lists of classes ({' '.join(str(error).split())})"
+        canonical, why = "", f"it cannot be read as lists of classes ({one_line(error)})"
     if hashlib.sha256(canonical.encode()).hexdigest() != CONTENT_HASH:
         raise MlplibError(f"{path} does not have the ReaL labels: {why}; {by_hand()}")
     return lists
