@@ -23,6 +23,7 @@ from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
 from mlplib.store import RunStore
+from mlplib.training import CHECKPOINT, epochs_done
 
 from .evidence.records import seed_of
 from .experiments import experiment
@@ -207,6 +208,7 @@ class RunQueue:
         self._unfinished: dict[str, RunSpec] = {}
         self._claimed: dict[str, float] = {}  # run id to when to look at it again
         self._deaths: dict[str, int] = {}
+        self._to_do: dict[str, float] = {}  # run id to the share of it that was left when it was last started
         self._bars: dict[Worker, tuple[ExitStack, Bar]] = {}
         self._estimated = self._spent = self._next_look = 0.0
         self._failures = 0
@@ -303,7 +305,13 @@ class RunQueue:
                 self._next_look = time.monotonic() + LOOK_SECONDS
                 return
             worker = next((worker for worker in self.crew if worker.spec is None), None) or self._hire()
+            self._to_do[self.planner.id(spec)] = self._share_left(spec)
             worker.start(spec)
+
+    def _share_left(self, spec: RunSpec) -> float:
+        """The share of a run's epochs that are not in its checkpoint; all where there is none."""
+        done = epochs_done(self.store.folder(self.planner.id(spec)) / CHECKPOINT)
+        return 1 - done / spec.epochs if done else 1.0
 
     def _hire(self) -> Worker:
         share = self.device.type == "cpu" and self.jobs > 1
@@ -386,7 +394,7 @@ class RunQueue:
         if outcome == "done":
             self._forget(id)
             self._failures = 0
-            self._estimated += self.planner.estimator.seconds(spec)
+            self._estimated += self._to_do[id] * self.planner.estimator.seconds(spec)
             self._spent += value
             self.report.done.append(id)
             self.log(f"{id}: done in {value:.0f} s{self._outlook()}")

@@ -248,6 +248,30 @@ def test_more_jobs_than_runs_save_no_time(tmp_path, monkeypatch, jobs, measured,
     assert work._time_left() == expected
 
 
+class Idle:
+    """A worker that takes a run and never reports."""
+
+    def __init__(self, settings):
+        self.spec = None
+
+    def start(self, spec):
+        self.spec = spec
+
+
+def test_a_resumed_run_says_how_long_the_others_take_by_what_was_left_of_it(tmp_path, monkeypatch):
+    """The last of ten epochs took a tenth of the estimate for all, so the next run will take as estimated."""
+    resumed, other = small(epochs=10), small(seed=1)
+    work = run_queue(tmp_path, [])
+    monkeypatch.setattr(queue, "Worker", Idle)
+    monkeypatch.setattr(queue, "epochs_done", lambda path: 9 if path.parent.name == run_id(resumed) else None)
+    monkeypatch.setattr(work.planner.estimator, "seconds", lambda spec: 20.0)
+    work._unfinished = {run_id(spec): spec for spec in (resumed, other)}
+    work._start_runs()
+    assert [worker.spec for worker in work.crew] == [resumed]
+    work._ended(resumed, "done", 2.0)
+    assert work._time_left() == pytest.approx(20.0)
+
+
 class Pipe:
     """The worker's end of a connection: runs to do, then None; keeps what was reported."""
 
