@@ -9,7 +9,7 @@ from small_runs import ROOT
 
 from mlplib.errors import MlplibError
 from mlpstudy.book import teach
-from mlpstudy.experiments import experiment
+from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import profile
 
 
@@ -28,6 +28,14 @@ def test_students_get_every_exercise_and_no_solution(tmp_path):
         students = path.parent.name == "students"
         assert text.count(teach.YOUR_TURN.strip()) == (exercises if students else 0)
         assert text.count("**Solution**") == (0 if students else exercises)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_solutions_train_on_the_device_of_the_notebook(name):
+    """By default an executor takes the GPU, also where the parameter ``device`` says otherwise."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    code = "\n".join(solutions(notebook))
+    assert code.count("Executor(") == code.count("Executor(chapter.store, device=chapter.session.device)")
 
 
 def test_the_sum_of_the_shares_is_shown_once_for_each_network(capsys):
