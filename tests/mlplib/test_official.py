@@ -428,6 +428,7 @@ def test_the_engine_hands_the_folder_to_the_chapters_that_take_it(folder, tmp_pa
             (setting, "must be whole numbers")
             for setting in ("workers=-1", "workers=1.5", "minutes=0", "threads=x")
         ),
+        ("official_checkpoints=gone", "official_checkpoints must be the path of a folder"),
     ],
 )
 def test_the_engine_refuses_a_setting_that_it_cannot_use(setting, words):
@@ -435,9 +436,3 @@ def test_the_engine_refuses_a_setting_that_it_cannot_use(setting, words):
     assert code != 0
     last = said.strip().splitlines()[-1]
     assert last.startswith("make: ") and words in last
-
-
-def test_the_engine_refuses_a_folder_that_is_not_there_before_the_first_notebook(tmp_path):
-    code, said = engine("profile=smoke", f"out={tmp_path}", f"official_checkpoints={tmp_path / 'no'}")
-    assert code != 0
-    assert said.strip().splitlines()[-1].startswith("make: official_checkpoints must be the path of a folder")
