@@ -56,7 +56,8 @@ def with_upstream(specs: Iterable[RunSpec]) -> dict[str, RunSpec]:
 class Plan:
     """``runs``: every distinct run, dependencies included. ``missing``: those to do, dependencies first.
 
-    ``flops``: :func:`training_flops` of the missing runs; ``seconds``: the estimate for them.
+    ``flops`` and ``seconds``: :func:`training_flops` and the estimated time of what is left of the missing
+    runs: the epochs in a checkpoint are not repeated.
     """
 
     runs: tuple[RunSpec, ...]
@@ -113,12 +114,28 @@ class Planner:
         needed = upstream_first(spec for spec in specs if not self.done(spec))
         return {self.id(spec): spec for spec in needed if not self.done(spec)}
 
+    def epochs_done(self, spec: RunSpec) -> int | None:
+        """The number of epochs in the checkpoint of a run, None without a checkpoint."""
+        from mlplib.training import CHECKPOINT, epochs_done
+
+        return epochs_done(self.store.folder(self.id(spec)) / CHECKPOINT)
+
+    def share_left(self, spec: RunSpec) -> float:
+        """The share of a run that is not in its checkpoint."""
+        epochs = self.epochs_done(spec)
+        return 1 - epochs / spec.epochs if epochs else 1.0
+
+    def seconds_left(self, spec: RunSpec) -> float:
+        """The estimate for what is left of a run."""
+        return self.share_left(spec) * self.estimator.seconds(spec)
+
     def plan(self, specs: Collection[RunSpec]) -> Plan:
         """The plan for ``specs`` and the runs they depend on."""
         runs = upstream_first(specs)
         missing = tuple(self.missing(specs).values())
-        seconds = sum(map(self.estimator.seconds, missing), 0.0)
-        return Plan(tuple(runs), missing, sum(map(training_flops, missing)), seconds)
+        seconds = sum(map(self.seconds_left, missing), 0.0)
+        flops = sum((self.share_left(spec) * training_flops(spec) for spec in missing), 0.0)
+        return Plan(tuple(runs), missing, flops, seconds)
 
 
 # --------------------------------------------------------------------------- how long they take

@@ -23,7 +23,6 @@ from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest
 from mlplib.store import RunStore
-from mlplib.training import CHECKPOINT, epochs_done
 
 from .evidence.records import seed_of
 from .experiments import experiment
@@ -208,7 +207,7 @@ class RunQueue:
         self._unfinished: dict[str, RunSpec] = {}
         self._claimed: dict[str, float] = {}  # run id to when to look at it again
         self._deaths: dict[str, int] = {}
-        self._to_do: dict[str, float] = {}  # run id to the share of it that was left when it was last started
+        self._to_do: dict[str, float] = {}  # run id to the estimate for it when it was last started
         self._bars: dict[Worker, tuple[ExitStack, Bar]] = {}
         self._estimated = self._spent = self._next_look = 0.0
         self._failures = 0
@@ -217,11 +216,10 @@ class RunQueue:
         """Do as many of the runs as the time allows."""
         found = self._with_data(units(self.names, self.profile, self.seeds))
         self.planner = Planner(self.store, self.device)  # preparing data may have changed ids
-        for _, runs in in_order(found, self._missing, self.planner.estimator.seconds, self.as_named):
+        for _, runs in in_order(found, self._missing, self.planner.seconds_left, self.as_named):
             self._unfinished |= runs
         if not self.as_named and self._all_fit():
-            seconds = self.planner.estimator.seconds
-            self._unfinished = longest_first(self._unfinished, self.planner.id, seconds)
+            self._unfinished = longest_first(self._unfinished, self.planner.id, self.planner.seconds_left)
         if self._unfinished:
             require_writable(self.store.root, "--runs or MLPLIB_RUNS")
             with self.stop.listening():
@@ -262,9 +260,11 @@ class RunQueue:
         return [unit for unit in found if not needed[unit] & refused.keys()]
 
     def _seconds(self, spec: RunSpec) -> float:
-        """The estimate for a run, corrected by how long the finished runs took compared with theirs."""
+        """The estimate for what is left of a run, corrected by how long finished runs took compared with
+        theirs.
+        """
         pace = self._spent / self._estimated if self._estimated else 1.0
-        return self.planner.estimator.seconds(spec) * pace
+        return self.planner.seconds_left(spec) * pace
 
     def _parallelism(self, runs: int) -> int:
         """By how much running ``runs`` runs concurrently divides the sum of their seconds; 1 until a run has
@@ -305,13 +305,8 @@ class RunQueue:
                 self._next_look = time.monotonic() + LOOK_SECONDS
                 return
             worker = next((worker for worker in self.crew if worker.spec is None), None) or self._hire()
-            self._to_do[self.planner.id(spec)] = self._share_left(spec)
+            self._to_do[self.planner.id(spec)] = self.planner.seconds_left(spec)
             worker.start(spec)
-
-    def _share_left(self, spec: RunSpec) -> float:
-        """The share of a run's epochs that are not in its checkpoint; all where there is none."""
-        done = epochs_done(self.store.folder(self.planner.id(spec)) / CHECKPOINT)
-        return 1 - done / spec.epochs if done else 1.0
 
     def _hire(self) -> Worker:
         share = self.device.type == "cpu" and self.jobs > 1
@@ -394,7 +389,7 @@ class RunQueue:
         if outcome == "done":
             self._forget(id)
             self._failures = 0
-            self._estimated += self._to_do[id] * self.planner.estimator.seconds(spec)
+            self._estimated += self._to_do[id]
             self._spent += value
             self.report.done.append(id)
             self.log(f"{id}: done in {value:.0f} s{self._outlook()}")

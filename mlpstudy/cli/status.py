@@ -53,30 +53,27 @@ def status(
 def _look(specs: list, store, device) -> dict:
     """The states of the runs, as plain values. ``estimated_seconds``: with as many runs at once as now."""
     from mlplib.machine import device_name
-    from mlplib.training import CHECKPOINT, epochs_done
 
     from ..planning import Planner
 
     planner = Planner(store, device)
     plan = planner.plan(specs)
-    states, seconds = {state: [] for state in STATES}, plan.seconds
+    states = {state: [] for state in STATES}
     for spec in plan.missing:
         id = planner.id(spec)
-        checkpoint = store.folder(id) / CHECKPOINT
-        attempt, epochs = store.attempt(id), epochs_done(checkpoint)
+        attempt, epochs = store.attempt(id), planner.epochs_done(spec)
         if attempt is None and epochs is None:
             continue
         progress = {} if epochs is None else {"epochs_done": epochs, "epochs": spec.epochs}
         found = {"id": id, **(attempt or {"state": "stopped"}), **progress}
         states[found.pop("state")].append(found)
-        seconds -= planner.estimator.seconds(spec) * (epochs or 0) / getattr(spec, "epochs", 1)
     return {
         "runs": len(plan.runs),
         "done": plan.cached,
         **states,
         "left": len(plan.missing),
         "device": device_name(device),
-        "estimated_seconds": seconds / max(1, len(states["running"])),
+        "estimated_seconds": plan.seconds / max(1, len(states["running"])),
     }
 
 

@@ -20,6 +20,7 @@ from mlplib.specs import (
     ProbeSpec,
 )
 from mlplib.store import RunStore
+from mlplib.training import CHECKPOINT
 from mlpstudy.experiments import experiment
 from mlpstudy.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, Planner, training_flops, with_upstream
 from mlpstudy.profiles import profile
@@ -132,6 +133,17 @@ def test_times_follow_from_earlier_runs_on_this_device(store):
     one_thread = here.partition(" (")[0] + " (1 thread)"
     write(store, dataclasses.replace(other, seed=9), device=one_thread, fraction=0.01)
     assert planned(store, [other]).seconds == pytest.approx(expected_seconds(other, 0.01))
+
+
+def test_the_epochs_of_a_checkpoint_are_not_planned_again(store):
+    stopped, other = small(epochs=4), small(epochs=4, seed=1)
+    fresh = planned(store, [stopped, other])
+    with store.claim(stopped) as folder:
+        torch.save({"epoch": 3}, folder / CHECKPOINT)
+    resumed = planned(store, [stopped, other])
+    assert resumed.missing == (stopped, other)
+    assert resumed.seconds == pytest.approx(fresh.seconds * 5 / 8)
+    assert resumed.flops == pytest.approx(fresh.flops * 5 / 8)
 
 
 def test_looks_at_filters_take_moments(store):

@@ -34,6 +34,7 @@ from mlplib import data, machine
 from mlplib.errors import MlplibError
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
 from mlplib.store import RunStore, run_id
+from mlplib.training import CHECKPOINT
 from mlpstudy import cli, queue, workers
 from mlpstudy.evidence.records import seed_of
 from mlpstudy.experiments import EXPERIMENTS
@@ -248,6 +249,12 @@ def test_more_jobs_than_runs_save_no_time(tmp_path, monkeypatch, jobs, measured,
     assert work._time_left() == expected
 
 
+def checkpoint(store, spec, epochs):
+    """Leave the checkpoint of a run that was stopped after some epochs."""
+    with store.claim(spec) as folder:
+        torch.save({"epoch": epochs}, folder / CHECKPOINT)
+
+
 class Idle:
     """A worker that takes a run and never reports."""
 
@@ -263,9 +270,10 @@ def test_a_resumed_run_says_how_long_the_others_take_by_what_was_left_of_it(tmp_
     resumed, other = small(epochs=10), small(seed=1)
     work = run_queue(tmp_path, [])
     monkeypatch.setattr(queue, "Worker", Idle)
-    monkeypatch.setattr(queue, "epochs_done", lambda path: 9 if path.parent.name == run_id(resumed) else None)
+    checkpoint(work.store, resumed, 9)
     monkeypatch.setattr(work.planner.estimator, "seconds", lambda spec: 20.0)
     work._unfinished = {run_id(spec): spec for spec in (resumed, other)}
+    assert work._time_left() == pytest.approx(0.1 * 20.0 + 20.0), "before the first run has finished, too"
     work._start_runs()
     assert [worker.spec for worker in work.crew] == [resumed]
     work._ended(resumed, "done", 2.0)
@@ -362,6 +370,16 @@ def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(use, tmp_pat
         and report.left["both"][0] == 1
     )
     assert (tmp_path / "runs" / run_id(long) / "checkpoint.pt").exists()
+
+
+def test_what_is_left_of_a_resumed_run_fits_where_the_whole_run_does_not(tmp_path, monkeypatch):
+    resumed, other = small(epochs=10), small(seed=1)
+    work = run_queue(tmp_path, [], minutes=1)
+    monkeypatch.setattr(work.planner.estimator, "seconds", lambda spec: 200.0)
+    work._unfinished = {run_id(spec): spec for spec in (other, resumed)}
+    assert work._next() == other, "none fits, so the first that can be resumed another time"
+    checkpoint(work.store, resumed, 9)
+    assert work._next() == resumed
 
 
 def test_a_killed_worker_is_named_and_another_takes_the_run_over(use, tmp_path, alone):
