@@ -45,7 +45,9 @@ try:
     CORES = workflow.cores
 except WorkflowError:  # on a cluster, where nobody says --cores
     CORES = None
-CLUSTER = CORES is None or workflow.remote_exec  # within a cluster's job the cores are the node's, not the job's
+# A cluster needs --jobs, which no dry run drops; one machine takes it for --cores. Within a cluster's job the cores are
+# the node's, not the job's.
+CLUSTER = CORES is None or workflow.nodes is not None or workflow.remote_exec
 
 # The number of jobs that together do the runs before the chapters, and the minutes that each may take. On one machine
 # it is one job, which keeps all cores busy; the runs of smoke are too small for that, and published has none.

@@ -199,3 +199,13 @@ def test_what_a_book_is_made_of_can_be_elsewhere_for_every_job(tmp_path):
     assert done.returncode == 0 and f"--profile smoke --runs={tmp_path}/here --device=cpu --minutes" in said
     there = re.search(r"page_front \S+ (\S+)", said).group(1)
     assert (ROOT / there).resolve() == tmp_path / "records"
+
+
+@pytest.mark.parametrize(("options", "workers"), [("--jobs 8", 0), ("", 1)])
+def test_a_dry_run_shows_the_plan_of_a_cluster_or_of_one_machine(tmp_path, options, workers):
+    """Snakemake plans a dry run without --cores on one core, as if it were not for a cluster."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--directory", tmp_path]
+    command += f"--dry-run --nolock --quiet rules {options} -- book/chapters/filters.ipynb".split()
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
+    assert done.returncode == 0 and jobs["chapter"] == "1" and int(jobs.get("worker", 0)) == workers, jobs
