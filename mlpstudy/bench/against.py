@@ -72,7 +72,7 @@ def measure(
         machine = sides[1].machine
     return {
         "case": case.name,
-        "old": f"{revision} ({old[:10]})",
+        "old": old[:10] if old.startswith(revision) else f"{revision} ({old[:10]})",
         "new": new[:10] + (" + changes" if changed else ""),
         "command": command,
         "machine": machine,

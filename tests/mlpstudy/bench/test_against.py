@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -82,6 +83,14 @@ def test_a_slower_revision_is_slower_and_its_checkout_is_removed(clone, tmp_path
         against.append(file, found)
         content = json.loads(file.read_text())
         assert content["comparisons"] == [found] * count and len(list(show.tables(content))) == count
+
+
+def test_a_revision_that_is_a_hash_is_named_once(clone, monkeypatch):
+    monkeypatch.setattr(against, "Side", MagicMock())
+    monkeypatch.setattr(against, "_compare", lambda *given: [])
+    hash = against._commit(clone, "slow")
+    assert {compare(given, clone)["old"] for given in (hash, hash[:7], hash[:12])} == {hash[:10]}
+    assert compare("slow", clone)["old"] == f"slow ({hash[:10]})"
 
 
 @pytest.mark.parametrize(
