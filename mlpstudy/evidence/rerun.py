@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mlplib.errors import MlplibError
-from mlplib.files import locked, replacing
+from mlplib.files import locked, replacing, require_writable
 from mlplib.progress import quiet
 from mlplib.specs import TrainSpec
 from mlplib.store import Record
@@ -62,8 +62,13 @@ def rerun(
 
     Args:
         repeat: does a record's run again, in an empty store.
+
+    Raises:
+        MlplibError: the folder cannot be written to, or the file is damaged; nothing was repeated then.
     """
     path, rows = results_folder(folder) / FILE, []
+    require_writable(path.parent, "--results or MLPLIB_RESULTS")
+    read(folder)
     for record in records:
         other = repeat(record)
         row = {

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 from small_runs import ROOT
@@ -132,3 +133,16 @@ def test_a_training_is_really_repeated(tmp_path, monkeypatch):
     )
     assert done.exit_code == 0, done.exception
     assert [row["same_weights"] for row in rerun.read(results)] == [True, True]
+
+
+@pytest.mark.parametrize("why", ["read-only", "damaged"])
+def test_nothing_is_repeated_whose_result_could_not_be_written(tmp_path, monkeypatch, why):
+    drawn = rerun.sample("laptop", 1, seed=0, folder=ROOT / "results")
+    if why == "damaged":
+        (tmp_path / rerun.FILE).write_text("{}\n")
+    else:  # root may write to every folder
+        monkeypatch.setattr(
+            "tempfile.TemporaryFile", Mock(side_effect=PermissionError(13, "Permission denied"))
+        )
+    with pytest.raises(MlplibError, match=r"cannot write .* \(--results|line 1, is not a repeated run"):
+        rerun.rerun(drawn, lambda record: pytest.fail("repeated"), tmp_path)
