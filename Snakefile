@@ -36,7 +36,11 @@ NAMES = CheckpointParameters.model_fields
 OTHERS = ("out", "workers", "minutes", "threads", "quiet")
 if unknown := sorted(config.keys() - NAMES.keys() - set(OTHERS)):
     sys.exit(f"make: unknown setting {unknown[0]!r} in --config: choose from {', '.join([*NAMES, *OTHERS[:-1]])}")
+if empty := [name for name, value in config.items() if value is None]:  # mostly of variables that are not set
+    sys.exit(f"make: nothing follows {empty[0]}= in --config: write something there, or leave it out")
 PARAMETERS = {"profile": "laptop"} | {name: config[name] for name in NAMES if name in config}
+if isinstance(PARAMETERS.get("seeds"), list):  # Snakemake reads seeds=[0,1] as a list of texts
+    PARAMETERS["seeds"] = ",".join(map(str, PARAMETERS["seeds"]))
 SOURCE = Path(os.path.relpath(ROOT, os.getcwd()))  # relative, so that a moved folder is still up to date
 
 PAGES = checks.pages_of(ROOT / "book")
@@ -64,7 +68,7 @@ THREADS = THREADS if CLUSTER else CORES
 
 CHECKPOINTS = []
 try:
-    OUT = require_folder(Path(str(config.get("out") or "book")), "out")
+    OUT = require_folder(Path(str(config.get("out", "book"))), "out")
     NOTEBOOKS = sorted(names())
     checked = parse(PARAMETERS, CheckpointParameters)
     for name in ("runs_dir", "results_dir", "official_checkpoints"):

@@ -423,6 +423,7 @@ def test_the_engine_hands_the_folder_to_the_chapters_that_take_it(folder, tmp_pa
     ("setting", "words"),
     [
         ("profle=smoke", "unknown setting 'profle' in --config: choose from profile"),
+        ("out=", "nothing follows out= in --config"),  # out=$UNSET; it meant the folder book
         ("out=Makefile", "out must be the path of a folder, not 'Makefile': it is a file"),
         *(
             (setting, "must be whole numbers")

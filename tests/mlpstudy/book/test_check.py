@@ -192,11 +192,11 @@ def test_what_a_book_is_made_of_can_be_elsewhere_for_every_job(tmp_path):
     (tmp_path / "records").mkdir()
     command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--directory", tmp_path]
     command += "--dry-run --printshellcmds --cores 1 --nolock --config profile=smoke workers=1".split()
-    command += "runs_dir=here results_dir=records device=cpu --".split()
+    command += "runs_dir=here results_dir=records seeds=[0,1] device=cpu --".split()
     command += ["book/_build/workers/0", "book/chapters/front.md"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     said = done.stdout + done.stderr
-    assert done.returncode == 0 and f"--profile smoke --runs={tmp_path}/here --device=cpu --minutes" in said
+    assert done.returncode == 0 and f"--profile smoke --seeds=0,1 --runs={tmp_path}/here --device=cpu" in said
     there = re.search(r"page_front \S+ (\S+)", said).group(1)
     assert (ROOT / there).resolve() == tmp_path / "records"
 
