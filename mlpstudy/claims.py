@@ -89,6 +89,11 @@ class Part:
     form: str = "+.1f"
 
     @property
+    def sampled(self) -> bool:
+        """Whether its effect has an interval and is not an exact count, so that chance could mislead."""
+        return self.effect is not None and self.effect.low is not None and self.effect.source != COUNTING
+
+    @property
     def verdict(self) -> str:
         """One of :data:`VERDICTS`."""
         effect = self.effect
@@ -304,12 +309,16 @@ def all_of(verdicts: Sequence[str]) -> str:
 
 
 def decide(claim: Claim, records: Sequence[Record], profile_name: str) -> Judgement:
-    """The verdict on a claim from the records of one profile.
+    """The verdict on a claim from the records of one profile."""
+    return at_scale(claim, claim.judge(records), profile_name)
+
+
+def at_scale(claim: Claim, judgement: Judgement, profile_name: str) -> Judgement:
+    """What a judgement on a claim comes to at the scale of a profile.
 
     ``smoke`` tests the code, not the paper. A claim about scale is judged at the scale of the records, which
     the judgement names; small profiles cannot contradict it.
     """
-    judgement = claim.judge(records)
     if profile_name == "smoke":
         why = "drawn shapes show that the machinery runs, not what the paper claims"
         return dataclasses.replace(judgement, verdict=NOT_TESTED, because=why)

@@ -19,7 +19,7 @@ from ..evidence import verdicts
 from ..evidence.records import ExperimentRecords, seeds_with
 from ..experiments import EXPERIMENTS, experiment
 from ..plots import verdicts as draw
-from ..stats import CONFIDENCE, COUNTING
+from ..stats import CONFIDENCE
 from ..words import count
 from . import html, svg
 from .html import Html, escape, small
@@ -197,8 +197,7 @@ def _what_it_comes_to(
     always = len(set(tested).difference(*moved.values()))
     text += f"{always} keep their verdict in every column. Others: "
     text += "; ".join(f"{name}: {', '.join(ids)}" for name, ids in moved.items() if ids) or "none"
-    effects = [part.effect for parts in tested.values() for part in parts]
-    unsure = sum(effect.low is not None and effect.source != COUNTING for effect in effects)
+    unsure = sum(part.sampled for parts in tested.values() for part in parts)
     wrong = f"{(1 - CONFIDENCE) / 2 * unsure:.1f}"
     text += f". The claims have {count(unsure, 'part')} with an interval. If none of these were true, {wrong}"
     return (

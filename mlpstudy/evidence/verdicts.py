@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlplib.store import RunStore
 
-from ..claims import CONTRADICTED, PARTLY, REPRODUCED, Claim, Judgement, Part, decide
+from ..claims import CONTRADICTED, PARTLY, REPRODUCED, Claim, Judgement, Part, at_scale, decide, judge
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import Profile
 from ..stats import CONFIDENCE, using
@@ -125,32 +125,47 @@ def robustness(evidence: Sequence[ExperimentRecords]) -> dict[str, dict[str, str
         name of the variant (:data:`VARIANTS`, :data:`HOLM`) to claim id to verdict.
     """
 
-    def judge(**changes) -> dict[str, Judgement]:
-        with using(**changes):
-            return {claim.id: found for _, claim, found in judgements(evidence)}
-
     def verdicts(**changes) -> dict[str, str]:
-        return {id: found.verdict for id, found in judge(**changes).items()}
+        with using(**changes):
+            return {claim.id: found.verdict for _, claim, found in judgements(evidence)}
 
-    usual = judge(**VARIANTS[AS_JUDGED])
-    ways = {AS_JUDGED: {id: found.verdict for id, found in usual.items()}}
-    ways |= {name: verdicts(**changes) for name, changes in VARIANTS.items() if name != AS_JUDGED}
-    tests = [id for id, found in usual.items() if found.measured]
-    return ways | {HOLM: holm(tests, ways[AS_JUDGED], verdicts)}
+    def parts(confidence: float) -> dict[str, tuple[Part, ...]]:
+        with using(confidence=confidence):
+            return {claim.id: found.parts for _, claim, found in judgements(evidence)}
+
+    ways = {name: verdicts(**changes) for name, changes in VARIANTS.items()}
+    corrected = holm(parts)
+    return ways | {
+        HOLM: ways[AS_JUDGED]
+        | {
+            claim.id: at_scale(claim, judge(corrected[claim.id]), each.profile.name).verdict
+            for each in evidence
+            for claim in experiment(each.name).CLAIMS
+            if corrected[claim.id]
+        }
+    }
 
 
-def holm(tests: Sequence[str], usual: Mapping[str, str], verdicts) -> dict[str, str]:
+def holm(parts: Callable[[float], Mapping[str, Sequence[Part]]]) -> dict[str, list[Part]]:
     """Holm's step-down correction (1979, https://www.jstor.org/stable/4615733), without p-values: while k
-    claims are undecided, they are judged at the level 5 % / k; decided ones are removed.
+    parts of claims are undecided, they are judged at the level 5 % / k; decided ones keep their verdicts.
+
+    Parts are counted and not claims, since one part that looks true makes a claim partly reproduced.
+
+    Args:
+        parts: makes the parts by claim, at a confidence.
     """
-    decided: dict[str, str] = {}
-    while left := [id for id in tests if id not in decided]:
-        found = verdicts(confidence=1 - (1 - CONFIDENCE) / len(left))
-        new = {id: found[id] for id in left if found[id] in (REPRODUCED, PARTLY, CONTRADICTED)}
+    found, decided = parts(CONFIDENCE), {}
+    undecided = {(id, at) for id, each in found.items() for at, part in enumerate(each) if part.sampled}
+    while undecided:
+        found = parts(1 - (1 - CONFIDENCE) / len(undecided))
+        now = {(id, at): found[id][at] for id, at in undecided}
+        new = {key: part for key, part in now.items() if part.verdict in (REPRODUCED, PARTLY, CONTRADICTED)}
         if not new:
-            return {**usual, **found, **decided}
+            break
         decided |= new
-    return {**usual, **decided}
+        undecided -= new.keys()
+    return {id: [decided.get((id, at), part) for at, part in enumerate(each)] for id, each in found.items()}
 
 
 def hardest(judgement: Judgement) -> Part | None:

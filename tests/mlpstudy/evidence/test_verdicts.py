@@ -3,7 +3,9 @@
 import dataclasses
 import math
 from pathlib import Path
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 from scipy import stats as reference
 from small_runs import record
@@ -329,19 +331,43 @@ def test_robustness_judges_every_claim_in_every_way():
     }
 
 
-def test_holms_correction_judges_the_undecided_at_a_stricter_level_each_time():
-    """Three claims whose intervals are decided up to confidences of 99, 97.2 and 90 %."""
-    limits = {"A": 0.99, "B": 0.972, "C": 0.90}
+def test_holms_correction_judges_undecided_parts_at_a_stricter_level_each_time():
+    """Two claims with three parts, whose intervals are above zero up to confidences of 99, 97.2 and 90 %."""
+    limits = {"A": [0.99], "B": [0.972, 0.90]}
 
-    def judged(confidence):
-        return {id: REPRODUCED if confidence <= limit else INCONCLUSIVE for id, limit in limits.items()}
+    def parts(confidence):
+        return {
+            id: [positive(Estimate(1.0, limit - confidence, 2.0, 3), "") for limit in each]
+            for id, each in limits.items()
+        }
 
-    usual = judged(0.95)
-    found = verdicts.holm(list(limits), usual, judged)
-    # A at 1 - 0.05 / 3, then B at 1 - 0.05 / 2 = 97.5 %, which is too strict for it.
-    assert found == {"A": REPRODUCED, "B": INCONCLUSIVE, "C": INCONCLUSIVE}
-    limits["B"] = 0.976
-    assert verdicts.holm(list(limits), judged(0.95), judged)["B"] == REPRODUCED
+    def found():
+        return {id: [part.verdict for part in each] for id, each in verdicts.holm(parts).items()}
+
+    # A at 1 - 0.05 / 3, then B's first at 1 - 0.05 / 2 = 97.5 %, which is too strict for it.
+    assert found() == {"A": [REPRODUCED], "B": [INCONCLUSIVE, INCONCLUSIVE]}
+    limits["B"][0] = 0.976
+    assert found()["B"] == [REPRODUCED, INCONCLUSIVE]
+
+
+def test_holms_correction_keeps_the_chance_of_any_false_verdict():
+    """One part that looks true makes a claim partly reproduced, so a claim of many parts must not count once:
+    where no effect exists, any verdict is false.
+    """
+    random, studies, wrong = np.random.default_rng(0), 1000, 0
+    for _ in range(studies):
+        means = random.normal(size=(2, 10))  # two claims of ten parts, with known standard errors of 1
+
+        def parts(confidence, means=means):
+            half = NormalDist().inv_cdf(0.5 + confidence / 2)
+            return {
+                id: [positive(Estimate(m, m - half, m + half, 3), "", least=1e-9) for m in each]
+                for id, each in enumerate(means)
+            }
+
+        verdict = [judge_parts(each).verdict for each in verdicts.holm(parts).values()]
+        wrong += any(each != INCONCLUSIVE for each in verdict)
+    assert 0 < wrong / studies < 0.05
 
 
 def test_the_part_that_is_hardest_to_see_is_named():
