@@ -71,7 +71,7 @@ def _best(board: verdicts.Board) -> dict[str, tuple[str, verdicts.Entry]]:
     return found
 
 
-def _points_both_ways(entry: verdicts.Entry) -> bool:
+def _is_contradicted_in_part(entry: verdicts.Entry) -> bool:
     """Whether a claim is partly reproduced and has a part that the records contradict."""
     found = entry.judgement
     return found.verdict == PARTLY and any(part.verdict == CONTRADICTED for part in found.parts)
@@ -84,8 +84,8 @@ def answer(board: verdicts.Board) -> str:
     total = len(verdicts.every_claim())
     counts[NOT_TESTED] += total - len(best)
     words = {verdict: f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]}
-    if against := sorted(id for id, (_, entry) in best.items() if _points_both_ways(entry)):
-        words[PARTLY] += f" (in {', '.join(against)} a part points the other way)"
+    if against := sorted(id for id, (_, entry) in best.items() if _is_contradicted_in_part(entry)):
+        words[PARTLY] += f" (in {', '.join(against)} a part is contradicted)"
     absent = sorted(id for id, (_, entry) in best.items() if entry.judgement.because.startswith(NOT_THERE))
     if absent:
         do = "does" if len(absent) == 1 else "do"

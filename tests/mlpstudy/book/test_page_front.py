@@ -9,6 +9,7 @@ from mlpstudy.claims import (
     CONTRADICTED,
     NOT_TESTED,
     NOT_THERE,
+    PARTLY,
     REPRODUCED,
     Judgement,
     judge,
@@ -49,6 +50,14 @@ def test_the_answer_counts_the_largest_scale_that_tests_a_claim_and_says_its_eff
     assert text.count(".</p>") == 1 and "exponent" not in text  # no record speaks of it
     chips = re.findall(r'href="chapters/([\w-]+)\.html">(C\d\d)<', page_front.scoreboard(board))
     assert len(chips) == 2 * len(CLAIMS) and ("from-scratch", "C01") in chips
+
+
+def test_the_answer_says_of_a_part_that_is_too_small_only_that_it_is_contradicted():
+    """Such a part is contradicted although it points in the direction of the sentence."""
+    won = positive(Estimate(12.0, 11.0, 13.0, 3), "points")
+    small = positive(Estimate(0.2, 0.1, 0.3, 3), "points")
+    text = page_front.answer({"gpu": {"C15": entry("C15", judge([won, small]))}})
+    assert f"1 {PARTLY} (in C15 a part is contradicted)" in text
 
 
 def test_the_page_shows_published_values_next_to_the_papers(tmp_path):

@@ -39,6 +39,16 @@ def spreads():
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_differences_that_share_a_network_cover_the_truth_as_often(seeds):
+    """They are not independent: the values of the shared network cancel in none of them."""
+    random, hits = np.random.default_rng(0), []
+    for shared, *others in random.normal(size=(3 * DRAWS, 5, seeds)):
+        differences = {name: (shared - other).tolist() for name, other in enumerate(others)}
+        hits += [estimate.low <= 0 <= estimate.high for estimate in stats.jointly(differences).values()]
+    assert 0.935 <= np.mean(hits) <= 0.98
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_intervals_cover_the_truth_in_19_of_20_studies(seeds, spreads):
     """Whether spreads are alike follows from the drawn values alone, as in the study."""
     random = np.random.default_rng(0)
