@@ -173,7 +173,9 @@ def _why_inconclusive(part: Part) -> str:
 
 def _why_partly(part: Part) -> str:
     if not part.size.excludes(part.effect):
-        return "the size is undecided" if not part.size.holds(part.effect) else "one condition fails"
+        return (
+            "the size is undecided" if not part.size.holds(part.effect) else "a further condition is not met"
+        )
     return "smaller than in the paper" if part.effect.high <= part.size.low else "larger than in the paper"
 
 

@@ -14,6 +14,7 @@ from .. import stats
 from ..claims import Judgement, Range, judge, not_tested, positive
 from ..profiles import Profile
 from ..stats import Estimate
+from ..words import interval
 from .base import DATASET_TITLES, Cell, Figure, claim, completed, dataframe, group_by, plot, run_ids
 from .from_scratch import training_run
 
@@ -224,14 +225,15 @@ def c21(records: Sequence[Record]) -> Judgement:
     found = {measure: _values(groups, measure, (None, False)) for measure in MEASURES}
     if None in found.values():
         return not_tested("needs the initialization and training on all images with and without augmentation")
-    parts = []
+    parts, notes = [], []
     for measure, (start, without, most) in found.items():
         half = {seed: (most[seed] + start[seed]) / 2 for seed in most.keys() & start.keys()}
         gain, kept = _differences((most, without), (half, without))
         unstructured = Range(0.0).holds(kept) if kept.low is not None else False
         name = f"{measure}, with over without DA"
         parts.append(positive(gain, "", name, least=LEAST, form="+.3f", other=unstructured))
-    return judge(parts)
+        notes.append(f"{measure} {interval(kept, '+.3f')}")
+    return judge(parts, f"half of the gain with DA, minus the gain without: {'; '.join(notes)}")
 
 
 CLAIMS = (c20, c21)

@@ -153,7 +153,7 @@ WIDE = over_seeds([-1.0, 3.0])
 
 @pytest.mark.parametrize("part, reason", [
     (positive(between(1, 3), "points"), ""),
-    (positive(between(1, 3), "points", other=False), "one condition fails"),
+    (positive(between(1, 3), "points", other=False), "a further condition is not met"),
     (positive(between(1, 3), "points", size=about(10)), "smaller than in the paper"),
     (positive(between(20, 30), "points", size=about(10)), "larger than in the paper"),
     (positive(between(5, 30), "points", size=about(10)), "the size is undecided"),
@@ -426,7 +426,7 @@ def test_c01_in_all_its_outcomes():
 
 def test_c01_needs_overfitting_without_augmentation():
     found = judge("C01", scratch(table(s_da=0.69, b_da=0.72), train_top1=0.3))
-    assert found.verdict == PARTLY and found.reason() == "one condition fails"
+    assert found.verdict == PARTLY and found.reason() == "a further condition is not met"
 
 
 @pytest.mark.parametrize("missing", [{("s-mlp", True): None, ("b-mlp", True): None},
@@ -619,6 +619,7 @@ def test_c21_in_all_its_outcomes(start, with_da, without_da, expected):
     found = judge("C21", looks({INITIAL: start, FEW: 0.05, MOST: with_da, PLAIN: without_da}))
     assert found.verdict == expected
     assert effects(found) == pytest.approx(2 * [with_da - without_da])
+    assert f"smoothness {(with_da + start) / 2 - without_da:+.3f} [" in found.note
 
 
 # --------------------------------------------------------------------------- diverged and scattered runs
