@@ -72,10 +72,9 @@ class Fit:
 
     ``law`` is None where nothing could be fitted. ``why`` is empty where the points determine all
     coefficients; otherwise it says what is wrong with them. ``points``: how many there were; ``decades``:
-    log10 of the largest x over the smallest; ``residual``: root mean square of log error; ``aicc``: Akaike's
-    criterion corrected for few points, infinite where there are too few for it; ``free``: number of fitted
-    coefficients; ``alpha_error``: standard error of alpha from the scatter around the law; ``at_bounds``:
-    coefficients that ended at a bound of the search.
+    log10 of the largest x over the smallest; ``aicc``: Akaike's criterion corrected for few points, infinite
+    where there are too few for it; ``free``: number of fitted coefficients; ``alpha_error``: standard error
+    of alpha from the scatter around the law; ``at_bounds``: coefficients that ended at a bound of the search.
     """
 
     form: str
@@ -83,7 +82,6 @@ class Fit:
     points: int
     decades: float
     why: str = ""
-    residual: float = math.nan
     aicc: float = math.inf
     free: int = 0
     alpha_error: float = math.inf
@@ -296,7 +294,6 @@ def _fitted(unfitted: Fit, law: Law, residuals: np.ndarray, jacobian: np.ndarray
     return replace(
         unfitted,
         law=law,
-        residual=math.sqrt(squares / points),
         aicc=points * math.log(squares / points) + penalty,
         free=free,
         alpha_error=math.sqrt(squares / (points - free) * float(inverse @ inverse)),

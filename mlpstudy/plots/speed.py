@@ -17,8 +17,8 @@ MLPS, OTHERS = (look.BLUE, look.SKY, look.INK), (look.ORANGE, look.GREEN, look.P
 """Blues for MLPs, other colors for the networks that they are compared with."""
 
 ROOF_NAMES = {
-    "memory": ("memory of the device", "FLOPs for a byte of memory"),
-    "copy": ("copy to the device", "FLOPs for a byte of images"),
+    "memory": ("memory of the device", "FLOPs per byte of memory"),
+    "copy": ("copy to the device", "FLOPs per byte of images"),
 }
 
 PARTS = {

@@ -4,6 +4,7 @@ made once, for everything here.
 Chromium is the system's own (``apt-get install chromium``), driven by Playwright.
 """
 
+import ast
 import functools
 import json
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from made_books import outputs, snakemake, solutions
+from matplotlib.figure import Figure
 from reader_clone import make_clone, run
 from small_runs import PACKAGES, ROOT
 
@@ -316,6 +318,14 @@ def test_an_executed_notebook_is_whole_and_clean(name, workplace):
     assert "papermill" not in json.loads(text)["metadata"]
 
 
+def value_of(source, name, space):
+    """Execute a cell, and return the value of its last line, which Jupyter shows; None without one."""
+    *lines, last = ast.parse(source).body
+    shown = isinstance(last, ast.Expr)
+    exec(compile(ast.Module(lines if shown else [*lines, last], []), name, "exec"), space)
+    return eval(compile(ast.Expression(last.value), name, "eval"), space) if shown else None
+
+
 @pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize("name", [*EXPERIMENTS, "how-fast"])
 def test_the_solutions_of_the_exercises_run(name, workplace):
@@ -327,7 +337,9 @@ def test_the_solutions_of_the_exercises_run(name, workplace):
     assert space["profile"] == "smoke"
     space |= dict(seeds=[0], device="cpu")
     for source in cells:
-        exec(compile(source, f"<{name}>", "exec"), space)
+        assert not isinstance(value_of(source, f"<{name}>", space), Figure), (
+            "Jupyter would show its name only"
+        )
     found = solutions(NOTEBOOKS[name])
     assert found and {code.strip() for code in found} <= set(cells)
 
