@@ -35,7 +35,8 @@ Step = Callable[[], object]
 class Trial:
     """An alternative: what it replaces, why one might expect it to help, and the pair (ours, alternative).
 
-    ``times``: images per call of the alternative, as a multiple of ours.
+    ``times``: images per call of the alternative, as a multiple of ours. ``low_precision``: in float32, ours
+    is the alternative itself.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Trial:
     hope: str
     pair: Callable[[Training], tuple[Step, Step]]
     times: int = 1
+    low_precision: bool = False
 
 
 TRIALS: list[Trial] = []
@@ -127,6 +129,7 @@ def lion_in_pytorch(training: Training) -> tuple[Step, Step]:
     "augmentation by PyTorch's operations",
     "our augmentation",
     "each operation uses all the processor has, and crops are matrix products",
+    low_precision=True,
 )
 def augmentation_in_pytorch(training: Training) -> tuple[Step, Step]:
     data, (images, draws) = training.data, drawn_batch(training, FULL_DA)
@@ -134,7 +137,12 @@ def augmentation_in_pytorch(training: Training) -> tuple[Step, Step]:
     return lambda: augment(*given), lambda: augment_in_pytorch(*given)
 
 
-@trial("GELU by PyTorch", "our GELU", "it computes with what the processor has already read")
+@trial(
+    "GELU by PyTorch",
+    "our GELU",
+    "it computes with what the processor has already read",
+    low_precision=True,
+)
 def gelu_in_pytorch(training: Training) -> tuple[Step, Step]:
     model, loop = training.case.spec().model, training.loop
     size = training.case.batch_size, model.width * model.expansion
@@ -165,6 +173,7 @@ def larger_batch(training: Training) -> tuple[Step, Step]:
     "a step in float32",
     "a step in the precision that the device is best at",
     "nothing has to be converted",
+    low_precision=True,
 )
 def float32(training: Training) -> tuple[Step, Step]:
     return stepping(training), stepping(training, precision="fp32")
@@ -232,9 +241,11 @@ def tried_works(training: Training, compiled: bool = False) -> list[Work]:
 
 
 def results(found: Mapping) -> Iterator[tuple[Trial, dict]]:
-    """Each trial of a results file with its time per image over ours, per round: median and quartiles."""
-    rows = rows_of(found, "tried")
-    for trial in (trial for trial in TRIALS if trial.id in rows):
+    """Each trial of a results file with its time per image over ours, per round: median and quartiles. Trials
+    that compare nothing in the precision of the file are left out.
+    """
+    rows, in_float32 = rows_of(found, "tried"), found["machine"]["precision"] == "fp32"
+    for trial in (trial for trial in TRIALS if trial.id in rows and not (in_float32 and trial.low_precision)):
         other, ours = trial.id, f"{trial.id}: ours"
         scale = rows[ours]["images"] / rows[other]["images"]
         yield trial, per_round(rows, lambda theirs, own, s=scale: s * theirs / own, other, ours)
