@@ -238,7 +238,7 @@ class Chapter:
             cells = {"counted by code": ours}
             statistics = ""
         else:
-            statistics = ". Means over seeds, with 95 % intervals in brackets"
+            statistics = ". In brackets: 95 % intervals"
         rows, notes = [], {}
         for key in keys:
             row = {"": escape(key[1])} | ({" ": escape(key[2])} if len(columns) > 1 else {})
