@@ -1,5 +1,0 @@
-"""``python -m mlpstudy`` is the command ``mlplib``."""
-
-from .cli import main
-
-main()
