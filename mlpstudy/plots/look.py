@@ -146,6 +146,14 @@ def log_axes(axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+def short(value: float, place=None) -> str:
+    """A positive number for an axis: ``0.1``, ``20``, ``3k``, ``2M``, ``5G``, ``40T``, ``1P``."""
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size * (1 - 1e-9):
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
 def ticks_at(axis, places: Iterable[float], text: Callable[[float], str]) -> None:
     """Ticks at these places only, labeled by ``text``: a short logarithmic axis has few powers of ten."""
     axis.set_major_locator(FixedLocator(list(places)))

@@ -198,15 +198,9 @@ def bottlenecks(frame) -> Figure:
         _draw_law(axes, means.index, means, part["size"])
         axes.set_xlabel(name)
         look.log_axes(axes)
-        look.ticks_at(axes.xaxis, _spread(sorted(set(part["size"]))), _short)
+        look.ticks_at(axes.xaxis, _spread(sorted(set(part["size"]))), look.short)
     row[0].set_ylabel("error")
     return figure
-
-
-def _short(size: float) -> str:
-    """``3000`` as ``3k``, ``3.9e6`` as ``3.9M``."""
-    unit, letter = (1e6, "M") if size >= 1e6 else (1e3, "k") if size >= 1e3 else (1, "")
-    return f"{size / unit:.{1 if size < 10 * unit else 0}f}".removesuffix(".0") + letter
 
 
 @look.styled
@@ -228,6 +222,6 @@ def allocation(frame) -> Figure:
         axes.set_title(name)
         axes.set_xlabel("compute (multiply-adds)")
         look.log_axes(axes)
-        look.ticks_at(axes.yaxis, _spread(sorted(set(part["size"]))), _short)
+        look.ticks_at(axes.yaxis, _spread(sorted(set(part["size"]))), look.short)
     look.legend_below(figure, row[0].get_legend_handles_labels()[0], 2)
     return figure

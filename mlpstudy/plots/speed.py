@@ -43,14 +43,6 @@ def _colors(names) -> dict[str, str]:
     return {name: next(mlps if "/Wi-" in name else others) for name in names}
 
 
-def short(value: float, place=None) -> str:
-    """A positive number for an axis: ``0.1``, ``20``, ``3k``, ``2M``, ``5G``, ``40T``, ``1P``."""
-    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size * (1 - 1e-9):
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
-
-
 def logarithmic(axes) -> None:
     """Both axes by powers of ten, with short labels."""
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
@@ -58,7 +50,7 @@ def logarithmic(axes) -> None:
         low, high = axis.get_view_interval()
         # With less than two powers of ten there would be hardly any labels.
         axis.set_major_locator(LogLocator(numticks=6, subs=(1,) if high > 100 * low else (1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(short))
+        axis.set_major_formatter(FuncFormatter(look.short))
         axis.set_minor_formatter(NullFormatter())
 
 

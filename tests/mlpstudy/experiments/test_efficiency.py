@@ -173,23 +173,6 @@ def test_every_axis_has_labels(rates):
             assert len(inside) >= 2, (axis, bounds)
 
 
-@pytest.mark.parametrize(
-    "value, text",
-    [
-        (0.05, "0.05"),
-        (1, "1"),
-        (999, "999"),
-        (1000, "1k"),
-        (2.5e6, "2.5M"),
-        (1e9, "1G"),
-        (4e13, "40T"),
-        (1e15, "1P"),
-    ],
-)
-def test_axes_have_short_numbers(value, text):
-    assert speed.short(value) == text
-
-
 def test_large_numbers_have_no_decimals():
     assert number(23545.8, "images/s") == "23,546" and number(12.3456, "ms") == "12.3"
     assert number(124.84, "million") == "124.8"

@@ -95,6 +95,24 @@ def test_where_there_is_nothing_a_figure_says_so(name, title):
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.05, "0.05"),
+        (1, "1"),
+        (999, "999"),
+        (1000, "1k"),
+        (393_216, "393k"),
+        (2.5e6, "2.5M"),
+        (1e9, "1G"),
+        (4e13, "40T"),
+        (1e15, "1P"),
+    ],
+)
+def test_axes_have_short_numbers(value, text):
+    assert look.short(value) == text
+
+
 def test_names_have_their_known_color_and_others_a_free_one():
     found = look.colors_of(["ResNet18", "B-MLP", "x", "B-MLP"])
     assert list(found) == ["ResNet18", "B-MLP", "x"] and found["B-MLP"] == look.KNOWN_COLORS["B-MLP"]

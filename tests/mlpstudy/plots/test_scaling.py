@@ -105,13 +105,6 @@ def test_the_allocation_has_both_lines(records):
     assert {"fitted", "the paper's slope"} <= set(texts(figure))
 
 
-@pytest.mark.parametrize(
-    "size, text", [(12, "12"), (3000, "3k"), (3900, "3.9k"), (393_216, "393k"), (3.93e6, "3.9M")]
-)
-def test_sizes_are_short(size, text):
-    assert draw._short(size) == text
-
-
 def test_legends_name_few_of_many_sizes():
     assert draw._spread([1, 2, 3]) == [1, 2, 3]
     assert draw._spread(list(range(10))) == [0, 3, 6, 9]
