@@ -59,13 +59,7 @@ def values(records: Sequence[Record]) -> Iterator[dict]:
     their 95 % intervals where there are several seeds.
     """
     for record in sorted(base.completed(records), key=lambda r: (not _is_probe(r), amount(r))):
-        yield {
-            "panel": _column(record),
-            "setting": f"{amount(record):.1f}",
-            "seed": record.spec.seed,
-            "value": base.accuracy(record),
-            "run": record.id,
-        }
+        yield base.accuracy_row(record, panel=_column(record), setting=f"{amount(record):.1f}")
 
 
 FIGURES = {

@@ -68,13 +68,7 @@ def values(records: Sequence[Record]) -> Iterator[dict]:
     """
     for (family, norm), group in by_network_and_norm(records).items():
         for record in group:
-            yield {
-                "panel": base.MLP_TITLES[family],
-                "setting": NORMS[norm],
-                "seed": record.spec.seed,
-                "value": base.accuracy(record),
-                "run": record.id,
-            }
+            yield base.accuracy_row(record, panel=base.MLP_TITLES[family], setting=NORMS[norm])
 
 
 FIGURES = {

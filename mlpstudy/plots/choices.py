@@ -23,17 +23,17 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
     of all these values: they are based on the spread of all seeds together.
 
     Args:
-        frame: columns ``panel, setting, seed, value``, in the order to be drawn.
-        label: what the values are, with their unit. y_label: what the settings are.
+        frame: columns ``panel, setting, seed, accuracy``, in the order to be drawn.
+        label: what the accuracy is of, with its unit. y_label: what the settings are.
     """
     rows, panels = look.unique(frame["setting"]), look.unique(frame["panel"])
     figure, (grid,) = look.new_figure(1, len(panels), height=1.3 + 0.5 * len(rows), sharey=True)
-    means = jointly({key: part.tolist() for key, part in frame.groupby(["panel", "setting"])["value"]})
+    means = jointly({key: part.tolist() for key, part in frame.groupby(["panel", "setting"])["accuracy"]})
     for axes, panel in zip(grid, panels, strict=True):
         for name, part in frame[frame["panel"] == panel].groupby("setting", sort=False):
             found, place = means[panel, name], rows.index(name)
             look.interval_dot(axes, place, found.mean, found.low, found.high, look.BLUE, size=7)
-            _seeds(axes, place, part["value"], look.BLUE)
+            _seeds(axes, place, part["accuracy"], look.BLUE)
         axes.set_title(panel.replace(", ", ",\n"))
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=4)

@@ -11,7 +11,7 @@ SETTINGS = ("none", "some", "much")
 
 def setting_frame(seeds=(0, 1, 2)):
     frame = product(panel=("left, one", "right"), setting=SETTINGS, seed=seeds)
-    return frame.assign(value=50 + 5 * frame["setting"].map(SETTINGS.index) + frame["seed"])
+    return frame.assign(accuracy=50 + 5 * frame["setting"].map(SETTINGS.index) + frame["seed"])
 
 
 def dots(axes, size):
