@@ -1,7 +1,7 @@
 """Records are published piece by piece: any part of an experiment's makes its table, figures and verdicts.
 
 The parts are drawn from the study's own records: without some seeds, without all runs that have a setting in
-common (a data set, a network, a length), and at random.
+common (a data set, a network, a length), and at random; or with some that diverged.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from mlpstudy.evidence.records import every_published, seed_of
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.experiments.ablations import BASE, change_of
 from mlpstudy.experiments.choices import best_rate, is_tuning, rate
+from mlpstudy.experiments.filters import condition
 
 BOUNDED = dict(database=None, suppress_health_check=list(HealthCheck))
 DRAWINGS = settings(max_examples=4, **BOUNDED)
@@ -54,9 +55,9 @@ def _lines(value, place=""):
 
 @st.composite
 def parts(draw, name):
-    """Some of an experiment's records, in their order; none and all among them."""
+    """Some of an experiment's records, in their order (none and all among them), or all, some diverged."""
     records = whole(name).records
-    how = draw(st.sampled_from(("seeds", "settings", "random")))
+    how = draw(st.sampled_from(("seeds", "settings", "random", "diverged")))
     if how == "seeds":
         left_out = draw(st.sets(st.sampled_from(sorted({seed_of(r.spec) for r in records}))))
         return [r for r in records if seed_of(r.spec) not in left_out]
@@ -72,7 +73,8 @@ def parts(draw, name):
         ]
     kept = draw(st.lists(st.booleans(), min_size=len(records), max_size=len(records)))
     share = draw(st.sampled_from((1, 2, 5)))
-    return [r for i, (r, keep) in enumerate(zip(records, kept, strict=True)) if keep and i % share == 0]
+    some = [r for i, (r, keep) in enumerate(zip(records, kept, strict=True)) if keep and i % share == 0]
+    return diverged(records, lambda r: r in some) if how == "diverged" else some
 
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -181,6 +183,23 @@ def another_rate(spec):
 def reads(method):
     """Whether a run is a probe of that kind."""
     return lambda spec: getattr(spec, "method", "") == method
+
+
+@pytest.mark.parametrize(
+    "claim, name, side",
+    [
+        ("C01", "from-scratch", lambda r: r.spec.augment.any),
+        ("C20", "filters", lambda r: condition(r) == "all images, with DA"),
+        ("C21", "filters", lambda r: condition(r) == "all images, with DA"),
+        ("C22", "architectures", lambda r: r.spec.data.pixel_permutation is None),
+    ],
+)
+def test_sides_without_a_common_seed_are_not_compared(claim, name, side):
+    """Claims C02, C03 and C04 do not pair."""
+    records = whole(name).records
+    one = seed_of(records[0].spec)
+    apart = [r for r in records if side(r) == (seed_of(r.spec) == one)]
+    assert judge(claim, records).verdict != NOT_TESTED == judge(claim, apart).verdict
 
 
 @pytest.mark.parametrize(
