@@ -1,25 +1,20 @@
-"""Verdicts: the rules that make them, and every claim on records made by hand, in each of its outcomes."""
+"""Verdicts: the rules that make them from effects, and which records decide."""
 
-import dataclasses
-import math
 from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 from scipy import stats as reference
-from small_runs import record
+from small_runs import ROOT, record
 
-from mlpstudy import claims, paper
 from mlpstudy.claims import (
     CONTRADICTED,
     INCONCLUSIVE,
     NOT_TESTED,
     PARTLY,
     REPRODUCED,
-    VERDICTS,
     Claim,
-    Judgement,
     Part,
     Range,
     about,
@@ -27,43 +22,20 @@ from mlpstudy.claims import (
     at_least,
     decide,
     equal,
+    judge,
     not_tested,
     not_worse,
     positive,
 )
-from mlpstudy.claims import judge as judge_parts
 from mlpstudy.evidence import verdicts
-from mlpstudy.evidence.records import ExperimentRecords
+from mlpstudy.evidence.records import ExperimentRecords, every_published
 from mlpstudy.experiments import EXPERIMENTS, experiment
-from mlpstudy.experiments.architectures import exact_difference
-from mlpstudy.experiments.architectures import runs as architecture_runs
-from mlpstudy.experiments.filters import INITIAL, condition
-from mlpstudy.experiments.filters import runs as filter_runs
 from mlpstudy.experiments.from_scratch import runs as scratch_runs
 from mlpstudy.profiles import PROFILES, profile
 from mlpstudy.stats import Estimate, over_seeds
 
 CLAIMS = {claim.id: claim for name in EXPERIMENTS for claim in experiment(name).CLAIMS}
 LAPTOP, GPU = profile("laptop"), profile("gpu")
-SEEDS = (0, 1, 2)
-WIGGLE = {0: 0.0, 1: 0.002, 2: -0.002}
-"""What a seed adds, so that there is a spread between seeds but no doubt about signs."""
-
-
-def judge(name, records):
-    found = CLAIMS[name].judge(records)
-    assert isinstance(found, Judgement) and found.verdict in VERDICTS
-    assert bool(found.measured) == (found.verdict != NOT_TESTED)
-    return found
-
-
-def verdict(name, records):
-    return judge(name, records).verdict
-
-
-def effects(found):
-    """The means of a judgement's parts."""
-    return [part.effect.mean for part in found.measured]
 
 
 # --------------------------------------------------------------------------- parts
@@ -230,16 +202,16 @@ EFFECTS = between(1, 3), None, between(2, 4, 2)
     ([positive(None, "points")], "–"),
 ])  # fmt: skip
 def test_effects_are_printed_with_interval_and_seeds(parts, text):
-    assert claims.judge(parts, ()).effect_text() == text
+    assert judge(parts, ()).effect_text() == text
 
 
 def test_a_judgement_gives_the_reasons_of_its_parts():
     good, bad = positive(between(1, 3), "points", "A"), positive(between(-3, -1), "points", "B")
     absent = [positive(None, "points", name, why_not="no GPU") for name in "CD"]
-    assert claims.judge([good]).reason() == "" == claims.judge([good, good]).reason()
-    assert claims.judge([bad]).reason() == claims.judge([bad, bad]).reason() == bad.reason()
-    assert claims.judge(absent).reason() == "no GPU"
-    found = claims.judge([good, bad, *absent], "a note")
+    assert judge([good]).reason() == "" == judge([good, good]).reason()
+    assert judge([bad]).reason() == judge([bad, bad]).reason() == bad.reason()
+    assert judge(absent).reason() == "no GPU"
+    found = judge([good, bad, *absent], "a note")
     assert (found.verdict, found.note) == (PARTLY, "a note")
     assert found.measured == [good, bad]
     assert found.reason() == (
@@ -254,7 +226,7 @@ def test_not_tested_says_why():
 
 def decided(effect, profile_name, regime="", note=""):
     part = positive(effect, "points")
-    claim = Claim("C99", "s.", "i", "c.", lambda records: claims.judge([part], note), regime)
+    claim = Claim("C99", "s.", "i", "c.", lambda records: judge([part], note), regime)
     return decide(claim, [], profile_name)
 
 
@@ -297,7 +269,7 @@ def test_claims_are_complete():
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_claims_say_how_they_are_judged_and_nothing_is_tested_without_records(name):
-    claim, found = CLAIMS[name], judge(name, [])
+    claim, found = CLAIMS[name], CLAIMS[name].judge([])
     assert claim.sentence.endswith(".") and claim.criterion.endswith(".") and claim.item
     assert len(claim.criterion) > 40
     assert found.verdict == NOT_TESTED and found.note and found.effect_text() == "–"
@@ -306,14 +278,14 @@ def test_claims_say_how_they_are_judged_and_nothing_is_tested_without_records(na
 # --------------------------------------------------------------------------- which records decide
 
 
-def evidence(prof, records):
-    """What :func:`verdicts.published_evidence` gives for records of from-scratch at a profile."""
-    return [ExperimentRecords("from-scratch", prof, records, Path())]
+def from_scratch_at_laptop():
+    return [each for each in every_published("from-scratch", ROOT / "results") if each.profile == LAPTOP]
 
 
 def test_each_profile_has_its_own_verdicts_and_none_stands_in_for_another():
-    little = evidence(GPU, scratch({("b-mlp", True): 0.8}, GPU))
-    board = {"gpu": verdicts.judged(little), "laptop": verdicts.judged(evidence(LAPTOP, scratch(table())))}
+    little = [record(spec) for spec in scratch_runs(GPU, (0, 1, 2)) if spec.augment.any]
+    at_gpu = [ExperimentRecords("from-scratch", GPU, little, Path())]
+    board = {"gpu": verdicts.judged(at_gpu), "laptop": verdicts.judged(from_scratch_at_laptop())}
     assert board["gpu"]["C01"].judgement.verdict == NOT_TESTED != board["laptop"]["C01"].judgement.verdict
     head, _, *rows = verdicts.markdown(board).splitlines()
     assert head == "| claim | the paper says | gpu | laptop |" and len(rows) == len(CLAIMS)
@@ -322,7 +294,7 @@ def test_each_profile_has_its_own_verdicts_and_none_stands_in_for_another():
 
 
 def test_robustness_judges_every_claim_in_every_way():
-    found = evidence(LAPTOP, scratch(table(), scatter=0.2))
+    found = from_scratch_at_laptop()
     ways = verdicts.robustness(found)
     assert list(ways) == [*verdicts.VARIANTS, verdicts.HOLM]
     assert {frozenset(of) for of in ways.values()} == {frozenset({"C01", "C02", "C03", "C04"})}
@@ -365,7 +337,7 @@ def test_holms_correction_keeps_the_chance_of_any_false_verdict():
                 for id, each in enumerate(means)
             }
 
-        verdict = [judge_parts(each).verdict for each in verdicts.holm(parts).values()]
+        verdict = [judge(each).verdict for each in verdicts.holm(parts).values()]
         wrong += any(each != INCONCLUSIVE for each in verdict)
     assert 0 < wrong / studies < 0.05
 
@@ -373,250 +345,5 @@ def test_holms_correction_keeps_the_chance_of_any_false_verdict():
 def test_the_part_that_is_hardest_to_see_is_named():
     small, large = (positive(over_seeds([0, d]), "", name=str(d)) for d in (0.1, 5.0))
     counted = positive(Estimate(3.0, 3.0, 3.0, 1), "", name="counted")
-    assert verdicts.hardest(judge_parts([small, large, counted])).name == "5.0"
-    assert verdicts.hardest(judge_parts([counted])) is None
-
-
-# --------------------------------------------------------------------------- from scratch
-
-
-def scratch(values, prof=LAPTOP, seeds=SEEDS, scatter=0.5, **more):
-    """Records of Table 1's runs. ``values``: (family, da) to test accuracy, or None to leave the runs out.
-    ``scatter``: how much of :data:`WIGGLE` a seed adds with DA, and takes away without.
-    """
-    made = []
-    for spec in scratch_runs(prof, seeds):
-        accuracy = values.get((spec.model.family, spec.augment.any))
-        if accuracy is None:
-            continue
-        wiggle = scatter * WIGGLE[spec.seed] * (1 if spec.augment.any else -1)
-        metrics = dict(test_top1=accuracy + wiggle, train_top1=0.99)
-        made.append(record(spec, **{**metrics, **more}))
-    return made
-
-
-def table(s_plain=0.50, s_da=0.70, b_plain=0.55, b_da=0.75):
-    return {
-        ("s-mlp", False): s_plain,
-        ("s-mlp", True): s_da,
-        ("b-mlp", False): b_plain,
-        ("b-mlp", True): b_da,
-    }
-
-
-def test_c01_in_all_its_outcomes():
-    for model, gain in {"S-MLP": 18.1, "B-MLP": 17.3}.items():
-        rows = (f"{model} + DA @5000", f"{model} @100")
-        with_da, without = (paper.value("Table 1", row, "CIFAR-10").value for row in rows)
-        assert with_da - without == pytest.approx(gain)
-
-    def gaining(s, b, **more):
-        return judge("C01", scratch(table(s_da=0.5 + s, b_da=0.55 + b), **more))
-
-    found = gaining(0.19, 0.16)
-    assert found.verdict == REPRODUCED and effects(found) == pytest.approx([19, 16])
-    assert [part.name for part in found.parts] == ["S-MLP, CIFAR-10", "B-MLP, CIFAR-10"]
-    smaller = gaining(0.19, 0.10)
-    assert smaller.verdict == PARTLY and "B-MLP, CIFAR-10 partly reproduced (smaller" in smaller.reason()
-    assert gaining(0.10, 0.30).verdict == gaining(0.19, 0.0).verdict == PARTLY
-    assert gaining(0.0, 0.0).verdict == gaining(-0.1, 0.0).verdict == CONTRADICTED
-    assert gaining(0.002, 0.002).verdict == INCONCLUSIVE, "it may be 0, and half a point"
-    assert gaining(0.19, 0.16, seeds=(0,)).measured[0].effect.source == "test images"
-
-
-def test_c01_needs_overfitting_without_augmentation():
-    found = judge("C01", scratch(table(s_da=0.69, b_da=0.72), train_top1=0.3))
-    assert found.verdict == PARTLY and found.reason() == "a further condition is not met"
-
-
-@pytest.mark.parametrize("missing", [{("s-mlp", True): None, ("b-mlp", True): None},
-                                     {("s-mlp", False): None, ("b-mlp", False): None}])  # fmt: skip
-def test_c01_without_one_side_is_not_tested(missing):
-    assert verdict("C01", scratch(table() | missing)) == NOT_TESTED
-
-
-def test_c02_in_all_its_outcomes():
-    assert verdict("C02", scratch(table(s_da=0.70, b_da=0.75))) == REPRODUCED
-    assert verdict("C02", scratch(table(s_da=0.75, b_da=0.70))) == CONTRADICTED
-    assert verdict("C02", scratch(table(s_da=0.70, b_da=0.70))) == CONTRADICTED, "not by half a point"
-    assert verdict("C02", scratch(table(s_da=0.70, b_da=0.702), scatter=1.5)) == INCONCLUSIVE
-    assert verdict("C02", scratch({("b-mlp", True): 0.7, ("b-mlp", False): 0.6})) == NOT_TESTED
-    two = dataclasses.replace(LAPTOP, datasets=("cifar10", "cifar100"))
-    records = [
-        dataclasses.replace(r, metrics={**r.metrics, "test_top1": 1 - r.metrics["test_top1"]})
-        if r.spec.data.name == "cifar100"
-        else r
-        for r in scratch(table(), two)
-    ]
-    assert verdict("C02", records) == PARTLY, "won on one data set, lost on the other"
-
-
-def test_c02_does_not_pair_and_takes_the_spread_of_four_groups():
-    (part,) = judge("C02", scratch(table())).parts
-    assert part.effect.freedom == pytest.approx(8)
-    assert part.effect.error == pytest.approx(0.1 * math.sqrt(2 / 3)), "pairs by seed have no spread here"
-
-
-def test_c03_is_not_tested_by_short_runs():
-    found = judge("C03", scratch(table()))
-    assert found.verdict == NOT_TESTED and "the longest run here has 40" in found.note
-
-
-@pytest.mark.parametrize(
-    "early, expected",
-    [
-        ({"s-mlp": 0.68, "b-mlp": 0.70}, REPRODUCED),
-        ({"s-mlp": 0.68, "b-mlp": 0.80}, PARTLY),
-        ({"s-mlp": 0.80, "b-mlp": 0.80}, CONTRADICTED),
-        ({"s-mlp": 0.697, "b-mlp": 0.747}, INCONCLUSIVE),
-    ],
-)
-def test_c03_in_all_its_outcomes(early, expected):
-    records = []
-    for spec in scratch_runs(GPU, SEEDS):
-        if spec.model.family not in early:
-            continue
-        # The gain itself differs between seeds, so that its interval is not a point.
-        final = table()[spec.model.family, spec.augment.any] + 2 * WIGGLE[spec.seed]
-        curve = {1000: early[spec.model.family], 5000: final} if spec.augment.any else {}
-        records.append(record(spec, test_top1=final, curve=curve))
-    assert verdict("C03", records) == expected
-
-
-# --------------------------------------------------------------------------- architectures
-
-
-def permuted(mlp_cost, cnn_cost, seeds=SEEDS, leave_out=lambda spec: False):
-    made = []
-    for spec in architecture_runs(LAPTOP, seeds):
-        if leave_out(spec):
-            continue
-        cost = {"b-mlp": mlp_cost, "small-cnn": cnn_cost}[spec.model.family]
-        shuffled = spec.data.pixel_permutation is not None
-        # The cost itself differs between seeds, so that its interval is not a point.
-        accuracy = 0.6 - (cost + WIGGLE.get(spec.seed, 0.0) if shuffled else 0.0)
-        made.append(record(spec, test_top1=accuracy))
-    return made
-
-
-@pytest.mark.parametrize(
-    "mlp_cost, cnn_cost, expected",
-    [
-        (0.0, 0.2, REPRODUCED),
-        (0.004, 0.2, REPRODUCED),
-        (0.009, 0.2, PARTLY),
-        (0.1, 0.2, PARTLY),
-        (0.0, 0.0, PARTLY),
-        (0.009, 0.002, INCONCLUSIVE),
-        (0.1, 0.0, CONTRADICTED),
-        (-0.1, -0.1, CONTRADICTED),
-    ],
-)
-def test_c22_in_all_its_outcomes(mlp_cost, cnn_cost, expected):
-    found = judge("C22", permuted(mlp_cost, cnn_cost))
-    assert found.verdict == expected
-    assert effects(found) == pytest.approx([100 * mlp_cost, 100 * cnn_cost], abs=0.01)
-
-
-@pytest.mark.parametrize("family", ["b-mlp", "small-cnn"])
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_c22_needs_all_four_groups(family, shuffled):
-    def one_group(spec):
-        return spec.model.family == family and (spec.data.pixel_permutation is not None) == shuffled
-
-    assert verdict("C22", permuted(0.0, 0.2, leave_out=one_group)) == NOT_TESTED
-
-
-def test_c22_is_an_identity_for_mlps_up_to_rounding():
-    assert 0 < exact_difference() < 1e-5 and exact_difference("S-2/Wi-32", side=16, seed=3) < 1e-5
-
-
-def test_c22_from_one_seed_uses_the_test_images():
-    found = judge("C22", permuted(0.0, 0.2, seeds=(0,)))
-    assert found.verdict == PARTLY, "500 images do not show that the MLP loses less than a point"
-    assert {part.effect.source for part in found.parts} == {"test images"}
-
-
-# --------------------------------------------------------------------------- filters
-
-
-def looks(values):
-    """Records of first layers. ``values``: condition to both measures
-    or to (smoothness, locality), None for none.
-    """
-    made = []
-    for spec in filter_runs(LAPTOP, SEEDS):
-        value = values.get(condition(record(spec)))
-        if value is not None:
-            pair = value if isinstance(value, tuple) else (value, value)
-            # Only one condition moves with the seed, so that differences have a spread.
-            wiggle = 3 * WIGGLE[spec.upstream.seed] * (condition(record(spec)) == MOST)
-            smoothness, locality = (v + wiggle for v in pair)
-            made.append(record(spec, smoothness=smoothness, locality=locality))
-    return made
-
-
-FEW, MOST = "1,000 images, with DA", "all images, with DA"
-PLAIN = "all images, without DA"
-
-
-def test_conditions_are_those_of_the_runs():
-    found = {condition(record(spec)) for spec in filter_runs(LAPTOP, (0,))}
-    assert found == {INITIAL, FEW, MOST, PLAIN}
-
-
-@pytest.mark.parametrize(
-    "start, few, most, expected",
-    [
-        (0.0, 0.1, 0.3, REPRODUCED),
-        (0.0, 0.3, 0.1, PARTLY),
-        (0.2, 0.0, 0.1, PARTLY),
-        (0.3, 0.2, 0.1, CONTRADICTED),
-        (0.1, 0.1, 0.1, CONTRADICTED),
-        (0.1, 0.1, 0.105, INCONCLUSIVE),
-    ],
-)
-def test_c20_in_all_its_outcomes(start, few, most, expected):
-    found = judge("C20", looks({INITIAL: start, FEW: few, MOST: most, PLAIN: 0.0}))
-    assert found.verdict == expected
-    assert effects(found) == pytest.approx(2 * [most - start, most - few])
-
-
-def test_smooth_filters_that_are_not_local_are_half_of_the_claims():
-    found = looks({INITIAL: 0.0, FEW: 0.1, MOST: (0.5, -0.1), PLAIN: (0.1, 0.1)})
-    for claim in ("C20", "C21"):
-        judgement = judge(claim, found)
-        assert judgement.verdict == PARTLY
-        for part in judgement.parts:
-            assert part.verdict == (REPRODUCED if part.name.startswith("smoothness") else CONTRADICTED)
-
-
-@pytest.mark.parametrize("claim, missing", [
-    ("C20", {INITIAL}),
-    ("C20", {FEW}),
-    ("C20", {FEW, MOST}),
-    ("C21", {FEW, INITIAL}),
-    ("C21", {FEW, PLAIN}),
-    ("C21", {FEW, MOST}),
-    ("C21", {MOST}),  # a subset is not taken for all the data
-])  # fmt: skip
-def test_claims_on_filters_without_one_side_are_not_tested(claim, missing):
-    values = {INITIAL: 0.0, FEW: 0.3, MOST: 0.3, PLAIN: 0.1}
-    assert verdict(claim, looks({k: v for k, v in values.items() if k not in missing})) == NOT_TESTED
-
-
-@pytest.mark.parametrize(
-    "start, with_da, without_da, expected",
-    [
-        (0.0, 0.3, 0.05, REPRODUCED),
-        (0.0, 0.3, 0.2, PARTLY),
-        (0.0, 0.1, 0.2, CONTRADICTED),
-        (0.0, 0.2, 0.2, CONTRADICTED),
-        (0.0, 0.205, 0.2, INCONCLUSIVE),
-    ],
-)
-def test_c21_in_all_its_outcomes(start, with_da, without_da, expected):
-    found = judge("C21", looks({INITIAL: start, FEW: 0.05, MOST: with_da, PLAIN: without_da}))
-    assert found.verdict == expected
-    assert effects(found) == pytest.approx(2 * [with_da - without_da])
-    assert f"smoothness {(with_da + start) / 2 - without_da:+.3f} [" in found.note
+    assert verdicts.hardest(judge([small, large, counted])).name == "5.0"
+    assert verdicts.hardest(judge([counted])) is None

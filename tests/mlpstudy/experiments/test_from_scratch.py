@@ -1,4 +1,7 @@
-"""Table 1's last row: the convolutional network beside the MLPs, its stand-in, and claim C04."""
+"""Table 1: the convolutional network beside the MLPs, its stand-in, C01 to C04 in each of their outcomes."""
+
+import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -6,15 +9,17 @@ from small_runs import record, scored
 
 from mlplib.specs import FULL_DA
 from mlplib.store import run_id
-from mlpstudy import stats
+from mlpstudy import paper, stats
 from mlpstudy.claims import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, PARTLY, REPRODUCED
 from mlpstudy.experiments import architectures, base, from_scratch
 from mlpstudy.profiles import PROFILES, profile
 
+LAPTOP, GPU = profile("laptop"), profile("gpu")
 SEEDS = (0, 1, 2)
 WIGGLE = {0: 0.0, 1: 0.002, 2: -0.002}
+"""What a seed adds, so that there is a spread between seeds but no doubt about signs."""
 PAPER_GAP = {"cifar10": 93.2 - 75.4, "cifar100": 75.6 - 50.4, "tinyimagenet": 68.9 - 31.2}
-C04 = next(claim for claim in from_scratch.CLAIMS if claim.id == "C04")
+C01, C02, C03, C04 = from_scratch.CLAIMS
 
 
 def convnets(specs):
@@ -45,12 +50,12 @@ def made(budget, gap, seeds=SEEDS, best="b-mlp", only=None):
 def test_the_cells_of_the_table_share_the_spread_between_seeds():
     """Of two seeds alone an interval reaches 12.7 standard errors to each side."""
     random, found = np.random.default_rng(0), {}
-    for spec in from_scratch.runs(profile("laptop"), (0, 1)):
+    for spec in from_scratch.runs(LAPTOP, (0, 1)):
         found.setdefault((spec.model, spec.augment), []).append(0.5 + 0.003 * random.normal())
     values = [[100 * value for value in pair] for pair in found.values()]
     numbers = iter([value for pair in found.values() for value in pair])
-    records = [record(spec, test_top1=next(numbers)) for spec in from_scratch.runs(profile("laptop"), (0, 1))]
-    cells = from_scratch.summary(records, profile("laptop"))
+    records = [record(spec, test_top1=next(numbers)) for spec in from_scratch.runs(LAPTOP, (0, 1))]
+    cells = from_scratch.summary(records, LAPTOP)
     half = stats.over_seeds(values[0], stats.shared_spread(values)).half_width
     last = [cell.estimate for cell in cells if "@1000" not in cell.row]
     assert stats.alike(values) and [e.half_width for e in last] == pytest.approx([half] * 5)
@@ -106,7 +111,115 @@ def test_its_curve_is_drawn_under_its_name():
         assert (frame[frame["model"] == name]["augmentation"] == "with DA").all() == (budget == "gpu")
 
 
-# --------------------------------------------------------------------------- the claim
+# --------------------------------------------------------------------------- C01, C02 and C03
+
+
+def scratch(values, prof=LAPTOP, seeds=SEEDS, scatter=0.5, **more):
+    """Records of Table 1's runs. ``values``: (family, da) to test accuracy, or None to leave the runs out.
+    ``scatter``: how much of :data:`WIGGLE` a seed adds with DA, and takes away without.
+    """
+    made = []
+    for spec in from_scratch.runs(prof, seeds):
+        accuracy = values.get((spec.model.family, spec.augment.any))
+        if accuracy is None:
+            continue
+        wiggle = scatter * WIGGLE[spec.seed] * (1 if spec.augment.any else -1)
+        metrics = dict(test_top1=accuracy + wiggle, train_top1=0.99)
+        made.append(record(spec, **{**metrics, **more}))
+    return made
+
+
+def table(s_plain=0.50, s_da=0.70, b_plain=0.55, b_da=0.75):
+    return {
+        ("s-mlp", False): s_plain,
+        ("s-mlp", True): s_da,
+        ("b-mlp", False): b_plain,
+        ("b-mlp", True): b_da,
+    }
+
+
+def test_c01_in_all_its_outcomes():
+    for model, gain in {"S-MLP": 18.1, "B-MLP": 17.3}.items():
+        rows = (f"{model} + DA @5000", f"{model} @100")
+        with_da, without = (paper.value("Table 1", row, "CIFAR-10").value for row in rows)
+        assert with_da - without == pytest.approx(gain)
+
+    def gaining(s, b, **more):
+        return C01.judge(scratch(table(s_da=0.5 + s, b_da=0.55 + b), **more))
+
+    found = gaining(0.19, 0.16)
+    assert found.verdict == REPRODUCED and [part.effect.mean for part in found.parts] == pytest.approx(
+        [19, 16]
+    )
+    assert [part.name for part in found.parts] == ["S-MLP, CIFAR-10", "B-MLP, CIFAR-10"]
+    smaller = gaining(0.19, 0.10)
+    assert smaller.verdict == PARTLY and "B-MLP, CIFAR-10 partly reproduced (smaller" in smaller.reason()
+    assert gaining(0.10, 0.30).verdict == gaining(0.19, 0.0).verdict == PARTLY
+    assert gaining(0.0, 0.0).verdict == gaining(-0.1, 0.0).verdict == CONTRADICTED
+    assert gaining(0.002, 0.002).verdict == INCONCLUSIVE, "it may be 0, and half a point"
+    assert gaining(0.19, 0.16, seeds=(0,)).parts[0].effect.source == "test images"
+
+
+def test_c01_needs_overfitting_without_augmentation():
+    found = C01.judge(scratch(table(s_da=0.69, b_da=0.72), train_top1=0.3))
+    assert found.verdict == PARTLY and found.reason() == "a further condition is not met"
+
+
+@pytest.mark.parametrize("missing", [{("s-mlp", True): None, ("b-mlp", True): None},
+                                     {("s-mlp", False): None, ("b-mlp", False): None}])  # fmt: skip
+def test_c01_without_one_side_is_not_tested(missing):
+    assert C01.judge(scratch(table() | missing)).verdict == NOT_TESTED
+
+
+def test_c02_in_all_its_outcomes():
+    assert C02.judge(scratch(table(s_da=0.70, b_da=0.75))).verdict == REPRODUCED
+    assert C02.judge(scratch(table(s_da=0.75, b_da=0.70))).verdict == CONTRADICTED
+    assert C02.judge(scratch(table(s_da=0.70, b_da=0.70))).verdict == CONTRADICTED, "not by half a point"
+    assert C02.judge(scratch(table(s_da=0.70, b_da=0.702), scatter=1.5)).verdict == INCONCLUSIVE
+    assert C02.judge(scratch({("b-mlp", True): 0.7, ("b-mlp", False): 0.6})).verdict == NOT_TESTED
+    two = dataclasses.replace(LAPTOP, datasets=("cifar10", "cifar100"))
+    records = [
+        dataclasses.replace(r, metrics={**r.metrics, "test_top1": 1 - r.metrics["test_top1"]})
+        if r.spec.data.name == "cifar100"
+        else r
+        for r in scratch(table(), two)
+    ]
+    assert C02.judge(records).verdict == PARTLY, "won on one data set, lost on the other"
+
+
+def test_c02_does_not_pair_and_takes_the_spread_of_four_groups():
+    (part,) = C02.judge(scratch(table())).parts
+    assert part.effect.freedom == pytest.approx(8)
+    assert part.effect.error == pytest.approx(0.1 * math.sqrt(2 / 3)), "pairs by seed have no spread here"
+
+
+def test_c03_is_not_tested_by_short_runs():
+    found = C03.judge(scratch(table()))
+    assert found.verdict == NOT_TESTED and "the longest run here has 40" in found.note
+
+
+@pytest.mark.parametrize(
+    "early, expected",
+    [
+        ({"s-mlp": 0.68, "b-mlp": 0.70}, REPRODUCED),
+        ({"s-mlp": 0.68, "b-mlp": 0.80}, PARTLY),
+        ({"s-mlp": 0.80, "b-mlp": 0.80}, CONTRADICTED),
+        ({"s-mlp": 0.697, "b-mlp": 0.747}, INCONCLUSIVE),
+    ],
+)
+def test_c03_in_all_its_outcomes(early, expected):
+    records = []
+    for spec in from_scratch.runs(GPU, SEEDS):
+        if spec.model.family not in early:
+            continue
+        # The gain itself differs between seeds, so that its interval is not a point.
+        final = table()[spec.model.family, spec.augment.any] + 2 * WIGGLE[spec.seed]
+        curve = {1000: early[spec.model.family], 5000: final} if spec.augment.any else {}
+        records.append(record(spec, test_top1=final, curve=curve))
+    assert C03.judge(records).verdict == expected
+
+
+# --------------------------------------------------------------------------- C04
 
 
 @pytest.mark.parametrize(
@@ -173,9 +286,9 @@ def test_the_other_claims_rest_on_the_mlps_alone():
 def test_c01_says_how_wrong_an_unchecked_value_may_be(gain, said):
     """Only where the gain has the paper's size: a value of the paper's decides nothing else."""
     found = []
-    for spec in from_scratch.runs(profile("gpu"), SEEDS):
+    for spec in from_scratch.runs(GPU, SEEDS):
         if spec.data.name == "cifar10" and spec.model.family in base.MLP_TITLES:
             top1 = 0.55 + gain * spec.augment.any + WIGGLE[spec.seed]
             found.append(record(spec, test_top1=top1, train_top1=0.99))
-    note = {claim.id: claim for claim in from_scratch.CLAIMS}["C01"].judge(found).note
+    note = C01.judge(found).note
     assert ("B-MLP, CIFAR-10: partly, if the paper's unchecked gain of 17.3 is off by" in note) == said, note
