@@ -154,15 +154,27 @@ def test_a_run_that_diverges_in_its_last_step_is_a_record(store):
     "spec, message",
     [
         (small(batch_size=257), "a batch of 257 is larger than the 256 training images"),
-        (small(data=DataSpec("shapes-16", examples=2001)), "examples=2001 is too many"),
+        (
+            small(data=DataSpec("shapes-16", examples=2001)),
+            "has 2000 training images: examples=2001 is too many",
+        ),
         (small(data=DataSpec("mnist")), "unknown data set 'mnist'"),
         (small(data=DataSpec("shapes-16", held_out=2000)), "held_out=2000 is too many"),
         (ProbeSpec(DataSpec("shapes-16", held_out=2000), None, method="ridge"), "held_out=2000 is too many"),
         (ProbeSpec(SHAPES, small(batch_size=257)), "a batch of 257 is larger"),
-        (small(data=DataSpec("shapes-16", resolution=16)), "leave resolution out"),
+        (
+            small(data=DataSpec("shapes-16", resolution=16)),
+            "has 16 pixels a side already: leave resolution out",
+        ),
         (small(model=ModelSpec("vit-b/4"), data=DataSpec("shapes-16", resolution=13)), "is no multiple"),
-        (small(model=ModelSpec.parse("B-1/Wi-8", norm="batch"), batch_size=1), "choose a larger batch_size"),
-        (FineTuneSpec(small(), DataSpec("shapes-16", resolution=8), epochs=1, batch_size=8), "do not fit"),
+        (
+            small(model=ModelSpec.parse("B-1/Wi-8", norm="batch"), batch_size=1),
+            "BatchNorm cannot train an MLP on one image: choose a larger batch_size",
+        ),
+        (
+            FineTuneSpec(small(), DataSpec("shapes-16", resolution=8), epochs=1, batch_size=8),
+            "give the data the resolution that the network was trained on",
+        ),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
@@ -324,13 +336,19 @@ def test_a_look_at_a_diverged_run_is_diverged(store):
     json.dumps(look.to_json(), allow_nan=False)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x" * 20)])
-def test_weights_that_are_gone_or_damaged_are_one_line(store, damage):
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda path: path.unlink(), "there are no weights .*run again"),
+        (lambda path: path.write_bytes(b"x" * 20), "weights .*run again"),
+    ],
+)
+def test_weights_that_are_gone_or_damaged_are_one_line(store, damage, message):
     spec = small()
     run = executor(store)
     run.record(spec)
     damage(store.folder(spec) / training.WEIGHTS)
-    with pytest.raises(MlplibError, match="weights") as caught:
+    with pytest.raises(MlplibError, match=message) as caught:
         run.record(FilterSpec(spec))
     assert str(store.folder(spec)) in str(caught.value) and "\n" not in str(caught.value)
     assert store.find(FilterSpec(spec)) is None

@@ -593,12 +593,6 @@ def test_memory_that_runs_out_is_one_line(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_batchnorm_cannot_train_on_one_image():
-    with pytest.raises(MlplibError, match="BatchNorm cannot train an MLP on one image") as caught:
-        train(small(model=ModelSpec.parse("B-1/Wi-16", norm="batch"), batch_size=1))
-    assert "\n" not in str(caught.value)
-
-
 def write_golden() -> None:
     runs = {name: curves_of(spec) for name, spec in golden_specs().items()}
     GOLDEN.write_text(json.dumps({"numerics_version": NUMERICS_VERSION, "runs": runs}, indent=1) + "\n")

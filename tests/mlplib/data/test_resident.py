@@ -12,7 +12,6 @@ from small_runs import dataset, noise, numbered
 
 from mlplib.data.batches import open_data
 from mlplib.data.dataset import Split, subset_indices
-from mlplib.errors import MlplibError
 from mlplib.specs import FULL_DA, NO_DA, AugmentSpec, DataSpec
 
 CPU = torch.device("cpu")
@@ -301,15 +300,6 @@ def test_another_draw_keeps_other_images_and_holds_out_the_same():
         held.append([n for b in data.test_batches() for n in numbers(data, b)])
     assert held[0] == held[1] and not (kept[0] | kept[1]) & set(held[0])
     assert len(kept[0]) == len(kept[1]) == 40 and kept[0] != kept[1]
-
-
-@pytest.mark.parametrize("examples", [61, 10**9 - 1])
-def test_more_examples_than_there_are_is_an_error(examples):
-    with pytest.raises(
-        MlplibError, match=f"has 60 training images: examples={examples} is too many"
-    ) as caught:
-        resident(noise(60), DataSpec("shapes-16", examples=examples))
-    assert "\n" not in str(caught.value)
 
 
 def test_statistics_are_those_of_pixel_values():
