@@ -66,8 +66,9 @@ def test_what_is_loaded_is_what_was_saved(state, tmp_path_factory):
 def test_the_digest_tells_names_and_values_apart():
     one = {"a": torch.zeros(2)}
     more = {"a": torch.zeros(2), "b": torch.zeros(0)}
-    states = (one, {"b": torch.zeros(2)}, {"a": torch.tensor([0.0, -0.0])}, more)
-    assert len({weights.digest(state) for state in states}) == 4
+    counters = ({"a": torch.tensor(1)}, {"a": torch.tensor(2)})
+    states = (one, {"b": torch.zeros(2)}, {"a": torch.tensor([0.0, -0.0])}, more, *counters)
+    assert len({weights.digest(state) for state in states}) == 6
 
 
 def test_metadata_of_other_writers_is_skipped(tmp_path):
