@@ -137,7 +137,7 @@ class Executor:
                 return found
             began = _now()
             with memory.out_of_memory_errors(run_id(spec)):
-                record = KINDS[spec.kind](self, spec, folder)
+                record = _failed_upstream(self, spec) or KINDS[spec.kind](self, spec, folder)
             times = {"began": began, "ended": _now()}
             record = dataclasses.replace(record, environment=record.environment | times)
             self.store.write(record)
@@ -161,11 +161,7 @@ def image_shape(dataset: data.ImageDataset, spec: DataSpec) -> tuple[int, int, i
 
 
 def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> Record:
-    start = None
-    if isinstance(spec, FineTuneSpec):
-        if failed := _failed_upstream(executor, spec):
-            return failed
-        start = executor.start(spec.upstream)
+    start = executor.start(spec.upstream) if isinstance(spec, FineTuneSpec) else None
     dataset = executor.dataset(spec.data.name)
     done = training.train(spec, dataset, folder, start=start, how=executor.how)
     parts = ("status", "data", "metrics", "history", "compute", "environment")
@@ -215,8 +211,6 @@ def _checkpoint(executor: Executor, spec: CheckpointSpec, folder: Path) -> Recor
 
 
 def _probe(executor: Executor, spec: ProbeSpec, folder: Path) -> Record:
-    if failed := _failed_upstream(executor, spec):
-        return failed
     begin = time.monotonic()
     found = executor.features(spec)
     probed = probing.ridge_probe if spec.method == "ridge" else probing.linear_probe
@@ -228,8 +222,6 @@ def _probe(executor: Executor, spec: ProbeSpec, folder: Path) -> Record:
 
 
 def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
-    if failed := _failed_upstream(executor, spec):
-        return failed
     begin = time.monotonic()
     seen, model = executor.on_device(spec.tested_on), executor.network(spec.trained)
     if model.classes != len(seen.classes):
@@ -262,8 +254,6 @@ def _filters(executor: Executor, spec: FilterSpec, folder: Path) -> Record:
     shape = image_shape(executor.dataset(spec.data_name()), spec.upstream.data)
     if shape[:2] == (1, 1):
         raise Refused("filters are for images of more than one pixel")
-    if failed := _failed_upstream(executor, spec):
-        return failed
     network = executor.network(spec.upstream, 0 if spec.at == "initial" else None)
     found = filters.as_filters(network.linear_in.weight.detach().float().cpu().numpy(), shape)
     with replacing(folder / MOSAIC) as temporary:
@@ -289,4 +279,4 @@ KINDS = {
     EvaluateSpec.kind: _evaluate,
     TimingSpec.kind: _timing,
 }
-"""The function that does each kind of run."""
+"""The function that does each kind of run, once the runs that it depends on are done."""
