@@ -11,7 +11,6 @@ from small_runs import ROOT, record
 from mlplib.data.catalog import content_hash
 from mlplib.errors import MlplibError
 from mlplib.executor import MOSAIC
-from mlplib.specs import RunSpec
 from mlplib.store import Record, RunStore, by_id, run_id
 from mlpstudy.claims import VERDICTS, decide
 from mlpstudy.evidence.merge import publish, publish_finished
@@ -23,6 +22,7 @@ from mlpstudy.evidence.records import (
     fingerprint,
     read_folder,
     results_folder,
+    seed_of,
     shown,
 )
 from mlpstudy.experiments import EXPERIMENTS, experiment
@@ -220,7 +220,7 @@ def test_a_complete_profile_is_shown_alone_and_an_incomplete_one_with_the_next(n
     first = experiment(name).runs(profile("gpu"), (0,))[0]
     keep(results, "gpu", name, lambda spec: spec != first)
     assert names(results, name) == ["gpu"], "seed 1 is whole"
-    keep(results, "gpu", name, lambda spec: seeds_of(spec) == {0})
+    keep(results, "gpu", name, lambda spec: seed_of(spec) == 0)
     assert names(results, name) == ["gpu", "laptop"]
     last = experiment(name).runs(profile("laptop"), (0,))[-1]
     keep(results, "laptop", name, lambda spec: spec == last)
@@ -262,7 +262,7 @@ def test_more_seeds_of_another_chapter_do_not_mix_with_a_chapters_own(name, tmp_
         publish(other, "laptop", (0, 1, 2), store, results)
     assert published("transfer", results).seeds == [0, 1, 2]
     assert published(name, results).records == before.records
-    keep(results, "laptop", name, lambda spec: seeds_of(spec) == {2})
+    keep(results, "laptop", name, lambda spec: seed_of(spec) == 2)
     assert published(name, results).seeds == [2], "while none is complete, all are shown"
 
 
@@ -433,13 +433,6 @@ OWN = [
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/runs.jsonl"))
 
 
-def seeds_of(spec):
-    """The seeds that a run was asked for with: those of what it reads from, where that has any."""
-    inner = [getattr(spec, field.name) for field in dataclasses.fields(spec)]
-    found = set().union(*(seeds_of(each) for each in inner if isinstance(each, RunSpec)))
-    return found or ({spec.seed} if hasattr(spec, "seed") else set())
-
-
 def test_there_are_records_of_every_experiment():
     assert {param.values[0] for param in OWN} == set(EXPERIMENTS)
 
@@ -448,7 +441,7 @@ def test_there_are_records_of_every_experiment():
 def test_the_studys_records_are_those_of_its_runs(folder):
     """A changed setting, data set or numerics version leaves records of runs that no experiment has."""
     records, chosen = read_folder(folder).records, profile(folder.name)
-    seeds = sorted(set().union(*(seeds_of(r.spec) for r in records.values())))
+    seeds = sorted({seed_of(r.spec) for r in records.values()} - {None})
     runs = [spec for name in EXPERIMENTS for spec in experiment(name).runs(chosen, seeds)]
     assert {r.spec for r in records.values()} <= set(with_upstream(runs).values())
     for one in records.values():
