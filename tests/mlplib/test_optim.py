@@ -31,6 +31,13 @@ def set_gradients(params, grads):
         p.grad = torch.tensor(g, dtype=p.dtype)
 
 
+def take_steps(optimizer, params, steps):
+    """Steps with the gradients of :func:`gradients`."""
+    for step in range(steps):
+        set_gradients(params, gradients(step))
+        optimizer.step()
+
+
 def lion_reference(weights, grads_of_steps, lr, betas, decay):
     """Algorithm 2 of Chen et al. 2023, tensor by tensor in float64."""
     beta1, beta2 = betas
@@ -50,9 +57,7 @@ def test_lion_follows_its_formula(betas, decay):
     params, lr, steps = parameters(dtype=torch.float64), 0.01, 12
     start = [p.detach().numpy().copy() for p in params]
     optimizer = Lion(params, lr=lr, betas=betas, weight_decay=decay)
-    for step in range(steps):
-        set_gradients(params, gradients(step))
-        optimizer.step()
+    take_steps(optimizer, params, steps)
     weights, momenta = lion_reference(start, [gradients(s) for s in range(steps)], lr, betas, decay)
     for p, weight, momentum in zip(params, weights, momenta, strict=True):
         np.testing.assert_allclose(p.detach().numpy(), weight, rtol=1e-12, atol=1e-12)
@@ -63,9 +68,7 @@ def test_float32_lion_stays_near_the_formula():
     params, lr, steps = parameters(), 1e-3, 50
     start = [p.detach().numpy().copy() for p in params]
     optimizer = Lion(params, lr=lr, weight_decay=0.1)
-    for step in range(steps):
-        set_gradients(params, gradients(step))
-        optimizer.step()
+    take_steps(optimizer, params, steps)
     weights, _ = lion_reference(start, [gradients(s) for s in range(steps)], lr, (0.9, 0.99), 0.1)
     for p, weight in zip(params, weights, strict=True):
         np.testing.assert_allclose(p.detach().numpy(), weight, rtol=1e-5, atol=1e-6)
@@ -84,9 +87,7 @@ def test_groups_keep_their_own_settings():
     start = [p.detach().numpy().copy() for p in params]
     groups = [dict(params=params[:2], lr=0.1, weight_decay=0.5), dict(params=params[2:], betas=(0.5, 0.5))]
     optimizer = Lion(groups, lr=0.01)
-    for step in range(4):
-        set_gradients(params, gradients(step))
-        optimizer.step()
+    take_steps(optimizer, params, 4)
     of = [gradients(s) for s in range(4)]
     first, _ = lion_reference(start[:2], [g[:2] for g in of], 0.1, (0.9, 0.99), 0.5)
     second, _ = lion_reference(start[2:], [g[2:] for g in of], 0.01, (0.5, 0.5), 0.0)
@@ -167,9 +168,7 @@ def test_the_other_optimizers_get_every_setting(spec, reference):
     params = parameters(dtype=torch.float64)
     start = [p.detach().numpy().copy() for p in params]
     optimizer = build_optimizer(iter(params), spec)
-    for step in range(6):
-        set_gradients(params, gradients(step))
-        optimizer.step()
+    take_steps(optimizer, params, 6)
     for i, p in enumerate(params):
         expected = reference(start[i], [gradients(s)[i] for s in range(6)], spec)
         np.testing.assert_allclose(p.detach().numpy(), expected, rtol=1e-10)
@@ -285,9 +284,7 @@ def test_without_a_compiler_lion_is_the_same_in_pytorch(compiler, monkeypatch):
     def run():
         params = parameters()
         optimizer = Lion(params, lr=0.01, weight_decay=0.1)
-        for step in range(3):
-            set_gradients(params, gradients(step))
-            optimizer.step()
+        take_steps(optimizer, params, 3)
         return params
 
     in_c = run()
