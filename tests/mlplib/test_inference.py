@@ -292,10 +292,7 @@ def test_a_time_box_has_a_size(seconds):
 
 
 def test_the_memory_of_a_pass_on_a_gpu_is_that_of_the_pass(monkeypatch):
-    spec = TimingSpec(
-        ModelSpec.parse("B-1/Wi-16"), (4,), seconds=1.0, image_size=8, classes=5, precision="fp32"
-    )
-    one = inference.Bench(spec, CPU, "fp32", StopRequest())
+    one = bench()
     images = inference.Batch(one, 4).resident
     one.device, held = torch.device("cuda"), 10**9
     seen = iter((held, held + 4096))
