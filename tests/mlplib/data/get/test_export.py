@@ -97,15 +97,16 @@ def test_image_files_come_back_as_pixels_with_their_official_numbers(home, elsew
     np.testing.assert_array_equal(after.test_index, before.test_index)
 
 
-def folder_of(home: Path, side: int) -> Path:
-    """Two classes of photographs, one of them turned by its EXIF data, one transparent."""
+@pytest.fixture
+def flowers(home) -> Path:
+    """A folder of two classes of photographs, one of them turned by its EXIF data, one transparent."""
     at = home / "flowers"
     for split, count in (("train", 5), ("val", 3)):
         for label, name in enumerate(("rose", "tulip")):
             (at / split / name).mkdir(parents=True)
             for number in range(count):
                 seed = 10 * label + number + 100 * (split == "val")
-                image = Image.fromarray(tiny_data.photograph(seed, label, side, 2 * side))
+                image = Image.fromarray(tiny_data.photograph(seed, label, 20, 40))
                 exif = Image.Exif()
                 exif[0x0112] = 6 if number == 1 else 1
                 image.save(at / split / name / f"{number}.jpg", exif=exif)
@@ -114,22 +115,20 @@ def folder_of(home: Path, side: int) -> Path:
     return at
 
 
-def test_own_folders_come_back_with_their_files(home, elsewhere):
-    folder = folder_of(home, 20)
-    before = own.load_folder(folder, 16)
+def test_own_folders_come_back_with_their_files(home, flowers, elsewhere):
+    before = own.load_folder(flowers, 16)
     done = export.export("own-flowers-16", f"{home}/out", 10**9)
     assert done.original
     exported = sorted(row["image"]["bytes"] for row in rows(done.folder, "train"))
-    assert exported == sorted(path.read_bytes() for path in (folder / "train").rglob("*.*"))
+    assert exported == sorted(path.read_bytes() for path in (flowers / "train").rglob("*.*"))
     elsewhere()
     assert_same(data.load("own-flowers-16"), before)
     assert data.load("own-flowers-16").classes == ("rose", "tulip")
 
 
-def test_files_that_have_changed_are_not_exported(home, elsewhere):
-    folder = folder_of(home, 20)
-    before = own.load_folder(folder, 16)
-    (folder / "train" / "rose" / "0.jpg").write_bytes((folder / "train" / "tulip" / "0.jpg").read_bytes())
+def test_files_that_have_changed_are_not_exported(home, flowers, elsewhere):
+    before = own.load_folder(flowers, 16)
+    (flowers / "train" / "rose" / "0.jpg").write_bytes((flowers / "train" / "tulip" / "0.jpg").read_bytes())
     assert not export.export("own-flowers-16", home / "out", 10**9).original
     elsewhere()
     assert_same(data.load("own-flowers-16"), before)
@@ -256,23 +255,21 @@ def test_a_damaged_cache_is_not_exported(home):
     assert not (home / "out").exists()
 
 
-def test_parts_smaller_than_shards_and_larger(home, elsewhere, monkeypatch):
+def test_parts_smaller_than_shards_and_larger(home, flowers, elsewhere, monkeypatch):
     monkeypatch.setattr(copies, "PART", 2)
     monkeypatch.setattr(export, "_GROUP_ROWS", 3)
-    folder = folder_of(home, 20)
-    before = own.load_folder(folder, 16)
+    before = own.load_folder(flowers, 16)
     export.export("own-flowers-16", home / "out", 10_000)
     elsewhere()
     assert_same(data.load("own-flowers-16"), before)
 
 
-def test_shards_of_two_exports_are_not_mixed(home, elsewhere):
-    folder = folder_of(home, 20)
-    own.load_folder(folder, 16)
+def test_shards_of_two_exports_are_not_mixed(home, flowers, elsewhere):
+    own.load_folder(flowers, 16)
     first = export.export("own-flowers-16", home / "out", 10**9).folder
     kept = next(first.glob("test-*")).read_bytes()
-    (folder / "train" / "rose" / "0.jpg").unlink()
-    own.load_folder(folder, 16)
+    (flowers / "train" / "rose" / "0.jpg").unlink()
+    own.load_folder(flowers, 16)
     second = export.export("own-flowers-16", home / "out", 10**9).folder
     next(second.glob("test-*")).write_bytes(kept)
     elsewhere()
@@ -280,8 +277,8 @@ def test_shards_of_two_exports_are_not_mixed(home, elsewhere):
     assert "were not exported from the same images: export them again" in said
 
 
-def test_other_pixels_than_the_exported_ones_are_named(home, elsewhere, caplog):
-    before = own.load_folder(folder_of(home, 20), 16)
+def test_other_pixels_than_the_exported_ones_are_named(home, flowers, elsewhere, caplog):
+    before = own.load_folder(flowers, 16)
     done = export.export("own-flowers-16", home / "out", 10**9)
     path = next(done.folder.glob("train-*"))
     table = pq.read_table(path)
