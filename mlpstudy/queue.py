@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
@@ -17,7 +17,7 @@ import torch
 
 from mlplib import data, machine
 from mlplib.data.get.prepare import cores
-from mlplib.errors import MlplibError
+from mlplib.errors import Interrupted, MlplibError
 from mlplib.files import require_writable
 from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
@@ -349,11 +349,12 @@ class RunQueue:
                 worker.ask_to_stop()
         if time.monotonic() >= self.end:
             for worker in self._busy():
-                self.log(f"{self.planner.id(worker.spec)} did not stop in time: its last checkpoint is kept")
+                id = self.planner.id(worker.spec)
+                self.log(f"{id} did not stop in time and was killed: a training keeps its last checkpoint")
                 self._dismiss(worker)
 
     def _dismiss(self, worker: Worker) -> None:
-        self._close_bar(worker)
+        self._close_bar(worker, done=False)
         worker.close()
         self.crew.remove(worker)
 
@@ -370,7 +371,7 @@ class RunQueue:
             elif kind == "advanced" and worker in self._bars:
                 self._bars[worker][1].advance(value)
             elif kind in OUTCOMES:
-                self._close_bar(worker)
+                self._close_bar(worker, done=kind == "done")
                 spec, worker.spec = worker.spec, None
                 if spec is not None:
                     asked = worker.asked_to_stop and kind == "died"
@@ -379,9 +380,11 @@ class RunQueue:
                     self._dismiss(worker)
                     return
 
-    def _close_bar(self, worker: Worker) -> None:
+    def _close_bar(self, worker: Worker, done: bool = True) -> None:
         if worker in self._bars:
-            self._bars.pop(worker)[0].close()
+            with suppress(Interrupted), self._bars.pop(worker)[0]:
+                if not done:  # a bar says that its work is done, unless an error ends it
+                    raise Interrupted
 
     def _ended(self, spec: RunSpec, outcome: str, value: object) -> None:
         id, self._next_look = self.planner.id(spec), 0.0

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from queues import (
 from small_runs import ROOT, environment, record, small
 from typer.testing import CliRunner
 
-from mlplib import data, machine
+from mlplib import data, machine, progress
 from mlplib.errors import MlplibError
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
 from mlplib.store import RunStore, run_id
@@ -278,6 +279,27 @@ def test_a_resumed_run_says_how_long_the_others_take_by_what_was_left_of_it(tmp_
     assert [worker.spec for worker in work.crew] == [resumed]
     work._ended(resumed, "done", 2.0)
     assert work._time_left() == pytest.approx(20.0)
+
+
+def test_epochs_in_a_checkpoint_are_not_counted_as_left(use, tmp_path, monkeypatch):
+    begun = small(epochs=10)
+    use(both=experiment(lambda seed: [begun, small(seed=9)]))
+    monkeypatch.setattr(Estimator, "seconds", lambda self, spec: 20.0)
+    work = run_queue(tmp_path, ["both"], minutes=1, begin=time.monotonic() - 60)
+    checkpoint(work.store, begun, 9)
+    assert work.run().left["both"] == (2, pytest.approx(22.0))
+
+
+@pytest.mark.parametrize(("outcome", "last"), [("done", "done"), ("stopped", "50 %"), ("died", "50 %")])
+def test_only_the_progress_of_a_finished_run_ends_with_done(tmp_path, monkeypatch, capfd, outcome, last):
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0)
+    monkeypatch.setattr(Estimator, "seconds", lambda self, spec: 1.0)
+    work = run_queue(tmp_path, [], progress=progress.plain)
+    worker = MagicMock(asked_to_stop=False)
+    worker.spec, worker.messages.return_value = small(), [("began", 2), ("advanced", 1), (outcome, 1.0)]
+    work.crew, work._to_do = [worker], {run_id(small()): 1.0}
+    work._receive(worker)
+    assert capfd.readouterr().err.splitlines()[-1] == f"{small().slug()}: {last}, 0 s"
 
 
 class Pipe:
