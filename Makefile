@@ -11,6 +11,12 @@ ifneq ($(own),$(if $(own),$(or $(typed),$(own))))
 $(error make $(MAKECMDGOALS) is for profile $(own): leave PROFILE out, or type make book)
 endif
 
+# So is a variable that no target reads, such as seeds, which snakemake takes.
+ignored = $(foreach name,$(filter-out PROFILE PYTHON VENV,$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
+ifneq ($(strip $(ignored)),)
+$(error make knows no $(firstword $(ignored)): choose from PROFILE, PYTHON and VENV, or call snakemake --config)
+endif
+
 # Recipes read these from the environment, so that any characters in them reach the shell as they are.
 override PYTHON := $(or $(value PYTHON),python3)
 override VENV := $(or $(value VENV),.venv)

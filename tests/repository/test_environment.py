@@ -234,12 +234,14 @@ def test_make_without_a_home_says_what_to_set(tmp_path):
         ("read PROFILE=huge", "make read is for profile published: leave PROFILE out, or type make book"),
         ("pdf PROFILE=laptop", "make pdf is for profile published"),
         ("smoke PROFILE=gpu", "make smoke is for profile smoke"),
+        ("book profile=gpu", "make knows no profile: choose from PROFILE, PYTHON and VENV"),
+        ("book PROFILE=gpu seeds=0,1", "make knows no seeds"),
         ("read PROFILE=published", None),
         ("read", None),
-        ("book PROFILE=gpu", None),
+        ("book PROFILE=gpu PYTHON=python3 VENV=here", None),
     ],
 )
-def test_make_refuses_a_profile_that_it_would_ignore(words, said, tmp_path):
+def test_make_refuses_what_it_would_ignore(words, said, tmp_path):
     """One in the environment is meant for other commands."""
     command, env = ["make", "-n", *words.split()], reader(tmp_path) | {"PROFILE": "gpu"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
