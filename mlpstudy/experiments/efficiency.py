@@ -337,7 +337,7 @@ def c18(records: Sequence[Record]) -> Judgement:
 
 
 def _ratio_part(name: str, ratio: Estimate | None, above: float, meant: Range, **more) -> Part:
-    return Part(name, ratio, "times", Range(above), meant, form=".2g", **more)
+    return Part(name, ratio, "times", Range(above), meant, form=".1f", **more)
 
 
 def _transfer_parts(mlps: dict[str, list[Record]], records: Sequence[Record]) -> list[Part]:

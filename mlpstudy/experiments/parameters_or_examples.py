@@ -206,7 +206,9 @@ def contains(estimate: Estimate, value: float) -> bool:
 
 
 def minus(first: Estimate, second: Estimate) -> Estimate:
-    """The difference of two independent estimates; half widths add in quadrature."""
+    """The difference of two estimates, treated as independent: half widths add in quadrature. The series of
+    Fig 7 share a training whose error moves both exponents alike, so the interval is a little too wide.
+    """
     mean = first.mean - second.mean
     half = math.hypot(first.half_width, second.half_width)
     return Estimate(mean, mean - half, mean + half, min(first.n, second.n), first.source)
