@@ -3,12 +3,11 @@
 import dataclasses
 import shutil
 
-import numpy as np
-from small_runs import record
+from small_runs import leave, record
 
 from mlplib.data.catalog import content_hash
 from mlplib.specs import DataSpec, ModelSpec, TrainSpec
-from mlplib.store import MOSAIC, Record, RunStore, run_id
+from mlplib.store import Record, RunStore, run_id
 from mlpstudy.evidence.merge import publish_finished
 from mlpstudy.evidence.records import ProfileFolder
 from mlpstudy.experiments import experiment
@@ -36,13 +35,9 @@ OWN = made(TrainSpec(ModelSpec.parse("B-1/Wi-8"), DataSpec("cifar10"), epochs=1,
 
 
 def stored(folder, records: list[Record]) -> RunStore:
-    """A store of these records; looks at filters come with a picture."""
+    """A store of these records."""
     store = RunStore(folder)
-    for one in records:
-        with store.claim(one.spec) as place:
-            store.write(one)
-            if one.spec.kind == "filters":
-                np.save(place / MOSAIC, np.frombuffer(one.id.encode(), np.uint8)[None, None])
+    leave(store, records)
     return store
 
 

@@ -29,7 +29,7 @@ from mlplib.specs import (
     TimingSpec,
     TrainSpec,
 )
-from mlplib.store import Record, run_id
+from mlplib.store import MOSAIC, Record, RunStore, run_id
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("mlplib", "mlpstudy")
@@ -122,6 +122,15 @@ def diverged(
 ) -> list[Record]:
     """The records, those of some runs as if they had diverged."""
     return [replace(r, status="diverged", metrics={}) if where(r) else r for r in records]
+
+
+def leave(store: RunStore, records: Iterable[Record]) -> None:
+    """Leave records in a store as their runs would; a look at filters also leaves a picture of its own."""
+    for one in records:
+        with store.claim(one.spec) as folder:
+            store.write(one)
+            if isinstance(one.spec, FilterSpec) and one.status == "completed":
+                np.save(folder / MOSAIC, np.frombuffer(one.id.encode(), np.uint8)[None, None])
 
 
 def scored(records: Iterable[Record], top1: float, where: Callable[[Record], bool]) -> list[Record]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from small_runs import record, small
+from small_runs import leave, record, small
 
 from mlplib import machine, timing
 from mlplib.data import catalog
@@ -38,8 +38,7 @@ def write(store, spec, device="a test", fraction=0.5):
     made = dataclasses.replace(
         made, environment={"device": device}, compute={"matmul_fraction": fraction} if fraction else {}
     )
-    with store.claim(spec):
-        store.write(made)
+    leave(store, [made])
 
 
 def test_what_a_run_needs_comes_first_and_once():
@@ -104,8 +103,7 @@ def test_planning_trains_and_writes_nothing(store):
 
 def test_a_diverged_run_is_done(store):
     spec = small()
-    with store.claim(spec):
-        store.write(record(spec, "diverged"))
+    leave(store, [record(spec, "diverged")])
     assert planned(store, [spec]).missing == ()
 
 

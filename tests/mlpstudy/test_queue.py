@@ -28,7 +28,7 @@ from queues import (
     start_quickly,
     storm,
 )
-from small_runs import ROOT, environment, record, small
+from small_runs import ROOT, environment, leave, record, small
 from typer.testing import CliRunner
 
 from mlplib import data, machine, progress
@@ -62,12 +62,6 @@ def unit(name: str, *runs, value: float = 1.0) -> Unit:
 @pytest.fixture
 def planner(tmp_path):
     return Planner(RunStore(tmp_path / "runs"), "cpu")
-
-
-def finish(store: RunStore, *specs) -> None:
-    for spec in specs:
-        with store.claim(spec):
-            store.write(record(spec))
 
 
 def test_what_adds_most_for_its_cost_comes_first(planner):
@@ -121,10 +115,10 @@ def test_the_longest_runs_come_first_where_there_is_time_for_all(use, tmp_path, 
 def test_finished_runs_are_not_done_again(planner):
     trained = small()
     look, probe = FilterSpec(trained), ProbeSpec(DataSpec("shapes-16"), trained)
-    finish(planner.store, look)
+    leave(planner.store, [record(look)])
     ((_, runs),) = in_order([unit("a", look, probe)], planner.missing, by_epochs)
     assert list(runs.values()) == [trained, probe]
-    finish(planner.store, trained, probe)
+    leave(planner.store, [record(trained), record(probe)])
     assert list(in_order([unit("a", look, probe)], planner.missing, by_epochs)) == []
 
 

@@ -4,13 +4,12 @@ import dataclasses
 import json
 import re
 
-import numpy as np
 import pytest
-from small_runs import record, small
+from small_runs import leave, record, small
 from typer.testing import CliRunner
 
 from mlplib.specs import FilterSpec
-from mlplib.store import MOSAIC, RunStore
+from mlplib.store import RunStore
 from mlpstudy.book.page_cost import (
     POWER,
     arithmetic,
@@ -24,7 +23,7 @@ from mlpstudy.cli import app
 from mlpstudy.evidence.merge import publish
 from mlpstudy.evidence.records import every_published
 from mlpstudy.experiments import EXPERIMENTS, experiment
-from mlpstudy.planning import sharing, training_flops, users, with_upstream
+from mlpstudy.planning import sharing, training_flops, upstream_first, users, with_upstream
 from mlpstudy.profiles import PROFILES
 from mlpstudy.words import duration
 
@@ -127,12 +126,8 @@ def test_sharing_saves_every_further_training():
 
 def fill(store, name, profile="laptop", seeds=(0,), **more):
     """Every run of an experiment and what it needs, an hour each."""
-    for spec in with_upstream(experiment(name).runs(PROFILES[profile], seeds)).values():
-        if store.find(spec) is None:
-            store.folder(spec).mkdir(parents=True)
-            if isinstance(spec, FilterSpec):
-                np.save(store.folder(spec) / MOSAIC, np.zeros((1, 2, 2), np.uint8))
-            store.write(made(spec, **more))
+    specs = upstream_first(experiment(name).runs(PROFILES[profile], seeds))
+    leave(store, (made(spec, **more) for spec in specs if store.find(spec) is None))
 
 
 def there(store):

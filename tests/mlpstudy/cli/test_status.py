@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from small_runs import record, start, workers
+from small_runs import leave, record, start, workers
 from typer.testing import CliRunner
 
 from mlplib.errors import Interrupted, MlplibError
@@ -69,8 +69,7 @@ def test_failed_runs_say_why_and_stopped_ones_how_far_they_are(tmp_path):
 
         torch.save({"epoch": 2}, folder / CHECKPOINT)
         raise Interrupted("stopped")
-    with store.claim(RUNS[2]):
-        store.write(record(RUNS[2]))
+    leave(store, [record(RUNS[2])])
     found = as_json(store)
     assert found["failed"][0]["why"] == "not like this" and found["failed"][0]["id"] == run_id(RUNS[0])
     assert found["stopped"] == [{"id": run_id(RUNS[1]), "epochs_done": 2, "epochs": RUNS[1].epochs}]
@@ -87,9 +86,7 @@ def test_watching_ends_when_nothing_is_left(tmp_path, monkeypatch):
 
     def finish(seconds):
         looks.append(seconds)
-        for spec in experiment(NAME).runs(profile("smoke"), (0,)):
-            if store.find(spec) is None:
-                store.write(record(spec))
+        leave(store, map(record, experiment(NAME).runs(profile("smoke"), (0,))))
 
     monkeypatch.setattr(module.time, "sleep", finish)
     lines = status(store, "--watch", "--json").splitlines()
