@@ -133,6 +133,14 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def in_clone(name: str) -> Path:
+    """The folder ``name`` of the clone, whatever the working folder; in the working folder if the library was
+    installed without a clone.
+    """
+    clone = Path(__file__).resolve().parents[1]
+    return Path(os.path.relpath(clone / name) if os.path.isdir(clone / "notebooks") else name)
+
+
 def cache_root() -> Path:
     """The cache folder that the environment variables name; it need not exist.
 

@@ -20,7 +20,16 @@ from pathlib import Path
 
 from .data.catalog import content_hash
 from .errors import Interrupted, MlplibError, Refused, one_line, require_choice
-from .files import clear_leftovers, is_locked, json_sha256, locked, replacing, require_folder, storage_errors
+from .files import (
+    clear_leftovers,
+    in_clone,
+    is_locked,
+    json_sha256,
+    locked,
+    replacing,
+    require_folder,
+    storage_errors,
+)
 from .specs import RunSpec
 from .specs.settings import finite
 
@@ -211,8 +220,8 @@ class RunStore:
     """The runs in a folder, shared safely by any number of processes.
 
     Args:
-        root: the folder; created when first written to. Default: ``MLPLIB_RUNS``, else ``runs`` in the clone,
-            whatever the working folder; in the working folder if the library was installed without a clone.
+        root: the folder; created when first written to. Default: ``MLPLIB_RUNS``, else ``runs`` in the clone
+            (:func:`mlplib.files.in_clone`).
         wait: wait for a run that another process is doing, instead of raising :class:`RunClaimed`.
 
     Raises:
@@ -220,9 +229,7 @@ class RunStore:
     """
 
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
-        clone = Path(__file__).resolve().parents[1]
-        usual = os.path.relpath(clone / "runs") if (clone / "notebooks").is_dir() else "runs"
-        place = root if root is not None else os.environ.get("MLPLIB_RUNS") or usual
+        place = root if root is not None else os.environ.get("MLPLIB_RUNS") or in_clone("runs")
         self.root = require_folder(place, "--runs or MLPLIB_RUNS")
         self.wait = wait
         self.written: set[str] = set()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import ROOT, environment, record, small
 
-import mlplib.store
+import mlplib.files
 from mlplib.errors import MlplibError, Refused
 from mlplib.files import cache_root, replacing, storage_errors
 from mlplib.specs import FilterSpec, ProbeSpec
@@ -53,7 +53,7 @@ def test_the_folder_is_the_argument_then_the_environment_then_runs_of_the_clone(
     monkeypatch.delenv("MLPLIB_RUNS", raising=False)
     assert RunStore().root.resolve() == open_session({}).store.root.resolve() == ROOT / "runs"
     with monkeypatch.context() as installed:
-        installed.setattr(mlplib.store, "__file__", str(tmp_path / "site-packages/mlplib/store.py"))
+        installed.setattr(mlplib.files, "__file__", str(tmp_path / "site-packages/mlplib/files.py"))
         assert RunStore().root.resolve() == tmp_path / "runs"
     monkeypatch.setenv("MLPLIB_RUNS", str(tmp_path / "other"))
     assert RunStore().root == tmp_path / "other"

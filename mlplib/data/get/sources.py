@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from ...errors import MlplibError
-from ...files import expand
+from ...files import expand, in_clone
 from ...progress import Progress, quiet
 from ..catalog import OwnFolder, Stored
 from . import archives, folders, parquet
@@ -33,13 +33,17 @@ Source = tuple[str, Callable[[], Copy]]
 
 
 def local_folders() -> list[Path]:
-    """The folders to search: ``$MLPLIB_DATA``, if set, then ``./data``.
+    """The folders to search: ``$MLPLIB_DATA``, if set, then ``./data``, then ``data`` of the clone, where
+    Jupyter has another working folder.
 
     Raises:
         MlplibError: ``$MLPLIB_DATA`` names a home folder that does not exist.
     """
     named = os.environ.get("MLPLIB_DATA")
-    found = ([expand(named, "MLPLIB_DATA")] if named else []) + [Path("data")]
+    found = ([expand(named, "MLPLIB_DATA")] if named else []) + [
+        Path("data"),
+        Path(os.path.abspath(in_clone("data"))),
+    ]
     return list(dict.fromkeys(folder.absolute() for folder in found))
 
 

@@ -16,6 +16,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MLPLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MLPLIB_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mlplib.files.__file__", str(tmp_path / "mlplib/files.py"))  # no clone with data
     return tmp_path
 
 

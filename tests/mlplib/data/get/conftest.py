@@ -13,4 +13,5 @@ def local(tmp_path, monkeypatch):
     for name in ("work", "local"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr("mlplib.files.__file__", str(tmp_path / "work/mlplib/files.py"))  # no clone with data
     return tmp_path / "local"

@@ -12,7 +12,7 @@ import tiny_data
 from tiny_data import TEST, TRAIN, left_behind
 
 from mlplib import data
-from mlplib.data.get import downloads
+from mlplib.data.get import downloads, sources
 
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 
@@ -267,3 +267,15 @@ def test_a_link_that_leads_nowhere_is_named(local, monkeypatch, caplog, target):
     (local / "tiny").symlink_to(target)
     refusal()
     assert caplog.text.count(f"passing over {local / 'tiny'}: the link leads nowhere") == 1
+
+
+def test_data_in_the_clone_are_found_from_every_folder(tmp_path, monkeypatch):
+    """A notebook that Jupyter opens works in the folder ``notebooks``."""
+    monkeypatch.delenv("MLPLIB_DATA")
+    monkeypatch.setattr("mlplib.files.__file__", str(tmp_path / "clone/mlplib/files.py"))
+    notebooks = tmp_path / "clone/notebooks"
+    notebooks.mkdir(parents=True)
+    monkeypatch.chdir(notebooks)
+    assert sources.local_folders() == [notebooks / "data", tmp_path / "clone/data"]
+    monkeypatch.chdir(tmp_path / "clone")
+    assert sources.local_folders() == [tmp_path / "clone/data"]
