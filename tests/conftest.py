@@ -23,6 +23,8 @@ import hypothesis
 import pytest
 import torch
 
+from mlplib.errors import MlplibError
+
 STRICT = os.environ.get("MLPLIB_NO_SKIPS", "") not in ("", "0") or os.environ.get("CI", "").lower() == "true"
 
 collect_ignore = [] if torch.cuda.is_available() else ["mlplib/test_cuda.py"]
@@ -73,6 +75,19 @@ def own_folders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLPLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("MLPLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def errors_are_one_line():
+    """Whatever test meets one of the library's errors: its message has no line break."""
+
+    def init(error, message):
+        assert "\n" not in message, message
+        Exception.__init__(error, message)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlplibError, "__init__", init)
         yield
 
 

@@ -198,9 +198,8 @@ def test_a_batch_larger_than_free_memory_is_not_tried(monkeypatch):
 def test_a_stop_is_heard_between_repeats():
     stop = StopRequest()
     stop.signaled = True
-    with pytest.raises(Interrupted, match="stopped while timing B-1/Wi-16") as caught:
+    with pytest.raises(Interrupted, match="stopped while timing B-1/Wi-16"):
         measure(TINY, stop=stop)
-    assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_built_is_one_line():

@@ -154,7 +154,6 @@ def test_a_damaged_checkpoint_is_named_and_can_be_deleted(damage, tmp_path):
     with pytest.raises(MlplibError) as caught:
         train(spec, tmp_path)
     assert str(path) in str(caught.value) and "delete it and the run starts over" in str(caught.value)
-    assert "\n" not in str(caught.value)
     path.rmdir() if path.is_dir() else path.unlink()
     assert outcome(train(spec, tmp_path)) == outcome(train(spec))
 

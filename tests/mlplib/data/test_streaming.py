@@ -292,9 +292,8 @@ def test_auto_counts_what_a_run_uses(monkeypatch):
 
 def test_ffcv_without_its_files_says_what_to_do():
     missing = dataset(noise().train.images, name="cifar10")
-    with pytest.raises(MlplibError, match="once with mlplib data beton cifar10") as caught:
+    with pytest.raises(MlplibError, match="once with mlplib data beton cifar10"):
         open_data(missing, DataSpec("cifar10"), CPU, "ffcv")
-    assert "\n" not in str(caught.value)
     with pytest.raises(MlplibError, match="unknown loader 'fast': choose one of auto, resident, ffcv"):
         open_data(missing, DataSpec("cifar10"), CPU, "fast")
 

@@ -527,9 +527,8 @@ def run_cells(tmp_path, monkeypatch):
     ],
 )
 def test_a_notebook_is_finished_only_when_its_last_cell_ran(cell, why, run_cells, tmp_path, capfd):
-    with pytest.raises(MlplibError, match=f"^notebook filters stopped at cell 2: .*{why}") as error:
+    with pytest.raises(MlplibError, match=f"^notebook filters stopped at cell 2: .*{why}"):
         run_cells("1", cell, "'later'")
-    assert "\n" not in str(error.value)
     assert "later'" not in str(outputs(tmp_path / "out.ipynb", "execute_result"))
     assert capfd.readouterr().err == ""
     (tmp_path / "_build" / "executed").mkdir(parents=True)

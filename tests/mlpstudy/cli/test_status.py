@@ -9,7 +9,7 @@ import pytest
 from small_runs import leave, record, start, workers
 from typer.testing import CliRunner
 
-from mlplib.errors import Interrupted, MlplibError
+from mlplib.errors import Interrupted
 from mlplib.files import is_locked
 from mlplib.specs import TrainSpec
 from mlplib.store import ATTEMPT, RunStore, run_id
@@ -62,8 +62,8 @@ def test_a_run_is_running_where_it_is_and_died_once_it_is_killed(tmp_path, monke
 
 def test_failed_runs_say_why_and_stopped_ones_how_far_they_are(tmp_path):
     store = RunStore(tmp_path)
-    with pytest.raises(MlplibError), store.claim(RUNS[0]):
-        raise MlplibError("not like\nthis")
+    with pytest.raises(ValueError), store.claim(RUNS[0]):
+        raise ValueError("not like\nthis")
     with pytest.raises(Interrupted), store.claim(RUNS[1]) as folder:
         import torch
 

@@ -120,9 +120,8 @@ def other_id(lines):
 )
 def test_every_wrong_line_is_named(results, change, words):
     rewrite(results, change, hashes=True)
-    with pytest.raises(MlplibError, match=words) as caught:
+    with pytest.raises(MlplibError, match=words):
         check(results)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_record_that_was_changed_is_named(results):
