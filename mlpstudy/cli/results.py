@@ -140,4 +140,6 @@ def _print(merged, prefix: str = "") -> None:
     text = f"{prefix}{merged.new} new and {merged.known} known runs in {merged.path}"
     if merged.replaced:
         text += f"; {merged.replaced} of them had other results before"
+    if merged.orphans:
+        text += f"; {len(merged.orphans)} left out, made from runs with other results than the published ones"
     out.print(text, soft_wrap=True, highlight=False)

@@ -32,13 +32,16 @@ class Merged:
     """What was added to a profile's file of records, ``path``.
 
     ``new``, ``known``: how many runs were not there, and how many were; ``replaced``: how many of these had
-    other results; ``other``: ids of runs that were left out because no experiment of the profile has them.
+    other results; ``orphans``: ids of new runs that were left out because they were made from a run whose
+    published record was preferred; ``other``: ids of runs that were left out because no experiment of the
+    profile has them.
     """
 
     path: Path
     new: int
     known: int
     replaced: int
+    orphans: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
 
 
@@ -185,7 +188,9 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
             added = len(combined.records) - len(before.records)
             now = {record.spec: record for record in combined.records.values()}
             replaced = sum(bool(each.difference(now[each.spec])) for each in before.records.values())
-            merged.append(Merged(root / RUNS, added, len(new.records) - added, replaced))
+            orphans = tuple(id for id, record in new.records.items() if record.spec not in now)
+            known = len(new.records) - len(orphans) - added
+            merged.append(Merged(root / RUNS, added, known, replaced, orphans))
     return merged
 
 
@@ -193,11 +198,16 @@ def _combine(before: ProfileFolder, new: ProfileFolder, prefer: str | None) -> P
     """The records of two folders, each run once, and their artifacts.
 
     Records with the same results do not conflict: the published one stays, whenever and wherever the other
-    was made.
+    was made. If a published one with other results stays, new records of runs that read from it are left out:
+    they were made from the other.
     """
     kept = {record.spec: record for record in before.records.values()}
-    artifacts = dict(before.artifacts)
-    for record in new.records.values():
+    artifacts, lost = dict(before.artifacts), set()
+    by_spec = {record.spec: record for record in new.records.values()}
+    for record in (by_spec[spec] for spec in upstream_first(by_spec) if spec in by_spec):
+        if record.spec not in kept and not lost.isdisjoint(record.spec.needs()):
+            lost.add(record.spec)
+            continue
         files = {f"{record.id}/{name}": new.artifacts.get(f"{record.id}/{name}") for name in ARTIFACTS}
         files = {key: content for key, content in files.items() if content is not None}
         difference = _difference(kept.setdefault(record.spec, record), record, files, artifacts)
@@ -208,6 +218,8 @@ def _combine(before: ProfileFolder, new: ProfileFolder, prefer: str | None) -> P
             )
         if prefer == "new":
             kept[record.spec] = record
+        elif difference:
+            lost.add(record.spec)
         if prefer == "new" or not difference:
             artifacts |= files
     return ProfileFolder({record.id: record for record in kept.values()}, artifacts)

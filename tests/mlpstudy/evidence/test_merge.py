@@ -122,6 +122,25 @@ def test_contradictions_are_refused_and_a_person_decides(tmp_path):
         merge(out, results, prefer="newest")
 
 
+def test_what_was_made_from_another_training_than_the_published_one_is_left_out(tmp_path):
+    look = next(one for one in ALL if one.spec.needs())
+    (trained,) = (one for one in ALL if one.spec in look.spec.needs())
+    results, out = tmp_path / "results", tmp_path / "out"
+    merge(packed(tmp_path / "first", [trained]), results)
+    before = contents(results)
+    other = dataclasses.replace(trained, metrics={**trained.metrics, "test_top1": 0.75})
+    (merged,) = merge(packed(out, [other, look]), results, prefer="published")
+    assert (merged.new, merged.known, merged.orphans) == (0, 1, (look.id,)) and contents(results) == before
+    said = (
+        CliRunner()
+        .invoke(cli.app, ["results", "merge", str(out), "--prefer=published", f"--results={results}"])
+        .output
+    )
+    assert "1 left out, made from runs with other results than the published ones" in said
+    assert merge(packed(tmp_path / "same", [trained, look]), results)[0].new == 1
+    assert merge(out, results, prefer="published")[0].orphans == (), "a published one is there already"
+
+
 def test_another_picture_is_a_contradiction_too(tmp_path):
     look = next(one for one in ALL if one.spec.kind == "filters" and not one.spec.needs())
     merge(packed(tmp_path / "first", [look]), tmp_path / "results")
