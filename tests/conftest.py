@@ -82,7 +82,7 @@ def own_folders(tmp_path_factory):
 def errors_are_one_line():
     """Whatever test meets one of the library's errors: its message has no line break."""
 
-    def init(error, message):
+    def init(error, message=""):
         assert "\n" not in message, message
         Exception.__init__(error, message)
 
