@@ -405,7 +405,9 @@ class RunQueue:
             if self._deaths[id] >= TRIES:
                 self._fail(id, f"its process {value}, again")
             else:
-                self.log(f"{id}: its process {value}; continuing from its last checkpoint")
+                begun = self.planner.epochs_done(spec) is not None
+                then = "continuing from its last checkpoint" if begun else "starting it again"
+                self.log(f"{id}: its process {value}; {then}")
 
     def _outlook(self) -> str:
         if not self._unfinished:

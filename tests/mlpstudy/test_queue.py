@@ -405,8 +405,23 @@ def test_a_killed_worker_is_named_and_another_takes_the_run_over(use, tmp_path, 
     Killer(work, 1)
     report = work.run()
     assert len(report.done) >= 9 and not report.failed
-    assert any("its process was killed by SIGKILL; continuing from its last checkpoint" in s for s in lines)
+    ways = [f"its process was killed by SIGKILL; {then}" for then in (RESUMED, AGAIN)]
+    assert any(line.endswith(way) for line in lines for way in ways)
     assert results(tmp_path) == alone
+
+
+RESUMED, AGAIN = "continuing from its last checkpoint", "starting it again"
+
+
+@pytest.mark.parametrize(("epochs", "then"), [(None, AGAIN), (0, RESUMED), (3, RESUMED)])
+def test_a_killed_run_is_said_to_continue_only_from_a_checkpoint(tmp_path, epochs, then):
+    """Probes, evaluations and a training's first minute have none."""
+    lines: list[str] = []
+    work = run_queue(tmp_path, [], log=lines.append)
+    if epochs is not None:
+        checkpoint(work.store, small(), epochs)
+    work._ended(small(), "died", "was killed by SIGKILL")
+    assert lines == [f"{run_id(small())}: its process was killed by SIGKILL; {then}"]
 
 
 def test_curves_of_killed_workers_have_every_epoch_once(use, tmp_path):
