@@ -71,7 +71,7 @@ def test_a_slower_revision_is_slower_and_its_checkout_is_removed(clone, tmp_path
     assert os.listdir(tmp_path) == []
     rows = {row["id"]: row for row in found["rows"]}
     assert rows["step"]["q25"] > 2 and min(rows["step"]["old_seconds"]) > 0.2
-    assert rows["batches"]["value"] < 2  # loading does not take a step
+    assert min(rows["batches"]["old_seconds"]) < 0.1  # loading takes no step; its ratio follows the load
     assert all(len(row[side]) == 3 for row in rows.values() for side in ("old_seconds", "new_seconds"))
     assert found["old"].startswith("slow (") and "changes" not in found["new"]
     assert found["machine"]["torch"] == torch.__version__ and str(clone) not in json.dumps(found)
