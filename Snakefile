@@ -68,7 +68,10 @@ THREADS = THREADS if CLUSTER else CORES
 
 CHECKPOINTS = []
 try:
-    OUT = require_folder(Path(str(config.get("out", "book"))), "out")
+    if not isinstance(out := config.get("out", "book"), str):  # Snakemake makes 20261130 of out=2026_11_30
+        made = f"not {out}, which Snakemake made of the name: write ./ before it"
+        raise MlplibError(f"out must be the path of a folder, {made}")
+    OUT = require_folder(Path(out), "out")
     NOTEBOOKS = sorted(names())
     checked = parse(PARAMETERS, CheckpointParameters)
     for name in ("runs_dir", "results_dir", "official_checkpoints"):

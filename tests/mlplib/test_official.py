@@ -425,6 +425,7 @@ def test_the_engine_hands_the_folder_to_the_chapters_that_take_it(folder, tmp_pa
         ("profle=smoke", "unknown setting 'profle' in --config: choose from profile"),
         ("out=", "nothing follows out= in --config"),  # out=$UNSET; it meant the folder book
         ("out=Makefile", "out must be the path of a folder, not 'Makefile': it is a file"),
+        ("out=2026_11_30", "out must be the path of a folder, not 20261130, which Snakemake made"),
         *(
             (setting, "must be whole numbers")
             for setting in ("workers=-1", "workers=1.5", "minutes=0", "threads=x")
