@@ -289,8 +289,10 @@ class RunQueue:
                     self._receive(worker)
                 self._enforce_end()
         finally:
-            for worker in list(self.crew):
-                self._dismiss(worker)
+            # All of them, even if one raises: this process could not end before those that are left.
+            with ExitStack() as stack:
+                for worker in self.crew:
+                    stack.callback(self._dismiss, worker)
 
     def _busy(self) -> list[Worker]:
         return [worker for worker in self.crew if worker.spec is not None]
@@ -354,9 +356,9 @@ class RunQueue:
                 self._dismiss(worker)
 
     def _dismiss(self, worker: Worker) -> None:
-        self._close_bar(worker, done=False)
         worker.close()
         self.crew.remove(worker)
+        self._close_bar(worker, done=False)
 
     # ------------------------------------------------------------------ what workers report
 

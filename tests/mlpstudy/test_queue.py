@@ -1,13 +1,14 @@
 """The run queue: what is done first, and that nothing is lost or done twice however the work is stopped."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from unittest.mock import MagicMock
 
 import pytest
@@ -294,6 +295,30 @@ def test_only_the_progress_of_a_finished_run_ends_with_done(tmp_path, monkeypatc
     work.crew, work._to_do = [worker], {run_id(small()): 1.0}
     work._receive(worker)
     assert capfd.readouterr().err.splitlines()[-1] == f"{small().slug()}: {last}, 0 s"
+
+
+@contextmanager
+def gone(total, label):
+    """The progress of a terminal that has been closed."""
+    with ExitStack() as stack:
+        stack.callback(MagicMock(side_effect=BrokenPipeError))
+        yield MagicMock()
+
+
+def test_no_worker_is_left_when_its_progress_cannot_be_shown(use, tmp_path):
+    use(long=experiment(lambda seed: [small(seed=each, epochs=6000, batch_size=16) for each in (1, 2)]))
+    work = run_queue(tmp_path, ["long"], jobs=2, progress=gone)
+    threading.Thread(target=stop_when_busy, args=(work,), daemon=True).start()
+    with pytest.raises(BrokenPipeError):
+        work.run()
+    assert not work.crew and not multiprocessing.active_children()
+
+
+def stop_when_busy(work):
+    """Ask the work to stop once both runs have a bar."""
+    while len(work._bars) < 2:
+        time.sleep(0.01)
+    work.stop.signaled = True
 
 
 class Pipe:
