@@ -69,8 +69,9 @@ THREADS = THREADS if CLUSTER else CORES
 CHECKPOINTS = []
 try:
     if not isinstance(out := config.get("out", "book"), str):  # Snakemake makes 20261130 of out=2026_11_30
-        made = f"not {out}, which Snakemake made of the name: write ./ before it"
-        raise MlplibError(f"out must be the path of a folder, {made}")
+        raise MlplibError(
+            f"out must be the path of a folder, not {out}, which Snakemake made of the name: write ./ before it"
+        )
     OUT = require_folder(Path(out), "out")
     NOTEBOOKS = sorted(names())
     checked = parse(PARAMETERS, CheckpointParameters)

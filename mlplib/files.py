@@ -138,7 +138,8 @@ def in_clone(name: str) -> Path:
     installed without a clone.
     """
     clone = Path(__file__).resolve().parents[1]
-    return Path(os.path.relpath(clone / name) if os.path.isdir(clone / "notebooks") else name)
+    # Not Path.is_dir, which raises an error where access is denied.
+    return clone / name if os.path.isdir(clone / "notebooks") else Path(name)
 
 
 def cache_root() -> Path:

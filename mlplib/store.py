@@ -229,8 +229,9 @@ class RunStore:
     """
 
     def __init__(self, root: str | os.PathLike | None = None, wait: bool = True):
-        place = root if root is not None else os.environ.get("MLPLIB_RUNS") or in_clone("runs")
-        self.root = require_folder(place, "--runs or MLPLIB_RUNS")
+        if root is None:
+            root = os.environ.get("MLPLIB_RUNS") or os.path.relpath(in_clone("runs"))
+        self.root = require_folder(root, "--runs or MLPLIB_RUNS")
         self.wait = wait
         self.written: set[str] = set()
         """Ids of the records that this object wrote, as opposed to other processes."""

@@ -133,8 +133,9 @@ class Planner:
         """The plan for ``specs`` and the runs they depend on."""
         runs = upstream_first(specs)
         missing = tuple(self.missing(specs).values())
-        seconds = sum(map(self.seconds_left, missing), 0.0)
-        flops = sum((self.share_left(spec) * training_flops(spec) for spec in missing), 0.0)
+        shares = {spec: self.share_left(spec) for spec in missing}
+        flops = sum((share * training_flops(spec) for spec, share in shares.items()), 0.0)
+        seconds = sum((share * self.estimator.seconds(spec) for spec, share in shares.items()), 0.0)
         return Plan(tuple(runs), missing, flops, seconds)
 
 

@@ -125,40 +125,39 @@ def robustness(evidence: Sequence[ExperimentRecords]) -> dict[str, dict[str, str
         name of the variant (:data:`VARIANTS`, :data:`HOLM`) to claim id to verdict.
     """
 
-    def verdicts(**changes) -> dict[str, str]:
+    def judged_by(**changes) -> list[tuple[ExperimentRecords, Claim, Judgement]]:
         with using(**changes):
-            return {claim.id: found.verdict for _, claim, found in judgements(evidence)}
+            return list(judgements(evidence))
 
-    def parts(confidence: float) -> dict[str, tuple[Part, ...]]:
-        with using(confidence=confidence):
-            return {claim.id: found.parts for _, claim, found in judgements(evidence)}
+    def parts(ways: Iterable[tuple[ExperimentRecords, Claim, Judgement]]) -> dict[str, tuple[Part, ...]]:
+        return {claim.id: found.parts for _, claim, found in ways}
 
-    ways = {name: verdicts(**changes) for name, changes in VARIANTS.items()}
-    corrected = holm(parts)
-    return ways | {
-        HOLM: ways[AS_JUDGED]
-        | {
-            claim.id: at_scale(claim, judge(corrected[claim.id]), each.profile.name).verdict
-            for each in evidence
-            for claim in experiment(each.name).CLAIMS
-            if corrected[claim.id]
-        }
+    ways = {name: judged_by(**changes) for name, changes in VARIANTS.items()}
+    corrected = holm(parts(ways[AS_JUDGED]), lambda confidence: parts(judged_by(confidence=confidence)))
+    verdicts = {name: {claim.id: found.verdict for _, claim, found in way} for name, way in ways.items()}
+    verdicts[HOLM] = verdicts[AS_JUDGED] | {
+        claim.id: at_scale(claim, judge(corrected[claim.id]), each.profile.name).verdict
+        for each, claim, found in ways[AS_JUDGED]
+        if found.parts
     }
+    return verdicts
 
 
-def holm(parts: Callable[[float], Mapping[str, Sequence[Part]]]) -> dict[str, list[Part]]:
+def holm(
+    usual: Mapping[str, Sequence[Part]], at: Callable[[float], Mapping[str, Sequence[Part]]]
+) -> dict[str, list[Part]]:
     """Holm's step-down correction (1979, https://www.jstor.org/stable/4615733), without p-values: while k
     parts of claims are undecided, they are judged at the level 5 % / k; decided ones keep their verdicts.
 
     Parts are counted and not claims, since one part that looks true makes a claim partly reproduced.
 
     Args:
-        parts: makes the parts by claim, at a confidence.
+        usual: the parts by claim as they are judged. at: the same at another confidence.
     """
-    found, decided = parts(CONFIDENCE), {}
+    found, decided = usual, {}
     undecided = {(id, at) for id, each in found.items() for at, part in enumerate(each) if part.sampled}
     while undecided:
-        found = parts(1 - (1 - CONFIDENCE) / len(undecided))
+        found = at(1 - (1 - CONFIDENCE) / len(undecided))
         now = {(id, at): found[id][at] for id, at in undecided}
         new = {key: part for key, part in now.items() if part.verdict in (REPRODUCED, PARTLY, CONTRADICTED)}
         if not new:

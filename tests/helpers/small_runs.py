@@ -133,6 +133,16 @@ def leave(store: RunStore, records: Iterable[Record]) -> None:
                 np.save(folder / MOSAIC, np.frombuffer(one.id.encode(), np.uint8)[None, None])
 
 
+def leave_checkpoint(store: RunStore, spec: RunSpec, epochs: int) -> None:
+    """Leave the checkpoint of a run that was stopped after some epochs."""
+    import torch
+
+    from mlplib.training import CHECKPOINT
+
+    with store.claim(spec) as folder:
+        torch.save({"epoch": epochs}, folder / CHECKPOINT)
+
+
 def scored(records: Iterable[Record], top1: float, where: Callable[[Record], bool]) -> list[Record]:
     """The records, those of some runs with another test accuracy."""
     return [replace(r, metrics=r.metrics | {"test_top1": top1}) if where(r) else r for r in records]

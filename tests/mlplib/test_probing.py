@@ -464,16 +464,14 @@ def test_a_schedule_scales_both_rates(executor):
 
 
 def test_a_fine_tuning_stopped_after_every_batch_changes_nothing(executor, tmp_path):
-    spec, shapes = (
-        fine_tune(
-            batch_size=200,
-            augment=AugmentSpec(flip=True, crop_scale=(0.4, 1.0), crop_ratio=(1.0, 1.0)),
-            optimizer=OptimizerSpec("sgd", lr=0.01, weight_decay=1e-4),
-            label_smoothing=0.3,
-            evaluate_at=(1,),
-        ),
-        executor.dataset(HERE.name),
+    spec = fine_tune(
+        batch_size=200,
+        augment=AugmentSpec(flip=True, crop_scale=(0.4, 1.0), crop_ratio=(1.0, 1.0)),
+        optimizer=OptimizerSpec("sgd", lr=0.01, weight_decay=1e-4),
+        label_smoothing=0.3,
+        evaluate_at=(1,),
     )
+    shapes = executor.dataset(HERE.name)
     whole = executor.record(spec)
     start = executor.start(UPSTREAM)
     for _ in range(2 * 4):

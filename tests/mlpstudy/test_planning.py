@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from small_runs import leave, record, small
+from small_runs import leave, leave_checkpoint, record, small
 
 from mlplib import machine, timing
 from mlplib.data import catalog
@@ -20,7 +20,6 @@ from mlplib.specs import (
     ProbeSpec,
 )
 from mlplib.store import RunStore
-from mlplib.training import CHECKPOINT
 from mlpstudy.experiments import experiment
 from mlpstudy.planning import ASSUMED_FRACTION, OVERHEAD_SECONDS, Planner, training_flops, with_upstream
 from mlpstudy.profiles import profile
@@ -136,8 +135,7 @@ def test_times_follow_from_earlier_runs_on_this_device(store):
 def test_the_epochs_of_a_checkpoint_are_not_planned_again(store):
     stopped, other = small(epochs=4), small(epochs=4, seed=1)
     fresh = planned(store, [stopped, other])
-    with store.claim(stopped) as folder:
-        torch.save({"epoch": 3}, folder / CHECKPOINT)
+    leave_checkpoint(store, stopped, 3)
     resumed = planned(store, [stopped, other])
     assert resumed.missing == (stopped, other)
     assert resumed.seconds == pytest.approx(fresh.seconds * 5 / 8)

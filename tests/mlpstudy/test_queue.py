@@ -29,14 +29,13 @@ from queues import (
     start_quickly,
     storm,
 )
-from small_runs import ROOT, environment, leave, record, small
+from small_runs import ROOT, environment, leave, leave_checkpoint, record, small
 from typer.testing import CliRunner
 
 from mlplib import data, machine, progress
 from mlplib.errors import MlplibError
 from mlplib.specs import DataSpec, FilterSpec, ModelSpec, ProbeSpec, TimingSpec
 from mlplib.store import RunStore, run_id
-from mlplib.training import CHECKPOINT
 from mlpstudy import cli, queue, workers
 from mlpstudy.evidence.records import seed_of
 from mlpstudy.experiments import EXPERIMENTS
@@ -245,12 +244,6 @@ def test_more_jobs_than_runs_save_no_time(tmp_path, monkeypatch, jobs, measured,
     assert work._time_left() == expected
 
 
-def checkpoint(store, spec, epochs):
-    """Leave the checkpoint of a run that was stopped after some epochs."""
-    with store.claim(spec) as folder:
-        torch.save({"epoch": epochs}, folder / CHECKPOINT)
-
-
 class Idle:
     """A worker that takes a run and never reports."""
 
@@ -266,7 +259,7 @@ def test_a_resumed_run_says_how_long_the_others_take_by_what_was_left_of_it(tmp_
     resumed, other = small(epochs=10), small(seed=1)
     work = run_queue(tmp_path, [])
     monkeypatch.setattr(queue, "Worker", Idle)
-    checkpoint(work.store, resumed, 9)
+    leave_checkpoint(work.store, resumed, 9)
     monkeypatch.setattr(work.planner.estimator, "seconds", lambda spec: 20.0)
     work._unfinished = {run_id(spec): spec for spec in (resumed, other)}
     assert work._time_left() == pytest.approx(0.1 * 20.0 + 20.0), "before the first run has finished, too"
@@ -281,7 +274,7 @@ def test_epochs_in_a_checkpoint_are_not_counted_as_left(use, tmp_path, monkeypat
     use(both=experiment(lambda seed: [begun, small(seed=9)]))
     monkeypatch.setattr(Estimator, "seconds", lambda self, spec: 20.0)
     work = run_queue(tmp_path, ["both"], minutes=1, begin=time.monotonic() - 60)
-    checkpoint(work.store, begun, 9)
+    leave_checkpoint(work.store, begun, 9)
     assert work.run().left["both"] == (2, pytest.approx(22.0))
 
 
@@ -419,7 +412,7 @@ def test_what_is_left_of_a_resumed_run_fits_where_the_whole_run_does_not(tmp_pat
     monkeypatch.setattr(work.planner.estimator, "seconds", lambda spec: 200.0)
     work._unfinished = {run_id(spec): spec for spec in (other, resumed)}
     assert work._next() == other, "none fits, so the first that can be resumed another time"
-    checkpoint(work.store, resumed, 9)
+    leave_checkpoint(work.store, resumed, 9)
     assert work._next() == resumed
 
 
@@ -444,7 +437,7 @@ def test_a_killed_run_is_said_to_continue_only_from_a_checkpoint(tmp_path, epoch
     lines: list[str] = []
     work = run_queue(tmp_path, [], log=lines.append)
     if epochs is not None:
-        checkpoint(work.store, small(), epochs)
+        leave_checkpoint(work.store, small(), epochs)
     work._ended(small(), "died", "was killed by SIGKILL")
     assert lines == [f"{run_id(small())}: its process was killed by SIGKILL; {then}"]
 

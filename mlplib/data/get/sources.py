@@ -40,10 +40,7 @@ def local_folders() -> list[Path]:
         MlplibError: ``$MLPLIB_DATA`` names a home folder that does not exist.
     """
     named = os.environ.get("MLPLIB_DATA")
-    found = ([expand(named, "MLPLIB_DATA")] if named else []) + [
-        Path("data"),
-        Path(os.path.abspath(in_clone("data"))),
-    ]
+    found = ([expand(named, "MLPLIB_DATA")] if named else []) + [Path("data"), in_clone("data")]
     return list(dict.fromkeys(folder.absolute() for folder in found))
 
 

@@ -314,7 +314,7 @@ def test_holms_correction_judges_undecided_parts_at_a_stricter_level_each_time()
         }
 
     def found():
-        return {id: [part.verdict for part in each] for id, each in verdicts.holm(parts).items()}
+        return {id: [part.verdict for part in each] for id, each in verdicts.holm(parts(0.95), parts).items()}
 
     # A at 1 - 0.05 / 3, then B's first at 1 - 0.05 / 2 = 97.5 %, which is too strict for it.
     assert found() == {"A": [REPRODUCED], "B": [INCONCLUSIVE, INCONCLUSIVE]}
@@ -337,7 +337,7 @@ def test_holms_correction_keeps_the_chance_of_any_false_verdict():
                 for id, each in enumerate(means)
             }
 
-        verdict = [judge(each).verdict for each in verdicts.holm(parts).values()]
+        verdict = [judge(each).verdict for each in verdicts.holm(parts(0.95), parts).values()]
         wrong += any(each != INCONCLUSIVE for each in verdict)
     assert 0 < wrong / studies < 0.05
 
