@@ -21,7 +21,7 @@ import torch
 from .errors import MlplibError
 
 
-def pick_device(name: str | None = None) -> torch.device:
+def pick_device(name: str | torch.device | None = None) -> torch.device:
     """The device to compute on: ``name`` (``cpu``, ``cuda``, ``cuda:1``), or the GPU if there is one.
 
     Raises:

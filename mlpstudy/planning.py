@@ -74,10 +74,10 @@ class Plan:
 class Planner:
     """Plans runs for a store and a device. Ids and finished records are looked up once.
 
-    Valid until another data set is prepared, which may change ids.
+    Valid until another data set is prepared, which may change ids. ``device``: the device or its name.
     """
 
-    def __init__(self, store: RunStore, device: torch.device):
+    def __init__(self, store: RunStore, device: torch.device | str):
         self.store = store
         self.estimator = Estimator(store.records(), device)
         self._ids: dict[RunSpec, str] = {}
@@ -177,10 +177,18 @@ class Estimator:
 
     Args:
         records: earlier runs on any device, read once the first estimate needs them.
+        device: the device or its name, looked for once the first estimate needs it: that imports torch.
     """
 
-    def __init__(self, records: Iterable[Record], device: torch.device):
-        self._records, self.device = records, device
+    def __init__(self, records: Iterable[Record], device: torch.device | str):
+        self._records, self._device = records, device
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """The device that the estimates are for."""
+        from mlplib.machine import pick_device
+
+        return pick_device(self._device)
 
     @functools.cached_property
     def _fractions(self) -> dict[tuple, list[float]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mlplib.errors import MlplibError
 from mlplib.specs import RunSpec
-from mlplib.store import Record, RunStore
+from mlplib.store import Record, RunStore, by_id
 
 from .. import paper, planning
 from ..claims import Claim, decide
@@ -127,11 +127,13 @@ class Chapter:
         covers = escape(", ".join(self.experiment.ITEMS))
         if self.session.reading:
             return html.banner(self.session.entries(self.name, covers))
-        plan = planning.Planner(self.store, self.session.device).plan(self.specs)
+        plan = planning.Planner(self.store, self.session.device_name).plan(self.specs)
         total, missing = len(plan.runs), len(plan.missing)
         left = f"{total - missing} of them done already; the rest will take about {duration(plan.seconds)}"
-        runs = f"{total}, {left if missing else 'all of them done already'}"
-        entries = self.session.entries(self.name, covers, Runs=runs)
+        more = {"Runs": f"{total}, {left if missing else 'all of them done already'}"}
+        if missing:
+            more |= self.session.computes()
+        entries = self.session.entries(self.name, covers, **more)
         if self.session.checkpoints:
             names = [f"{c.spec.name} (SHA-256 {c.spec.sha256[:12]}…)" for c in self.session.checkpoints]
             entries["Official weights"] = escape("; ".join(names))
@@ -158,21 +160,11 @@ class Chapter:
             display(html.box("".join(f"<p>{text}</p>" for text in texts)))
             self.records = list(self.studies[0].records) if self.studies else []
             return self.records
-        from mlplib.executor import Executor
-
-        plan = planning.Planner(self.store, self.session.device).plan(self.specs)
-        executor = Executor(
-            self.store,
-            device=self.session.device,
-            log=replace_line,
-            checkpoints=self.session.checkpoints,
-        )
-        for number, spec in enumerate(plan.missing, start=1):
-            executor.how = replace(executor.how, progress=counted(number, len(plan.missing)))
-            executor.record(spec)
-        self.records = executor.records(self.specs)
+        plan = planning.Planner(self.store, self.session.device_name).plan(self.specs)
         if plan.missing:
+            self._execute(plan.missing)
             clear_output()
+        self.records = [self.store.find(spec) for spec in by_id(self.specs).values()]
         records = [record for record in map(self.store.find, plan.runs) if record is not None]
         text = (
             f"<p>{count(len(records), 'run')}: {len(records) - len(plan.missing)} found, "
@@ -187,6 +179,16 @@ class Chapter:
             )
         display(html.box(text, warning=bool(lost)))
         return self.records
+
+    def _execute(self, missing: Sequence[RunSpec]) -> None:
+        from mlplib.executor import Executor  # here, since it imports torch
+
+        executor = Executor(
+            self.store, self.session.checkpoints, device=self.session.device, log=replace_line
+        )
+        for number, spec in enumerate(missing, start=1):
+            executor.how = replace(executor.how, progress=counted(number, len(missing)))
+            executor.record(spec)
 
     # ------------------------------------------------------------------ whose records
 

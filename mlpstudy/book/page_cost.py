@@ -113,7 +113,7 @@ class Compute:
     session: Session
 
     def banner(self) -> Html:
-        """What is shown here, and on which machine."""
+        """What is shown here."""
         return overview_banner("compute", self.session)
 
     def chapters(self) -> Html:

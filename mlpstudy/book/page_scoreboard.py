@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,19 +35,15 @@ def open_scoreboard(**parameters) -> Scoreboard:
     return Scoreboard(open_session(parameters))
 
 
-def overview_banner(name: str, session: Session, covers: str | None = None) -> Html:
-    """What a notebook about all experiments shows, and on which machine.
+def overview_banner(name: str, session: Session, covers: str | None = None, **more: str) -> Html:
+    """What a notebook about all experiments shows.
 
-    ``covers``: what it is about, HTML; None: all experiments, without training anything.
+    ``covers``: what it is about, HTML; None: all experiments, without training anything. ``more``: further
+    entries (HTML).
     """
     everything = count(len(EXPERIMENTS), "experiment")
-    if session.reading:
-        return html.banner(session.entries(name, covers or everything))
-    import torch  # here, since it takes seconds
-
-    covers = covers or f"{everything}; nothing is trained here"
-    software = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return html.banner(session.entries(name, covers, Software=software))
+    alone = everything if session.reading else f"{everything}; nothing is trained here"
+    return html.banner(session.entries(name, covers or alone, **more))
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class Scoreboard:
     session: Session
 
     def banner(self) -> Html:
-        """What is shown here, and on which machine."""
+        """What is shown here."""
         return overview_banner("scoreboard", self.session)
 
     def claims(self) -> Html:

@@ -90,11 +90,11 @@ class HowFast:
     def banner(self) -> Html:
         """What this page covers, and on which machine it times."""
         files = ", ".join(f"<code>results/{FOLDER}/{escape(name)}.json</code>" for name in self.files)
-        covers = files or "no published file"
+        covers, device = files or "no published file", {}
         if not self.session.reading:
             case = speed.live_case(self.session.profile, self.session.device)
-            covers = f"{escape(case.name)}, timed here; {covers}"
-        return overview_banner("how-fast", self.session, covers)
+            covers, device = f"{escape(case.name)}, timed here; {covers}", self.session.computes()
+        return overview_banner("how-fast", self.session, covers, **device)
 
     def measure(self) -> Html:
         """Time a step, its parts, layers and alternatives on this machine; show the steps."""

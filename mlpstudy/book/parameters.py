@@ -37,7 +37,7 @@ def _check_profile(name: str) -> str:
 
 
 def _check_device(name: str) -> str:
-    if name != "auto":
+    if name not in ("auto", "cpu"):
         from mlplib.machine import pick_device  # it imports torch, which takes seconds
 
         pick_device(name)

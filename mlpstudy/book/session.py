@@ -21,7 +21,7 @@ from .html import escape
 from .parameters import PUBLISHED, Parameters, check_cells, parse
 from .tables import NOT_PUBLISHED
 
-if TYPE_CHECKING:  # what is published is shown without torch, which takes seconds to import
+if TYPE_CHECKING:  # finished runs are shown without torch, which takes seconds to import
     import torch
 
     from mlplib.official import Checkpoint
@@ -35,15 +35,25 @@ class Session:
 
     ``reading``: only published records are shown; nothing is trained or timed, and no data set is read.
     ``profile`` then only stands in where a page needs one, and there is no ``device``.
+    ``device_name``: the parameter ``device``.
     """
 
     profile: Profile
     seeds: tuple[int, ...]
     store: RunStore
     results_dir: str | None
-    device: torch.device | None
+    device_name: str
     checkpoints: tuple[Checkpoint, ...] = ()
     reading: bool = False
+
+    @functools.cached_property
+    def device(self) -> torch.device | None:
+        """The device that runs compute on, looked for once one is needed: that imports torch."""
+        if self.reading:
+            return None
+        from mlplib.machine import pick_device
+
+        return pick_device(self.device_name)
 
     @functools.cached_property
     def published(self) -> dict[str, list[ExperimentRecords]]:
@@ -81,17 +91,20 @@ class Session:
                 "Do it again": f"<code>mlplib notebook {name} --profile {PUBLISHED}</code>",
                 "Train it": f"<code>mlplib notebook {name}</code>",
             }
-        from mlplib import machine  # here, since it imports torch
-
-        precision = machine.pick_precision("auto", self.device)
         return {
             "Covers": covers,
             "Profile": f"<code>{self.profile.name}</code>: {escape(self.profile.about)}",
             "Seeds": escape(", ".join(map(str, self.seeds))),
-            "Device": f"{escape(machine.device_name(self.device))}, {precision}",
             **more,
             "Do it again": f"<code>mlplib notebook {name} --profile {self.profile.name}</code>",
         }
+
+    def computes(self) -> dict[str, str]:
+        """The entry of the banner (HTML) for the device of a notebook that has something to compute."""
+        from mlplib import machine  # here, since it imports torch
+
+        precision = machine.pick_precision("auto", self.device)
+        return {"Device": f"{escape(machine.device_name(self.device))}, {precision}"}
 
 
 def different(runs: Mapping[str, Iterable[Record]]) -> list[Record]:
@@ -115,20 +128,18 @@ def open_session(parameters: Mapping[str, object], accepted: type[Parameters] = 
         shell.set_custom_exc((MlplibError,), _show_in_one_line)
         check_cells(shell.user_ns.get("In", ()), accepted)
     checked = parse(parameters, accepted)
-    reading, device, checkpoints = checked.profile == PUBLISHED, None, ()
-    if not reading:
-        from mlplib import machine, official  # here, since they import torch
+    reading, checkpoints = checked.profile == PUBLISHED, ()
+    if (folder := getattr(checked, "official_checkpoints", None)) is not None:
+        from mlplib import official  # here, since it imports torch
 
-        device = machine.pick_device(checked.device)
-        folder = getattr(checked, "official_checkpoints", None)
-        checkpoints = official.find(folder) if folder is not None else ()
+        checkpoints = official.find(folder)
     profile = PROFILES["laptop" if reading else checked.profile]
     return Session(
         profile=profile,
         seeds=checked.seeds or profile.seeds,
         store=RunStore(checked.runs_dir),
         results_dir=checked.results_dir,
-        device=device,
+        device_name=checked.device,
         checkpoints=checkpoints,
         reading=reading,
     )

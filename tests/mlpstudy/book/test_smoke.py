@@ -379,3 +379,19 @@ def test_plain_papermill_with_an_installed_package_finds_every_run_done(name, wo
     assert done.returncode == 0, done.stderr[-2000:]
     assert ", all of them done already" in (tmp_path / "out.ipynb").read_text()
     assert snapshot() == before
+
+
+def test_a_chapter_whose_runs_are_done_does_not_wait_for_torch(workplace):
+    """Its import takes seconds, in each of the kernels of `make book` once all runs are done."""
+    program = (
+        "import sys\n"
+        "from mlpstudy.book.chapter import open_chapter\n"
+        "from mlpstudy.experiments import experiment\n"
+        "chapter = open_chapter('transfer', profile='smoke')\n"
+        "for call in (chapter.found, chapter.banner, chapter.definition, chapter.run, chapter.table,\n"
+        "             chapter.verdicts, chapter.settings, chapter.provenance): call()\n"
+        "for name in experiment('transfer').FIGURES: chapter.figure(name)\n"
+        "assert chapter.records and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
