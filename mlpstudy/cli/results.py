@@ -142,4 +142,7 @@ def _print(merged, prefix: str = "") -> None:
         text += f"; {merged.replaced} of them had other results before"
     if merged.orphans:
         text += f"; {len(merged.orphans)} left out, made from runs with other results than the published ones"
+    if merged.stale:
+        text += f"; {len(merged.stale)} were made from those and are as before, such as {merged.stale[0]}: "
+        text += "do and publish these again, too"
     out.print(text, soft_wrap=True, highlight=False)

@@ -33,7 +33,8 @@ class Merged:
 
     ``new``, ``known``: how many runs were not there, and how many were; ``replaced``: how many of these had
     other results; ``orphans``: ids of new runs that were left out because they were made from a run whose
-    published record was preferred; ``other``: ids of runs that were left out because no experiment of the
+    published record was preferred; ``stale``: ids of published runs that were made from a replaced record and
+    have not been replaced themselves; ``other``: ids of runs that were left out because no experiment of the
     profile has them.
     """
 
@@ -42,6 +43,7 @@ class Merged:
     known: int
     replaced: int
     orphans: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
 
 
@@ -187,10 +189,16 @@ def _add(found: Mapping[str, ProfileFolder], results: Path, prefer: str | None) 
                 shutil.rmtree(root / "artifacts" / id, ignore_errors=True)
             added = len(combined.records) - len(before.records)
             now = {record.spec: record for record in combined.records.values()}
-            replaced = sum(bool(each.difference(now[each.spec])) for each in before.records.values())
+            replaced = {each.spec for each in before.records.values() if each.difference(now[each.spec])}
             orphans = tuple(id for id, record in new.records.items() if record.spec not in now)
+            sent = {record.spec for record in new.records.values()}
+            stale = tuple(
+                each.id
+                for each in combined.records.values()
+                if each.spec not in sent and not replaced.isdisjoint(upstream_first(each.spec.needs()))
+            )
             known = len(new.records) - len(orphans) - added
-            merged.append(Merged(root / RUNS, added, known, replaced, orphans))
+            merged.append(Merged(root / RUNS, added, known, len(replaced), orphans, stale))
     return merged
 
 

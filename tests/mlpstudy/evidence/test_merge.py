@@ -141,6 +141,23 @@ def test_what_was_made_from_another_training_than_the_published_one_is_left_out(
     assert merge(out, results, prefer="published")[0].orphans == (), "a published one is there already"
 
 
+def test_published_runs_that_were_made_from_a_replaced_training_are_named(tmp_path):
+    look = next(one for one in ALL if one.spec.needs())
+    (trained,) = (one for one in ALL if one.spec in look.spec.needs())
+    results = tmp_path / "results"
+    merge(packed(tmp_path / "first", [trained, look]), results)
+    other = dataclasses.replace(trained, metrics={**trained.metrics, "test_top1": 0.75})
+    out = packed(tmp_path / "out", [other])
+    arguments = ["results", "merge", str(out), f"--results={results}"]
+    assert "made from" not in CliRunner().invoke(cli.app, [*arguments, "--prefer=published"]).output
+    said = CliRunner().invoke(cli.app, [*arguments, "--prefer=new"]).output
+    assert f"1 were made from those and are as before, such as {look.id}: do and publish" in said
+    assert read_folder(results / "gpu").records[look.id] == look
+    merge(packed(tmp_path / "back", [trained]), results, prefer="new")
+    both = packed(tmp_path / "both", [other, look])
+    assert merge(both, results, prefer="new")[0].stale == (), "it came along"
+
+
 def test_another_picture_is_a_contradiction_too(tmp_path):
     look = next(one for one in ALL if one.spec.kind == "filters" and not one.spec.needs())
     merge(packed(tmp_path / "first", [look]), tmp_path / "results")
