@@ -54,8 +54,8 @@ class Batch:
 class RunData:
     """A data set on a device as a run sees it: subset, permuted and resized as its :class:`DataSpec` says.
 
-    ``mean``, ``std``: float32 (3,) of the full training split, in units of pixel values 0 to 255;
-    ``content_hash``: the hash of the whole data set.
+    ``mean``, ``std``: float32 (3,) of the full training split, in units of pixel values 0 to 255, where 255
+    replaces a standard deviation of 0; ``content_hash``: the hash of the whole data set.
     """
 
     train: ResidentSplit | StreamedSplit
@@ -153,8 +153,11 @@ def open_data(dataset: ImageDataset, spec: DataSpec, device: torch.device, loade
         splits = [ResidentSplit.of(getattr(dataset, name), some, shaping, device) for name, some in parts]
     else:
         splits = _streamed(dataset, parts, shaping, device)
-    scaled = [torch.tensor(v, dtype=torch.float32, device=device) * 255 for v in (dataset.mean, dataset.std)]
-    return RunData(*splits, tuple(dataset.classes), *scaled, dataset.content_hash)
+    mean, std = (
+        torch.tensor(v, dtype=torch.float32, device=device) * 255 for v in (dataset.mean, dataset.std)
+    )
+    std[std == 0] = 255  # a color that no image has, as in fluorescence images: division would give NaN
+    return RunData(*splits, tuple(dataset.classes), mean, std, dataset.content_hash)
 
 
 _Parts = tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]
