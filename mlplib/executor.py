@@ -54,10 +54,16 @@ class Executor:
         return self.how.device
 
     def dataset(self, name: str) -> data.ImageDataset:
-        """A data set by its catalog name, loaded once."""
-        if name not in self._datasets:
+        """A data set by its catalog name, loaded once, and again if its images have been replaced."""
+        kept = self._datasets.get(name)
+        if kept is None or kept.content_hash != data.content_hash(name):
+            self._features.clear()  # they may be of its old images
             self._datasets[name] = data.load(name, progress=self.how.progress)
         return self._datasets[name]
+
+    def id(self, spec: RunSpec) -> str:
+        """The id of a run on the data sets as they were loaded, even if others have replaced them since."""
+        return spec.id_on({name: self._datasets[name].content_hash for name in spec.data_names()})
 
     def on_device(self, spec: DataSpec) -> RunData:
         """A data set as a run sees it, in device memory or streamed to it."""
@@ -136,8 +142,12 @@ class Executor:
             if found is not None:
                 return found
             began = _now()
-            with memory.out_of_memory_errors(run_id(spec)):
+            with memory.out_of_memory_errors(folder.name):
                 record = _failed_upstream(self, spec) or KINDS[spec.kind](self, spec, folder)
+            if record.id != folder.name:
+                raise MlplibError(
+                    f"the images of {folder.name} were replaced during this run: start it again"
+                )
             times = {"began": began, "ended": _now()}
             record = dataclasses.replace(record, environment=record.environment | times)
             self.store.write(record)
@@ -165,7 +175,7 @@ def _train(executor: Executor, spec: TrainSpec | FineTuneSpec, folder: Path) -> 
     dataset = executor.dataset(spec.data.name)
     done = training.train(spec, dataset, folder, start=start, how=executor.how)
     parts = ("status", "data", "metrics", "history", "compute", "environment")
-    return Record(run_id(spec), spec, **{name: getattr(done, name) for name in parts})
+    return Record(executor.id(spec), spec, **{name: getattr(done, name) for name in parts})
 
 
 def _record(executor: Executor, spec: RunSpec, metrics: dict, precision: str = "fp32", **more) -> Record:
@@ -175,7 +185,7 @@ def _record(executor: Executor, spec: RunSpec, metrics: dict, precision: str = "
         dataset = executor.dataset(spec.data_name())
         seen = {"name": dataset.name, "content_hash": dataset.content_hash}
     return Record(
-        id=run_id(spec),
+        id=executor.id(spec),
         spec=spec,
         status="completed" if metrics else "diverged",
         data=seen | more.pop("data", {}),

@@ -12,15 +12,15 @@ from PIL import Image
 from tiny_data import verified
 from typer.testing import CliRunner
 
-from mlplib import data
+from mlplib import data, executor
 from mlplib.data.catalog import CATALOG, content_hash, find
 from mlplib.data.get import cache, own
 from mlplib.data.get.verify import verify
 from mlplib.errors import MlplibError
 from mlplib.executor import Executor
 from mlplib.progress import quiet
-from mlplib.specs import DataSpec
-from mlplib.store import RunStore
+from mlplib.specs import DataSpec, FilterSpec, ProbeSpec
+from mlplib.store import RunStore, run_id
 from mlpstudy import cli
 from mlpstudy.cli import options
 from mlpstudy.cli.data import by_name_or_folder
@@ -62,6 +62,52 @@ def test_runs_may_name_it(folder, tmp_path):
     spec = small(data=DataSpec("own-my-flowers-8"), batch_size=4)
     record = Executor(RunStore(tmp_path / "runs")).record(spec)
     assert record.status == "completed" and record.data["train_images"] == 8
+
+
+def test_runs_see_what_was_prepared_last(folder, tmp_path):
+    """In a notebook that stays open, images prepared again were not read again: the record of the new ones
+    was made with the old ones.
+    """
+    from small_runs import small
+
+    own.load_folder(folder, 8)
+    spec = small(data=DataSpec("own-my-flowers-8"), batch_size=4)
+    doing, before = Executor(RunStore(tmp_path / "runs")), content_hash("own-my-flowers-8")
+    probes = [ProbeSpec(spec.data, None, epochs=1, batch_size=4), ProbeSpec(spec.data, spec, method="ridge")]
+    old = doing.records([spec, *probes])
+    shutil.copy(folder / "train/rose/3.png", folder / "train/tulip/9.png")
+    own.load_folder(folder, 8)
+    new = doing.records([spec, *probes])
+    for records, count, content in ((old, 8, before), (new, 9, content_hash("own-my-flowers-8"))):
+        assert [r.data["train_images"] for r in records] == [count] * 3
+        assert [r.data["content_hash"] for r in records] == [content] * 3
+    assert len({r.id for r in old + new}) == 6
+
+
+@pytest.mark.parametrize("kind", ["train", "filters"])
+def test_images_that_change_during_a_run_do_not_name_it(folder, tmp_path, kind, monkeypatch):
+    """A run has the id of the images that it began with."""
+    from small_runs import small
+
+    own.load_folder(folder, 8)
+    spec = small(data=DataSpec("own-my-flowers-8"), batch_size=4)
+    spec = spec if kind == "train" else FilterSpec(spec, at="initial")
+    store, began = RunStore(tmp_path / "runs"), run_id(spec)
+    run = executor.KINDS[kind]
+
+    def meanwhile(*of):
+        done = run(*of) if kind == "train" else None
+        shutil.copy(folder / "train/rose/3.png", folder / "train/tulip/9.png")
+        own.load_folder(folder, 8)
+        return done or run(*of)
+
+    monkeypatch.setitem(executor.KINDS, kind, meanwhile)
+    if kind == "train":  # done when they change
+        assert Executor(store).record(spec).id == began
+    else:  # loaded anew on the way
+        with pytest.raises(MlplibError, match=f"images of {began} were replaced during this run"):
+            Executor(store).record(spec)
+    assert run_id(spec) != began and store.find(spec) is None
 
 
 def test_it_is_prepared_once_and_again_when_files_come_or_go(folder):
