@@ -111,3 +111,9 @@ def test_what_tables_do_not_hold_is_computed(change, monkeypatch):
     z = change(torch.randn(64, 96).bfloat16())
     out = gelu.GELU()(z)
     assert out.device.type == "meta" or torch.equal(out, F.gelu(z))
+
+
+@pytest.mark.usefixtures("always")
+def test_the_tables_are_for_the_exact_formula_only():
+    z = NUMBERS[torch.randint(len(NUMBERS), (4096,), generator=torch.Generator().manual_seed(0))]
+    assert torch.equal(gelu.GELU(approximate="tanh")(z), torch.nn.GELU(approximate="tanh")(z))
