@@ -11,6 +11,7 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,10 +56,14 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+DRAWING = threading.RLock()
+"""Held while a seed is set in torch's generators and numbers are drawn: all threads share them."""
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw on the CPU from ``seed`` inside the context; torch's generators are left as they were."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with DRAWING, torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed, which would also seed the GPU's generators.
         torch.default_generator.manual_seed(seed)
         yield

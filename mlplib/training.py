@@ -13,7 +13,7 @@ import math
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -316,11 +316,13 @@ class Loop:
         spec = self.spec
         if not state.engine.copies.network.training:  # setting it visits every layer
             state.engine.copies.network.train()
-        if self.start.model.dropout > 0:
-            torch.manual_seed(_step_seed(spec.seed, state.epoch, state.batch))
         epoch = state.epoch + state.batch / self.steps
         rates = [learning_rate(schedule, epoch, spec.epochs) for schedule in self.schedules]
-        loss, correct = state.engine.step(batch, rates)
+        draws = self.start.model.dropout > 0
+        with machine.DRAWING if draws else nullcontext():
+            if draws:
+                torch.manual_seed(_step_seed(spec.seed, state.epoch, state.batch))
+            loss, correct = state.engine.step(batch, rates)
         count = len(batch.labels)
         state.sums += torch.stack((loss * count, correct, torch.full_like(loss, count))).to(torch.float64)
         state.batch += 1

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +295,14 @@ def test_micro_batches_end_where_whole_batches_do():
     assert parts.history["train_loss"] == pytest.approx(whole.history["train_loss"], rel=1e-4)
     assert (whole.compute["micro_batch"], parts.compute["micro_batch"]) == (64, 10)
     assert digest(spec, micro_batch=64) == whole.metrics["weights_sha256"]
+
+
+def test_the_seed_decides_in_threads_too():
+    """Threads share torch's generators: trainings side by side began elsewhere, or dropped others."""
+    model = ModelSpec.parse("B-2/Wi-256", dropout=0.2)
+    specs = [small(model=model, seed=seed, epochs=1) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(digest, specs)) == [digest(spec) for spec in specs]
 
 
 def test_batchnorm_needs_whole_batches():
