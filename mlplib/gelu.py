@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import native, timing
+from . import machine, native, timing
 
 COUNT, TRIED = 2**16, 2**20
 """The number of bf16 numbers, and how many numbers the two variants are timed on."""
@@ -83,6 +83,7 @@ def every_number() -> Tensor:
 
 
 @functools.cache
+@machine.on_cpu()
 def tables() -> Tables:
     """The tables, computed by PyTorch. Where PyTorch uses the processor's rounding to bf16, subnormal numbers
     become zero.
@@ -98,6 +99,7 @@ def _gradient(grad: Tensor, z: Tensor) -> Tensor:
 
 
 @functools.cache
+@machine.on_cpu()
 def by_table(threads: int) -> bool:
     """Whether to use the tables with this many threads: there is a C compiler, the bits are the same, and the
     tables are faster. PyTorch divides its work among threads; lookups run in one.

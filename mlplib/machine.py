@@ -46,6 +46,13 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 
 
 @contextmanager
+def on_cpu() -> Iterator[None]:
+    """Create tensors on the CPU inside the context, whatever torch's default device."""
+    with torch.device("cpu"):
+        yield
+
+
+@contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
     """Use ``count`` CPU threads inside the context."""
     before = torch.get_num_threads()
@@ -107,13 +114,24 @@ def autocast(device: torch.device, precision: str, cache: bool = True) -> torch.
 
 
 @contextmanager
+def without_autocast() -> Iterator[None]:
+    """End the caller's autocast inside the context: products are computed in the dtype of their factors."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
+@contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Let NVIDIA GPUs round the factors of float32 products to TensorFloat-32 only for precision ``tf32``."""
+    """Let NVIDIA GPUs round the factors of float32 products to TensorFloat-32 only for precision ``tf32``.
+
+    The caller's autocast ends, too (:func:`without_autocast`).
+    """
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     try:
-        yield
+        with without_autocast():
+            yield
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]

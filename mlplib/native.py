@@ -234,7 +234,7 @@ def crop(
 
     ``row_boxes``, ``column_boxes``: int64 (B,), indices of each image's box in ``by_row`` and ``by_column``.
     """
-    out = torch.empty(rows.shape, dtype=torch.bfloat16)
+    out = torch.empty(rows.shape, dtype=torch.bfloat16, device=rows.device)
     boxes = [[box, by.at, by.near, by.far] for box, by in ((row_boxes, by_row), (column_boxes, by_column))]
     library().crop(*map(ctypes.c_int64, rows.shape), *map(_address, [rows, *boxes[0], *boxes[1], out]))
     return out
@@ -246,7 +246,7 @@ def mix(rows: Tensor, partner: Tensor | None, lam: float, mean: Tensor, scale: T
     ``partner``: int64 (B,), None for no MixUp; ``mean``, ``scale``: bf16 (C,).
     """
     b, h, c, w = rows.shape
-    out = torch.empty((b, c, h, w), dtype=torch.bfloat16)
+    out = torch.empty((b, c, h, w), dtype=torch.bfloat16, device=rows.device)
     mean, scale = mean.float(), scale.float()
     addresses = _address(rows), _address(partner), ctypes.c_float(lam), *map(_address, (mean, scale, out))
     library().mix(*map(ctypes.c_int64, rows.shape), *addresses)

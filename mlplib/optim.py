@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from . import native
+from . import machine, native
 from .specs import OptimizerSpec
 
 
@@ -99,6 +99,7 @@ def lion_step(params, grads, momenta, copies, lr, shrink, beta1: float, beta2: f
 
 
 @functools.cache
+@machine.on_cpu()
 def lion_in_c() -> bool:
     """Whether to do a step on a CPU in C: there is a C compiler, and random tensors get the same bits.
     On some processors PyTorch rounds at other points.

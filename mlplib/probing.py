@@ -75,6 +75,7 @@ def _check_room(found: Tensor, count: int) -> None:
 # --------------------------------------------------------------------------- probes
 
 
+@machine.matmul_precision("fp32")
 def linear_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     """Train a linear head on frozen features with cross-entropy: the paper's probe.
 
@@ -258,6 +259,7 @@ def test_scores(model: nn.Module, data: RunData, precision: str) -> Tensor:
 
 
 @torch.no_grad()
+@machine.without_autocast()
 def augmented_scores(
     model: nn.Module, data: RunData, spec: EvaluateSpec, precision: str, bar, stop=False
 ) -> tuple[Tensor, Tensor, dict[str, list]]:

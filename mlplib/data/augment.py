@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import native
+from .. import machine, native
 from ..machine import to_device
 from ..specs import AugmentSpec
 
@@ -258,6 +258,7 @@ def augment_in_pytorch(images, spec, draws, dtype, mean_std) -> Tensor:
 
 
 @functools.cache
+@machine.on_cpu()
 def in_c() -> bool:
     """Whether to augment bf16 batches on this CPU in C: it compiles and a random batch gets the same bits."""
     if native.library() is None:

@@ -15,12 +15,23 @@ import pytest
 import torch
 from small_runs import ROOT, Watched, environment, logged, small, start, workers
 
-from mlplib import data, filters, training, weights
+from mlplib import data, filters, gelu, training, weights
+from mlplib.data import augment
 from mlplib.errors import MlplibError
 from mlplib.execution import Execution
 from mlplib.executor import KINDS, Executor
 from mlplib.models import build_model
-from mlplib.specs import FULL_DA, DataSpec, FilterSpec, FineTuneSpec, ModelSpec, OptimizerSpec, ProbeSpec
+from mlplib.optim import lion_in_c
+from mlplib.specs import (
+    FULL_DA,
+    DataSpec,
+    EvaluateSpec,
+    FilterSpec,
+    FineTuneSpec,
+    ModelSpec,
+    OptimizerSpec,
+    ProbeSpec,
+)
 from mlplib.specs import KINDS as SPEC_KINDS
 from mlplib.store import MOSAIC, RunStore, run_id
 
@@ -121,6 +132,26 @@ def test_no_record_tells_of_the_machines_folders_host_or_people(store):
 
 
 # --------------------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize("kind", ["autocast", "default device"])
+def test_what_the_caller_sets_in_torch_changes_no_run(store, kind, tmp_path):
+    """Under a caller's autocast float32 was bf16 in evaluations and probes; with another default device, code
+    in C wrote into memory that was not there.
+    """
+    callers = torch.autocast("cpu", dtype=torch.bfloat16) if kind == "autocast" else torch.device("meta")
+    runs = []
+    for precision in ("fp32", "bf16"):
+        trained = small(precision=precision, augment=FULL_DA)
+        probe = ProbeSpec(SHAPES, trained, epochs=1)
+        runs += [trained, probe, dataclasses.replace(probe, method="ridge", epochs=50)]
+        runs += [EvaluateSpec(trained, crops=2)]
+    for found in (lion_in_c, augment.in_c, gelu.tables, gelu.by_table):
+        found.cache_clear()
+    with callers:
+        records = executor(store).records(runs)
+    for record, other in zip(records, executor(RunStore(tmp_path / "others")).records(runs), strict=True):
+        assert record.difference(other) is None, record.id
 
 
 def test_a_diverged_run_is_a_record_and_the_work_goes_on(store):
