@@ -20,7 +20,7 @@ endif
 # Recipes read these from the environment, so that any characters in them reach the shell as they are.
 override PYTHON := $(or $(value PYTHON),python3)
 override VENV := $(or $(value VENV),.venv)
-override PROFILE := $(or $(own),$(value PROFILE),laptop)
+override PROFILE := $(or $(value PROFILE),laptop)
 export PYTHON VENV
 book: export PROFILE := $(PROFILE)
 export JUPYTER_PREFER_ENV_PATH = 1
@@ -32,6 +32,7 @@ python = "$$VENV/bin/python"
 engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
 	--quiet host reason rules progress --config quiet=true
 
+.NOTPARALLEL: # with make -j: each target keeps all cores busy, and read, book and pdf write into one folder
 .PHONY: help setup read book smoke pdf release test clean
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile

@@ -249,6 +249,16 @@ def test_make_refuses_what_it_would_ignore(words, said, tmp_path):
     assert len(done.stderr.splitlines()) == (1 if said else 0)
 
 
+@pytest.mark.parametrize("goals", [["smoke", "book"], ["-j2", "read", "book"]])
+def test_make_does_several_targets_one_after_the_other_each_in_its_profile(goals, tmp_path):
+    """The book was made in the profile of the other target; with -j2, two at once wrote into its folder."""
+    slow = "read smoke:; @sleep 0.5; echo $@\nsetup:; @true\n"
+    (tmp_path / "show.mk").write_text(slow + 'book:; @echo book "$$PROFILE"\n')
+    command = ["make", "-f", "Makefile", "-f", tmp_path / "show.mk", *goals]
+    done = subprocess.run(command, cwd=ROOT, env=reader(tmp_path), capture_output=True, text=True)
+    assert done.stdout.splitlines() == [goals[-2], "book laptop"]
+
+
 def test_make_takes_what_is_empty_for_what_is_left_out(tmp_path):
     """An empty VENV would be the machine's own Python, /bin/python."""
     (tmp_path / "show.mk").write_text('show:; @echo "$$VENV $$PYTHON"')
