@@ -161,9 +161,15 @@ wildcard_constraints:
     name="[a-z0-9-]+",
 
 
+# Targets, too: Snakemake does not miss what was deleted if all that is made from it is up to date.
+PARTS = [OUT / "chapters" / name for name in ("front.md", *(f"{name}.ipynb" for name in NOTEBOOKS))]
+PARTS += [OUT / page for page in PAGES]
+
+
 rule all:
     input:
         OUT / "_build/html/index.html",
+        PARTS,
 
 
 rule worker:
@@ -251,9 +257,7 @@ rule front:
 
 rule book:
     input:
-        OUT / "chapters/front.md",
-        [OUT / "chapters" / f"{name}.ipynb" for name in NOTEBOOKS],
-        [OUT / page for page in PAGES],
+        PARTS,
     output:
         OUT / "_build/html/index.html",
     log:
