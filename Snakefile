@@ -14,6 +14,7 @@ trained before is not trained again: the library finds its runs.
 """
 
 import functools
+import json
 import os
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 from mlpstudy.book import check as checks
 from mlplib.errors import MlplibError
-from mlplib.files import require_folder
+from mlplib.files import require_folder, storage_errors
 from mlpstudy.book.execute import OVERVIEWS, names, unlisted
 from mlpstudy.book.jobs import forward_signals
 from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
@@ -87,6 +88,18 @@ except MlplibError as error:
     sys.exit(f"make: {error}")  # one line, before the first notebook starts
 
 WORKERS = [OUT / f"_build/workers/{number}" for number in range(COUNT)]
+
+# What chapters are made with, as a file beside them: Snakemake's own records of that do not move with a folder, and
+# without them it would take the chapters of another profile for these.
+SETTINGS = OUT / "_build/settings.json"
+text = json.dumps({name: value for name, value in PARAMETERS.items() if name != "official_checkpoints"})
+try:
+    if not SETTINGS.is_file() or SETTINGS.read_text(encoding="utf-8") != text:
+        with storage_errors(SETTINGS, "out"):
+            SETTINGS.parent.mkdir(parents=True, exist_ok=True)
+            SETTINGS.write_text(text, encoding="utf-8")
+except MlplibError as error:
+    sys.exit(f"make: {error}")
 
 forward_signals()
 if unlisted():
@@ -174,6 +187,7 @@ rule all:
 
 rule worker:
     input:
+        SETTINGS,
         LIBRARY,
     output:
         touch(OUT / "_build/workers/{number}"),
@@ -201,6 +215,7 @@ rule chapter:
         earlier_chapters,
         records,
         official,
+        SETTINGS,
         LIBRARY,
         notebook=SOURCE / "notebooks/{name}.ipynb",
     output:

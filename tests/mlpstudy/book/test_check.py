@@ -212,23 +212,40 @@ def test_a_dry_run_shows_the_plan_of_a_cluster_or_of_one_machine(tmp_path, optio
     assert done.returncode == 0 and jobs["chapter"] == "1" and int(jobs.get("worker", 0)) == workers, jobs
 
 
+def made_book(place: Path):
+    """Empty files of a whole book in profile smoke, which Snakemake takes for its own; and a function that
+    gives the numbers of jobs, by rule, that the engine would do with them.
+    """
+    parts = [*(f"chapters/{name}.ipynb" for name in NOTEBOOKS), "chapters/front.md", *PAGES]
+    for name in (*parts, "_build/html/index.html"):
+        (place / "book" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "book" / name).touch()
+
+    def engine(option: str = "--dry-run", profile: str = "smoke") -> dict[str, str]:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile"]
+        command += ["--directory", str(place), "--cores=1", "--nolock", "--quiet", "rules", option]
+        command += ["--config", f"profile={profile}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
+
+    engine("--touch")
+    return engine
+
+
 @pytest.mark.parametrize("gone", ["chapters/filters.ipynb", "methods.md"])
 def test_what_was_deleted_is_made_again(tmp_path, gone):
     """As the page on running it again says; with the book up to date, Snakemake did not miss a chapter."""
-    parts = [*(f"chapters/{name}.ipynb" for name in NOTEBOOKS), "chapters/front.md", *PAGES]
-    for name in (*parts, "_build/html/index.html"):
-        (tmp_path / "book" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "book" / name).touch()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--directory", tmp_path]
-    command += "--cores 1 --nolock --quiet rules --config profile=smoke".split()
-
-    def engine(option: str) -> str:
-        done = subprocess.run([*command, option], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
-
-    engine("--touch")
-    assert "Nothing to be done" in engine("--dry-run")
+    made = made_book(tmp_path)
+    assert made() == {}
     (tmp_path / "book" / gone).unlink()
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", engine("--dry-run"), flags=re.MULTILINE))
+    jobs = made()
     assert jobs["book"] == "1" and ("chapter" in jobs) == gone.startswith("chapters"), jobs
+
+
+def test_chapters_of_another_profile_are_not_taken_for_this_ones(tmp_path):
+    """Snakemake's records of how files were made stay behind when their folder is renamed or copied."""
+    made = made_book(tmp_path)
+    (tmp_path / ".snakemake").rename(tmp_path / "lost")
+    assert made() == {}, "chapters of this profile are still good"
+    assert made(profile="published")["chapter"] == str(len(NOTEBOOKS))
