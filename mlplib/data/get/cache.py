@@ -153,7 +153,9 @@ def read(name: str) -> ImageDataset:
     classes, mean, std = (tuple(kept[key]) for key in ("classes", "mean", "std"))
     index = at / f"{TEST_INDEX}.npy"
     test_index = np.load(index) if index.name in kept["files"] else None
-    return ImageDataset(name, train, test, classes, mean, std, kept["content_hash"], test_index)
+    found = ImageDataset(name, train, test, classes, mean, std, kept["content_hash"], test_index)
+    # Another process may have replaced the copy in between: images must not get the hash of others.
+    return found if _read_manifest(at)[0] == kept else read(name)
 
 
 def open_splits(at: Path) -> tuple[Split, Split]:

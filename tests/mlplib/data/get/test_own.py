@@ -84,6 +84,21 @@ def test_runs_see_what_was_prepared_last(folder, tmp_path):
     assert len({r.id for r in old + new}) == 6
 
 
+def test_images_that_change_while_they_are_opened_have_their_own_hash(folder, monkeypatch):
+    own.load_folder(folder, 8)
+    usual = cache.open_splits
+
+    def meanwhile(at):
+        monkeypatch.setattr(cache, "open_splits", usual)
+        shutil.copy(folder / "train/rose/3.png", folder / "train/tulip/9.png")
+        own.load_folder(folder, 8)
+        return usual(at)
+
+    monkeypatch.setattr(cache, "open_splits", meanwhile)
+    found = data.load("own-my-flowers-8")
+    assert len(found.train) == 9 and found.content_hash == content_hash("own-my-flowers-8")
+
+
 @pytest.mark.parametrize("kind", ["train", "filters"])
 def test_images_that_change_during_a_run_do_not_name_it(folder, tmp_path, kind, monkeypatch):
     """A run has the id of the images that it began with."""
