@@ -124,16 +124,22 @@ def train(
     Args:
         dataset: the data set that ``spec.data`` names.
         folder: where checkpoints and weights are written; None writes nothing.
-        start: the network to start from; None draws the weights of ``spec.model``.
+        start: the network to start from, for a fine-tuning that of its upstream run; None draws the weights
+            of ``spec.model``.
         how: settings of execution, such as the device; the defaults if None.
 
     Raises:
-        MlplibError: other data than ``spec`` names, a batch larger than the data, a checkpoint that is
-            damaged or of another run, or storage that cannot be written to.
+        MlplibError: other data or another network than ``spec`` names, a batch larger than the data, a
+            checkpoint that is damaged or of another run, or storage that cannot be written to.
         Interrupted: stopped on request, after a checkpoint.
     """
     if dataset.name != spec.data.name:
         raise Refused(f"these settings are for {spec.data.name}, not for {dataset.name}: give its images")
+    origin = spec.upstream if isinstance(spec, FineTuneSpec) else spec
+    if start is None and origin is not spec:
+        raise Refused("a fine-tuning needs the network of its upstream run: give it as start")
+    if start is not None and getattr(origin, "model", start.model) != start.model:
+        raise Refused(f"these settings are for another network than that of start: give their {origin.model}")
     how = how or Execution()
     folder = None if folder is None else Path(folder)
     machine.keep_freed_memory()

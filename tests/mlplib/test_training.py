@@ -35,6 +35,7 @@ from mlplib.specs import (
     NUMERICS_VERSION,
     AugmentSpec,
     DataSpec,
+    FineTuneSpec,
     ModelSpec,
     OptimizerSpec,
     TrainSpec,
@@ -440,6 +441,20 @@ def test_evaluation_weighs_parts_by_their_size():
 
 
 # --------------------------------------------------------------------------- how a run ends
+
+
+def test_another_network_than_that_of_the_settings_is_refused():
+    """It was trained in place of the one that the settings name."""
+    one, other = ModelSpec.parse("B-1/Wi-16"), ModelSpec.parse("B-1/Wi-16", skip=False)
+    spec = small(model=one, epochs=1)
+    how = Execution(device=CPU)
+    for each in (spec, FineTuneSpec(spec, spec.data, epochs=1, batch_size=64)):
+        with pytest.raises(MlplibError, match="another network than that of start: give their B-1/Wi-16"):
+            training.train(each, SHAPES, start=training.Start(other), how=how)
+        done = training.train(each, SHAPES, start=training.Start(one), how=how)
+        assert done.model.spec == one
+    with pytest.raises(MlplibError, match="needs the network of its upstream run: give it as start"):
+        training.train(each, SHAPES, how=how)
 
 
 def test_a_batch_larger_than_the_data_is_one_line():
