@@ -361,7 +361,7 @@ def _head_and_body(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parame
 def evaluate(model: nn.Module, batches) -> dict[str, float]:
     """Top-1 and top-5 accuracy (fractions) and mean cross-entropy without smoothing (nats), in float32.
 
-    With fewer than five classes, top-5 counts all of them.
+    With fewer than five classes, top-5 counts all of them. The model stays in evaluation mode.
     """
     model.eval()
     top1 = top5 = loss = count = 0

@@ -115,14 +115,20 @@ class RunData:
 
     def test_batches(self) -> Iterator[Batch]:
         """The whole test split in stored order, float32, unaugmented."""
-        return self._plain_batches(self.test, len(self.test))
+        return self._plain_batches(self.test, np.arange(len(self.test)))
 
     def train_sample(self, count: int) -> Iterator[Batch]:
-        """The first ``count`` training images (all, if there are fewer), float32, unaugmented."""
-        return self._plain_batches(self.train, min(count, len(self.train)))
+        """``count`` training images (all, if there are fewer), float32, unaugmented: the first ones, or where
+        images are stored class by class, as those from class folders are, evenly spaced ones.
+        """
+        total = len(self.train)
+        order = np.arange(min(count, total))
+        if 2 * int((self.train.labels.diff() != 0).sum()) < total:  # the first ones would be of few classes
+            order = order * total // len(order)
+        return self._plain_batches(self.train, order)
 
-    def _plain_batches(self, split: ResidentSplit | StreamedSplit, count: int) -> Iterator[Batch]:
-        with closing(split.read(np.arange(count), EVALUATION_BATCH)) as found:
+    def _plain_batches(self, split: ResidentSplit | StreamedSplit, order: np.ndarray) -> Iterator[Batch]:
+        with closing(split.read(order, EVALUATION_BATCH)) as found:
             for images, labels in found:
                 images = normalize(images.to(torch.float32), self.mean, self.std)
                 yield Batch(images, labels, labels, 1.0)

@@ -201,6 +201,25 @@ def test_a_large_split_is_evaluated_in_parts_without_losing_any():
     assert values.tolist() == images[:, 0, 0, 0].tolist()
 
 
+@pytest.mark.parametrize("moved", [0, 3])
+def test_a_sample_of_images_stored_class_by_class_has_every_class(moved):
+    """As from class folders, where the first images are of the first classes only. Some may have moved to the
+    place of unreadable ones.
+    """
+    data = numbered(200)
+    labels = np.arange(200) // 50
+    labels[:moved] = 3
+    whole = dataclasses.replace(data, train=Split(data.train.images, labels))
+    (found,) = resident(whole).train_sample(20)
+    assert np.bincount(found.labels).tolist() == [5 - (moved > 0), 5, 5, 5 + (moved > 0)]
+    assert numbers(resident(whole), found) == list(range(0, 200, 10))
+    (first,) = resident(data).train_sample(20)
+    assert numbers(resident(data), first) == list(range(20)), "these are mixed already"
+    for each in (data, whole):
+        (all_,) = resident(each).train_sample(300)
+        assert numbers(resident(each), all_) == list(range(200))
+
+
 def test_bf16_batches_are_near_the_float32_ones():
     data = resident(noise(60))
     for spec in (NO_DA, FULL_DA):
