@@ -1,5 +1,7 @@
 """Notebooks for a class; that an instructor's run is tested in test_execute.py, where the runs are."""
 
+import ast
+import builtins
 from types import SimpleNamespace
 
 import nbformat
@@ -9,6 +11,7 @@ from small_runs import ROOT
 
 from mlplib.errors import MlplibError
 from mlpstudy.book import teach
+from mlpstudy.book.execute import names
 from mlpstudy.experiments import EXPERIMENTS, experiment
 from mlpstudy.profiles import profile
 
@@ -36,6 +39,30 @@ def test_solutions_train_on_the_device_of_the_notebook(name):
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     code = "\n".join(solutions(notebook))
     assert code.count("Executor(") == code.count("Executor(chapter.store, device=chapter.session.device)")
+
+
+def defined(tree):
+    """The names that some code defines, wherever in it."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.FunctionDef(name=name):
+                found.add(name)
+            case ast.alias():
+                found.add((node.asname or node.name).split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("name", names())
+def test_solutions_need_the_cells_of_their_notebook_only(name):
+    """A reader may do the second exercise without the first."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    cells = [ast.parse(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    known = set(dir(builtins)).union(*map(defined, cells))
+    for code in solutions(notebook):
+        tree = ast.parse(code)
+        read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        assert read <= known | defined(tree), read - known - defined(tree)
 
 
 def test_the_sum_of_the_shares_is_shown_once_for_each_network(capsys):
