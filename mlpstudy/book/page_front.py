@@ -129,12 +129,12 @@ def teaser(results: str | os.PathLike | None = None) -> str:
     if not rows:
         return ""
     frame = pd.DataFrame(rows)
-    alt = "Dots for the study's values and crosses for the paper's, one row per line of the paper's table."
+    alt = "Marks for the study's values and crosses for the paper's, one row per line of the paper's table."
     caption = (
-        "<b>The paper against this study.</b> Crosses: the paper. Dots: this study, one color per profile, "
-        "with 95 % intervals. Laptop runs are shorter and of smaller networks than their rows say, and its "
-        "convolutional network is a small one; the chapters name each. An exponent of Fig 7 is smaller where "
-        "the sizes determine no floor of the error."
+        "<b>The paper against this study.</b> Crosses: the paper. Others: this study, one color and shape "
+        "per profile, with 95 % intervals. Laptop runs are shorter and of smaller networks than their rows "
+        "say, and its convolutional network is a small one; the chapters name each. An exponent of Fig 7 is "
+        "smaller where the sizes determine no floor of the error."
     )
     return svg.figure(front.against_paper(frame), alt, caption, frame, "paper-against-study.csv")
 

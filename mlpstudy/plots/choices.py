@@ -32,7 +32,7 @@ def settings(frame, label: str, y_label: str = "") -> Figure:
     for axes, panel in zip(grid, panels, strict=True):
         for name, part in frame[frame["panel"] == panel].groupby("setting", sort=False):
             found, place = means[panel, name], rows.index(name)
-            look.interval_dot(axes, place, found.mean, found.low, found.high, look.BLUE, size=7)
+            look.interval_dot(axes, place, found.mean, found.low, found.high, look.BLUE, markersize=7)
             _seeds(axes, place, part["accuracy"], look.BLUE)
         axes.set_title(panel.replace(", ", ",\n"))
         axes.set_xlabel(label)
@@ -58,7 +58,7 @@ def differences(frame) -> Figure:
     ticks = axes.get_yticklabels()
     for place, (_, part) in enumerate(frame.groupby("change", sort=False)):
         color = PARTS[part["part"].iloc[0]]
-        look.interval_dot(axes, place, *part[["mean", "low", "high"]].iloc[0], color, size=7)
+        look.interval_dot(axes, place, *part[["mean", "low", "high"]].iloc[0], color, markersize=7)
         _seeds(axes, place, part["difference"], color)
         ticks[place].set_color(color)
     axes.set_xlabel("probe accuracy, minus its comparison (points)")
@@ -84,7 +84,7 @@ def error_lines(frame, ordered: bool) -> Figure:
     shades = colormaps["viridis"](np.linspace(0.85, 0.0, len(names)))
     distinct = look.unique([look.BLUE, look.ORANGE, look.GREEN, *look.PALETTE])
     palette = {name: shades[i] if ordered else distinct[i % len(distinct)] for i, name in enumerate(names)}
-    markers = {name: look.MARKERS[i % len(look.MARKERS)] for i, name in enumerate(names)}
+    markers = look.markers_of(names)
     figure, ((axes,),) = look.new_figure(1, 1, height=3.9)
     lines = dict(hue="series", palette=palette, style="series", markers=markers, dashes=False, errorbar=None)
     seaborn.lineplot(frame, x="batch", y="error", **lines, markersize=5, mew=0, ax=axes)

@@ -71,18 +71,18 @@ def wiring(patches: int = 5, channels: int = 4) -> Figure:
     tokens, mixing = rng.uniform(0.1, 1, (patches, patches)), rng.uniform(0.1, 1, (channels, channels))
     size = patches * channels
     matrices = {
-        "Mixer: between patches": (np.kron(tokens, np.eye(channels)), tokens.size),
-        "Mixer: between channels": (np.kron(np.eye(patches), mixing), mixing.size),
-        "MLP: everything": (rng.uniform(0.1, 1, (size, size)), size * size),
+        "Mixer:\nbetween patches": (np.kron(tokens, np.eye(channels)), tokens.size),
+        "Mixer:\nbetween channels": (np.kron(np.eye(patches), mixing), mixing.size),
+        "MLP:\neverything": (rng.uniform(0.1, 1, (size, size)), size * size),
     }
-    figure, (row,) = new_figure(1, 3, height=2.35)
+    figure, (row,) = new_figure(1, 3, height=2.55)
     for axes, (name, (matrix, numbers)) in zip(row, matrices.items(), strict=True):
         axes.imshow(np.ma.masked_equal(matrix, 0), cmap="viridis", vmin=0, vmax=1, interpolation="none")
         for place in range(channels, size, channels):
             axes.axhline(place - 0.5, color=GRID, linewidth=0.6)
             axes.axvline(place - 0.5, color=GRID, linewidth=0.6)
-        axes.set_title(name.replace(": ", ":\n"))
-        axes.set_xlabel(f"{numbers} numbers")
+        axes.set_title(f"{name}\n({numbers} numbers)")
+        axes.set_xlabel("input")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(visible=False)

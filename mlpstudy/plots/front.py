@@ -11,12 +11,13 @@ COLORS = {"gpu": look.BLUE, "colab": look.PINK, "laptop": look.GREEN, "paper": l
 
 @look.styled
 def against_paper(frame) -> Figure:
-    """One panel per item of the paper, one row per value: a cross for the paper, a dot per profile.
+    """One panel per item of the paper, one row per value: a cross for the paper, a marker per profile.
 
     Args:
         frame: columns ``item, name, unit, profile, value, low, high, paper``.
     """
     items, profiles = look.unique(frame["item"]), look.unique(frame["profile"])
+    colors, markers = look.colors_of(profiles, COLORS), look.markers_of(profiles)
     offsets = dict(zip(profiles, look.offsets(len(profiles), 0.4), strict=True))  # no cross hides a dot
     sizes = [len(look.unique(frame.loc[frame["item"] == item, "name"])) for item in items]
     figure, grid = look.new_figure(
@@ -28,15 +29,15 @@ def against_paper(frame) -> Figure:
         for row in part.itertuples():
             place = names.index(row.name)
             axes.plot(row.paper, place, **look.CROSS, zorder=3)
-            color = COLORS.get(row.profile, look.BLUE)
-            look.interval_dot(axes, place + offsets[row.profile], row.value, row.low, row.high, color, size=6)
+            dot = dict(color=colors[row.profile], marker=markers[row.profile], markersize=6)
+            look.interval_dot(axes, place + offsets[row.profile], row.value, row.low, row.high, **dot)
         look.name_rows(axes, [name.replace(": ", ":\n") for name in names])
         axes.set_title(item)
-        axes.set_xlabel(part["unit"].iloc[0])
+        unit = part["unit"].iloc[0]
+        axes.set_xlabel(f"test accuracy ({unit})" if unit == "%" else unit)
     handles = [look.key("the paper", **look.CROSS)]
     handles += [
-        look.key(f"this study, {name}", COLORS.get(name, look.BLUE), marker="o", linestyle="")
-        for name in profiles
+        look.key(f"this study, {name}", colors[name], marker=markers[name], linestyle="") for name in profiles
     ]
     look.legend_below(figure, handles, 2)
     return figure

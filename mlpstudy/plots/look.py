@@ -21,8 +21,8 @@ BLUE, ORANGE, GREEN, PINK, GOLD, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7
 PALETTE = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
 """Okabe and Ito's colors, which color-blind readers can tell apart (https://jfly.uni-koeln.de/color/)."""
 
-MARKERS = "os^Dv"
-"""Markers of lines, so that they can be told apart without their colors."""
+MARKERS = "os^DvP"
+"""Markers of dots and lines, so that they can be told apart without their colors."""
 
 CROSS = {"color": ORANGE, "marker": "x", "markersize": 8, "markeredgewidth": 2, "linestyle": ""}
 """How the paper's values are drawn."""
@@ -122,6 +122,11 @@ def colors_of(names: Iterable[str], known: dict[str, str] = KNOWN_COLORS) -> dic
     return {name: known[name] if name in known else next(free) for name in names}
 
 
+def markers_of(names: Iterable[str]) -> dict[str, str]:
+    """A marker for each name, in order of first appearance; they repeat after the last of :data:`MARKERS`."""
+    return dict(zip(unique(names), itertools.cycle(MARKERS), strict=False))
+
+
 def name_rows(axes, names: Sequence[str]) -> None:
     """Names down the left side, the first on top."""
     axes.set_yticks(range(len(names)), names)
@@ -130,11 +135,11 @@ def name_rows(axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def interval_dot(axes, place: float, value: float, low, high, color: str, size: float, alpha: float = 1.0):
-    """A dot in a row with its interval (None for none) as a bar."""
+def interval_dot(axes, place: float, value: float, low, high, color: str, alpha: float = 1.0, **dot):
+    """A dot in a row with its interval (None for none) as a bar; ``dot`` is the dot's size and marker."""
     if low is not None:
         axes.hlines(place, low, high, color=color, alpha=0.45 * alpha, linewidth=3)
-    axes.plot(value, place, "o", color=color, alpha=alpha, markersize=size)
+    axes.plot(value, place, **{"marker": "o", "color": color, "alpha": alpha} | dot)
 
 
 def log_axes(axes) -> None:

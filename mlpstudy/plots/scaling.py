@@ -19,6 +19,9 @@ SMALLEST, LARGEST = 14, 110
 RING = 140
 """Area of the ring around a point of the front."""
 
+ERROR = "probe error (fraction)"
+"""The label of vertical axes."""
+
 SIZES_LABELED = 4
 """The most sizes that an axis or a legend labels."""
 
@@ -39,6 +42,7 @@ def error_against_compute(frame, hue: str = "model") -> Figure:
     """
     figure, panels = look.dataset_panels(frame, height=3.4, extra=1.3)
     colors, areas = _hue_colors(frame, hue), _areas(frame["examples"])
+    markers = look.markers_of(colors) if hue == "family" else dict.fromkeys(colors, "o")
     keys = ["data", "family", "model", "parameters", "examples", "epochs", "compute_macs"]
     cells = frame.groupby(keys, sort=False, as_index=False).agg({"error": "mean", "on_front": "all"})
     for task, axes in panels.items():
@@ -46,18 +50,19 @@ def error_against_compute(frame, hue: str = "model") -> Figure:
         for (_, examples), line in part.groupby(["model", "examples"], sort=False):
             style = dict(color=colors[line[hue].iloc[0]], zorder=2)
             axes.plot(line["compute_macs"], line["error"], linewidth=0.8, alpha=0.6, **style)
-            axes.scatter(line["compute_macs"], line["error"], s=areas[examples], alpha=0.75, lw=0, **style)
+            dots = dict(s=areas[examples], marker=markers[line[hue].iloc[0]], alpha=0.75, lw=0, **style)
+            axes.scatter(line["compute_macs"], line["error"], **dots)
         front = part[part["on_front"]]
         ring = dict(s=RING, facecolors="none", edgecolors=look.INK, lw=0.9)
         axes.scatter(front["compute_macs"], front["error"], **ring)
         for family, points in front.groupby("family"):
             color = colors.get(family, look.INK)
             _draw_law(axes, points["compute_macs"], points["error"], part["compute_macs"], color)
-        axes.set_ylabel("error")
+        axes.set_ylabel(ERROR)
         look.log_axes(axes)
         _flops_above(axes)
     axes.set_xlabel("compute (multiply-adds)")
-    look.legend_below(figure, _legend(colors, areas), 3, columnspacing=1.2, handletextpad=0.4)
+    look.legend_below(figure, _legend(colors, markers, areas), 3, columnspacing=1.2, handletextpad=0.4)
     return figure
 
 
@@ -84,9 +89,14 @@ def _draw_law(axes, x, error, over, color: str = look.INK) -> None:
         axes.plot(curve, law(curve), color=color, linestyle="--", linewidth=1.6, zorder=3)
 
 
-def _legend(colors: Mapping[str, str], areas: Mapping[int, float]) -> list[Line2D]:
+def _legend(
+    colors: Mapping[str, str], markers: Mapping[str, str], areas: Mapping[int, float]
+) -> list[Line2D]:
     dots = dict(marker="o", linestyle="")
-    handles = [look.key(MLP_TITLES.get(name, name), color, **dots) for name, color in colors.items()]
+    handles = [
+        look.key(MLP_TITLES.get(name, name), color, **dots | {"marker": markers[name]})
+        for name, color in colors.items()
+    ]
     for examples in _spread(sorted(areas)):
         handles.append(look.key(f"{examples:,} images", ms=areas[examples] ** 0.5, mew=0, **dots))
     handles.append(look.key("front", mfc="none", mec=look.INK, ms=RING**0.5, **dots))
@@ -133,7 +143,7 @@ def forecast(frame) -> Figure:
             if len(part):
                 dots = dict(color=look.INK, mfc=face, ms=6, label=label, zorder=3)
                 axes.plot(part["compute_macs"], part["error"], "o", **dots)
-        axes.set_ylabel("error")
+        axes.set_ylabel(ERROR)
         look.log_axes(axes)
     axes.set_xlabel("compute (multiply-adds)")
     next(iter(panels.values())).legend(loc="lower left")
@@ -161,7 +171,7 @@ def exponents(frame, label: str) -> Figure:
             axes.plot(known, place, **look.CROSS, zorder=3)
         if value is not None:
             pale = 1.0 if row["doubt"] == "none" else 0.35
-            look.interval_dot(axes, place, value, low, high, look.BLUE, size=6, alpha=pale)
+            look.interval_dot(axes, place, value, low, high, look.BLUE, pale, markersize=6)
     axes.axvline(0, color=look.INK, linewidth=0.8)
     axes.set_xlabel(label)
     look.name_rows(axes, [_row_label(row) for row in rows])
@@ -199,7 +209,7 @@ def bottlenecks(frame) -> Figure:
         axes.set_xlabel(name)
         look.log_axes(axes)
         look.ticks_at(axes.xaxis, _spread(sorted(set(part["size"]))), look.short)
-    row[0].set_ylabel("error")
+    row[0].set_ylabel(ERROR)
     return figure
 
 

@@ -36,11 +36,12 @@ WIDTH_COLORS = (look.PINK, look.GOLD, look.GREEN, look.BLUE, look.ORANGE)
 # --------------------------------------------------------------------------- helpers
 
 
-def _colors(names) -> dict[str, str]:
-    """The color of each network, MLPs first."""
+def _styles(names) -> dict[str, dict]:
+    """The color and the marker of each network, MLPs first."""
     mlps, others = itertools.cycle(MLPS), itertools.cycle(OTHERS)
     names = sorted(look.unique(names), key=lambda name: "/Wi-" not in name)
-    return {name: next(mlps if "/Wi-" in name else others) for name in names}
+    markers = look.markers_of(names)
+    return {n: {"color": next(mlps if "/Wi-" in n else others), "marker": markers[n]} for n in names}
 
 
 def logarithmic(axes) -> None:
@@ -79,25 +80,26 @@ def _draw_roof(axes, part) -> None:
 
 @look.styled
 def throughput(frame) -> Figure:
-    """Images per second by batch size: one color per network, solid on the device, dotted with a copy.
+    """Images per second by batch size: a color and a marker per network, dotted with a copy, else solid.
 
     Args:
         frame: columns ``network, images, batch_size, images_per_second, q25, q75, seed``; ``images`` says
             where they are: ``images on the device`` or ``copied as float32``; others are not drawn.
     """
-    colors = _colors(frame["network"])
+    styles = _styles(frame["network"])
     figure, ((axes,),) = look.new_figure(1, 1, height=4.6)
     for images, line in (("images on the device", "-"), ("copied as float32", ":")):
-        for name, color in colors.items():
+        for name, style in styles.items():
             part = frame[(frame["network"] == name) & (frame["images"] == images)]
             found = part.groupby("batch_size")[["images_per_second", "q25", "q75"]].median()
-            axes.plot(found.index, found["images_per_second"], color=color, linestyle=line, marker="o", ms=4)
+            axes.plot(found.index, found["images_per_second"], linestyle=line, ms=5, **style)
             if line == "-":
-                axes.fill_between(found.index, found["q25"], found["q75"], color=color, alpha=0.18, lw=0)
+                band = dict(color=style["color"], alpha=0.18, lw=0)
+                axes.fill_between(found.index, found["q25"], found["q75"], **band)
     logarithmic(axes)
     axes.set_xlabel("batch size")
     axes.set_ylabel("images per second")
-    lines = [look.key(name, color) for name, color in colors.items()]
+    lines = [look.key(name, ms=5, **style) for name, style in styles.items()]
     lines += [look.key("on the device"), look.key("with a copy", linestyle=":")]
     look.legend_below(figure, lines, 3, columnspacing=1.0, handlelength=1.6)
     return figure
@@ -112,7 +114,7 @@ def rooflines(frame) -> Figure:
             bytes_per_second, device``; ``roof`` is ``memory`` or ``copy``.
     """
     names = [roof for roof in ROOF_NAMES if roof in set(frame["roof"])]
-    styles = {n: {"color": c, "marker": "o", "ls": ""} for n, c in _colors(frame["network"]).items()}
+    styles = {name: style | {"ls": ""} for name, style in _styles(frame["network"]).items()}
     figure, (row,) = look.new_figure(1, len(names), height=4.4, sharey=True)
     for axes, roof in zip(row, names, strict=True):
         _roofline(axes, frame[frame["roof"] == roof], "network", styles, ms=7)
@@ -167,9 +169,10 @@ def layer_roofline(frame) -> Figure:
             ``peak_flops_per_second``, ``bytes_per_second``.
     """
     sources = look.unique(frame["source"])
+    markers = look.markers_of(sorted(set(frame["width"])))
     styles = {
-        width: {"color": WIDTH_COLORS[i % len(WIDTH_COLORS)], "marker": look.MARKERS[i % len(look.MARKERS)]}
-        for i, width in enumerate(sorted(set(frame["width"])))
+        width: {"color": color, "marker": marker}
+        for (width, marker), color in zip(markers.items(), itertools.cycle(WIDTH_COLORS), strict=False)
     }
     figure, grid = look.new_figure(len(sources), 1, height=0.9 + 3.4 * len(sources), sharex=True)
     for (axes,), source in zip(grid, sources, strict=True):

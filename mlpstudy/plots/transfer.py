@@ -14,7 +14,10 @@ from . import look
 
 ARM_COLORS = dict(zip(ARMS, (look.GREEN, look.ORANGE, look.BLUE), strict=True))
 
+ARM_MARKERS = look.markers_of(ARMS)
+
 METHOD_COLORS = {"linear": look.BLUE, "ridge": look.GOLD}
+METHOD_MARKERS = look.markers_of(METHOD_COLORS)
 
 
 @look.styled
@@ -58,7 +61,7 @@ def learning_curves(frame) -> Figure:
             means = [over_seeds(v.tolist()) for _, v in part.groupby("images")["accuracy"]]
             places = sorted(set(part["images"]))
             color = ARM_COLORS[name]
-            axes.plot(places, [m.mean for m in means], "o-", color=color, markersize=6)
+            axes.plot(places, [m.mean for m in means], color=color, marker=ARM_MARKERS[name], markersize=6)
             axes.plot(part["images"], part["accuracy"], "o", color=color, markersize=2.5, alpha=0.7)
             banded = [(x, m.low, m.high) for x, m in zip(places, means, strict=True) if m.low is not None]
             if banded:
@@ -68,7 +71,7 @@ def learning_curves(frame) -> Figure:
         axes.minorticks_off()
         axes.set_ylabel("test accuracy (%)")
     axes.set_xlabel("downstream training images")
-    handles = [look.key(name, ARM_COLORS[name], marker="o", markersize=5) for name in names]
+    handles = [look.key(n, ARM_COLORS[n], marker=ARM_MARKERS[n], markersize=5) for n in names]
     look.legend_below(figure, handles, 1)
     return figure
 
@@ -81,13 +84,14 @@ def gains(frame) -> Figure:
         frame: columns ``data, network, average, views, gain, low, high`` (points; the ends of a band).
     """
     colors = look.colors_of([*ARMS, *frame["network"]], ARM_COLORS)
+    markers = look.markers_of(colors)
     styles = dict(zip(look.unique(frame["average"]), ("-", "--"), strict=False))
     views = sorted(set(frame["views"]))
     figure, panels = look.dataset_panels(frame, height=2.4)
     for dataset, axes in panels.items():
         axes.axhline(0, color=look.INK, linewidth=0.8)
         for (name, average), part in frame[frame["data"] == dataset].groupby(["network", "average"]):
-            line = dict(color=colors[name], linestyle=styles[average], marker="o", markersize=4, mew=0)
+            line = dict(color=colors[name], marker=markers[name], linestyle=styles[average], ms=4, mew=0)
             axes.plot(part["views"], part["gain"], **line)
             band = dict(color=colors[name], alpha=0.12, linewidth=0)
             axes.fill_between(part["views"], part["low"], part["high"], **band)
@@ -96,7 +100,7 @@ def gains(frame) -> Figure:
         axes.minorticks_off()
         axes.set_ylabel("gain (points)")
     axes.set_xlabel("views of each test image")
-    lines = [look.key(name, colors[name], marker="o", markersize=4) for name in look.unique(frame["network"])]
+    lines = [look.key(n, colors[n], marker=markers[n], markersize=4) for n in look.unique(frame["network"])]
     lines += [look.key(name, linestyle=style) for name, style in styles.items()]
     look.legend_below(figure, lines, 2, columnspacing=1.2)
     return figure
@@ -122,9 +126,12 @@ def probes(frame) -> Figure:
         part = frame[frame["data"] == dataset]
         for method, side in zip(methods, look.offsets(len(methods), 0.26), strict=True):
             own = part[part["method"] == method]
-            _row_dots(axes, own, names, "accuracy", METHOD_COLORS[method], side, 0.06)
+            dots = dict(color=METHOD_COLORS[method], marker=METHOD_MARKERS[method])
+            _row_dots(axes, own, names, "accuracy", side, 0.06, **dots)
     axes.set_xlabel("test accuracy (%)")
-    lines = [look.key(f"{m} probe", METHOD_COLORS[m], marker="o", linestyle="") for m in methods]
+    lines = [
+        look.key(f"{m} probe", METHOD_COLORS[m], marker=METHOD_MARKERS[m], linestyle="") for m in methods
+    ]
     lines += [look.key(name, look.INK, linestyle=style) for name, style in styles.items()]
     look.legend_below(figure, lines, 2, columnspacing=1.2)
     return figure
@@ -140,17 +147,18 @@ def directions(frame) -> Figure:
     names = look.unique(frame["features"])
     figure, panels = look.dataset_panels(frame, height=0.75 + 0.34 * len(names))
     for dataset, axes in panels.items():
-        _row_dots(axes, frame[frame["data"] == dataset], names, "directions", look.INK)
+        _row_dots(axes, frame[frame["data"] == dataset], names, "directions", color=look.INK, marker="o")
     axes.set_xlim(left=0)  # after drawing, since it also fixes the right end, which panels share
     axes.set_xlabel("directions in which the features vary")
     return figure
 
 
-def _row_dots(axes, frame, names: Sequence[str], x: str, color: str, side: float = 0, step: float = 0.1):
+def _row_dots(axes, frame, names: Sequence[str], x: str, side: float = 0, step: float = 0.1, **dots):
     """One row per kind of features, ``side`` off its middle: a dot per seed, ``step`` apart."""
     for place, name in enumerate(names):
         values = frame[frame["features"] == name].sort_values("seed")[x]
-        axes.plot(values, place + side + look.offsets(len(values), step), "o", color=color, markersize=6)
+        places = place + side + look.offsets(len(values), step)
+        axes.plot(values, places, linestyle="", markersize=6, **dots)
     look.name_rows(axes, names)
 
 
@@ -162,13 +170,15 @@ def before_and_after(frame, x: str, hue: str) -> Figure:
         frame: columns ``seed, accuracy`` (percent), ``x`` (the situations) and ``hue`` (the groups).
     """
     situations, colors = look.unique(frame[x]), look.colors_of(frame[hue])
+    markers = look.markers_of(colors)
     figure, ((axes,),) = look.new_figure(1, 1, height=3.6)
-    lines = dict(units="seed", estimator=None, hue=hue, palette=colors, marker="o", markersize=5, mew=0)
+    lines = dict(units="seed", estimator=None, hue=hue, palette=colors, style=hue, markers=markers)
+    lines |= dict(dashes=False, markersize=6, mew=0)
     placed = frame.assign(**{x: frame[x].map(situations.index)})
     seaborn.lineplot(placed, x=x, y="accuracy", **lines, alpha=0.8, ax=axes, legend=False)
     axes.set_xlim(-0.35, len(situations) - 0.65)
     axes.set_xticks(range(len(situations)), situations)
     axes.set_ylabel("test accuracy (%)")
     axes.grid(visible=False, axis="x")
-    look.legend_below(figure, [look.key(name, color, marker="o") for name, color in colors.items()], 1)
+    look.legend_below(figure, [look.key(n, c, marker=markers[n]) for n, c in colors.items()], 1)
     return figure

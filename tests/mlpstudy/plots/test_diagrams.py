@@ -23,7 +23,7 @@ def test_wiring_counts_the_numbers_it_draws():
     figure = diagrams.wiring(patches=3, channels=2)
     for axes, numbers in zip(figure.axes, (9, 4, 36), strict=True):
         drawn = axes.images[0].get_array()
-        assert axes.get_xlabel() == f"{numbers} numbers" and drawn.shape == (6, 6)
+        assert axes.get_title(loc="left").endswith(f"\n({numbers} numbers)") and drawn.shape == (6, 6)
         assert len(np.unique(drawn.compressed())) == numbers
 
 

@@ -85,6 +85,28 @@ def test_every_panel_names_its_axes_and_fits_a_phone(name, title):
     assert dict(matplotlib.rcParams) == before, "the reader's own settings stay as they are"
 
 
+@pytest.mark.parametrize(
+    "name, title",
+    [
+        ("architectures", "pixel-permutation"),
+        ("transfer", "accuracy-by-images"),
+        ("transfer", "gain-by-views"),
+        ("linear-probes", "probes"),
+        ("batch-size", "batch-size"),
+        ("batch-size", "batch-size-apart"),
+        ("standard-mlp", "transfer"),
+        ("standard-mlp", "error-against-compute"),
+        ("efficiency", "throughput"),
+        ("efficiency", "roofline"),
+    ],
+)
+def test_what_a_legend_names_can_be_told_apart_without_colors(name, title):
+    figure = drawn(name, FIGURES[name, title], published(name)[1])
+    keys = figure.legends[0].legend_handles
+    looks = [(key.get_marker(), key.get_linestyle(), key.get_markersize()) for key in keys]
+    assert len(set(looks)) == len(looks), looks
+
+
 @pytest.mark.parametrize("name, title", FIGURES)
 def test_where_there_is_nothing_a_figure_says_so(name, title):
     before = dict(matplotlib.rcParams)

@@ -47,7 +47,7 @@ def markers(axes):
     return [
         (float(x), float(y), to_hex(line.get_color()))
         for line in axes.lines
-        if line.get_marker() == "o"
+        if line.get_marker() in list(look.MARKERS)
         for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
     ]
 
@@ -88,7 +88,7 @@ def test_an_arm_without_a_run_leaves_no_row():
 def test_gains_are_means_over_seeds_against_the_number_of_view_frame():
     figure = plots.gains(view_frame())
     (axes,) = figure.axes
-    drawn = [line for line in axes.lines if line.get_marker() == "o"]
+    drawn = [line for line in axes.lines if line.get_marker() in list(look.MARKERS)]
     assert len(drawn) == 4 and {line.get_linestyle() for line in drawn} == {"-", "--"}
     for line in drawn:
         assert list(line.get_xdata()) == [1, 2, 4]
@@ -117,7 +117,9 @@ def test_probes_stand_beside_what_they_are_compared_with():
     assert len(found) == 12 and len({color for _, _, color in found}) == 2
     assert len({(round(x, 3), round(y, 3)) for x, y, _ in found}) == 12, "no dot hides another"
     lines = {
-        float(line.get_xdata()[0]): line.get_linestyle() for line in axes.lines if line.get_marker() != "o"
+        float(line.get_xdata()[0]): line.get_linestyle()
+        for line in axes.lines
+        if line.get_marker() not in list(look.MARKERS)
     }
     assert set(lines) == {30.0, 40.0} and len(set(lines.values())) == 2
     assert labels(figure) == ["linear probe", "ridge probe", "from scratch", "fine-tuned"]
