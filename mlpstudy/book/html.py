@@ -57,6 +57,9 @@ STYLE = """<style>
 .mlp-chip.inconclusive { border-color: #CC79A7; background: #f6e3ee; }
 .mlp-chip.not { border-color: #D55E00; background: #f9dccb; }
 .mlp-chip.untested { border-color: #999; background: #eee; }
+.mlp-chip.reproduced::before { content: "✓ "; } .mlp-chip.partly::before { content: "◐ "; }
+.mlp-chip.inconclusive::before { content: "? "; } .mlp-chip.not::before { content: "✗ "; }
+.mlp-chip.untested::before { content: "– "; }
 .mlp-found + .mlp-found { border-top: 1px solid var(--pst-color-border, #c9ccd1); }
 .mlp-fold { margin: .8rem 0; } .mlp-fold > summary { cursor: pointer; font-weight: 600; }
 html[data-theme="dark"] .cell_output .text_html:has([class^="mlp-"]) { background: none !important;

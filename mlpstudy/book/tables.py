@@ -124,18 +124,23 @@ def criterion(claim: Claim) -> str:
     return escape(" ".join(filter(None, (regime, claim.criterion, claim.afterthought, written))))
 
 
+def on_lines(text: str) -> str:
+    """What semicolons separate, on lines of their own, as HTML."""
+    return ";<br>".join(map(escape, text.split("; ")))
+
+
 def judgement_cells(judgement: Judgement) -> dict[str, str]:
     """The cells ``verdict`` and ``effect``. A verdict is told by its words, not by its color alone."""
     look = VERDICT_CLASSES[judgement.verdict]
     return {
         "verdict": f'<span class="mlp-verdict {look}">{escape(judgement.words)}</span>'
         + small(minus(escape(judgement.reason()))),
-        "effect": minus(escape(judgement.effect_text())) + small(minus(escape(judgement.note))),
+        "effect": minus(on_lines(judgement.effect_text())) + small(minus(escape(judgement.note))),
     }
 
 
 def chip(verdict: str, text: str, link: str = "", title: str = "") -> str:
-    """A label in the color of a verdict, as HTML; with a ``link``, one to click."""
+    """A label in the color of a verdict and with its mark, as HTML; with a ``link``, one to click."""
     about = f' title="{escape(title)}"' if title else ""
     look = f'class="mlp-chip {VERDICT_CLASSES[verdict]}"{about}'
     text = escape(text)

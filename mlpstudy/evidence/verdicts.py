@@ -108,11 +108,11 @@ def rows(board: Board, bold: str, newline: str) -> Iterator[list[str]]:
 
 
 def _cell(judgement: Judgement, bold: str, newline: str) -> str:
-    """Verdict, reason (unless there are several parts) and effect, each on its own line."""
+    """Verdict, reason (unless there are several parts) and effects, each on its own line."""
     few = len(judgement.parts) < 2 or judgement.because
     why = (judgement.reason() or judgement.note) if few and judgement.verdict != REPRODUCED else ""
-    parts = (f"{bold}{judgement.words}{bold}", why, judgement.effect_text() if judgement.measured else "")
-    return newline.join(filter(None, parts))
+    effects = judgement.effect_text().split("; ") if judgement.measured else []
+    return newline.join(filter(None, (f"{bold}{judgement.words}{bold}", why, f";{newline}".join(effects))))
 
 
 # --------------------------------------------------------------------------- how robust they are

@@ -17,9 +17,21 @@ from mlplib.specs import (
     ProbeSpec,
 )
 from mlplib.store import run_id
-from mlpstudy.book.tables import FACTS, NO_FACT, facts, numbers_table, parts, run_anchor, runs_table
+from mlpstudy.book import html
+from mlpstudy.book.tables import (
+    FACTS,
+    NO_FACT,
+    VERDICT_CLASSES,
+    facts,
+    judgement_cells,
+    numbers_table,
+    parts,
+    run_anchor,
+    runs_table,
+)
+from mlpstudy.claims import judge, positive
 from mlpstudy.experiments.base import Cell
-from mlpstudy.stats import over_seeds
+from mlpstudy.stats import Estimate, over_seeds
 
 UPSTREAM = small(data=DataSpec("shapes-16-upstream"), keep_at=(2,))
 ON = DataSpec("shapes-16-downstream")
@@ -171,3 +183,16 @@ def test_runs_that_differ_in_more_than_the_seed_or_their_machine_have_rows_of_th
     assert runs_table("x", made_of(probes)).count("<tr>") == 1 + 2, "what they read counts"
     records = made_of(several[:1]) + made_of(several[1:], precision="bf16")
     assert runs_table("x", records).count("<tr>") == 1 + 2
+
+
+def test_every_effect_of_a_verdict_has_a_line_of_its_own():
+    several = judge([positive(Estimate(2.0, 1.0, 3.0, 3), "points", name) for name in ("A & B", "C")])
+    assert judgement_cells(several)["effect"].startswith("A &amp; B +2.0 [+1.0, +3.0];<br>C +2.0 [")
+
+
+def test_every_verdict_has_a_mark_besides_its_color():
+    marks = [
+        re.findall(rf'.mlp-chip.{look}::before {{ content: "(.) "', html.STYLE)
+        for look in VERDICT_CLASSES.values()
+    ]
+    assert all(len(mark) == 1 for mark in marks) and len({mark for (mark,) in marks}) == len(VERDICT_CLASSES)
