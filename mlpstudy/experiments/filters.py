@@ -204,7 +204,8 @@ def c20(records: Sequence[Record]) -> Judgement:
             ("initialization", "fewest images"), _differences((most, start), (most, few)), strict=True
         )
     ]
-    lengths = {group[0].spec.upstream.epochs for row, group in groups.items() if row != INITIAL}
+    with_da = [group[0].spec.upstream for group in groups.values() if group[0].spec.upstream.augment.any]
+    lengths = {upstream.epochs for upstream in with_da}
     note = "equal epochs, so fewer images also mean fewer updates"
     return judge(parts, note if len(lengths) == 1 else "about equal updates")
 

@@ -14,12 +14,12 @@ WIGGLE = {0: 0.0, 1: 0.006, 2: -0.006}
 C20, C21 = filters.CLAIMS
 
 
-def looks(values):
+def looks(values, of=LAPTOP):
     """Records of first layers. ``values``: condition to both measures
     or to (smoothness, locality), None for none.
     """
     made = []
-    for spec in filters.runs(LAPTOP, SEEDS):
+    for spec in filters.runs(of, SEEDS):
         value = values.get(filters.condition(record(spec)))
         if value is not None:
             pair = value if isinstance(value, tuple) else (value, value)
@@ -54,6 +54,19 @@ def test_c20_in_all_its_outcomes(start, few, most, expected):
     found = C20.judge(looks({INITIAL: start, FEW: few, MOST: most, PLAIN: 0.0}))
     assert found.verdict == expected
     assert [part.effect.mean for part in found.parts] == pytest.approx(2 * [most - start, most - few])
+
+
+@pytest.mark.parametrize(
+    "name, note",
+    [
+        ("laptop", "about equal updates"),
+        ("gpu", "equal epochs, so fewer images also mean fewer updates"),
+    ],
+)
+def test_c20_says_what_training_sets_of_different_sizes_have_in_common(name, note):
+    """Training without DA is shorter in profile gpu, but is not compared."""
+    found = C20.judge(looks({INITIAL: 0.0, FEW: 0.1, MOST: 0.3, PLAIN: 0.0}, of=profile(name)))
+    assert found.verdict == REPRODUCED and found.note == note
 
 
 def test_smooth_filters_that_are_not_local_are_half_of_the_claims():
