@@ -84,22 +84,18 @@ try:
         from mlplib.official import candidates  # here, since torch takes seconds to import
 
         CHECKPOINTS = [str(path) for path in candidates(PARAMETERS["official_checkpoints"])]
-except MlplibError as error:
-    sys.exit(f"make: {error}")  # one line, before the first notebook starts
-
-WORKERS = [OUT / f"_build/workers/{number}" for number in range(COUNT)]
-
-# What chapters are made with, as a file beside them: Snakemake's own records of that do not move with a folder, and
-# without them it would take the chapters of another profile for these.
-SETTINGS = OUT / "_build/settings.json"
-text = json.dumps({name: value for name, value in PARAMETERS.items() if name != "official_checkpoints"})
-try:
+    # What chapters are made with, as a file beside them: Snakemake's own records of that do not move with a folder,
+    # and without them it would take the chapters of another profile for these.
+    SETTINGS = OUT / "_build/settings.json"
+    text = json.dumps({name: value for name, value in PARAMETERS.items() if name != "official_checkpoints"})
     if not SETTINGS.is_file() or SETTINGS.read_text(encoding="utf-8") != text:
         with storage_errors(SETTINGS, "out"):
             SETTINGS.parent.mkdir(parents=True, exist_ok=True)
             SETTINGS.write_text(text, encoding="utf-8")
 except MlplibError as error:
-    sys.exit(f"make: {error}")
+    sys.exit(f"make: {error}")  # one line, before the first notebook starts
+
+WORKERS = [OUT / f"_build/workers/{number}" for number in range(COUNT)]
 
 forward_signals()
 if unlisted():

@@ -29,13 +29,9 @@ class GELU(nn.GELU):
     """:class:`torch.nn.GELU`, read from tables where that is possible and faster."""
 
     def forward(self, z: Tensor) -> Tensor:
-        possible = z.dtype == torch.bfloat16 and native.plain(z) and self.approximate == "none"
-        if (
-            possible
-            and not torch.compiler.is_compiling()
-            and in_pieces(z, torch.get_num_threads())
-            and by_table(torch.get_num_threads())
-        ):
+        known = z.dtype == torch.bfloat16 and self.approximate == "none"
+        possible = known and native.plain(z) and not torch.compiler.is_compiling()
+        if possible and in_pieces(z, torch.get_num_threads()) and by_table(torch.get_num_threads()):
             return _ByTable.apply(z)
         return super().forward(z)
 

@@ -235,8 +235,11 @@ class Judgement:
         """Whether records test the claim, including small runs that would contradict one about large ones."""
         return self.verdict != NOT_TESTED or self.because.startswith(NOT_THERE)
 
-    def effect_text(self) -> str:
-        """Every measured effect with its interval, the unit and n; an en dash if there is none."""
+    def effect_text(self, between: str = "; ") -> str:
+        """Every measured effect with its interval, the unit and n; an en dash if there is none.
+
+        ``between``: what separates the effects.
+        """
         if not (parts := self.measured):
             return "–"
         effects = [part.effect for part in parts]
@@ -250,9 +253,9 @@ class Judgement:
             text += f", interval from {' or '.join(dict.fromkeys(others))} only"
         units = {part.unit for part in parts}
         if len(units) == 1:
-            shown = f"{'; '.join(part.text() for part in parts)} {parts[0].unit}".rstrip()
+            shown = f"{between.join(part.text() for part in parts)} {parts[0].unit}".rstrip()
         else:
-            shown = "; ".join(f"{part.text()} {part.unit}" for part in parts)
+            shown = between.join(f"{part.text()} {part.unit}" for part in parts)
         return f"{shown} ({text})"
 
     def reason(self) -> str:

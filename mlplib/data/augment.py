@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import machine, native
-from ..machine import to_device
+from .. import native
+from ..machine import on_cpu, to_device
 from ..specs import AugmentSpec
 
 CROP_TRIES = 10
@@ -258,7 +258,7 @@ def augment_in_pytorch(images, spec, draws, dtype, mean_std) -> Tensor:
 
 
 @functools.cache
-@machine.on_cpu()
+@on_cpu()
 def in_c() -> bool:
     """Whether to augment bf16 batches on this CPU in C: it compiles and a random batch gets the same bits."""
     if native.library() is None:

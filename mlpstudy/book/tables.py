@@ -124,18 +124,14 @@ def criterion(claim: Claim) -> str:
     return escape(" ".join(filter(None, (regime, claim.criterion, claim.afterthought, written))))
 
 
-def on_lines(text: str) -> str:
-    """What semicolons separate, on lines of their own, as HTML."""
-    return ";<br>".join(map(escape, text.split("; ")))
-
-
 def judgement_cells(judgement: Judgement) -> dict[str, str]:
     """The cells ``verdict`` and ``effect``. A verdict is told by its words, not by its color alone."""
+    effects = escape(judgement.effect_text(";\n")).replace("\n", "<br>")
     look = VERDICT_CLASSES[judgement.verdict]
     return {
         "verdict": f'<span class="mlp-verdict {look}">{escape(judgement.words)}</span>'
         + small(minus(escape(judgement.reason()))),
-        "effect": minus(on_lines(judgement.effect_text())) + small(minus(escape(judgement.note))),
+        "effect": minus(effects) + small(minus(escape(judgement.note))),
     }
 
 

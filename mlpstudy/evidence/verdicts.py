@@ -111,8 +111,8 @@ def _cell(judgement: Judgement, bold: str, newline: str) -> str:
     """Verdict, reason (unless there are several parts) and effects, each on its own line."""
     few = len(judgement.parts) < 2 or judgement.because
     why = (judgement.reason() or judgement.note) if few and judgement.verdict != REPRODUCED else ""
-    effects = judgement.effect_text().split("; ") if judgement.measured else []
-    return newline.join(filter(None, (f"{bold}{judgement.words}{bold}", why, f";{newline}".join(effects))))
+    effects = judgement.effect_text(f";{newline}") if judgement.measured else ""
+    return newline.join(filter(None, (f"{bold}{judgement.words}{bold}", why, effects)))
 
 
 # --------------------------------------------------------------------------- how robust they are
