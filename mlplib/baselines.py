@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from .errors import MlplibError, Refused
@@ -89,6 +91,14 @@ class SmallCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of normalized float images (B, 3, H, W)."""
         return self.linear_out(self.features(images))
+
+    def layer_macs(self) -> list[int]:
+        """Multiply-adds of every layer for one image, the first convolution's first."""
+        (height, width, _), found = self.image_shape, []
+        for block, (_, stride) in zip(self.blocks, STAGES, strict=True):
+            height, width = math.ceil(height / stride), math.ceil(width / stride)
+            found.append(height * width * block[0].weight.numel())
+        return [*found, self.linear_out.weight.numel()]
 
 
 def resnet18(image_shape: tuple[int, int, int], classes: int) -> ImageNetwork:

@@ -79,6 +79,10 @@ class ImageMLP(nn.Module):
         """
         return self.linear_out(self.features(images))
 
+    def layer_macs(self) -> list[int]:
+        """Multiply-adds of every layer for one image, ``linear_in`` first: each weight is used once."""
+        return [layer.weight.numel() for layer in self.modules() if isinstance(layer, nn.Linear)]
+
 
 class StandardMLP(ImageMLP):
     """S-MLP: f(z) = sigma(W z), W m x m (paper Section 3), or f(z) = W sigma(z) in the official order.
@@ -213,10 +217,10 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     biases do not. One multiply-add is one MAC and two FLOPs: the paper's code counts MACs where its text
     says FLOPs.
     """
-    if isinstance(model, ImageMLP):
-        # Every weight is used once per image. Torch's counter gives the same number (tested), but it imports
-        # torch's compiler, which takes 2 s in every process that trains.
-        return sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear))
+    if isinstance(model, ImageMLP | SmallCNN):
+        # Torch's counter gives the same number (tested), but it imports torch's compiler, which takes 2 s in
+        # every process that plans or trains.
+        return sum(model.layer_macs())
     height, width, channels = image_shape
     # Two images: in training mode BatchNorm refuses a single one.
     images = torch.empty(2, channels, height, width, device="meta")
@@ -231,8 +235,8 @@ def executed_flops(model: nn.Module, image_shape: tuple[int, int, int]) -> float
     Slightly below the usual ``3 x forward``, since the first layer needs no gradient for its input.
     Normalization and activations are not counted.
     """
-    if isinstance(model, ImageMLP):
-        return 2.0 * (3 * count_macs(model, image_shape) - model.linear_in.weight.numel())
+    if isinstance(model, ImageMLP | SmallCNN):
+        return 2.0 * (3 * sum(model.layer_macs()) - model.layer_macs()[0])
     height, width, channels = image_shape
     images = torch.empty(2, channels, height, width, device="meta")
     with FlopCounterMode(display=False) as counter:

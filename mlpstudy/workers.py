@@ -71,7 +71,7 @@ class Settings:
 
 
 def work(connection: Connection, settings: Settings) -> None:
-    """Do the runs that arrive through ``connection`` until None arrives or its other end is closed."""
+    """Do the runs that arrive through ``connection`` until its other end is closed."""
     stop = StopRequest(settings.deadline)
     signal.signal(signal.SIGTERM, lambda number, frame: setattr(stop, "signaled", True))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -85,7 +85,8 @@ def work(connection: Connection, settings: Settings) -> None:
             stop=stop,
             **settings.options,
         )
-        while (spec := connection.recv()) is not None:
+        while True:
+            spec = connection.recv()
             # A timing has the machine to itself, so it uses all threads.
             torch.set_num_threads(whole if isinstance(spec, TimingSpec) else settings.threads or whole)
             outcome = _outcome(executor, spec)
@@ -185,12 +186,10 @@ class Worker:
             self.process.terminate()
 
     def close(self) -> None:
-        """End the process; a run that is still going ends with its last checkpoint."""
-        with suppress(OSError):
-            self.connection.send(None)
-        self.process.join(timeout=0 if self.spec is not None else 1)  # an idle one exits by itself
-        if self.process.is_alive():
-            self.process.kill()
+        """Kill the process; a run that is still going ends with its last checkpoint."""
+        # An idle one has nothing to lose and would take a second to leave by itself
+        # (findings/torch-leaves-as-slowly-as-it-comes.sh).
+        self.process.kill()
         self.process.join()
         self.connection.close()
 

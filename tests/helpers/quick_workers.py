@@ -1,7 +1,6 @@
 """Imported by the server that tests fork workers from: does once what a new worker spends seconds on."""
 
 import torch
-import torch._dynamo
 
 import mlpstudy.workers  # noqa: F401
 from mlplib import timing

@@ -526,21 +526,24 @@ def test_the_first_layer_has_no_gradient_for_its_input():
 
 
 @pytest.mark.slow
-def test_an_mlp_is_trained_and_probed_without_importing_torchs_compiler(tmp_path):
-    """It takes 2 s in every process that trains."""
+@pytest.mark.parametrize("model", ["B-2/Wi-16", "small-cnn"])
+def test_networks_are_planned_trained_and_probed_without_importing_torchs_compiler(model, tmp_path):
+    """It takes 2 s in every process that does."""
     code = """
 import sys
 from mlplib.executor import Executor
-from mlplib.specs import DataSpec, ProbeSpec
+from mlplib.specs import DataSpec, ModelSpec, ProbeSpec
 from mlplib.store import RunStore
+from mlpstudy.planning import training_flops
 from small_runs import small
 
-probe = ProbeSpec(DataSpec("shapes-16"), small(), epochs=1)
+probe = ProbeSpec(DataSpec("shapes-16"), small(model=ModelSpec.parse(sys.argv[2])), epochs=1)
+assert training_flops(probe.upstream) > 0
 assert Executor(RunStore(sys.argv[1]), device="cpu").record(probe).status == "completed"
 assert "torch._dynamo" not in sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code, tmp_path, model], env=environment, check=True, timeout=120)
 
 
 def test_what_was_trained_on_is_told():
