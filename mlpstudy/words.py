@@ -32,6 +32,7 @@ def count(n: int, what: str) -> str:
 
 def interval(estimate: Estimate, form: str = "+.1f") -> str:
     """A mean with its interval, if it has one: ``+1.3 [-0.3, +2.9]``; counts have none."""
+    form = form.replace(".", "z.")  # no minus before what rounds to zero
     if estimate.low is None or estimate.source == COUNTING:
         return f"{estimate.mean:{form}}"
     return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

@@ -56,10 +56,10 @@ def slug(text: str) -> str:
 def number(value: float, unit: str) -> str:
     """A value with as many digits as its unit and size call for."""
     if unit in ("%", "million"):
-        return minus(f"{value:.1f}")
+        return minus(f"{value:z.1f}")
     if abs(value) >= 100:
         return minus(f"{value:,.0f}")
-    return minus(f"{value:#.3g}".rstrip(".") if unit else f"{value:.3f}")
+    return minus(f"{value:z#.3g}".rstrip(".") if unit else f"{value:z.3f}")
 
 
 def paper_cell(key: tuple[str, str, str], notes: dict[str, str]) -> str:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from mlpstudy.words import digits
+from mlpstudy.book.tables import number
+from mlpstudy.stats import Estimate
+from mlpstudy.words import digits, interval
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,9 @@ from mlpstudy.words import digits
 )
 def test_digits_are_those_of_the_rounded_number(value, text):
     assert digits(value) == text
+
+
+def test_what_rounds_to_zero_has_no_minus():
+    assert number(-0.0004, "") == "0.000" and number(-0.04, "%") == "0.0" and number(-0.0006, "") == "−0.001"
+    assert interval(Estimate(-0.04, -0.06, 0.04, 3)) == "+0.0 [-0.1, +0.0]"
+    assert interval(Estimate(-0.0004, None, None, 1), "+.3f") == "+0.000"
