@@ -78,7 +78,7 @@ class Chapter:
     """One experiment at one profile: its runs, their results, and the verdicts on the paper's claims.
 
     ``records`` is empty until :meth:`run`. ``studies``: the published records to show beside it, the best
-    profile first; several if the best is incomplete, see :func:`mlpstudy.evidence.records.shown`.
+    profile first; several if the best has few seeds, see :func:`mlpstudy.evidence.records.shown`.
     Methods return :class:`mlpstudy.book.html.Html` for a cell to display.
     """
 
@@ -285,7 +285,7 @@ class Chapter:
         caption = escape(drawn.caption)
         if len(panes) == 1:
             caption = f"<b>{next(iter(panes))}.</b> {caption}"
-        # The last study is the one that is complete.
+        # The last study is the one with several seeds.
         image = html.tabs(f"{self.name}-{name}", panes, max(0, len(self.studies) - 1 - len(same)))
         return html.figure(image, caption)
 

@@ -136,8 +136,9 @@ def finished(name: str, chosen: Profile, seeds: Sequence[int], store: RunStore) 
 
 
 def shown(name: str, folder: str | os.PathLike | None = None) -> list[ExperimentRecords]:
-    """The published records that a chapter shows: those of the best profile that has any, and while these
-    are incomplete (:func:`complete`) those of the next profile, too, down to the first complete one.
+    """The published records that a chapter shows: those of the best profile that has any, and while fewer
+    than two of its seeds have all their runs those of the next profile, too, down to the first with two: the
+    spread between seeds is unknown from one.
 
     Raises:
         MlplibError: a published file is damaged.
@@ -145,7 +146,7 @@ def shown(name: str, folder: str | os.PathLike | None = None) -> list[Experiment
     found = []
     for each in every_published(name, folder):
         found.append(each)
-        if complete(each):
+        if len(seeds_with(each, 1.0)) > 1:
             break
     return found
 

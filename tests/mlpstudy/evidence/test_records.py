@@ -188,7 +188,7 @@ def test_every_profile_is_read_the_best_first(tmp_path):
 
 def keep(results, budget, name, wanted):
     """Leave only those published records of an experiment's own runs that ``wanted`` says of."""
-    specs = set(experiment(name).runs(profile(budget), SEEDS))
+    specs = set(experiment(name).runs(profile(budget), (0, 1, 2)))
     drop(results, budget, lambda r: r.spec in specs and not wanted(r.spec))
 
 
@@ -206,12 +206,14 @@ def names(results, name):
 
 
 @pytest.mark.parametrize("name", ["from-scratch", "filters", "linear-probes"])
-def test_a_complete_profile_is_shown_alone_and_an_incomplete_one_with_the_next(name, tmp_path):
-    results = publish_both(tmp_path, name)
+def test_a_profile_with_two_complete_seeds_is_shown_alone_and_another_with_the_next(name, tmp_path):
+    results = publish_both(tmp_path, name, (0, 1, 2))
     assert names(results, name) == ["gpu"]
     first = experiment(name).runs(profile("gpu"), (0,))[0]
     keep(results, "gpu", name, lambda spec: spec != first)
-    assert names(results, name) == ["gpu"], "seed 1 is whole"
+    assert names(results, name) == ["gpu"], "seeds 1 and 2 are whole"
+    keep(results, "gpu", name, lambda spec: spec != first and seed_of(spec) != 1)
+    assert names(results, name) == ["gpu", "laptop"], "seed 2 alone does not show how far seeds differ"
     keep(results, "gpu", name, lambda spec: seed_of(spec) == 0)
     assert names(results, name) == ["gpu", "laptop"]
     last = experiment(name).runs(profile("laptop"), (0,))[-1]
