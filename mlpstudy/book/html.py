@@ -77,6 +77,7 @@ class Html(str):
 
     def __repr__(self) -> str:
         text = re.sub(r"<(style|svg).*?</\1>", "", self, flags=re.DOTALL)
+        text = re.sub(r"<sup>(-?\d+)</sup>", r"^\1", text)
         text = re.sub(r"</(tr|p|dd|li|figcaption|summary|caption|h\d)>", "\n", text)
         return html.unescape(re.sub(r"[ \t]*\n\s*", "\n", re.sub(r"<[^>]*>", " ", text))).strip()
 

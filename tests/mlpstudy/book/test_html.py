@@ -37,6 +37,10 @@ def test_printed_html_is_plain_text():
     assert [line.strip() for line in printed.splitlines()] == ["A & B", "C"]
 
 
+def test_powers_are_still_powers_in_plain_text():
+    assert repr(html.Html("<p>1.2 × 10<sup>15</sup> and 10<sup>-3</sup></p>")) == "1.2 × 10^15 and 10^-3"
+
+
 def test_one_of_several_tabs_is_shown_first_and_a_single_pane_has_none():
     assert html.tabs("group", {"label": "<p>pane</p>"}, 0) == "<p>pane</p>"
     text = html.tabs("group", {"first": "a", "second": "b"}, 1)
