@@ -236,7 +236,8 @@ def executed_flops(model: nn.Module, image_shape: tuple[int, int, int]) -> float
     Normalization and activations are not counted.
     """
     if isinstance(model, ImageMLP | SmallCNN):
-        return 2.0 * (3 * sum(model.layer_macs()) - model.layer_macs()[0])
+        first, *others = model.layer_macs()
+        return 2.0 * (2 * first + 3 * sum(others))
     height, width, channels = image_shape
     images = torch.empty(2, channels, height, width, device="meta")
     with FlopCounterMode(display=False) as counter:

@@ -145,5 +145,5 @@ def _effect(difference: Mapping) -> str:
     if "why" in difference:
         return difference["why"]
     low, high = difference["low"], difference["high"]
-    interval = "" if low is None else f" [{low:+.2f}, {high:+.2f}]"
-    return f"{difference['points']:+.2f}{interval} points, n = {difference['n']}"
+    interval = "" if low is None else f" [{low:+z.2f}, {high:+z.2f}]"
+    return f"{difference['points']:+z.2f}{interval} points, n = {difference['n']}"

@@ -136,4 +136,4 @@ def _differences(points: Sequence[float]) -> tuple[str, str, str]:
         return "–", "–", "–"
     mean, spread = over_seeds(points), f"{statistics.stdev(points):.2f}" if len(points) > 1 else "–"
     half = f" ± {mean.half_width:.2f}" if mean.half_width is not None else ""
-    return f"{mean.mean:+.2f}{half}", spread, f"{max(map(abs, points)):.2f}"
+    return f"{mean.mean:+z.2f}{half}", spread, f"{max(map(abs, points)):.2f}"

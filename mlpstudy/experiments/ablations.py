@@ -309,7 +309,7 @@ def _rates_note(records: Sequence[Record]) -> str:
     ]
     top = [[tested.get((name, lr), []) for lr in ranked_rates(group)[:2]] for name, group in tuned.items()]
     means = [found.mean for pair in itertools.product(*top) if (found := base.effect(*pair))]
-    ahead = f"{min(means):+.2f} to {max(means):+.2f} points ahead"
+    ahead = f"{min(means):+z.2f} to {max(means):+z.2f} points ahead"
     notes.append(f"with the best or second-best rate of each, Lion is {ahead}")
     return "; ".join(notes)
 

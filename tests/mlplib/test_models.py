@@ -297,10 +297,8 @@ def test_torchs_counter_finds_the_same(shape):
     """A step has no gradient for the input of the first layer."""
     height, width, channels = shape
     for spec in every_spec():
-        model, images = (
-            meta_model(spec, shape, CLASSES),
-            torch.empty(2, channels, height, width, device="meta"),
-        )
+        model = meta_model(spec, shape, CLASSES)
+        images = torch.empty(2, channels, height, width, device="meta")
         with FlopCounterMode(display=False) as counter:
             loss = model(images).sum()
             assert count_macs(model, shape) == counter.get_total_flops() / 4
