@@ -26,7 +26,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 from mlpstudy.book import check as checks
 from mlplib.errors import MlplibError
-from mlplib.files import require_folder, storage_errors
+from mlplib.files import require_folder, storage_errors, wait_for
 from mlpstudy.book.execute import OVERVIEWS, names, unlisted
 from mlpstudy.book.jobs import forward_signals
 from mlpstudy.book.parameters import CheckpointParameters, of_notebook, parse
@@ -67,6 +67,11 @@ except ValueError:
     sys.exit("make: workers, minutes and threads must be whole numbers, such as workers=8 minutes=55 threads=8")
 THREADS = THREADS if CLUSTER else CORES
 
+
+def in_use():
+    raise MlplibError(f"another make or snakemake is making {OUT}: wait until it has ended, or stop it")
+
+
 CHECKPOINTS = []
 try:
     if not isinstance(out := config.get("out", "book"), str):  # Snakemake makes 20261130 of out=2026_11_30
@@ -88,9 +93,12 @@ try:
     # and without them it would take the chapters of another profile for these.
     SETTINGS = OUT / "_build/settings.json"
     text = json.dumps({name: value for name, value in PARAMETERS.items() if name != "official_checkpoints"})
-    if not SETTINGS.is_file() or SETTINGS.read_text(encoding="utf-8") != text:
-        with storage_errors(SETTINGS, "out"):
-            SETTINGS.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(SETTINGS, "out"):
+        SETTINGS.parent.mkdir(parents=True, exist_ok=True)
+        if workflow.is_main_process:
+            LOCK = open(SETTINGS.with_name("make.lock"), "w")  # until this process ends, however it does
+            wait_for(LOCK, in_use)
+        if not SETTINGS.is_file() or SETTINGS.read_text(encoding="utf-8") != text:
             SETTINGS.write_text(text, encoding="utf-8")
 except MlplibError as error:
     sys.exit(f"make: {error}")  # one line, before the first notebook starts

@@ -1,5 +1,6 @@
 """What the checks of a rendered book find, and how the engine stops."""
 
+import fcntl
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from made_books import is_running, small_tree, snakemake, started_by
 from small_runs import ROOT
 
 from mlplib.errors import MlplibError
+from mlplib.files import is_locked
 from mlpstudy.book import check as checks
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -144,6 +146,7 @@ def test_a_signal_stops_make_within_seconds_and_leaves_nothing(receiver, number,
             time.sleep(0.1)
         below = started_by(make)
         assert len(below) >= 3, make.communicate()
+        assert is_locked(slow_tree / "book" / "_build" / "make.lock")
         if receiver == "all":
             os.killpg(make.pid, number)
         else:
@@ -161,7 +164,7 @@ def test_a_signal_stops_make_within_seconds_and_leaves_nothing(receiver, number,
     deadline = time.monotonic() + 10
     while (left := [pid for pid in below if is_running(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert left == []
+    assert left == [] and not is_locked(slow_tree / "book" / "_build" / "make.lock")
     assert not list(slow_tree.parent.rglob("folder"))
 
 
@@ -241,6 +244,16 @@ def test_what_was_deleted_is_made_again(tmp_path, gone):
     (tmp_path / "book" / gone).unlink()
     jobs = made()
     assert jobs["book"] == "1" and ("chapter" in jobs) == gone.startswith("chapters"), jobs
+
+
+def test_a_second_make_in_the_same_folder_is_refused_and_changes_nothing(tmp_path):
+    (tmp_path / "book" / "_build").mkdir(parents=True)
+    with (tmp_path / "book" / "_build" / "make.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = snakemake(tmp_path, profile="published")
+    said = "make: another make or snakemake is making book: wait until it has ended, or stop it\n"
+    assert (done.returncode, done.stdout + done.stderr) == (1, said)
+    assert [path.name for path in (tmp_path / "book" / "_build").iterdir()] == ["make.lock"]
 
 
 def test_chapters_of_another_profile_are_not_taken_for_this_ones(tmp_path):
