@@ -20,7 +20,7 @@ from .. import planning
 from ..evidence.records import read_folder, results_folder
 from ..experiments import EXPERIMENTS, experiment
 from ..profiles import profile
-from ..words import count, devices, duration
+from ..words import count, devices, duration, without_threads
 from . import html
 from .html import Html, escape, small
 from .page_scoreboard import overview_banner
@@ -84,14 +84,24 @@ def energy(records: Iterable[Record]) -> float | None:
     return total
 
 
-def training_rate(records: Iterable[Record]) -> float | None:
-    """Floating-point operations per second of all training runs among ``records`` together, None without any.
+def training_rate(records: Iterable[Record]) -> tuple[float | None, str]:
+    """Floating-point operations per second of all training runs together on the device that did most of them,
+    and that device; None without any.
 
     Each run is weighted by its time, since most of the missing computation is in large runs.
     """
-    trained = [r for r in records if r.compute.get("training_macs") and seconds(r)]
-    flops = math.fsum(2 * record.compute["training_macs"] for record in trained)
-    return flops / math.fsum(map(seconds, trained)) if trained else None
+    trained: dict[str, list[Record]] = {}
+    for record in records:
+        if record.compute.get("training_macs") and seconds(record):
+            trained.setdefault(without_threads(record.environment["device"]), []).append(record)
+
+    def flops(device: str) -> float:
+        return math.fsum(2 * record.compute["training_macs"] for record in trained[device])
+
+    if not trained:
+        return None, ""
+    device = max(trained, key=flops)
+    return flops(device) / math.fsum(map(seconds, trained[device])), device
 
 
 # --------------------------------------------------------------------------- the page
@@ -161,7 +171,7 @@ class Compute:
         """
         chosen = profile(COMING)
         records = list(read_folder(results_folder(self.session.results_dir) / COMING).records.values())
-        there, rate = {record.spec for record in records}, training_rate(records)
+        there, (rate, device) = {record.spec for record in records}, training_rate(records)
         wanted = {
             experiment(name).TITLE: planning.upstream_first(experiment(name).runs(chosen, chosen.seeds))
             for name in EXPERIMENTS
@@ -174,7 +184,7 @@ class Compute:
         if rate is not None:
             how = (
                 f"Times assume the {arithmetic(rate)} FLOPs per second that the published training runs "
-                f"reached, all together ({escape(devices(records))})."
+                f"reached on the device that did most of them ({escape(device)})."
             )
         return Html(_table(rows, caption, "chapter") + f"<p>{small(how)}</p>")
 

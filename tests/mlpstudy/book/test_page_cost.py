@@ -236,11 +236,15 @@ def of_gpu(name):
     return with_upstream(experiment(name).runs(chosen, chosen.seeds)).values()
 
 
-def test_the_rate_is_that_of_all_runs_that_trained_together():
+def test_the_rate_is_that_of_all_runs_that_trained_together_on_the_main_device():
     records = [made(seconds=10, macs=100), made(seconds=None), made(FilterSpec(small(), at="final"), macs=0)]
-    assert training_rate(records) == 20.0
-    assert training_rate([*records, made(seconds=30, macs=1100)]) == 2 * 1200 / 40
-    assert training_rate(records[1:]) is None
+    assert training_rate(records) == (20.0, "NVIDIA H200")
+    records.append(made(seconds=30, macs=1100))
+    assert training_rate(records) == (2 * 1200 / 40, "NVIDIA H200")
+    slow = [made(seconds=10_000, macs=60 * k, device=f"AMD EPYC ({k} threads)") for k in (2, 4)]
+    assert training_rate([*slow, *records]) == (2 * 1200 / 40, "NVIDIA H200"), "a GPU is not slowed by a CPU"
+    assert training_rate(slow) == (2 * 360 / 20_000, "AMD EPYC")
+    assert training_rate(records[1:3]) == (None, "")
 
 
 def test_without_large_runs_or_data_the_operations_are_told_and_no_time(tmp_path, monkeypatch):
