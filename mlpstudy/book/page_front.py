@@ -133,8 +133,8 @@ def teaser(results: str | os.PathLike | None = None) -> str:
     caption = (
         "<b>The paper against this study.</b> Crosses: the paper. Others: this study, one color and shape "
         "per profile, with 95 % intervals. Laptop runs are shorter and of smaller networks than their rows "
-        "say, and its convolutional network is a small one; the chapters name each. An exponent of Fig 7 is "
-        "smaller where the sizes determine no floor of the error."
+        "say, and their convolutional network is a small one; the chapters name each. An exponent of Fig 7 "
+        "is smaller where the sizes determine no floor of the error."
     )
     return svg.figure(front.against_paper(frame), alt, caption, frame, "paper-against-study.csv")
 
