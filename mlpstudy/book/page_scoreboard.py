@@ -185,7 +185,7 @@ def _what_it_comes_to(
     """In words, how many verdicts change, and how many parts would look true by chance."""
     usual = variants[verdicts.AS_JUDGED]
     tested = {id: entry.judgement.measured for id, entry in entries.items() if entry.judgement.tested}
-    text = f"{side[0].upper()}{side[1:]}: of {count(len(tested), 'claim')} tested, "
+    text = f"{side[0].upper()}{side[1:]}: of {count(len(tested), 'claim')} measured, "
     moved = {
         name: [id for id in sorted(tested) if found[id] != usual[id]] for name, found in variants.items()
     }

@@ -431,7 +431,7 @@ def test_every_claim_that_was_tested_counts_and_so_does_each_of_its_parts():
     usual = {id: judgement.verdict for id, judgement in found.items()}
     text = _what_it_comes_to("laptop", {AS_JUDGED: usual, "99 %": usual | {"C14": INCONCLUSIVE}}, entries)
     assert text.startswith(
-        "Laptop: of 3 claims tested, 2 keep their verdict in every column. Others: 99 %: C14."
+        "Laptop: of 3 claims measured, 2 keep their verdict in every column. Others: 99 %: C14."
     )
     assert "8 parts with an interval" in text and "true, 0.2 would be expected" in text
 
