@@ -92,10 +92,11 @@ class DataSpec(Settings):
     ``examples`` keeps that many training images, the same share of every class; smaller subsets are
     nested in larger ones. ``pixel_permutation`` is the seed of one fixed permutation of the pixel
     positions, applied to train and test alike (claim C22). ``resolution``: the side in pixels that images are
-    resized to. ``held_out``: that many training images, the same share of every class, are removed from the
-    training set and replace the test set, so that settings can be tuned without looking at the test set.
-    ``draw``: which random choice of ``examples`` images is kept, so that seeds can train on different images;
-    subsets are nested only within one draw.
+    resized to; not with a permutation, since resizing would average unrelated pixels. ``held_out``: that many
+    training images, the same share of every class, are removed from the training set and replace the test
+    set, so that settings can be tuned without looking at the test set. ``draw``: which random choice of
+    ``examples`` images is kept, so that seeds can train on different images; subsets are nested only within
+    one draw.
     """
 
     name: str
@@ -109,6 +110,11 @@ class DataSpec(Settings):
         super().__post_init__()
         if self.examples is None:
             self.refuse_ignored("all examples", "draw")
+        if self.pixel_permutation is not None and self.resolution is not None:
+            raise MlplibError(
+                "resizing would average unrelated pixels of permuted images: use pixel_permutation without "
+                "resolution"
+            )
 
 
 @dataclass(frozen=True)

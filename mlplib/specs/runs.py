@@ -213,6 +213,10 @@ class EvaluateSpec(RunSpec, kind="evaluate"):
             )
         if self.crops:
             self.augment  # noqa: B018  (refuses impossible crops)
+            if self.tested_on.pixel_permutation is not None:
+                raise MlplibError(
+                    "test-time augmentation means nothing on permuted pixels: evaluate them with crops=0"
+                )
         else:
             self.refuse_ignored("no crops", "crop_scale", "crop_ratio", "flip", "seed")
         if self.real and self.data_name() != "imagenet":

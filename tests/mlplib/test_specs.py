@@ -616,6 +616,16 @@ def test_permuted_pixels_cannot_be_flipped_or_cropped(augment):
     assert dataclasses.replace(TRAIN, data=data, augment=AugmentSpec(mixup=0.8)).augment.any
 
 
+def test_permuted_pixels_are_not_resized_or_cropped_in_a_test_either():
+    # An MLP on 8 x 8 shapes lost 18 points to the permutation, and test-time augmentation took 41 of 54.
+    with pytest.raises(MlplibError, match="use pixel_permutation without resolution"):
+        DataSpec("shapes-16", pixel_permutation=0, resolution=8)
+    permuted = dataclasses.replace(TRAIN, data=DataSpec("shapes-16", pixel_permutation=0))
+    with pytest.raises(MlplibError, match="test-time augmentation means nothing on permuted pixels"):
+        EvaluateSpec(permuted)
+    assert EvaluateSpec(permuted, crops=0).tested_on.pixel_permutation == 0
+
+
 # --------------------------------------------------------------------------- names
 
 

@@ -58,11 +58,12 @@ def same(one, other) -> bool:
 # --------------------------------------------------------------------------- the same bits
 
 specs = st.builds(
-    lambda **settings: DataSpec("hand", **settings),
+    lambda permutation_or_side, **settings: DataSpec("hand", **permutation_or_side, **settings),
+    st.just({})
+    | st.builds(dict, pixel_permutation=st.integers(0, 9))
+    | st.builds(dict, resolution=st.sampled_from([1, 3, 7, 12])),
     held_out=st.none() | st.integers(1, 20),
     examples=st.none() | st.integers(1, 40),
-    pixel_permutation=st.none() | st.integers(0, 9),
-    resolution=st.none() | st.sampled_from([1, 3, 7, 12]),
 )
 augmentations = st.sampled_from(
     [
