@@ -166,6 +166,7 @@ class ProbeSpec(RunSpec, kind="probe"):
         super().__post_init__()
         if self.method == "ridge":
             self.refuse_ignored("method 'ridge'", "epochs", "batch_size", "optimizer", "label_smoothing")
+        _check_warmup(self)
         if self.epoch is None:
             return
         if not isinstance(self.upstream, TrainSpec):
@@ -273,14 +274,18 @@ class TimingSpec(RunSpec, kind="timing"):
 def _check_training(spec: TrainSpec | FineTuneSpec) -> None:
     """Check the settings of a run of the training loop against each other."""
     _check_epochs(spec, "evaluate_at", spec.epochs)
-    if spec.optimizer.warmup > spec.epochs:
-        raise MlplibError(
-            f"a warmup of {spec.optimizer.warmup:g} epochs is longer than the run's {spec.epochs}"
-        )
+    _check_warmup(spec)
     moves_pixels = spec.augment.flip or spec.augment.crop_scale is not None
     if spec.data.pixel_permutation is not None and moves_pixels:
         raise MlplibError(
             "flips and crops mean nothing on permuted pixels: use pixel_permutation without them"
+        )
+
+
+def _check_warmup(spec: TrainSpec | FineTuneSpec | ProbeSpec) -> None:
+    if spec.optimizer.warmup > spec.epochs:
+        raise MlplibError(
+            f"a warmup of {spec.optimizer.warmup:g} epochs is longer than the run's {spec.epochs}: shorten it"
         )
 
 

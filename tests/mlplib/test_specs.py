@@ -564,6 +564,10 @@ def test_every_bad_value_is_refused_in_one_line(cls, name):
         (lambda: AugmentSpec(crop_ratio=(1.0, 1.0)), "crop_ratio means nothing with no crop"),
         (lambda: AugmentSpec(mixup_kind="ffcv"), "mixup_kind means nothing with no MixUp"),
         (lambda: dataclasses.replace(TRAIN, optimizer=OptimizerSpec(warmup=1e4)), "a warmup of 10000 epochs"),
+        (
+            lambda: ProbeSpec(DataSpec("cifar10"), None, epochs=5, optimizer=OptimizerSpec(warmup=6)),
+            "a warmup of 6 epochs is longer than the run's 5: shorten it",
+        ),
         (lambda: dataclasses.replace(TRAIN, epochs=0), "TrainSpec.epochs must be at least 1"),
         (lambda: dataclasses.replace(TRAIN, batch_size=0), "TrainSpec.batch_size must be at least 1"),
         (lambda: dataclasses.replace(TRAIN, label_smoothing=1.0), "label_smoothing must be below 1"),
