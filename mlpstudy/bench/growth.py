@@ -26,12 +26,20 @@ EPOCHS, SETTLED = 12, 3
 
 STARTS = 5
 
+WORKS = {"images": 1, "twice-the-images": 2}
+"""The epochs that are timed, by id, and how many times as long each is."""
+
+TOO_FEW = "two batches are more than all images"
+
 
 def epoch_works(training: Training) -> list[Work]:
     """An epoch on some of the images, and one on twice as many."""
     case, dataset, works = training.case, training.dataset, []
     steps = min(STEPS, len(dataset.train) // 2 // case.batch_size)
-    for id, count in (("images", steps * case.batch_size), ("twice-the-images", 2 * steps * case.batch_size)):
+    if not steps:
+        return [Work(id, "an epoch", why=TOO_FEW) for id in WORKS]
+    for id, times in WORKS.items():
+        count = times * steps * case.batch_size
         train = Split(dataset.train.images[:count], dataset.train.labels[:count])
         some = dataclasses.replace(dataset, train=train)
         runner = training.runner(FULL_DA, open_data(some, case.spec().data, training.device, "resident"))
@@ -46,12 +54,13 @@ def epoch_works(training: Training) -> list[Work]:
 
 def memory_row(epoch: Work, device: torch.device) -> dict:
     """The row of the memory in use after each of :data:`EPOCHS` epochs."""
-    found = []
+    row, found = {"id": "memory", "group": "growth", "name": "memory after each epoch"}, []
+    if epoch.why:
+        return row | {"why": epoch.why}
     for _ in range(EPOCHS):
         epoch.run(1)
         found.append(memory_in_use(device))
-    row = {"id": "memory", "group": "growth", "name": "memory after each epoch", "memory_bytes": found}
-    return row | settled_growth(found)
+    return row | {"memory_bytes": found} | settled_growth(found)
 
 
 def settled_growth(found: list[int]) -> dict:

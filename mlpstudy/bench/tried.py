@@ -163,9 +163,8 @@ def parts_of_a_batch(training: Training) -> tuple[Step, Step]:
 
 @trial("a batch four times as large", "a batch at once", "weights are read for more images", times=PARTS)
 def larger_batch(training: Training) -> tuple[Step, Step]:
-    count = min(PARTS * training.case.batch_size, len(training.data.train))
     tensors = {name: getattr(training.fixed, name) for name in ("images", "labels", "partner_labels")}
-    repeated = {name: torch.cat([tensor] * PARTS)[:count].contiguous() for name, tensor in tensors.items()}
+    repeated = {name: torch.cat([tensor] * PARTS) for name, tensor in tensors.items()}
     return stepping(training), stepping(training, dataclasses.replace(training.fixed, **repeated))
 
 
@@ -227,13 +226,16 @@ def compiled(training: Training) -> tuple[Step, Step]:
 
 
 def tried_works(training: Training, compiled: bool = False) -> list[Work]:
-    """For every trial, ours (``<id>: ours``) next to the alternative (``<id>``).
+    """For every trial, ours (``<id>: ours``) next to the alternative (``<id>``); none that needs more images
+    than there are.
 
     Args:
         compiled: include the compiled step, which takes longer than all other trials.
     """
     works, images = [], training.case.batch_size
     for trial in TRIALS if compiled else TRIALS[:-1]:
+        if images * trial.times > len(training.data.train):
+            continue
         ours, other = map(repeat, trial.pair(training))
         works.append(Work(f"{trial.id}: ours", trial.instead_of, ours, images=images))
         works.append(Work(trial.id, trial.name, other, images=images * trial.times))

@@ -255,6 +255,19 @@ def test_every_trial_is_measured_and_its_ratio_is_of_the_rows(found):
         assert show.faster({"q25": low, "q75": high}) == word
 
 
+def test_a_batch_of_most_images_leaves_out_what_needs_more_of_them():
+    # 1,200 of 2,000: the larger batch had 2,000 but counted as 4,800, and growth ended the whole benchmark.
+    case = dataclasses.replace(TINY, batch_size=1200)
+    effort = speed.Effort(1, 0.002, brief=True)
+    measured = speed.measure(
+        [case], CPU, effort=effort, progress=quiet, command="a test", parts=["tried", "growth"]
+    )
+    assert "larger-batch" not in derived.rows_of(measured, "tried")
+    numbers = derived.numbers_of(measured, "growth")
+    assert {each["why"] for each in numbers.values()} == {growth.TOO_FEW}
+    assert all(len(frame) for _, frame in show.tables(measured))
+
+
 def test_layers_count_what_they_move_and_compute():
     works = {work.id: work for work in workloads.layer_works(CPU, torch.bfloat16, brief=True)}
     work = works["width-32-batch-16"]
