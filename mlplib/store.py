@@ -257,7 +257,8 @@ class RunStore:
         """Every readable record, by id. Damaged ones are skipped here; :meth:`find` reports them."""
         for path in sorted(self.root.glob("*/record.json")):
             with suppress(MlplibError):
-                yield self._read(path)
+                if (record := self._read(path)) is not None:  # its folder may have been deleted meanwhile
+                    yield record
 
     def _read(self, path: Path) -> Record | None:
         try:

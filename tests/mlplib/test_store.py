@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -110,6 +111,15 @@ def test_all_records_are_listed_by_id(store):
     for one in made:
         write(store, one)
     assert [r.id for r in store.records()] == sorted(r.id for r in made)
+
+
+def test_a_record_that_is_deleted_while_all_are_listed_is_passed_over(store):
+    for seed in range(2):
+        write(store, record(small(seed=seed)))
+    found = store.records()
+    gone = 1 - next(found).spec.seed
+    shutil.rmtree(store.folder(small(seed=gone)))
+    assert list(found) == []
 
 
 def test_a_record_is_never_written_again(store):
