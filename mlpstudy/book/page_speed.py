@@ -100,7 +100,7 @@ class HowFast:
         """Time a step, its parts, layers and alternatives on this machine; show the steps."""
         from IPython.display import clear_output
 
-        session, name = self.session, self.session.profile.name
+        session = self.session
         if session.reading:
             return html.box("<p>Nothing is timed here: the measurements below are published ones.</p>")
         self.live = speed.measure(
@@ -109,7 +109,7 @@ class HowFast:
             effort=speed.LIVE.get(session.profile.key, speed.Effort()),
             parts=("steps", "layers", "tried"),
             seeds=session.seeds,
-            command=f"mlplib notebook how-fast --profile {name}",
+            command=session.command("how-fast"),
             progress=counted(1, 1),
         )
         clear_output()  # the progress lines

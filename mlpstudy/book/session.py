@@ -81,6 +81,12 @@ class Session:
         """This execution's finished runs of an experiment."""
         return finished(name, self.profile, self.seeds, self.store)
 
+    def command(self, name: str) -> str:
+        """The command that executes notebook ``name`` again, with the same profile and seeds."""
+        own_seeds = not self.reading and self.seeds != self.profile.seeds
+        seeds = f" -p seeds={','.join(map(str, self.seeds))}" if own_seeds else ""
+        return f"mlplib notebook {name} --profile {PUBLISHED if self.reading else self.profile.name}{seeds}"
+
     def entries(self, name: str, covers: str, **more: str) -> dict[str, str]:
         """The entries of the banner of notebook ``name`` (HTML): ``covers``, its execution, and ``more``."""
         if self.reading:
@@ -88,7 +94,7 @@ class Session:
                 "Covers": covers,
                 "Profile": f"<code>{PUBLISHED}</code>: the paper and the published records; "
                 "nothing is trained",
-                "Do it again": f"<code>mlplib notebook {name} --profile {PUBLISHED}</code>",
+                "Do it again": f"<code>{self.command(name)}</code>",
                 "Train it": f"<code>mlplib notebook {name}</code>",
             }
         return {
@@ -96,7 +102,7 @@ class Session:
             "Profile": f"<code>{self.profile.name}</code>: {escape(self.profile.about)}",
             "Seeds": escape(", ".join(map(str, self.seeds))),
             **more,
-            "Do it again": f"<code>mlplib notebook {name} --profile {self.profile.name}</code>",
+            "Do it again": f"<code>{self.command(name)}</code>",
         }
 
     def computes(self) -> dict[str, str]:

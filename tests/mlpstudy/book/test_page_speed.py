@@ -143,6 +143,14 @@ def test_accuracies_and_revisions_are_shown_and_are_no_measurement_of_speed(resu
     assert "a case: def against v1 (abc)" in text and "3.00 [3.00, 3.00] times" in text
 
 
+@pytest.mark.parametrize(
+    "seeds, end", [([3, 4], "smoke -p seeds=3,4<"), ([0, 1], "smoke<"), (None, "smoke<")]
+)
+def test_the_command_to_do_it_again_names_seeds_that_are_not_the_profiles(seeds, end, results, tmp_path):
+    banner = opened(results, tmp_path, seeds=seeds).banner()
+    assert f"<code>mlplib notebook how-fast --profile {end}" in banner
+
+
 def test_what_is_measured_live_is_shown_beside_the_files(results, tmp_path):
     page = opened(results, tmp_path, seeds=[3, 4])
     text = str(page.measure())
