@@ -52,9 +52,9 @@ def load(path: str | Path, label: str | None = None, sha256: str | None = None) 
         with safe_open(path, "pt") as file:
             found, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except FileNotFoundError:
+        kept = "" if label is None else ", with this epoch in its keep_at"
         raise MlplibError(
-            f"there are no weights {path}: do the run first, with this epoch in its keep_at; if it was so, "
-            f"{AGAIN}"
+            f"there are no weights {path}: do the run first{kept}; if it was done so, {AGAIN}"
         ) from None
     except OSError as error:
         raise MlplibError(f"cannot read the weights {path}: {error.strerror or error}; {AGAIN}") from None

@@ -122,7 +122,7 @@ def by_name_or_folder(text: str, side: int | None, progress, skip_unreadable: bo
     if text in CATALOG or not os.path.isdir(text):  # unlike Path.is_dir, false for names that are too long
         known = text in CATALOG or catalog.OwnFolder.side_of(text)
         if os.sep in text or (side is not None and not known):
-            raise MlplibError(f"there is no folder {text}")
+            raise MlplibError(f"there is no folder {text}: name one that exists, or a data set")
         if side is not None:
             raise MlplibError(f"--resolution is for folders, and {text} is none: leave it out")
         if os.path.isdir(text):

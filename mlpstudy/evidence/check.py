@@ -41,7 +41,7 @@ def check(results: Path | None = None) -> tuple[int, int, int]:
     rerun.read(root)
     records = [record for folder in folders for record in folder.records.values()]
     if not records:
-        raise MlplibError(f"no published records in {root}")
+        raise MlplibError(f"no published records in {root}: name their folder with --results")
     return len(records), sum(len(folder.artifacts) for folder in folders), sum(map(traced, records))
 
 

@@ -87,7 +87,10 @@ def publish_finished(
     specs = [spec for name in names for spec in experiment(name).runs(chosen, seeds)]
     finished = [spec for spec in upstream_first(specs) if store.find(spec) is not None]
     if not finished:
-        raise MlplibError(f"no run of profile {profile_name} is finished in {store.root}")
+        raise MlplibError(
+            f"no run of profile {profile_name} is finished in {store.root}: name another folder with --runs, "
+            f"or do some first with mlplib run --profile {profile_name}"
+        )
     return _publish(finished, profile_name, store, folder)
 
 

@@ -51,7 +51,10 @@ def sample(profile: str, count: int, seed: int, folder: Path | None = None) -> l
         if training_flops(record.spec) <= LARGEST
     ]
     if len(found) < count:
-        raise MlplibError(f"profile {profile} has {len(found)} published trainings to repeat, not {count}")
+        raise MlplibError(
+            f"profile {profile} has {len(found)} published trainings to repeat, not {count}: choose a "
+            "smaller --sample or another --profile"
+        )
     return random.Random(seed).sample(sorted(found, key=lambda record: record.id), count)
 
 

@@ -352,7 +352,10 @@ def test_a_look_at_a_diverged_run_is_diverged(store):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda path: path.unlink(), "there are no weights .*run again"),
+        (
+            lambda path: path.unlink(),
+            "no weights .*: do the run first; if it was done so, delete .*run again",
+        ),
         (lambda path: path.write_bytes(b"x" * 20), "weights .*run again"),
     ],
 )

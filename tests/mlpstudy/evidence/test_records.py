@@ -162,7 +162,7 @@ def test_finished_runs_of_an_unfinished_experiment_can_travel(store, tmp_path):
     assert run_id(trained) in read_folder(done.path.parent).records, "no look at it is finished"
     some = publish_finished(["filters"], "laptop", (0,), store, tmp_path / "seed 0")
     assert some.new < done.new
-    with pytest.raises(MlplibError, match="no run of profile gpu is finished in"):
+    with pytest.raises(MlplibError, match=r"no run of profile gpu is finished in .*: name another folder"):
         publish_finished(EXPERIMENTS, "gpu", None, store, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

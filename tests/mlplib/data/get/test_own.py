@@ -151,7 +151,7 @@ def test_unreadable_images_are_named_with_what_to_do(folder):
 def test_what_is_no_such_folder_is_refused(folder, tmp_path):
     assert "say how many pixels a side" in refusal(str(folder), None)
     assert "side of at least 1 pixel, not 0" in refusal(str(folder), 0)
-    assert f"there is no folder {tmp_path}/nothing" in refusal(f"{tmp_path}/nothing", 8)
+    assert f"there is no folder {tmp_path}/nothing: name one that exists" in refusal(f"{tmp_path}/nothing", 8)
     assert "--resolution is for folders, and shapes-16 is none" in refusal("shapes-16", 8)
     for mistyped in ("flowerz", "./flowerz"):
         assert f"there is no folder {mistyped}" in refusal(mistyped, 8)
