@@ -135,7 +135,8 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     all training images are used. Computed in float64.
 
     Returns:
-        metrics, and as the history statistics of the training images' features (:meth:`_Moments.describe`).
+        metrics, and as the history statistics of the training images' features (:meth:`_Moments.describe`);
+        both empty if scores are not finite.
     """
     labels, count = found.train_labels, len(found.train)
     if count < 2:
@@ -153,7 +154,10 @@ def ridge_probe(spec: ProbeSpec, found: Features) -> tuple[dict, dict]:
     best = max(RIDGE_PENALTIES, key=quality)
     everything = moments[0] + moments[1]
     solution = everything.solve(best)
-    metrics = accuracies(solution(found.test), found.test_labels, "test_")
+    test = solution(found.test)
+    if not test.isfinite().all():  # a ranking of NaN would look like an accuracy
+        return {}, {}
+    metrics = accuracies(test, found.test_labels, "test_")
     train = accuracies(solution(found.train), labels)["top1"]
     return metrics | {"train_top1": train, "penalty": best}, everything.describe()
 
@@ -216,7 +220,8 @@ class _Moments:
     def solve(self, penalty: float) -> Callable[[Tensor], Tensor]:
         """The linear map from features (N, d) to scores (N, classes)."""
         gram, cross = self.gram / self.count, self.cross / self.count
-        scale = gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
+        scale = gram.diagonal().mean()
+        scale = torch.where(scale > 0, scale, 1.0)  # of constant features
         eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         weight = torch.linalg.solve(gram + penalty * scale * eye, cross)
 

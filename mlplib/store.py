@@ -83,7 +83,7 @@ class Record:
     the run is repeated on the same device; ``compute`` and ``environment`` describe this execution (for a
     resumed run, its last part): the code, the machine, and the time (``began``, ``ended``: UTC).
 
-    ``status``: ``completed``, or ``diverged`` if the loss is not finite. ``metrics``: name to
+    ``status``: ``completed``, or ``diverged`` if the loss, or a score, is not finite. ``metrics``: name to
     number; accuracies are fractions in [0, 1], losses are in nats. ``history``: name to list.
     """
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import dataset, noise, small
 
-from mlplib import data, probing, training
+from mlplib import data, machine, probing, training
 from mlplib.data.batches import open_data
 from mlplib.data.shaping import resize
 from mlplib.errors import Interrupted, MlplibError
@@ -244,6 +244,13 @@ def test_the_penalty_is_chosen_without_test_data():
     assert choices == {probing.ridge_probe(probe(method="ridge"), found)[0]["penalty"]}
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_ridge_of_features_that_are_not_finite_has_no_metrics(part):
+    found = blobs()
+    getattr(found, part)[3, 2] = float("nan")
+    assert probing.ridge_probe(probe(method="ridge"), found) == ({}, {})
+
+
 def test_ridge_of_constant_features_predicts_a_constant():
     found = blobs()
     flat = dataclasses.replace(found, train=torch.ones_like(found.train), test=torch.ones_like(found.test))
@@ -391,6 +398,21 @@ def test_an_evaluation_of_a_run_repeats_its_accuracy(executor):
         assert found.history[f"{kind}_top1"][-1] == found.metrics[f"{kind}_top1"]
     plain = executor.record(EvaluateSpec(tuned, crops=0))
     assert plain.history == {} and set(plain.metrics) == {"test_top1", "test_top5"}
+
+
+def test_an_evaluation_that_overflows_has_no_accuracy(tmp_path, monkeypatch):
+    # Numbers of this network fit into float32, not into fp16. A ranking of NaN had a top-5 accuracy of 50 %.
+    monkeypatch.setattr(machine, "has_bf16", lambda device: False)
+    pick = machine.pick_precision
+    monkeypatch.setattr(
+        machine, "pick_precision", lambda p, device: pick("fp16" if p == "auto" else p, device)
+    )
+    model = ModelSpec.parse("B-2/Wi-32", norm="none")
+    large = dataclasses.replace(UPSTREAM, model=model, optimizer=OptimizerSpec(lr=1.0), precision="fp32")
+    executor = Executor(RunStore(tmp_path), device=CPU, log=lambda line: None)
+    assert executor.record(large).status == "completed"
+    found = executor.record(EvaluateSpec(large, crops=2))
+    assert (found.status, found.metrics) == ("diverged", {})
 
 
 def test_a_network_of_other_classes_cannot_be_evaluated(executor, tmp_path):
