@@ -62,8 +62,6 @@ import re
 import sys
 from importlib import metadata
 
-
-
 latex, typst, markdown = (open(f"out.{suffix}").read() for suffix in ("tex", "typ", "md"))
 tables = re.findall(r"\\begin\{tabular\}.*?\\toprule\n(.*?)\\bottomrule", latex, re.DOTALL)
 rows = [[line.removesuffix(" \\\\").split(" & ") for line in table.split("\n") if "\\\\" in line] for table in tables]
