@@ -97,7 +97,7 @@ try:
         SETTINGS.parent.mkdir(parents=True, exist_ok=True)
         if workflow.is_main_process:
             LOCK = open(SETTINGS.with_name("make.lock"), "w")  # until this process ends, however it does
-            wait_for(LOCK, in_use)
+            wait_for(LOCK, in_use)  # which ends this instead of waiting
         if not SETTINGS.is_file() or SETTINGS.read_text(encoding="utf-8") != text:
             SETTINGS.write_text(text, encoding="utf-8")
 except MlplibError as error:

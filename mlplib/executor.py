@@ -246,7 +246,7 @@ def _evaluate(executor: Executor, spec: EvaluateSpec, folder: Path) -> Record:
         with stop.listening(), executor.how.progress(spec.crops, spec.slug()) as bar:
             *views, history = probing.augmented_scores(model, seen, spec, precision, bar, stop)
         scores |= dict(zip(("tta_logits", "tta_softmax"), views, strict=True))
-    if not all(bool(found.isfinite().all()) for found in scores.values()):  # fp16 overflows at 65,504
+    if not all(found.isfinite().all() for found in scores.values()):  # fp16 overflows at 65,504
         return _record(executor, spec, {}, precision="auto")
     metrics: dict = {}
     for name, found in scores.items():
