@@ -19,7 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from . import limits
 from .errors import MlplibError
+
+# Torch takes a thread per core of the machine, also in a container that may use few of them; they would then
+# spend their time waiting for each other.
+if "OMP_NUM_THREADS" not in os.environ and limits.cores() < torch.get_num_threads():
+    torch.set_num_threads(limits.cores())
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
@@ -185,13 +191,16 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes on the device (on a CPU: available to new processes, 4 GB if the system does not say)."""
+    """Free bytes on the device. On a CPU: available to new processes, within the limits of this process's
+    control groups; 4 GB if the system does not say.
+    """
     if device.type == "cuda":
         # Memory that torch has cached from an earlier run is free, though the driver counts it as taken.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
     found = _stated("/proc/meminfo", "MemAvailable")
-    return int(found.split()[0]) * 1024 if found else 4 * 2**30
+    free, limit = int(found.split()[0]) * 1024 if found else 4 * 2**30, limits.memory()
+    return free if limit is None else min(free, limit)
 
 
 def device_name(device: torch.device) -> str:

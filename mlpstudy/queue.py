@@ -16,9 +16,9 @@ from multiprocessing.connection import wait
 import torch
 
 from mlplib import data, machine
-from mlplib.data.get.prepare import cores
 from mlplib.errors import Interrupted, MlplibError
 from mlplib.files import require_writable
+from mlplib.limits import cores
 from mlplib.progress import Bar, Progress, quiet
 from mlplib.specs import FineTuneSpec, RunSpec, TimingSpec, TrainSpec
 from mlplib.stopping import StopRequest

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..errors import MlplibError
 from ..files import stamp
+from ..limits import cores
 from ..machine import to_device
 from .beton import require
-from .get.prepare import cores
 from .shaping import Shaping
 
 BATCHES_AHEAD = 3

@@ -130,7 +130,7 @@ def copy(tmp_path):
     """A copy of what ``mlplib.machine`` needs, in a repository of its own, committed."""
     folder = tmp_path / "clone"
     (folder / "mlplib").mkdir(parents=True)
-    for name in ("__init__", "machine", "errors"):
+    for name in ("__init__", "machine", "limits", "errors"):
         shutil.copy(ROOT / "mlplib" / f"{name}.py", folder / "mlplib")
     (folder / ".gitignore").write_text("__pycache__\n")
     git(folder, "init", "-q")

@@ -21,6 +21,7 @@ import numpy as np
 
 from ...errors import MlplibError
 from ...files import locked, require_room, storage_errors
+from ...limits import cores
 from ...progress import Bar, Progress, quiet
 from ..catalog import OwnFolder, PinnedPixels, Stored, find, find_base
 from ..dataset import ImageDataset
@@ -29,7 +30,6 @@ from . import cache, real
 from .copies import Copy, Example
 from .decode import fit
 from .parquet import MARK
-from .prepare import cores
 from .sources import original_copy
 
 _GROUP_ROWS = 100

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-import os
 import re
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from ...files import json_sha256
+from ...limits import cores
 from ...progress import Progress
 from ..catalog import Edition, OwnFolder, PinnedPixels, Stored
 from ..dataset import Split, ordered_hash, statistics, unordered_hash
@@ -39,15 +38,6 @@ MOST_SKIPPED = 0.01
 
 MANY = 1000
 """More unreadable images than this stop the work at once, unless they are skipped: a disk may have failed."""
-
-
-def cores() -> int:
-    """Number of cores that this process may use: its affinity, limited by the quota of its control group."""
-    count = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, math.ceil(int(quota) / int(period)))  # "max", which is no number, means no limit
-    return max(1, count)
 
 
 def _decode(part: Part, entry: Stored, classes: int) -> Decoded:

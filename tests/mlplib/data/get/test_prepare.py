@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -58,16 +57,6 @@ def examples(split: data.Split) -> list[tuple[bytes, int]]:
 def about() -> dict:
     """What the manifest states of the preparation."""
     return cache.manifest("tinyfiles")["preparation"]
-
-
-def test_cores_are_those_that_the_process_has():
-    everything = os.sched_getaffinity(0)
-    assert 1 <= prepare.cores() <= len(everything)
-    try:
-        os.sched_setaffinity(0, {min(everything)})
-        assert prepare.cores() == 1
-    finally:
-        os.sched_setaffinity(0, everything)
 
 
 # --------------------------------------------------------------------------- class folders
