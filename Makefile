@@ -27,10 +27,12 @@ export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
 python = "$$VENV/bin/python"
+# Snakemake's own count of cores leaves out the quota of a container.
+cores = "$$($(python) -c 'from mlplib.limits import cores; print(cores())')"
 # Files are compared by content: a checkout that only touches files starts nothing. Snakemake's lock is off, since it
 # would outlive a killed `make`; runs have their own.
-engine = $(python) -m snakemake --cores all --keep-going --rerun-incomplete --nolock --max-checksum-file-size 20MB \
-	--quiet host reason rules progress --config quiet=true
+engine = $(python) -m snakemake --cores $(cores) --keep-going --rerun-incomplete --nolock \
+	--max-checksum-file-size 20MB --quiet host reason rules progress --config quiet=true
 
 .NOTPARALLEL: # with make -j: each target keeps all cores busy, and read, book and pdf write into one folder
 .PHONY: help setup read book smoke pdf release test clean

@@ -15,6 +15,7 @@ trained before is not trained again: the library finds its runs.
 
 import functools
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from snakemake.logging import logger
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 from mlpstudy.book import check as checks
+from mlplib import limits
 from mlplib.errors import MlplibError
 from mlplib.files import require_folder, storage_errors, wait_for
 from mlpstudy.book.execute import OVERVIEWS, names, unlisted
@@ -66,6 +68,10 @@ try:
 except ValueError:
     sys.exit("make: workers, minutes and threads must be whole numbers, such as workers=8 minutes=55 threads=8")
 THREADS = THREADS if CLUSTER else CORES
+
+CHAPTER_BYTES = 2**30
+# Cores that a chapter takes where several are executed at once: more than one if memory is too small for one per core.
+SHARE = 1 if CLUSTER else math.ceil(CORES / max(1, limits.memory() // CHAPTER_BYTES))
 
 
 def in_use():
@@ -238,7 +244,7 @@ rule chapter:
         ],
         executed=lambda wildcards: os.path.relpath(OUT / "_build/executed" / f"{wildcards.name}.ipynb", ROOT),
     # Chapters that have runs to do, or measure time, take turns on one machine.
-    threads: lambda wildcards: 1 if QUICK or (WORKERS and not CLUSTER and wildcards.name != "how-fast") else THREADS
+    threads: lambda wildcards: SHARE if QUICK or (WORKERS and not CLUSTER and wildcards.name != "how-fast") else THREADS
     shell:
         "echo 'chapter {wildcards.name}: executing in profile {params.profile}';"
         " rm -f {log:q} && (cd {params.root:q} && {sys.executable:q} -m mlplib notebook {wildcards.name}"

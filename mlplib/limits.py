@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+MACHINE = Path("/proc/meminfo")
 MEMBERSHIP = Path("/proc/self/cgroup")
 TREE = Path("/sys/fs/cgroup")
 
@@ -27,26 +28,27 @@ def cores() -> int:
     return max(1, count)
 
 
-def memory() -> int | None:
-    """Bytes that the control groups of this process leave to it; None without a limit. Cached files do not
-    count as used, since Linux drops them first.
+def memory() -> int:
+    """Bytes available to new processes within the limits of this process's control groups; 4 GB if the system
+    does not say. Cached files do not count as used, since Linux drops them first.
     """
-    left = None
+    left = _stated(MACHINE).get("MemAvailable", 4 * 2**20) * 1024
     for group in _groups("memory"):
         for files in (["memory.max", "memory.current"], ["memory.limit_in_bytes", "memory.usage_in_bytes"]):
             if found := _integers(group, *files):
                 limit, used = found
-                room = max(0, limit - used + _cached_files(group))
-                left = room if left is None else min(left, room)
+                stated = _stated(group / "memory.stat")
+                cached = stated.get("total_inactive_file", stated.get("inactive_file", 0))  # version 1 or 2
+                left = min(left, max(0, limit - used + cached))
     return left
 
 
-def _cached_files(group: Path) -> int:
-    """Bytes of cached files that were not read lately, in this group and those below it."""
+def _stated(path: Path) -> dict[str, int]:
+    """The numbers in a file with lines like ``MemAvailable: 20 kB``, by name."""
     with suppress(OSError):
-        stated = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return int(stated.get("total_inactive_file", stated.get("inactive_file", 0)))  # version 1, version 2
-    return 0
+        lines = path.read_text().splitlines()
+        return {name.rstrip(":"): int(number) for name, number, *_ in map(str.split, lines)}
+    return {}
 
 
 def _groups(controller: str) -> Iterator[Path]:

@@ -191,16 +191,12 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes on the device. On a CPU: available to new processes, within the limits of this process's
-    control groups; 4 GB if the system does not say.
-    """
+    """Free bytes on the device; on a CPU :func:`mlplib.limits.memory`."""
     if device.type == "cuda":
         # Memory that torch has cached from an earlier run is free, though the driver counts it as taken.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    found = _stated("/proc/meminfo", "MemAvailable")
-    free, limit = int(found.split()[0]) * 1024 if found else 4 * 2**30, limits.memory()
-    return free if limit is None else min(free, limit)
+    return limits.memory()
 
 
 def device_name(device: torch.device) -> str:

@@ -14,6 +14,9 @@ GB = 2**30
 UNLIMITED = 9223372036854771712
 """What version 1 says where there is no limit."""
 
+AVAILABLE = 20 * GB
+"""What the machine has left."""
+
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
@@ -26,6 +29,10 @@ def groups(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{content}\n")
 
+    (tmp_path / "meminfo").write_text(
+        f"MemFree: 1 kB\nMemAvailable:  {AVAILABLE // 1024} kB\nHugePages_Free: 0\n"
+    )
+    monkeypatch.setattr(limits, "MACHINE", tmp_path / "meminfo")
     monkeypatch.setattr(limits, "MEMBERSHIP", tmp_path / "membership")
     monkeypatch.setattr(limits, "TREE", tmp_path / "tree")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)))
@@ -83,7 +90,7 @@ def inside(folder: str, files: dict[str, object]) -> dict[str, object]:
     ("membership", "files", "expected"),
     [
         ("0::/\n", of_version_2(8 * GB, 3 * GB, GB), 6 * GB),
-        ("0::/\n", of_version_2("max", 3 * GB, GB), None),
+        ("0::/\n", of_version_2("max", 3 * GB, GB), AVAILABLE),
         ("0::/\n", of_version_2(2 * GB, 3 * GB, 0), 0),
         ("0::/job/step\n", inside("job", of_version_2(8 * GB, 2 * GB, 0)), 6 * GB),
         (
@@ -92,8 +99,10 @@ def inside(folder: str, files: dict[str, object]) -> dict[str, object]:
             2 * GB,
         ),
         ("4:memory:/docker/1\n0::/\n", inside("memory", of_version_1(8 * GB, 3 * GB, GB)), 6 * GB),
-        ("4:cpu:/\n", inside("cpu", of_version_1(8 * GB, 3 * GB, GB)), None),
-        ("", {}, None),
+        ("4:cpu:/\n", inside("cpu", of_version_1(8 * GB, 3 * GB, GB)), AVAILABLE),
+        ("4:memory:/\n", inside("memory", of_version_1(UNLIMITED, GB, 0)), AVAILABLE),
+        ("0::/\n", of_version_2(64 * GB, 3 * GB, GB), AVAILABLE),
+        ("", {}, AVAILABLE),
     ],
 )
 def test_limits_of_control_groups_leave_so_much_memory(groups, membership, files, expected):
@@ -101,12 +110,15 @@ def test_limits_of_control_groups_leave_so_much_memory(groups, membership, files
     assert limits.memory() == expected
 
 
-def test_free_memory_is_what_the_control_groups_leave(groups):
-    cpu = torch.device("cpu")
-    groups("0::/\n", of_version_2(3 * 2**20, 2**20, 0))
-    assert machine.free_memory(cpu) == 2 * 2**20
-    groups("4:memory:/\n", inside("memory", of_version_1(UNLIMITED, GB, 0)))
-    assert 2**20 < machine.free_memory(cpu) < 2**50
+def test_free_memory_is_what_is_left(groups):
+    groups("0::/\n", of_version_2(3 * GB, GB, 0))
+    assert machine.free_memory(torch.device("cpu")) == 2 * GB
+
+
+def test_a_system_that_states_no_memory_has_little(monkeypatch, tmp_path):
+    assert 2**20 < limits.memory() < 2**50
+    monkeypatch.setattr(limits, "MACHINE", tmp_path / "missing")
+    assert limits.memory() == 4 * GB
 
 
 @pytest.mark.parametrize(("variable", "expected"), [({}, 1), ({"OMP_NUM_THREADS": "2"}, 2)])

@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from reader_clone import reader
 from small_runs import PACKAGES, ROOT
 
+from mlplib.limits import cores
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA_NAMES = {
     "pytorch": "torch",
@@ -266,6 +268,18 @@ def test_make_takes_what_is_empty_for_what_is_left_out(tmp_path):
     command = ["make", "-f", "Makefile", "-f", tmp_path / "show.mk", "show", "VENV=", "PYTHON="]
     done = subprocess.run(command, cwd=ROOT, env=reader(tmp_path), capture_output=True, text=True)
     assert done.stdout.splitlines() == [".venv python3"]
+
+
+def test_make_uses_the_cores_that_this_process_may_use(tmp_path):
+    """Snakemake's own count leaves out the quota of a container."""
+    (tmp_path / "show.mk").write_text("show:; @echo $(cores)")
+    command = ["make", "-f", "Makefile", "-f", tmp_path / "show.mk", "show", f"VENV={sys.prefix}"]
+    limited = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), *command]
+    done = [
+        subprocess.run(each, cwd=ROOT, env=reader(tmp_path), capture_output=True)
+        for each in (command, limited)
+    ]
+    assert [int(each.stdout) for each in done] == [cores(), 1]
 
 
 def test_set_up_refuses_what_it_does_not_know():

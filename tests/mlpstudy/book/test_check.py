@@ -215,6 +215,20 @@ def test_a_dry_run_shows_the_plan_of_a_cluster_or_of_one_machine(tmp_path, optio
     assert done.returncode == 0 and jobs["chapter"] == "1" and int(jobs.get("worker", 0)) == workers, jobs
 
 
+@pytest.mark.parametrize(("gigabytes", "at_once"), [(64, 16), (8, 8), (7, 5), (1, 1), (0, 1)])
+def test_no_more_chapters_are_executed_at_once_than_memory_allows(tmp_path, gigabytes, at_once):
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import mlplib.limits; mlplib.limits.memory = lambda: {gigabytes * 2**30 + 2**29}"
+    )
+    command = [sys.executable, "-m", "snakemake", "--snakefile", f"{ROOT}/Snakefile", "--directory", tmp_path]
+    command += "--dry-run --cores 16 --nolock --config profile=published --".split()
+    command.append("book/chapters/filters.ipynb")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, env=env)
+    threads = re.search(r"^ +threads: (\d+)$", done.stdout + done.stderr, flags=re.MULTILINE)
+    assert done.returncode == 0 and 16 // (int(threads[1]) if threads else 1) == at_once
+
+
 def made_book(place: Path):
     """Empty files of a whole book in profile smoke, which Snakemake takes for its own; and a function that
     gives the numbers of jobs, by rule, that the engine would do with them.
