@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SciPy 1.17.1: Bartlett's test of groups whose spreads are equal gives, now and then, no p value: statistic 0, p nan.
 # Expected: p = 1, the surest answer there is that spreads do not differ. Seen: where groups are copies of each other,
-# shifted by a constant, it is nan for one of twenty pairs and for one of five sets of six groups. Rounding makes the statistic a little less than 0, which is set
-# to 0 before it is returned (pull request 21305 of scipy/scipy), but after the p value was computed from it, and the
-# chi-square function that is used today has none of a negative number. Version 1.11 gave the negative statistic and 1.
-# `nan >= 0.05` and `nan < 0.05` are both false, so that what happens depends on how the question is put; no warning
-# comes with it. Whole numbers are an error: their count does not become a nan.
-# It matters to a check that seeds spread alike before their spreads are pooled: accuracies are counts of images, of two
-# or three seeds, and equal differences are common among them.
+# shifted by a constant, it is nan for one of twenty pairs and for one of five sets of six groups. Rounding makes the
+# statistic a little less than 0, which is set to 0 before it is returned (pull request 21305 of scipy/scipy), but
+# after the p value was computed from it, and the chi-square function that is used today has none of a negative
+# number. Version 1.11 gave the negative statistic and 1. `nan >= 0.05` and `nan < 0.05` are both false, so that what
+# happens depends on how the question is put; no warning comes with it. Whole numbers are an error: their count does
+# not become a nan. It matters to a check that seeds spread alike before their spreads are pooled: accuracies are
+# counts of images, of two or three seeds, and equal differences are common among them.
 set -euo pipefail
 cd "$(mktemp -d)" && trap 'rm -rf "$PWD"' EXIT
 python3 -m venv env
