@@ -45,7 +45,7 @@ def memory() -> int:
 
 def _stated(path: Path) -> dict[str, int]:
     """The numbers in a file with lines like ``MemAvailable: 20 kB``, by name."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         lines = path.read_text().splitlines()
         return {name.rstrip(":"): int(number) for name, number, *_ in map(str.split, lines)}
     return {}
@@ -55,7 +55,7 @@ def _groups(controller: str) -> Iterator[Path]:
     """Folders of the control groups that limit this process. Some do not exist, as in a container that shows
     its own group as the root.
     """
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for line in MEMBERSHIP.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers or controller in controllers.split(","):  # version 2 names none

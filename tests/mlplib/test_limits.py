@@ -65,6 +65,9 @@ def test_cores_are_those_that_the_process_has():
         ),
         ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": -1, "cpu/cpu.cfs_period_us": 100000}, 64),
         ("4:cpuset:/\n", {"cpuset/cpu.max": "100000 100000"}, 64),
+        ("0::/with:colon\n", {"with:colon/cpu.max": "300000 100000"}, 3),
+        ("not like this\n", {"cpu.max": "100000 100000"}, 64),
+        ("0::/\n", {"cpu.max": "nothing known"}, 64),
         ("", {}, 64),
     ],
 )
@@ -102,6 +105,7 @@ def inside(folder: str, files: dict[str, object]) -> dict[str, object]:
         ("4:cpu:/\n", inside("cpu", of_version_1(8 * GB, 3 * GB, GB)), AVAILABLE),
         ("4:memory:/\n", inside("memory", of_version_1(UNLIMITED, GB, 0)), AVAILABLE),
         ("0::/\n", of_version_2(64 * GB, 3 * GB, GB), AVAILABLE),
+        ("0::/\n", of_version_2(8 * GB, 3 * GB, GB) | {"memory.stat": "not like this\n\n"}, 5 * GB),
         ("", {}, AVAILABLE),
     ],
 )
