@@ -97,7 +97,7 @@ def paired(differences):
 
 
 def sampled(first, second):
-    """Of one seed: the sampling of the 10,000 test images of CIFAR-10, once for each network."""
+    """Of one seed: the sampling of the 10,000 test images of CIFAR, once for each network."""
     first, second = first.item(), second.item()
     variance = sum(points * (100 - points) / 10_000 for points in (first, second))
     return first - second, *stats.norm.interval(0.95, first - second, variance**0.5)
@@ -141,6 +141,7 @@ BLOCK = {
     "no bottleneck": {"model.expansion": 1},
     "post-LN": {"model.norm_position": "post"},
 }
+GPU = {"epochs": 80}  # in profile gpu, with DA
 UNDONE = dict(zip(("GELU", "skips", "bottleneck", "pre-LN"), BLOCK.values(), strict=True))
 REGULARIZERS = {"clipping": {"optimizer.clip": 1.0}, "weight decay": {"optimizer.weight_decay": 0.19}}
 REGULARIZERS |= {"dropout": {"model.dropout": 0.1}}
@@ -163,7 +164,10 @@ PAIRED = {
     "C07": [over({t: below("trained", of) for t, of in TASKS.items()}, SEEN | {"value": "tta"}, SEEN)],
     "C09": [{"": [BATCHES | {"upstream.batch_size": size} for size in (2048, 512)]}],
     "C13": [{m: [choice(of, {"model.norm": n}) for n in ("layer", "batch")] for m, of in MLPS.items()}],
-    "C14": [{f"smoothing {x}": [choice(NO_DA, {"label_smoothing": a}) for a in (x, 0)] for x in (0.1, 0.3)}],
+    "C14": [
+        {f"smoothing {x}": [choice(of, {"label_smoothing": a}) for a in (x, 0)] for x in (0.1, 0.3)}
+        for of in (NO_DA, GPU)
+    ],
     "C15": [{name: (choice(), choice(change)) for name, change in UNDONE.items()}],
     "C16": [{name: (choice(NO_DA, added), choice(NO_DA)) for name, added in REGULARIZERS.items()}],
     "C17": [
