@@ -116,8 +116,8 @@ class Chapter:
             judged = {s.profile.name: decide(claim, s.records, s.profile.name) for s in self.studies}
             chips = "".join(chip(j.verdict, f"{name}: {j.words}") for name, j in judged.items())
             measured = {name: j.effect_text() for name, j in judged.items() if j.measured}
-            effects = "; ".join(f"{name} {minus(escape(text))}" for name, text in measured.items())
-            said = f"<b>{claim.id}.</b> {escape(claim.sentence)}{small(effects)}"
+            effects = "".join(small(f"{name}: {minus(escape(text))}") for name, text in measured.items())
+            said = f"<b>{claim.id}.</b> {escape(claim.sentence)}{effects}"
             parts.append(f'<div class="mlp-found"><p>{said}</p><p>{chips}</p></div>')
         text = "".join(parts) if self.studies else f"<p>{NO_RECORDS}</p>"
         return Html(html.STYLE + html.box(text))
