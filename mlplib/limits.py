@@ -23,7 +23,7 @@ def cores() -> int:
     for group in _groups("cpu"):
         for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
             found = _integers(group, *files)
-            if found and found[0] > 0:  # version 1 says -1 for no limit
+            if len(found) == 2 and min(found) > 0:  # version 1 says -1 for no limit
                 count = min(count, math.ceil(found[0] / found[1]))
     return max(1, count)
 
@@ -35,7 +35,7 @@ def memory() -> int:
     left = _stated(MACHINE).get("MemAvailable", 4 * 2**20) * 1024
     for group in _groups("memory"):
         for files in (["memory.max", "memory.current"], ["memory.limit_in_bytes", "memory.usage_in_bytes"]):
-            if found := _integers(group, *files):
+            if len(found := _integers(group, *files)) == 2:
                 limit, used = found
                 stated = _stated(group / "memory.stat")
                 cached = stated.get("total_inactive_file", stated.get("inactive_file", 0))  # version 1 or 2

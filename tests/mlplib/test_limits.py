@@ -68,6 +68,8 @@ def test_cores_are_those_that_the_process_has():
         ("0::/with:colon\n", {"with:colon/cpu.max": "300000 100000"}, 3),
         ("not like this\n", {"cpu.max": "100000 100000"}, 64),
         ("0::/\n", {"cpu.max": "nothing known"}, 64),
+        ("0::/\n", {"cpu.max": "100000"}, 64),
+        ("0::/\n", {"cpu.max": "100000 0"}, 64),
         ("", {}, 64),
     ],
 )
@@ -106,6 +108,7 @@ def inside(folder: str, files: dict[str, object]) -> dict[str, object]:
         ("4:memory:/\n", inside("memory", of_version_1(UNLIMITED, GB, 0)), AVAILABLE),
         ("0::/\n", of_version_2(64 * GB, 3 * GB, GB), AVAILABLE),
         ("0::/\n", of_version_2(8 * GB, 3 * GB, GB) | {"memory.stat": "not like this\n\n"}, 5 * GB),
+        ("0::/\n", of_version_2("1 2", 3, 4), AVAILABLE),
         ("", {}, AVAILABLE),
     ],
 )
