@@ -37,10 +37,14 @@ def memory() -> int:
         for files in (["memory.max", "memory.current"], ["memory.limit_in_bytes", "memory.usage_in_bytes"]):
             if len(found := _integers(group, *files)) == 2:
                 limit, used = found
-                stated = _stated(group / "memory.stat")
-                cached = stated.get("total_inactive_file", stated.get("inactive_file", 0))  # version 1 or 2
-                left = min(left, max(0, limit - used + cached))
+                left = min(left, max(0, limit - used + _cached_files(group)))
     return left
+
+
+def _cached_files(group: Path) -> int:
+    stated = _stated(group / "memory.stat")
+    of_version_1 = "total_" if "total_inactive_file" in stated else ""  # there with the groups below
+    return sum(stated.get(f"{of_version_1}{kind}_file", 0) for kind in ("active", "inactive"))
 
 
 def _stated(path: Path) -> dict[str, int]:

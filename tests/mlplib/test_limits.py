@@ -79,12 +79,22 @@ def test_quotas_of_control_groups_limit_the_cores(groups, membership, files, exp
 
 
 def of_version_2(limit: object, used: int, cached: int) -> dict[str, object]:
-    return {"memory.max": limit, "memory.current": used, "memory.stat": f"anon 1\ninactive_file {cached}"}
+    return {
+        "memory.max": limit,
+        "memory.current": used,
+        "memory.stat": f"anon 1\nactive_file {cached // 2}\ninactive_file {cached - cached // 2}",
+    }
 
 
 def of_version_1(limit: int, used: int, cached: int) -> dict[str, object]:
     names = "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"
-    return dict(zip(names, (limit, used, f"inactive_file 1\ntotal_inactive_file {cached}"), strict=True))
+    return dict(
+        zip(
+            names,
+            (limit, used, f"inactive_file 1\ntotal_inactive_file {cached - 7}\ntotal_active_file 7"),
+            strict=True,
+        )
+    )
 
 
 def inside(folder: str, files: dict[str, object]) -> dict[str, object]:
