@@ -23,7 +23,7 @@ from mlpstudy.planning import upstream_first
 from mlpstudy.profiles import PROFILES
 
 BOOK = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "book").glob("*.md"))
-PAGES = ["README.md", "CONTRIBUTING.md", *BOOK]
+PAGES = ["README.md", "CONTRIBUTING.md", "findings/README.md", *BOOK]
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES)
 
 
@@ -116,6 +116,11 @@ def test_every_chapter_is_told_to_teachers_in_the_order_of_the_book():
         told = dict.fromkeys(re.findall(r"\]\((chapters/[\w-]+)\.ipynb\)", text_of(page)))
         told["chapters/scoreboard"] = told.pop("chapters/scoreboard")  # the front page begins with it
         assert list(told) == pages, page
+
+
+def test_every_finding_is_listed_once():
+    listed = re.findall(r"^\| `([\w-]+\.sh)` \|", text_of("findings/README.md"), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "findings").glob("*.sh"))
 
 
 def test_cited_works_are_listed():
