@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 def without_traceback() -> None:
@@ -19,6 +19,13 @@ def without_traceback() -> None:
             usual(kind, error, trace)
 
     sys.excepthook = hook
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal, such as SIGKILL; most real-time signals only have a number."""
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from mlplib.errors import Interrupted, MlplibError
 from mlplib.executor import Executor
 from mlplib.machine import pick_device
 from mlplib.specs import RunSpec, TimingSpec
-from mlplib.stopping import StopRequest
+from mlplib.stopping import StopRequest, signal_name
 from mlplib.store import RunClaimed, RunStore
 
 START_METHOD = "spawn"
@@ -196,5 +196,5 @@ class Worker:
 
 def _exit_reason(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
-        return f"was killed by {signal.Signals(-exitcode).name}"
+        return f"was killed by {signal_name(-exitcode)}"
     return f"ended with status {exitcode}"

@@ -15,7 +15,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
 from mlplib.errors import MlplibError
-from mlplib.stopping import handling
+from mlplib.stopping import handling, signal_name
 
 ENGINE = "mlplib"
 GRACE_S = 20
@@ -61,7 +61,7 @@ class _Client(PapermillNotebookClient):
         )
         if code is None or code >= 0:
             return f"the kernel ended with status {code} before the cell was done (exit, quit or a crash)"
-        name = signal.Signals(-code).name
+        name = signal_name(-code)
         advice = ": memory ran out, most likely; close other programs or choose a smaller profile"
         used = f"it had used up to {peak / 1e9:.2f} GB of memory"
         return f"the kernel was killed by {name}, {used}" + (advice if name == "SIGKILL" else "")

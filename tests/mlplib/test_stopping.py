@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mlplib.stopping import StopRequest
+from mlplib.stopping import StopRequest, signal_name
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -112,3 +112,8 @@ def test_ctrl_c_in_the_first_seconds_shows_no_traceback(module, importing, tmp_p
     command = [sys.executable, "-c", INTERRUPTED, module, importing, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", -signal.SIGINT)
+
+
+def test_signals_without_a_name_are_told_by_their_number():
+    names = [signal_name(number) for number in (signal.SIGKILL, signal.SIGRTMIN, signal.SIGRTMIN + 1)]
+    assert names == ["SIGKILL", "SIGRTMIN", f"signal {signal.SIGRTMIN + 1}"]

@@ -521,6 +521,10 @@ def run_cells(tmp_path, monkeypatch):
             "x = b'1' * 300_000_000; import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
             r"killed by SIGKILL, it had used up to (0\.[3-9]|[1-9]\d*\.\d)\d GB of memory: memory ran out",
         ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 1)",
+            r"killed by signal 35, it had used up to .* memory$",
+        ),
         ("import os; os._exit(0)", "the kernel ended with status 0 before the cell was done"),
         ("import sys; sys.exit(0)", "SystemExit: the cell called sys.exit, so the cells after it were not"),
         ("raise SystemExit", "SystemExit: the cell called sys.exit"),
