@@ -79,23 +79,25 @@ STEP(lion_float_copy, float, , copy[i] = narrowed(p[i]))
 STEP(lion_bf16, uint16_t, widened, )
 STEP(lion_bf16_copy, uint16_t, widened, copy[i] = narrowed(p[i]))
 
-/* The bits of a bf16 number are its index in a table. In blocks, so that compilers vectorize the loops. */
-enum { BLOCK = 512 };
-#define LOOK_UP(NAME, VALUE)                                                                              \
-    WIDE void NAME(int64_t count, const uint16_t *restrict at, const float *restrict table,               \
-                   const uint16_t *restrict by, float least, uint16_t *restrict out) {                    \
-        int32_t place[BLOCK];                                                                             \
-        float found[BLOCK];                                                                               \
-        for (int64_t i = 0; i < count; i += BLOCK, at += BLOCK, by += BLOCK, out += BLOCK) {              \
-            int64_t here = count - i < BLOCK ? count - i : BLOCK;                                         \
-            for (int64_t j = 0; j < here; j++) place[j] = at[j];                                          \
-            for (int64_t j = 0; j < here; j++) found[j] = table[place[j]];                                \
-            for (int64_t j = 0; j < here; j++) out[j] = VALUE;                                            \
-        }                                                                                                 \
-    }
+/* The bits of a bf16 number are its index in a table. `volatile` keeps compilers from vectorizing lookups:
+   processors take longer to gather numbers than to load one at a time. */
+void look_up(int64_t count, const uint16_t *restrict at, const volatile uint16_t *table,
+             uint16_t *restrict out) {
+    _Pragma("GCC unroll 8")
+    for (int64_t i = 0; i < count; i++) out[i] = table[at[i]];
+}
 
-LOOK_UP(look_up, narrowed(found[j]))
-LOOK_UP(look_up_product, narrowed(cut(found[j] * widened(by[j]), least)))
+enum { BLOCK = 512 }; /* the products of a block are vectorized */
+WIDE void look_up_product(int64_t count, const uint16_t *restrict at, const volatile float *table,
+                          const uint16_t *restrict by, float least, uint16_t *restrict out) {
+    float found[BLOCK];
+    for (int64_t i = 0; i < count; i += BLOCK, at += BLOCK, by += BLOCK, out += BLOCK) {
+        int64_t here = count - i < BLOCK ? count - i : BLOCK;
+        _Pragma("GCC unroll 8")
+        for (int64_t j = 0; j < here; j++) found[j] = table[at[j]];
+        for (int64_t j = 0; j < here; j++) out[j] = narrowed(cut(found[j] * widened(by[j]), least));
+    }
+}
 
 /* Every output pixel is a weighted sum of two neighbors: first a row of all channels from two rows, then each
    pixel from two of its row. A product of two bf16 numbers is exact in float, so only the sums round. */
@@ -194,16 +196,20 @@ def lion_step(param, grad, momentum, copy, lr, shrink, beta1: float, beta2: floa
     step(ctypes.c_int64(param.numel()), *map(_address, (param, grad, momentum, copy)), *rates)
 
 
-def look_up(at: Tensor, table: Tensor, by: Tensor | None = None, least: float = 0.0) -> Tensor:
-    """Look up each bf16 number in ``table``, float32 (65536,), indexed by its bits; returns bf16.
+def look_up(at: Tensor, table: Tensor) -> Tensor:
+    """Look up each bf16 number in ``table``, bf16 (65536,), indexed by its bits."""
+    out = torch.empty_like(at)
+    library().look_up(ctypes.c_int64(at.numel()), *map(_address, (at, table, out)))
+    return out
 
-    The value is multiplied by ``by``, bf16 of the same shape, before it is rounded; products below ``least``
-    become zero.
+
+def look_up_product(at: Tensor, table: Tensor, by: Tensor, least: float) -> Tensor:
+    """Look up each bf16 number in ``table``, float32 (65536,), and multiply it by ``by``, bf16 of the same
+    shape; returns bf16. Products below ``least`` become zero.
     """
     out = torch.empty_like(at)
-    function = library().look_up if by is None else library().look_up_product
-    tensors = _address(at), _address(table), _address(at if by is None else by)
-    function(ctypes.c_int64(at.numel()), *tensors, ctypes.c_float(least), _address(out))
+    addresses = *map(_address, (at, table, by)), ctypes.c_float(least), _address(out)
+    library().look_up_product(ctypes.c_int64(at.numel()), *addresses)
     return out
 
 
