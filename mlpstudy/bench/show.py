@@ -48,8 +48,11 @@ def about(found: Mapping) -> str:
 def timings(found: Mapping, group: str, source: str = "") -> Table:
     """What was timed in a group; ``source`` names the file."""
     where = ", ".join(filter(None, (group, source, about(found))))
-    rows = map(_timing, rows_of(found, group).values())
-    return f"{where}: median [quartiles] of {found['rounds']} rounds", pd.DataFrame(rows)
+    rows = rows_of(found, group)
+    if found["machine"]["precision"] == "fp32":
+        rows.pop("matmul-fp32", None)  # in older files, the same product as "matmul"
+    cells = pd.DataFrame(map(_timing, rows.values()))
+    return f"{where}: median [quartiles] of {found['rounds']} rounds", cells
 
 
 def _timing(row: Mapping) -> dict[str, str]:

@@ -201,14 +201,17 @@ def _products(layers: list[nn.Linear], batch: int, device: torch.device, dtype: 
 
 
 def machine_works(device: torch.device, precision: str, brief: bool = False) -> list[Work]:
-    """Matrix products in the precision of training and in float32, and a copy within the device's memory.
+    """Matrix products in the precision of training, and in float32 if that is another one, and a copy within
+    the device's memory.
 
     Args:
         brief: without float32, with smaller matrices and a smaller copy.
     """
     side = 1024 if brief else 8192 if device.type == "cuda" else 2048
     size = 2**26 if brief else copy_size(device)
-    precisions = {"matmul": precision} if brief else {"matmul": precision, "matmul-fp32": "fp32"}
+    precisions = {"matmul": precision}
+    if precision != "fp32" and not brief:
+        precisions["matmul-fp32"] = "fp32"
     works = []
     for id, each in precisions.items():
         product = repeat(square_product(device, each, side))

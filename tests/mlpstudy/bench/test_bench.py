@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from small_runs import ROOT
 
 from mlplib import machine
 from mlplib.data import beton
@@ -273,6 +274,22 @@ def test_layers_count_what_they_move_and_compute():
     work = works["width-32-batch-16"]
     assert work.flops == 2 * 16 * 32 * 128
     assert work.bytes == 2 * (16 * 32 + 32 * 128 + 16 * 128)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results/bench").glob("*.json")), ids=lambda p: p.stem)
+def test_a_published_table_shows_nothing_twice(path):
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for group in {row["group"] for row in found.get("rows", [])} - {"tried"}:
+        assert show.timings(found, group)[1]["measure"].is_unique
+
+
+def test_a_rate_is_not_measured_twice():
+    names = {
+        precision: [work.name for work in workloads.machine_works(CPU, precision)]
+        for precision in ("bf16", "fp32")
+    }
+    assert names["bf16"][:2] == ["matrix product, bf16, side 2048", "matrix product, fp32, side 2048"]
+    assert names["fp32"] == [names["bf16"][1], "copy within memory"]
 
 
 def test_memory_in_use_sees_memory_that_is_kept_and_given_back():
