@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Pillow 13.0.0: a gray PNG of 2 or 4 bits loses its transparent color.
-# Expected: the image that a lossless optimizer (pyoxipng 9.1.1) writes is read as the one it was given, to the last bit.
+# Expected: the image that a lossless optimizer (pyoxipng 9.1.1) writes is read as the one it was given, bit for bit.
 # Seen: of 190 transparent pixels none is left. The optimizer found that 16 grays suffice and wrote 4 bits per pixel.
 # Pillow scales the pixels to 0 to 255, but not the gray that the file names as transparent: it looks for gray 5 where
-# the pixels are 85. With 1, 8 and 16 bits it finds them. There is no warning; `has_transparency_data` says that there is
+# the pixels are 85. With 1, 8 and 16 bits it finds them. There is no warning; `has_transparency_data` says there is
 # transparency, and the background comes out in its gray.
 # The format states this color in the image's own bits, so each reader has to scale both. Pull request 3744 of
 # python-pillow/Pillow (2019) is about 1, 8 and 16 bits; of 2 and 4 bits we found nothing.

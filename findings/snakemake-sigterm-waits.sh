@@ -18,5 +18,6 @@ begin=$SECONDS
 wait $! || true
 seconds=$((SECONDS - begin))
 heard=no; [ ! -e heard ] || heard=yes
-echo "Snakemake ended $seconds s after SIGTERM; the job ran to its end: $([ -e done ] && echo yes || echo no); it got the signal: $heard"
+ended=$([ -e done ] && echo yes || echo no)
+echo "Snakemake ended $seconds s after SIGTERM; the job ran to its end: $ended; it got the signal: $heard"
 [ "$seconds" -ge 15 ] && [ "$heard" = no ] || { echo "CHANGED"; exit 1; }

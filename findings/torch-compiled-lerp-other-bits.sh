@@ -2,7 +2,7 @@
 # PyTorch 2.15.0 on a CPU: torch.lerp rounds once (a fused multiply-add), and twice when torch.compile compiles it.
 # Expected: the same bits, as a compiled product, sum or sign gives. Seen: one number in nine differs in its last bit.
 # The compiled bits are those of `a + w * (b - a)` written out; the others are those of that sum rounded once. A moving
-# average (momentum, averaged weights) drifts apart with every step, so that a training that is compiled in one execution
+# average (momentum, averaged weights) drifts apart with every step, so a training that is compiled in one execution
 # and not in the other cannot be repeated bit by bit. On processors without fused multiply-add both round twice.
 # Needs a C++ compiler and about 6 GB for torch while it runs.
 set -euo pipefail
