@@ -67,6 +67,7 @@ def compare(revision, root, case=TINY):
 @pytest.mark.alone
 def test_a_slower_revision_is_slower_and_its_checkout_is_removed(clone, tmp_path, monkeypatch):
     monkeypatch.setattr(against.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two wait for each other under load
     found = compare("slow", clone)
     assert os.listdir(tmp_path) == []
     rows = {row["id"]: row for row in found["rows"]}
