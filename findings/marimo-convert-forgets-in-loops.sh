@@ -4,9 +4,9 @@
 # Expected: the numbers of the notebook, or a refusal, since in marimo no variable can be defined in two cells. Seen: a
 # variable that a later cell changes gets a new name there, and what is read gets the old one, also in a loop:
 # `best = max(best, accuracy)` becomes `best_1 = max(best, _accuracy)`, where `best` is always that of the start. Sums
-# by `+=`, means, moving averages and the maximum by `if` are all those of the last round alone; a `while` loop that
-# counts never ends. Without a loop, as in `rate = rate / 10`, the result is right, and so it is if the start value and
-# the loop are in one cell. The exit status is 0, and `marimo check` finds nothing in the new file.
+# by `+=`, means, moving averages and the maximum by `if` are all those of the last round alone. Without a loop, as in
+# `rate = rate / 10`, the result is right, and so it is if the start value and the loop are in one cell. The exit status
+# is 0, and `marimo check` finds nothing in the new file.
 # The manual says how to rename variables by hand. The renaming was added in pull request 2422, and issues about it are
 # about names; we found none about loops.
 # It matters to notebooks with a cell that sets a start value and a cell that trains or evaluates: accuracies over
