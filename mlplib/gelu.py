@@ -98,7 +98,7 @@ def _gradient(grad: Tensor, z: Tensor) -> Tensor:
 @machine.on_cpu()
 def by_table(threads: int) -> bool:
     """Whether to use the tables with this many threads: there is a C compiler, the bits are the same, and the
-    tables are faster. PyTorch divides its work among threads; lookups run in one.
+    tables are faster. A second thread may help PyTorch more than it helps lookups, or less.
     """
     if native.library() is None or not _same_bits():
         return False

@@ -1,5 +1,5 @@
 """C code for operations that take PyTorch many passes over memory, or repeated work, on a CPU: Lion's step,
-augmentation, and GELU from lookup tables.
+augmentation, and GELU from lookup tables. Threads share the work, the same ones as in PyTorch (OpenMP).
 
 On processors with matrix units, matrix products take little time. There Lion took a fifth to a quarter of a
 training step (B-6/Wi-256 with batch 1,024, B-6/Wi-128 with batch 128, one thread); in C it takes a fifth of
@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +63,19 @@ static float lerp(float start, float end, float weight) {
     return weight < 0.5f ? fmaf(weight, end - start, start) : fmaf(weight - 1, end - start, end);
 }
 
+/* Numbers are processed in blocks, which threads share if there are at least GRAIN numbers, as in PyTorch. */
+enum { BLOCK = 512, GRAIN = 32768 };
+#define BLOCKS                                                          \
+    _Pragma("omp parallel for num_threads(threads) if(count >= GRAIN)") \
+    for (int64_t start = 0; start < count; start += BLOCK)
+#define HERE (count - start < BLOCK ? count - start : BLOCK)
+#define NUMBERS for (int64_t i = start, end = start + HERE; i < end; i++)
+
 #define STEP(NAME, GRAD, WIDEN, NARROW)                                                        \
-    void NAME(int64_t count, float *restrict p, const GRAD *restrict grad, float *restrict m,  \
-              uint16_t *restrict copy, float lr, float shrink, float beta1, float forget) {    \
-        for (int64_t i = 0; i < count; i++) {                                                  \
+    void NAME(int threads, int64_t count, float *restrict p, const GRAD *restrict grad,        \
+              float *restrict m, uint16_t *restrict copy, float lr, float shrink, float beta1, \
+              float forget) {                                                                  \
+        BLOCKS NUMBERS {                                                                       \
             float g = WIDEN(grad[i]), u = lerp(g, m[i], beta1);                                \
             float moved = p[i] * shrink;                                                       \
             p[i] = moved - lr * (float)((u > 0) - (u < 0));                                    \
@@ -81,45 +91,53 @@ STEP(lion_bf16_copy, uint16_t, widened, copy[i] = narrowed(p[i]))
 
 /* The bits of a bf16 number are its index in a table. `volatile` keeps compilers from vectorizing lookups:
    processors take longer to gather numbers than to load one at a time. */
-void look_up(int64_t count, const uint16_t *restrict at, const volatile uint16_t *table,
+void look_up(int threads, int64_t count, const uint16_t *restrict at, const volatile uint16_t *table,
              uint16_t *restrict out) {
-    _Pragma("GCC unroll 8")
-    for (int64_t i = 0; i < count; i++) out[i] = table[at[i]];
-}
-
-enum { BLOCK = 512 }; /* the products of a block are vectorized */
-WIDE void look_up_product(int64_t count, const uint16_t *restrict at, const volatile float *table,
-                          const uint16_t *restrict by, float least, uint16_t *restrict out) {
-    float found[BLOCK];
-    for (int64_t i = 0; i < count; i += BLOCK, at += BLOCK, by += BLOCK, out += BLOCK) {
-        int64_t here = count - i < BLOCK ? count - i : BLOCK;
+    BLOCKS {
         _Pragma("GCC unroll 8")
-        for (int64_t j = 0; j < here; j++) found[j] = table[at[j]];
-        for (int64_t j = 0; j < here; j++) out[j] = narrowed(cut(found[j] * widened(by[j]), least));
+        NUMBERS out[i] = table[at[i]];
     }
 }
 
+WIDE static void products(int64_t count, const uint16_t *restrict at, const volatile float *table,
+                          const uint16_t *restrict by, float least, uint16_t *restrict out) {
+    float found[BLOCK]; /* the products can be vectorized, the lookups cannot */
+    _Pragma("GCC unroll 8")
+    for (int64_t i = 0; i < count; i++) found[i] = table[at[i]];
+    for (int64_t i = 0; i < count; i++) out[i] = narrowed(cut(found[i] * widened(by[i]), least));
+}
+
+void look_up_product(int threads, int64_t count, const uint16_t *at, const volatile float *table,
+                     const uint16_t *by, float least, uint16_t *out) {
+    BLOCKS products(HERE, at + start, table, by + start, least, out + start);
+}
+
+#define IMAGES                                                                  \
+    _Pragma("omp parallel for num_threads(threads) if(images * size >= GRAIN)") \
+    for (int64_t image = 0; image < images; image++)
+
 /* Every output pixel is a weighted sum of two neighbors: first a row of all channels from two rows, then each
    pixel from two of its row. A product of two bf16 numbers is exact in float, so only the sums round. */
-void crop(int64_t images, int64_t height, int64_t channels, int64_t width, const uint8_t *pixels,
-          const int64_t *row_box, const int32_t *row_at, const float *row_near, const float *row_far,
-          const int64_t *column_box, const int32_t *column_at, const float *column_near,
-          const float *column_far, uint16_t *out) {
-    int64_t row = channels * width;
-    float line[row + 1];
-    line[row] = 0; /* the far neighbor of the last pixel, whose weight is zero */
-    for (int64_t image = 0; image < images; image++, pixels += height * row) {
+void crop(int threads, int64_t images, int64_t height, int64_t channels, int64_t width,
+          const uint8_t *pixels, const int64_t *row_box, const int32_t *row_at, const float *row_near,
+          const float *row_far, const int64_t *column_box, const int32_t *column_at,
+          const float *column_near, const float *column_far, uint16_t *out) {
+    const int64_t row = channels * width, size = height * row;
+    IMAGES {
+        float line[row + 1];
+        line[row] = 0; /* the far neighbor of the last pixel, whose weight is zero */
         const int64_t r = row_box[image] * height, c = column_box[image] * width;
         const int32_t *restrict at = column_at + c;
         const float *restrict near = column_near + c, *restrict far = column_far + c;
-        for (int64_t y = 0; y < height; y++, out += row) {
+        for (int64_t y = 0; y < height; y++) {
             const int64_t here = row_at[r + y], next = here + 1 < height ? here + 1 : here;
-            const uint8_t *restrict a = pixels + here * row, *restrict b = pixels + next * row;
+            const uint8_t *restrict a = pixels + image * size + here * row;
+            const uint8_t *restrict b = pixels + image * size + next * row;
             const float u = row_near[r + y], v = row_far[r + y];
             for (int64_t k = 0; k < row; k++) line[k] = rounded(u * a[k] + v * b[k]);
             for (int64_t channel = 0; channel < channels; channel++) {
                 const float *restrict from = line + channel * width;
-                uint16_t *restrict to = out + channel * width;
+                uint16_t *restrict to = out + image * size + y * row + channel * width;
                 for (int64_t x = 0; x < width; x++)
                     to[x] = narrowed(near[x] * from[at[x]] + far[x] * from[at[x] + 1]);
             }
@@ -129,26 +147,30 @@ void crop(int64_t images, int64_t height, int64_t channels, int64_t width, const
 
 /* MixUp with the partner of each image, if there are partners, then (x - mean) * scale; rounded to bf16 after
    each of the three. Images come as (B, H, C, W) and leave as (B, C, H, W). */
-void mix(int64_t images, int64_t height, int64_t channels, int64_t width, const uint16_t *batch,
-         const int64_t *partner, float lam, const float *mean, const float *scale, uint16_t *out) {
+void mix(int threads, int64_t images, int64_t height, int64_t channels, int64_t width,
+         const uint16_t *batch, const int64_t *partner, float lam, const float *mean, const float *scale,
+         uint16_t *out) {
     const int64_t size = height * channels * width;
-    for (int64_t image = 0; image < images; image++)
+    IMAGES
         for (int64_t channel = 0; channel < channels; channel++)
-            for (int64_t y = 0; y < height; y++, out += width) {
+            for (int64_t y = 0; y < height; y++) {
                 const int64_t place = (y * channels + channel) * width;
                 const uint16_t *restrict own = batch + image * size + place;
                 const uint16_t *restrict other = partner ? batch + partner[image] * size + place : own;
+                uint16_t *restrict to = out + image * size + (channel * height + y) * width;
                 const float center = mean[channel], factor = scale[channel];
                 for (int64_t x = 0; x < width; x++) {
                     float mixed = widened(own[x]);
                     if (partner) mixed = rounded(lerp(widened(other[x]), mixed, lam));
-                    out[x] = narrowed(rounded(mixed - center) * factor);
+                    to[x] = narrowed(rounded(mixed - center) * factor);
                 }
             }
 }
 """
 
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
+THREADS = (["-fopenmp"], [])
+"""Flags to compile with, and without: compilers can lack OpenMP, and then everything runs in one thread."""
 
 GRADIENTS = {torch.float32: "float", torch.bfloat16: "bf16"}
 
@@ -157,17 +179,19 @@ GRADIENTS = {torch.float32: "float", torch.bfloat16: "bf16"}
 def library() -> ctypes.CDLL | None:
     """:data:`SOURCE`, compiled for this machine in a third of a second; None without a C compiler."""
     compiler = shutil.which(os.environ.get("CC") or "cc")
-    if compiler is None:
-        return None
-    try:
-        with tempfile.TemporaryDirectory() as folder:
+    for threads in THREADS if compiler else ():
+        with suppress(OSError, subprocess.SubprocessError), tempfile.TemporaryDirectory() as folder:
             source, compiled = Path(folder) / "native.c", Path(folder) / "native.so"
             source.write_text(SOURCE)
-            command = [compiler, *FLAGS, str(source), "-o", str(compiled), "-lm"]
+            command = [compiler, *FLAGS, *threads, str(source), "-o", str(compiled), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
             return ctypes.CDLL(str(compiled))
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return None
+
+
+def _call(name: str, *arguments) -> None:
+    """Call a function of :func:`library` with PyTorch's number of threads."""
+    getattr(library(), name)(ctypes.c_int(torch.get_num_threads()), *arguments)
 
 
 def _address(tensor: Tensor | None) -> ctypes.c_void_p | None:
@@ -191,15 +215,15 @@ def takes(param: Tensor, grad: Tensor, momentum: Tensor, copy: Tensor | None) ->
 
 def lion_step(param, grad, momentum, copy, lr, shrink, beta1: float, beta2: float) -> None:
     """Lion for one tensor; arguments and results (bit for bit) as in :func:`mlplib.optim.lion_step`."""
-    step = getattr(library(), f"lion_{GRADIENTS[grad.dtype]}{'' if copy is None else '_copy'}")
+    name = f"lion_{GRADIENTS[grad.dtype]}{'' if copy is None else '_copy'}"
     rates = map(ctypes.c_float, (lr, shrink, beta1, 1 - beta2))
-    step(ctypes.c_int64(param.numel()), *map(_address, (param, grad, momentum, copy)), *rates)
+    _call(name, ctypes.c_int64(param.numel()), *map(_address, (param, grad, momentum, copy)), *rates)
 
 
 def look_up(at: Tensor, table: Tensor) -> Tensor:
     """Look up each bf16 number in ``table``, bf16 (65536,), indexed by its bits."""
     out = torch.empty_like(at)
-    library().look_up(ctypes.c_int64(at.numel()), *map(_address, (at, table, out)))
+    _call("look_up", ctypes.c_int64(at.numel()), *map(_address, (at, table, out)))
     return out
 
 
@@ -209,7 +233,7 @@ def look_up_product(at: Tensor, table: Tensor, by: Tensor, least: float) -> Tens
     """
     out = torch.empty_like(at)
     addresses = *map(_address, (at, table, by)), ctypes.c_float(least), _address(out)
-    library().look_up_product(ctypes.c_int64(at.numel()), *addresses)
+    _call("look_up_product", ctypes.c_int64(at.numel()), *addresses)
     return out
 
 
@@ -242,7 +266,7 @@ def crop(
     """
     out = torch.empty(rows.shape, dtype=torch.bfloat16, device=rows.device)
     boxes = [[box, by.at, by.near, by.far] for box, by in ((row_boxes, by_row), (column_boxes, by_column))]
-    library().crop(*map(ctypes.c_int64, rows.shape), *map(_address, [rows, *boxes[0], *boxes[1], out]))
+    _call("crop", *map(ctypes.c_int64, rows.shape), *map(_address, [rows, *boxes[0], *boxes[1], out]))
     return out
 
 
@@ -255,5 +279,5 @@ def mix(rows: Tensor, partner: Tensor | None, lam: float, mean: Tensor, scale: T
     out = torch.empty((b, c, h, w), dtype=torch.bfloat16, device=rows.device)
     mean, scale = mean.float(), scale.float()
     addresses = _address(rows), _address(partner), ctypes.c_float(lam), *map(_address, (mean, scale, out))
-    library().mix(*map(ctypes.c_int64, rows.shape), *addresses)
+    _call("mix", *map(ctypes.c_int64, rows.shape), *addresses)
     return out
