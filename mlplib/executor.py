@@ -1,4 +1,4 @@
-"""From a spec to its record: find it, or do the run. Every kind of run is implemented here."""
+"""From a spec to its record: find it, or execute the run. Every kind of run is implemented here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .store import MOSAIC, MOSAIC_SHA256, Record, RunStore, by_id, run_id
 
 
 class Executor:
-    """Does runs and keeps their results in ``store``.
+    """Executes runs and keeps their results in ``store``.
 
     Args:
         store: where records are found and written.
@@ -118,7 +118,7 @@ class Executor:
         return self._features[key]
 
     def records(self, specs: Iterable[RunSpec]) -> list[Record]:
-        """The records of the distinct runs among ``specs``, in order; missing runs are done now.
+        """The records of the distinct runs among ``specs``, in order; missing runs are executed now.
 
         A diverged run has a record like any other and does not stop the others.
 
@@ -128,7 +128,7 @@ class Executor:
         return [self.record(spec) for spec in by_id(specs).values()]
 
     def record(self, spec: RunSpec) -> Record:
-        """The record of one run, which is done now if it is missing."""
+        """The record of one run, which is executed now if it has no record yet."""
         found = self.store.find(spec)
         if found is not None:
             return found

@@ -1,4 +1,4 @@
-"""The run queue of ``mlplib run``: worker processes do missing runs, in a useful order, until a deadline.
+"""The run queue of ``mlplib run``: worker processes execute missing runs in a useful order until a deadline.
 
 The run store is the queue and a run's lock is the claim on it. So any number of commands, on any number of
 machines that share the folder, work on the same queue.
@@ -56,7 +56,7 @@ RUN_BYTES = 3 * 2**30
 
 def runs_at_once(device: torch.device) -> int:
     """The default number of concurrent runs. On a GPU one; on a CPU one per core, as memory allows, since two
-    cores finish two small trainings sooner at once, with one thread each, than one after the other.
+    cores finish two small training runs sooner at once, with one thread each, than one after the other.
     """
     if device.type != "cpu":
         return 1

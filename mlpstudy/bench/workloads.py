@@ -38,8 +38,8 @@ BATCHES = {"cpu": (1, 8, 64, 512, 4096), "cuda": (1, 16, 256, 4096, 32768), "bri
 class Runner:
     """A loop with a state that can train on for some steps.
 
-    They are always the last steps of an epoch, including what ends an epoch: no turn prepares batches for the
-    next one, and none uses batches prepared before it.
+    These are always the last steps of an epoch, with the work that ends an epoch included: no turn prepares
+    batches for the next turn, and none uses batches that were prepared before it.
     """
 
     def __init__(self, loop: Loop):

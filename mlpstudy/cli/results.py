@@ -100,12 +100,12 @@ def merge(
 @app.command("rerun")
 def rerun(
     profile: ProfileOption = "laptop",
-    sample: Annotated[int, typer.Option(min=1, help="How many published trainings to repeat.")] = 20,
+    sample: Annotated[int, typer.Option(min=1, help="How many published training runs to repeat.")] = 20,
     seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
     device: DeviceOption = "auto",
     results: ResultsOption = None,
 ):
-    """Repeat some published trainings on this machine and record how far the results are from those."""
+    """Repeat some published training runs on this machine and record how far apart the results are."""
     from tempfile import TemporaryDirectory
 
     from mlplib.executor import Executor

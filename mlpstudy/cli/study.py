@@ -138,7 +138,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Follow the curves of trainings: tensorboard --logdir DIR (pip install tensorboard).",
+            help="Follow training curves: tensorboard --logdir DIR (pip install tensorboard).",
         ),
     ] = None,
     unpublished: Annotated[

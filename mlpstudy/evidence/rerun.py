@@ -39,7 +39,7 @@ LARGEST = 2e15
 
 
 def sample(profile: str, count: int, seed: int, folder: Path | None = None) -> list[Record]:
-    """Some published trainings of a profile that a laptop can repeat, drawn at random.
+    """Some published training runs of a profile that a laptop can repeat, chosen at random.
 
     Raises:
         MlplibError: there are fewer.

@@ -245,9 +245,9 @@ def differences(records: Sequence[Record]) -> Iterator[dict]:
     """What one change in pre-training does to the accuracy of a linear probe on other data. Each change is
     compared with the base, except for two kinds. AdamW is compared with Lion, both at the learning rate that
     is best for them on held-out images. In profile laptop, clipping, weight decay and dropout are added to
-    training without DA and compared with it. Small dots are differences of equal seeds, large ones their
-    means. Bars are the 95 % intervals of the verdicts; from one seed they cover the sampling of test images
-    only.
+    training without DA and compared with it. Small dots are differences between runs with the same seed,
+    large ones their means. Bars are the 95 % intervals of the verdicts; from one seed they cover the sampling
+    of test images only.
     """
     found = groups(records)
     for name, mean in _effects(found).items():

@@ -182,9 +182,10 @@ ROOFS = {"memory": ("resident", "memory_bytes_per_second"), "copy": ("float32", 
 @base.dataframe
 def roofs(records: Sequence[Record]) -> Iterator[dict]:
     """Rooflines: the rate of computation that each network reaches at its best batch size, against the work
-    that it does per byte moved, one dot per seed. The slanted line is what the bandwidth allows, the level
-    one the measured rate of matrix products. Left, bytes that its operations read and write in the device's
-    memory, with images on the device; right, bytes of the images, which are copied to the device as float32.
+    that it does per byte moved, one dot per seed. The slanted line is what the bandwidth allows, the
+    horizontal one the measured rate of matrix products. Left: the bytes are those that the network's
+    operations read and write in the device's memory, with images on the device. Right: they are the bytes of
+    the images, which are copied to the device as float32.
     On a CPU that copy stays within one memory.
     """
     for record in itertools.chain(*_groups(records).values()):

@@ -146,7 +146,7 @@ def _setting(group: Sequence[Record]) -> str:
 def curves(records: Sequence[Record]) -> Iterator[dict]:
     """Accuracy during training from scratch. Solid lines are test accuracy, dotted lines accuracy on the
     training batches as the model sees them, which under MixUp is that of the label with the larger share. A
-    training accuracy that runs away from the test accuracy means that the network overfits. Bands span the
+    training accuracy that rises far above the test accuracy means that the network overfits. Bands span the
     seeds.
     """
     for record in records:

@@ -117,9 +117,10 @@ def summary(records: Sequence[Record], profile: Profile) -> list[Cell]:
 
 @dataframe
 def bottleneck_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Linear-probe error limited by one thing: on the left models of growing size on the most examples, on
-    the right the largest model on growing numbers of examples, trained for the longest. Small dots are seeds,
-    large ones their means, the dashed line the fitted law. All scales are logarithmic.
+    """Linear-probe error where only one quantity varies: on the left, models of growing size trained on the
+    most examples; on the right, the largest model trained on growing numbers of examples; all are trained for
+    the longest. Small dots are seeds, large ones their means, the dashed line the fitted law. All scales are
+    logarithmic.
     """
     for name, found in series(records).items():
         ids = set(found.grid.run_ids)
@@ -138,7 +139,7 @@ def bottleneck_frame(records: Sequence[Record]) -> Iterator[dict]:
 
 @dataframe
 def allocation_frame(records: Sequence[Record]) -> Iterator[dict]:
-    """Parameters and examples of the compute-optimal trainings of one length, against compute. The dashed
+    """Parameters and examples of the compute-optimal training runs of one length, against compute. The dashed
     line is the fitted power law; the solid one has the paper's exponent and passes through the middle of the
     same points. All scales are logarithmic.
     """

@@ -31,7 +31,7 @@ LEAST_DECADES = 2.0
 
 @dataclass(frozen=True)
 class Budget:
-    """The grid of trainings of a profile.
+    """The grid of training runs of a profile.
 
     ``models``; ``examples``: sizes of nested subsets of the upstream data, None for all of it; ``lengths``:
     growing numbers of epochs, all measured along one training; ``batch_size`` and ``lr`` of pre-training.
@@ -250,7 +250,7 @@ def errors_frame(records: Sequence[Record]) -> Iterator[dict]:
 def forecast_frame(records: Sequence[Record]) -> Iterator[dict]:
     """The front only. A law is fitted to the filled points; the open ones, the most expensive third, are held
     out. If the law is right, the band contains all open points at once in 95 % of cases; it combines
-    resampled trainings with the scatter around the law.
+    resampled training runs with the scatter around the law.
     """
     # If the front is too short, ``predicted`` is the error itself, with an infinite interval.
     for title, group in fronts(records).items():

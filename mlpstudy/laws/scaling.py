@@ -1,8 +1,8 @@
 """Compute-optimal fronts: their power law with its uncertainty, forecasts, and the best use of compute.
 
 The paper (Section 4.4) fits a power law to the linear-probe errors of compute-optimal models. Here a law
-comes with intervals from resampling the trainings of the grid and their seeds, and with forecasts of errors
-that the fit has not seen.
+comes with intervals from resampling the training runs of the grid and their seeds, and with forecasts of
+errors that the fit has not seen.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Errors over a grid of trainings: one *cell* is a model, a number of examples and a length.
+    """Errors over a grid of training runs: one *cell* is a model, a number of examples and a length.
 
     ``run`` (cells,): int, equal for cells of one training; ``compute, parameters, examples, epochs``
     (cells,): float64; ``errors`` (cells, seeds): float64, NaN where there is none; ``ids`` (cells, seeds):
@@ -149,10 +149,10 @@ Statistic = Callable[[Grid], "Sequence[float] | None"]
 
 @functools.lru_cache(maxsize=256)
 def bootstrap(measured: Grid, statistic: Statistic, draws: int, seed: int = 0) -> np.ndarray:
-    """A statistic of resampled grids: trainings are drawn with replacement, and for each of them its seeds.
+    """A statistic of resampled grids: training runs are drawn with replacement, and for each its seeds.
 
-    All lengths of a training are kept together, since they share their weights. With one seed only
-    trainings are drawn. The same arguments give the same samples, from a cache.
+    All lengths of a training run are kept together, since they share their weights. With one seed, only
+    the training runs are resampled. The same arguments give the same samples, from a cache.
 
     Returns:
         float64 (successful draws, numbers): fewer rows than ``draws`` where the statistic was None or not
@@ -356,7 +356,7 @@ def _log_miss(predicted: np.ndarray, error: np.ndarray) -> float:
 
 def bottleneck(measured: Grid, name: str) -> Grid:
     """The series in which only ``name`` (``parameters`` or ``examples``) limits the error: the longest
-    trainings with the most of the other, by growing ``name``. Cells without a finite error are left out.
+    training runs with the most of the other, by growing ``name``. Cells without a finite error are left out.
     """
     other = {"parameters": "examples", "examples": "parameters"}[name]
     found = measured.take(np.isfinite(measured.error))

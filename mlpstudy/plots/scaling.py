@@ -215,7 +215,7 @@ def bottlenecks(frame) -> Figure:
 
 @look.styled
 def allocation(frame) -> Figure:
-    """Fig 8: how many parameters and examples the compute-optimal trainings of one length have.
+    """Fig 8: how many parameters and examples the compute-optimal training runs of one length have.
 
     Args:
         frame: columns ``of`` (``parameters`` or ``examples``), ``compute_macs, size, line, paper``:
