@@ -165,7 +165,7 @@ def _why_inconclusive(part: Part) -> str:
         return f"{seeds}: no interval"
     width = f"{effect.high - effect.low:{part.form.lstrip('+')}}"
     if effect.source.startswith(GRID):
-        return f"{seeds}: interval {width} wide; more trainings would narrow it rather than more seeds"
+        return f"{seeds}: interval {width} wide; more training runs would narrow it rather than more seeds"
     needed = effect.seeds_for(part.smallest, sides=part.sides)
     more = f"; {needed} would do" if needed and needed > effect.n else ""
     return f"{seeds}: interval {width} wide{more}"

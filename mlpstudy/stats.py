@@ -73,7 +73,7 @@ COUNTING = "counting"
 
 
 GRID = "grid"
-"""Prefix of the source of an estimate whose interval is from resampled trainings, with or without seeds."""
+"""Prefix of the source of an estimate whose interval is from resampled runs, with or without seeds."""
 
 
 @dataclass(frozen=True)

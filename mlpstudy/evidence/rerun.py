@@ -52,7 +52,7 @@ def sample(profile: str, count: int, seed: int, folder: Path | None = None) -> l
     ]
     if len(found) < count:
         raise MlplibError(
-            f"profile {profile} has {len(found)} published trainings to repeat, not {count}: choose a "
+            f"profile {profile} has {len(found)} published training runs to repeat, not {count}: choose a "
             "smaller --sample or another --profile"
         )
     return random.Random(seed).sample(sorted(found, key=lambda record: record.id), count)

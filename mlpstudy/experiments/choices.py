@@ -25,7 +25,7 @@ PRETRAINING = {
     "gpu": dict(epochs=80),
     "paper": dict(epochs=800),
 }
-"""The pre-trainings that differ in one choice, by profile; 800 epochs are the paper's.
+"""The pre-training runs that differ in one choice, by profile; 800 epochs are the paper's.
 
 The first design of profile laptop was 6 epochs of all images. Every network was underfit, so regularizers had
 nothing to do. Few images in small batches are seen more often for the same cost, and are memorized without

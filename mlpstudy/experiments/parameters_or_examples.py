@@ -191,7 +191,7 @@ FIGURES = {
     "allocation": Figure(
         data=allocation_frame,
         draw=plot("scaling.allocation"),
-        alt="Two charts: parameters and examples of compute-optimal trainings against compute, with lines.",
+        alt="Two charts: parameters and examples of compute-optimal runs against compute, with lines.",
     ),
     "exponents": Figure(
         data=exponents_frame,

@@ -409,7 +409,7 @@ def c10(records: Sequence[Record]) -> Judgement:
         parts.append(part)
         notes.append(f"{part.name}: {note or part.why_not}")
     if not parts:
-        return not_tested("needs probes of a grid of pre-trainings")
+        return not_tested("needs probes of a grid of pre-training runs")
     decisive = [part for part in parts if part.effect is not None]
     return judge(decisive or parts, "; ".join(notes))
 

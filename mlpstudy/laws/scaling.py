@@ -36,7 +36,7 @@ ENOUGH_DRAWS = 0.9
 HELD_OUT = 1 / 3
 """Share of a front, its most expensive points, that a forecast is tested on."""
 
-# --------------------------------------------------------------------------- a grid of trainings
+# --------------------------------------------------------------------------- a grid of training runs
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def test_a_record_that_says_little_of_its_execution_can_be_repeated(tmp_path):
 def test_too_few_trainings_are_one_line():
     done = CliRunner().invoke(cli.app, ["results", "rerun", "--sample", "99999"])
     assert done.exit_code != 0
-    assert "published trainings to repeat, not 99999: choose a smaller --sample" in str(done.exception)
+    assert "published training runs to repeat, not 99999: choose a smaller --sample" in str(done.exception)
 
 
 def test_every_repetition_is_written_down_once_and_told_in_points(tmp_path):

@@ -137,7 +137,7 @@ WIDE = over_seeds([-1.0, 3.0])
     (positive(WIDE, "points", size=about(4)), "2 seeds: interval 50.8 wide; 254 would do"),
     (
         positive(between(-1, 3, source="grid and seeds"), ""),
-        "3 seeds: interval 4.0 wide; more trainings would narrow it rather than more seeds",
+        "3 seeds: interval 4.0 wide; more training runs would narrow it rather than more seeds",
     ),
     (positive(None, "points", why_not="it needs a GPU"), "it needs a GPU"),
 ])  # fmt: skip
