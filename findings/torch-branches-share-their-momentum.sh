@@ -4,8 +4,8 @@
 # Expected: load_state_dict copies, as that of networks does, so the learning rates that are tried from a checkpoint
 # can be tried in any order. Seen: an optimizer takes over the tensors themselves and updates them in place, so the
 # loaded checkpoint is trained along. After a branch that diverges, all later ones are NaN from their first step on.
-# With AdamW, the count of steps goes on, too. Nothing is wrong if the file is read again for each branch, or if the
-# checkpoint is in another type or on another device than the network, since those tensors have to be copied.
+# With AdamW, the count of steps goes on, too. Nothing is wrong if the file is read again for each branch. Averages that
+# are loaded for a network of another type or device have to be copied, and stay intact, but not AdamW's count of steps.
 # The manual does not say so, and a comment in the code says "Make a deep copy of value". Issue 196083 of September
 # 2026 is about optimizers that take over the state of a live one; it says that checkpoints in files are not affected.
 # It matters to scaling laws with cooldowns of several lengths from one run, and to tuning from a common start.
