@@ -222,6 +222,11 @@ class EvaluateSpec(RunSpec, kind="evaluate"):
             self.refuse_ignored("no crops", "crop_scale", "crop_ratio", "flip", "seed")
         if self.real and self.data_name() != "imagenet":
             raise MlplibError(f"ReaL labels are for imagenet, not for {self.data_name()}: leave real out")
+        if self.real and self.tested_on.held_out:
+            raise MlplibError(
+                "ReaL labels are for ImageNet's validation images, not for "
+                f"{self.tested_on.held_out:,} held out: leave real out"
+            )
 
     @property
     def augment(self) -> AugmentSpec:

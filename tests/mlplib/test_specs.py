@@ -547,6 +547,12 @@ def test_every_bad_value_is_refused_in_one_line(cls, name):
         (lambda: DataSpec("cifar10", pixel_permutation=2**32), "DataSpec.pixel_permutation must be below"),
         (lambda: EvaluateSpec(TRAIN, crops=10**12), "EvaluateSpec.crops must be below 100000, not 10000"),
         (
+            lambda: EvaluateSpec(
+                dataclasses.replace(TRAIN, data=DataSpec("imagenet", held_out=50_000)), real=True
+            ),
+            "ReaL labels are for ImageNet's validation images, not for 50,000 held out: leave real out",
+        ),
+        (
             lambda: FilterSpec(dataclasses.replace(TRAIN, data=DataSpec("cifar10", resolution=1))),
             "filters are for B-MLPs and S-MLPs on images of more than one pixel",
         ),
