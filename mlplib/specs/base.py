@@ -15,6 +15,10 @@ from .settings import Settings
 NUMERICS_VERSION = 2
 """Raise this whenever training computes different numbers from the same settings than before."""
 
+LONGEST_SLUG = 241
+"""Characters of a slug that are part of an id: file systems take names of up to 255 bytes. Only names of own
+folders make longer ones."""
+
 KINDS: dict[str, type[RunSpec]] = {}
 """Every kind of run by its name."""
 
@@ -84,4 +88,4 @@ class RunSpec(Settings):
             "numerics": NUMERICS_VERSION,
         }
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return f"{self.slug()}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+        return f"{self.slug()[:LONGEST_SLUG]}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"

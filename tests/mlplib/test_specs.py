@@ -31,7 +31,7 @@ from mlplib.specs import (
     TrainSpec,
 )
 from mlplib.specs import base as specs_base
-from mlplib.store import run_id
+from mlplib.store import RUN_ID, run_id
 
 TRAIN = TrainSpec(ModelSpec.parse("B-2/Wi-32"), DataSpec("shapes-16"), epochs=4, batch_size=8)
 BASES = {
@@ -247,6 +247,17 @@ def test_ids_are_readable_names_that_any_file_system_takes():
     assert slug == "b2wi32-shapes-16-n64-da-4ep-s0"
     assert len(digest) == 12 and set(digest) <= set("0123456789abcdef")
     assert run_id(FilterSpec(spec)).startswith("filters-final-b2wi32-shapes-16")
+
+
+def test_ids_with_long_names_of_own_folders_are_names_that_any_file_system_takes():
+    own = "own-" + 100 * "f" + "-64"  # the longest name (mlplib.data.get.own.name_of)
+    upstream = dataclasses.replace(TRAIN, data=DataSpec(own))
+    tuned = FineTuneSpec(upstream, DataSpec(own), epochs=1, batch_size=8)
+    specs = [upstream, tuned, ProbeSpec(DataSpec(own), upstream), ProbeSpec(DataSpec(own), upstream, seed=1)]
+    ids = {spec.id_on({own: "0" * 64}) for spec in (*specs, EvaluateSpec(tuned))}
+    assert len(ids) == 5
+    for each in ids:
+        assert RUN_ID.fullmatch(each) and len(each) <= 255, each
 
 
 def test_ids_are_the_same_in_every_process():
