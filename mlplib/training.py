@@ -490,6 +490,7 @@ def _finish(loop: Loop, state: TrainState, folder: Path | None) -> Trained:
 
 def _compute(loop: Loop, state: TrainState) -> dict:
     """The cost of the run; the paper's compute is ``3 x forward MACs x images seen`` (Section 4.4)."""
+    memory_bytes = machine.peak_memory(loop.device)  # before the rate is measured, with large matrices
     parameters, macs, flops = _size(loop.start.model, loop.data.image_shape, len(loop.data.classes))
     rate = state.images / state.seconds if state.seconds else 0.0
     processes = loop.how.processes.count
@@ -504,7 +505,7 @@ def _compute(loop: Loop, state: TrainState) -> dict:
         "images_per_second": rate,
         "matmul_flops_per_second": peak,
         "matmul_fraction": rate * flops / peak,
-        "peak_memory_bytes": machine.peak_memory(loop.device),
+        "peak_memory_bytes": memory_bytes,
         "micro_batch": state.engine.micro_batch,
         "ways": state.engine.ways,
         "loader": loop.data.loader,

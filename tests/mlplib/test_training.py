@@ -518,6 +518,17 @@ def test_costs_are_counted():
     assert 0 < found["matmul_fraction"] < 2 and found["peak_memory_bytes"] > 10**7
 
 
+def test_memory_for_measuring_the_machine_is_not_that_of_the_run(monkeypatch):
+    """The first run of a day measures the rate of matrix products, with larger matrices than its own."""
+
+    def rate(device, precision):
+        return float(torch.ones(2**27).sum()) * 1e3
+
+    usual = train(small()).compute["peak_memory_bytes"]
+    monkeypatch.setattr(training.timing, "matmul_rate", rate)
+    assert train(small()).compute["peak_memory_bytes"] < usual + 2**28
+
+
 def test_the_first_layer_has_no_gradient_for_its_input():
     for name in ("B-2/Wi-16", "S-3/Wi-24"):
         network = meta_model(ModelSpec.parse(name), (16, 16, 3), 10)
