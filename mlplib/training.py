@@ -280,6 +280,7 @@ class Loop:
             self.start.model, share, data.image_shape, how.device, how.micro_batch
         )
         self.how = replace(how, compiled=compiled, micro_batch=micro_batch)
+        self.micro_batch_asked_for = how.micro_batch is not None
         self.schedules = [spec.optimizer]  # per parameter group: the head's first, then the body's
         if isinstance(spec, FineTuneSpec):
             self.schedules.append(replace(spec.optimizer, lr=spec.body_lr))
@@ -411,7 +412,7 @@ def load_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
     """Set ``state`` to that of the checkpoint, if there is one.
 
     The micro-batch and the number of threads are restored, too: sums over other parts of a batch round
-    differently, and a resumed run must end with the same bits.
+    differently, and a resumed run must end with the same bits, unless smaller micro-batches are asked for.
 
     Raises:
         MlplibError: the file is damaged or belongs to other settings or other images.
@@ -433,7 +434,10 @@ def load_checkpoint(path: Path, state: TrainState, loop: Loop) -> None:
         state.engine.optimizer.load_state_dict(content.pop("optimizer"))
         if scaler := content.pop("scaler", {}):  # empty unless in fp16
             state.engine.scaler.load_state_dict(scaler)
-        state.engine.micro_batch = content.pop("micro_batch")
+        micro_batch = content.pop("micro_batch")
+        if loop.micro_batch_asked_for:
+            micro_batch = min(micro_batch, state.engine.micro_batch)
+        state.engine.micro_batch = micro_batch
         state.sums = content.pop("sums")
         for name, value in content.items():
             if name not in COUNTERS:

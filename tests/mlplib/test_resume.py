@@ -102,6 +102,17 @@ def test_micro_batches_are_kept_when_a_run_resumes(tmp_path):
     assert outcome(found) == outcome(whole) and found.compute["micro_batch"] == 10
 
 
+def test_smaller_micro_batches_can_be_asked_for_when_a_run_resumes(tmp_path):
+    """Several processes that run out of memory end with this advice: after a checkpoint, too, it must help."""
+    with pytest.raises(Interrupted):
+        train(small(), tmp_path, micro_batch=10, stop=after_one_batch())
+    with pytest.raises(Interrupted):  # more than the run has found to fit
+        train(small(), tmp_path, micro_batch=20, stop=after_one_batch())
+    assert torch.load(tmp_path / training.CHECKPOINT)["micro_batch"] == 10
+    found = train(small(), tmp_path, micro_batch=5)
+    assert found.compute["micro_batch"] == 5
+
+
 def test_progress_goes_on_from_the_checkpoint(tmp_path):
     spec, (seen, progress) = small(), counted_bars()
     for _ in range(3):
