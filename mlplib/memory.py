@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from . import baselines, machine
 from .errors import MlplibError, Refused
@@ -85,6 +86,21 @@ def pick_micro_batch(
     while size > 1 and size * activation_bytes(model, image_shape) > budget:
         size = (size + 1) // 2
     return size
+
+
+def in_parts(read: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """``read(images)``, by halves if memory cannot take all images at once.
+
+    Args:
+        read: computes something of each image that does not depend on the others.
+    """
+    try:
+        return read(images)
+    except Exception as error:
+        if len(images) == 1 or not is_out_of_memory(error):
+            raise
+    # Not in the except clause: there, the error's traceback keeps the activations alive.
+    return torch.cat([in_parts(read, half) for half in images.tensor_split(2)])
 
 
 def activation_bytes(model: ModelSpec, image_shape: tuple[int, int, int]) -> int:

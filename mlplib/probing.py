@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import machine
+from . import machine, memory
 from .data.augment import augment, draw
 from .data.batches import AUGMENT, EVALUATION_BATCH, HOLD_OUT, SHUFFLE, RunData
 from .errors import Interrupted, MlplibError, Refused
@@ -54,7 +54,7 @@ def features(model: nn.Module | None, data: RunData) -> Features:
         found = []
         for batch in batches:
             with machine.matmul_precision("fp32"):
-                found.append(read(batch.images).float())
+                found.append(memory.in_parts(read, batch.images).float())
             if len(found) == 1 and data.loader != "resident":
                 _check_room(found[0], len(split))
         parts.append(torch.cat(found))
@@ -260,7 +260,8 @@ def test_scores(model: nn.Module, data: RunData, precision: str) -> Tensor:
     model.eval()
     device = data.test.labels.device
     with machine.autocast(device, precision):
-        return torch.cat([model(batch.images).float() for batch in data.test_batches()])
+        batches = data.test_batches()
+        return torch.cat([memory.in_parts(model, batch.images).float() for batch in batches])
 
 
 @torch.no_grad()
@@ -294,7 +295,7 @@ def augmented_scores(
             draws = draw(spec.augment, indices, data.image_shape[:2], rng)
             images = augment(images, spec.augment, draws, dtype, (data.mean, data.std))
             with machine.autocast(device, precision):
-                scores = model(images).float()
+                scores = memory.in_parts(model, images).float()
             logits[part] += scores
             probabilities[part] += scores.softmax(1)
         if view + 1 == spec.crops or (view + 1).bit_count() == 1:  # a power of two

@@ -368,7 +368,7 @@ def evaluate(model: nn.Module, batches) -> dict[str, float]:
     top1 = top5 = loss = count = 0
     with machine.matmul_precision("fp32"):
         for batch in batches:
-            logits = model(batch.images).float()
+            logits = memory.in_parts(model, batch.images).float()
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
             top1 += ranked[:, 0].sum()
             top5 += ranked.any(dim=1).sum()

@@ -373,6 +373,31 @@ def test_averages_of_logits_and_of_probabilities_differ_where_one_view_is_very_s
     assert history["tta_logits_top1"][-1] == history["tta_softmax_top1"][-1] == 0.5
 
 
+def measured(network) -> list[torch.Tensor]:
+    """Everything that is read from a trained network."""
+    there = open_data(noise(), DataSpec("hand"), CPU)
+    features = probing.features(network, there)
+    found = training.evaluate(network, there.test_batches())
+    scores = views(EvaluateSpec(UPSTREAM, crops=2), network, there)[:3]
+    return [features.train, features.test, *map(torch.tensor, found.values()), *scores]
+
+
+def test_images_that_memory_cannot_take_at_once_are_evaluated_in_parts():
+    """A training that finds room for its micro-batches must not fail at its end, time and again."""
+    plain, cramped = (build_model(ModelSpec.parse("B-1/Wi-16"), (8, 8, 3), 4, seed=0) for _ in range(2))
+    seen = []
+
+    def refuse(layer, inputs):
+        seen.append(len(inputs[0]))
+        if len(inputs[0]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    cramped.linear_in.register_forward_pre_hook(refuse)
+    for found, expected in zip(measured(cramped), measured(plain), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert seen[:4] == [60, 30, 15, 8] and sum(size for size in seen if size <= 4) == 60 + 30 * 5
+
+
 def test_views_follow_from_the_seed_and_more_views_begin_with_the_same():
     few, again, many, other = (
         views(EvaluateSpec(UPSTREAM, crops=n, seed=s))[1:] for n, s in ((4, 0), (4, 0), (8, 0), (4, 1))
