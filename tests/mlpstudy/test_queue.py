@@ -398,7 +398,10 @@ def test_what_does_not_fit_waits_for_what_does_and_is_begun_at_last(use, tmp_pat
     long = small(epochs=60_000, batch_size=16)
     use(both=experiment(lambda seed: [long, small(), small(seed=9)]))
     monkeypatch.setattr(Estimator, "seconds", lambda self, spec: 600.0 if spec.epochs > 9 else 0.1)
-    report = run_queue(tmp_path, ["both"], minutes=15 / 60, as_named=True).run()
+    for seconds in (15, 60):
+        report = run_queue(tmp_path, ["both"], minutes=seconds / 60, as_named=True).run()
+        if report.done:  # else the machine is so busy that no worker has started in this time
+            break
     assert (
         sorted(report.done) == sorted([run_id(small()), run_id(small(seed=9))])
         and report.left["both"][0] == 1
