@@ -81,7 +81,8 @@ class Record:
 
     ``spec``, ``data``, ``history`` and ``metrics`` follow from the settings alone and are the same whenever
     the run is repeated on the same device; ``compute`` and ``environment`` describe this execution (for a
-    resumed run, its last part): the code, the machine, and the time (``began``, ``ended``: UTC).
+    resumed run, its last part, except that a training's seconds are those of all parts): the code, the
+    machine, and the time (``began``, ``ended``: UTC).
 
     ``status``: ``completed``, or ``diverged`` if the loss, or a score, is not finite. ``metrics``: name to
     number; accuracies are fractions in [0, 1], losses are in nats. ``history``: name to list.
