@@ -45,6 +45,8 @@ class Lion(torch.optim.Optimizer):
         """Whether tensors on a CPU are updated in C where that gives the same bits (:func:`lion_in_c`)."""
         self.fused: Callable[..., None] = lion_step
         """The update of many tensors at once: :func:`lion_step`, or its compiled version."""
+        self.fall_back: Callable[[Exception], None] | None = None
+        """Called if :attr:`fused` fails because it cannot be compiled; replaces it by :func:`lion_step`."""
 
     # Torch disables its compiler for these methods and imports it to do so: 2 s in every process that trains.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
@@ -69,8 +71,14 @@ class Lion(torch.optim.Optimizer):
                 else:
                     together.append(tensors)
             if together:
-                params, grads, momenta, copies = map(list, zip(*together, strict=True))
-                self.fused(params, grads, momenta, copies, *rates)
+                lists = tuple(map(list, zip(*together, strict=True)))
+                try:
+                    self.fused(*lists, *rates)
+                except Exception as error:
+                    if self.fused is lion_step or self.fall_back is None:
+                        raise
+                    self.fall_back(error)  # compiling failed before any weight of this group changed
+                    self.fused(*lists, *rates)
 
     def prepare(self) -> None:
         """Create the momenta that do not exist yet, with zeros as before the first step."""

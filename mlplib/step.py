@@ -113,6 +113,8 @@ class Engine:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self._loss: Callable[..., tuple[Tensor, Tensor]] = self.loss
         self._tensor_rates = False
+        if isinstance(self.optimizer, Lion):
+            self.optimizer.fall_back = self._fall_back_to_plain
         if how.compiled:
             self._compile()
         self._graph: StepGraph | None = None
@@ -207,13 +209,7 @@ class Engine:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = self._as_tensor(rate) if self._tensor_rates else rate
-        try:
-            self.scaler.step(self.optimizer)  # skips a step whose gradients overflowed
-        except Exception as error:
-            if not self._tensor_rates:
-                raise
-            self._fall_back_to_plain(error)  # compiling failed before any weight changed
-            self.optimizer.step()
+        self.scaler.step(self.optimizer)  # skips a step whose gradients overflowed
         self.scaler.update()
         if not lion:
             self.copies.refresh()
@@ -229,6 +225,8 @@ class Engine:
         collector would free it, with its device memory, only at some later time.
         """
         self._graph = self._loss = self._pass = None
+        if isinstance(self.optimizer, Lion):
+            self.optimizer.fall_back = None
 
     # ------------------------------------------------------------------ when something fails
 

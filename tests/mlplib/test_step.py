@@ -16,8 +16,8 @@ from mlplib.data.batches import open_data
 from mlplib.errors import MlplibError
 from mlplib.execution import Execution
 from mlplib.models import build_model
-from mlplib.optim import Lion
-from mlplib.specs import FULL_DA, ModelSpec, OptimizerSpec
+from mlplib.optim import Lion, lion_step
+from mlplib.specs import FULL_DA, FineTuneSpec, ModelSpec, OptimizerSpec
 from mlplib.step import Engine, WorkingCopies
 
 CPU = torch.device("cpu")
@@ -276,6 +276,29 @@ def test_an_optimizer_that_cannot_be_compiled_goes_on_without(precision):
     state.engine.optimizer.in_c = False  # as on a GPU
     state.engine.optimizer.fused, state.engine._tensor_rates = broken, True
     assert torch.equal(steps(loop, state), steps(loop, plain)) and len(said) == 1
+    for ours, theirs in zip(state.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_step_is_taken_once_if_it_cannot_be_compiled_for_the_second_group():
+    """The head of a fine-tuning has two tensors, its body has many, and each is compiled by itself."""
+    spec = FineTuneSpec(small(), small().data, epochs=1, batch_size=64, optimizer=OptimizerSpec(lr=1e-3))
+    said: list[str] = []
+    start = training.Start(small().model)
+    loop = training.Loop(spec, open_data(SHAPES, spec.data, CPU), Execution(CPU, log=said.append), start)
+    state, plain = loop.fresh_state(), loop.fresh_state()
+    lion = state.engine.optimizer
+
+    def broken_for_many(params, *more):
+        if len(params) > 2:
+            raise RuntimeError("PTX was compiled with too many registers")
+        lion_step(params, *more)
+
+    lion.in_c, plain.engine.optimizer.in_c = False, False  # as on a GPU
+    lion.fused, state.engine._tensor_rates = broken_for_many, True
+    for each in (state, plain):
+        each.engine.step(next(loop.batches(each)), [1e-3, 1e-4])
+    assert len(said) == 1 and said[0].startswith("compiling failed (RuntimeError: PTX")
     for ours, theirs in zip(state.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
