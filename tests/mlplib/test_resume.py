@@ -103,7 +103,7 @@ def test_micro_batches_are_kept_when_a_run_resumes(tmp_path):
 
 
 def test_smaller_micro_batches_can_be_asked_for_when_a_run_resumes(tmp_path):
-    """Several processes that run out of memory end with this advice; it must help after a checkpoint, too."""
+    """Several processes that run out of memory are told to: after a checkpoint, too, it must help."""
     with pytest.raises(Interrupted):
         train(small(), tmp_path, micro_batch=10, stop=after_one_batch())
     with pytest.raises(Interrupted):  # more than the run has found to fit
