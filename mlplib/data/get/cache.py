@@ -229,8 +229,9 @@ def get(
     """
     at = folder(name)
     if not (why := fault()):
-        return read(name)
-    if at.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process is replacing it at this moment
+            return read(name)
+    elif at.exists():
         _log.warning("getting %s again: %s", name, why)
     with contextlib.ExitStack() as stack:
         with writing():

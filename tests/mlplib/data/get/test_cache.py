@@ -177,6 +177,18 @@ def test_two_processes_build_it_once(tiny_at_hand):
     ]
 
 
+def test_a_copy_that_another_process_is_replacing_is_read_afterwards(tiny_at_hand, monkeypatch):
+    """It is checked, and gone for a moment when it is opened, until the other one has put its own there."""
+    before, open_splits, tries = data.load("tiny"), cache.open_splits, []
+
+    def gone_once(at):
+        tries.append(at)
+        return open_splits(at / "old" if len(tries) == 1 else at)
+
+    monkeypatch.setattr(cache, "open_splits", gone_once)
+    assert data.load("tiny").content_hash == before.content_hash and len(tries) == 2
+
+
 def test_what_a_killed_process_left_is_cleared_away(tiny_at_hand):
     left_over = cache.folder("tiny").parent / ".tiny.staging-killed"
     left_over.mkdir(parents=True)
