@@ -40,6 +40,8 @@ def replacing(path: str | Path, variable: str | None = None) -> Iterator[Path]:
             try:
                 yield temporary
             except RuntimeError as error:  # torch.save raises it in place of the file's own error
+                if type(error) is not RuntimeError:  # those of a device are of subclasses
+                    raise
                 cause = error.__context__
                 raise cause if isinstance(cause, OSError) else OSError(one_line(error)) from None
             # Without this, a power failure could leave an empty file under the new name.

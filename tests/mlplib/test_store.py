@@ -13,6 +13,7 @@ import threading
 import time
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import ROOT, environment, record, small
@@ -248,12 +249,14 @@ def test_replacing_shows_readers_the_old_or_the_new_content_only(tmp_path):
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["file"]
 
 
-def test_a_failed_replacement_keeps_the_old_content_and_cleans_up(tmp_path):
+@pytest.mark.parametrize("error", [KeyError, torch.OutOfMemoryError, torch.AcceleratorError])
+def test_a_failed_replacement_keeps_the_old_content_and_cleans_up(error, tmp_path):
+    """Errors of a device are not taken for those of the disk."""
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(KeyError), replacing(path) as temporary:
+    with pytest.raises(error), replacing(path) as temporary:
         temporary.write_text("half")
-        raise KeyError
+        raise error
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
 
